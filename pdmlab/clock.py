@@ -1,0 +1,492 @@
+"""Clocks: what device code reads time from, waits on and runs by.
+
+Device code is written as on the board: blocking calls, threads, mutexes. `DeviceClock` runs each
+device thread as a greenlet on one event loop in one OS thread, so that blocking code and asyncio
+code (the CoAP endpoint, say) share one clock. Its `pace` decides how time passes:
+
+* `virtual`: the loop jumps to its next timer. Deterministic, and far faster than the device.
+* `live`: the loop waits with the wall, so that real peers on real sockets can be on the other
+  side; work that would keep the device busy (`charge`) is added to `now()` without waiting.
+
+The virtual clock never jumps while somebody outside the simulation is being waited for (a host on
+the serial line, work in an executor thread): it then keeps pace with the wall.
+
+Time is integer nanoseconds. `WallClock` is for storage code that runs on no board at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import functools
+import selectors
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
+
+import greenlet
+
+T = TypeVar("T")
+Pace = Literal["virtual", "live"]
+ClockName = Literal["device", "host"]
+
+MS = 1_000_000
+SECOND = 1_000_000_000
+
+
+class PowerLost(BaseException):
+    """The supply went away, or the board was reset, under running device code.
+
+    Not an Exception: no handler in an application may carry on after it.
+    """
+
+
+Mutex: TypeAlias = contextlib.AbstractContextManager[object, None]
+"""A recursive lock between the threads of one clock, held by `with`."""
+
+
+class Clock(Protocol):
+    """What storage and other blocking device code needs of time."""
+
+    @property
+    def name(self) -> ClockName:
+        """Which clock a row read from it must name: device (simulated) or host."""
+        ...
+
+    def now(self) -> int:
+        """Return the time since the clock was made (ns)."""
+        ...
+
+    def charge(self, ns: int) -> None:
+        """Account for ns of device time: on a virtual clock other threads run meanwhile."""
+        ...
+
+    def sleep(self, ns: int) -> None:
+        """Block the calling device thread for ns."""
+        ...
+
+    def mutex(self) -> Mutex:
+        """Make a recursive lock between this clock's threads."""
+        ...
+
+
+class WallClock:
+    """Host time, for storage code outside any board; `charge` adds to it without waiting."""
+
+    name: ClockName = "host"
+
+    def __init__(self) -> None:
+        self._start = time.monotonic_ns()
+        self._charged = 0
+
+    def now(self) -> int:
+        """Return host time since the clock was made, plus all that was charged (ns)."""
+        return time.monotonic_ns() - self._start + self._charged
+
+    def charge(self, ns: int) -> None:
+        """Add ns to `now()`; returns at once."""
+        self._charged += ns
+
+    def sleep(self, ns: int) -> None:
+        """Block the calling thread for ns of host time."""
+        time.sleep(ns / SECOND)
+
+    def mutex(self) -> Mutex:
+        """Make a recursive lock between OS threads."""
+        return threading.RLock()
+
+
+class DeviceThread(Generic[T]):
+    """A thread of device code: a greenlet on its clock."""
+
+    def __init__(self, clock: DeviceClock, work: Callable[[], T], name: str) -> None:
+        self.name = name
+        self._clock = clock
+        self._done: asyncio.Future[T] = clock.loop.create_future()
+        self._greenlet = greenlet.greenlet(self._main, parent=clock._hub)
+        self._greenlet.gr_context = contextvars.copy_context()
+        self._work = work
+        self._killed = False
+        clock._threads[self] = None
+        clock.loop.call_soon(self._start)
+
+    def _start(self) -> None:
+        if not self._killed:
+            self._greenlet.switch()
+
+    def _main(self) -> None:
+        try:
+            result = self._work()
+        except BaseException as error:
+            if not self._done.done():
+                # StopIteration cannot be set on a future; PowerLost is delivered as it is.
+                self._done.set_exception(
+                    RuntimeError(f"{self.name} ended in {error!r}") if isinstance(error, StopIteration) else error
+                )
+                self._done.exception()  # whoever joins sees it; nobody has to
+        else:
+            if not self._done.done():
+                self._done.set_result(result)
+        finally:
+            self._clock._threads.pop(self, None)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread is still running."""
+        return not self._done.done()
+
+    def join(self) -> T:
+        """Block the calling device thread until this one ends; return or raise what it did."""
+        return self._clock.run(self.wait())
+
+    async def wait(self) -> T:
+        """Wait for the thread's end from a coroutine on the same loop."""
+        return await asyncio.shield(self._done)
+
+    def kill(self) -> None:
+        """Throw PowerLost into the thread until it has ended; call from the loop itself."""
+        if not self._greenlet and not self._greenlet.dead:  # never started, and never will be
+            self._killed = True
+            self._clock._threads.pop(self, None)
+            self._done.set_exception(PowerLost())
+            self._done.exception()
+        for _ in range(100):  # a `finally:` of the thread may wait for something once more
+            if not self._greenlet:
+                return
+            self._greenlet.throw(PowerLost())
+
+
+class DeviceMutex(contextlib.AbstractContextManager[object, None]):
+    """A recursive lock between greenlets: an RLock does not exclude greenlets of one OS thread."""
+
+    def __init__(self, clock: DeviceClock) -> None:
+        self._clock = clock
+        self._owner: greenlet.greenlet | None = None
+        self._depth = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def __enter__(self) -> DeviceMutex:
+        me = greenlet.getcurrent()
+        if self._owner is not me:
+            while self._owner is not None:
+                turn = self._clock.loop.create_future()
+                self._waiting.append(turn)
+                self._clock.run(_wait_for(turn))
+            self._owner = me
+        self._depth += 1
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self._owner = None
+            while self._waiting:
+                turn = self._waiting.popleft()
+                if not turn.done():
+                    turn.set_result(None)
+                    break
+
+
+async def _wait_for(future: asyncio.Future[T]) -> T:
+    return await future
+
+
+class DeviceClock:
+    """The clock of one board: an event loop in an OS thread of its own, and greenlets on it.
+
+    >>> with DeviceClock() as clock:
+    ...     clock.call(lambda: (clock.sleep(5 * SECOND), clock.now())[1])
+    5000000000
+
+    The constructor starts the thread; `close` (or the `with` block) ends it.
+    """
+
+    def __init__(self, pace: Pace = "virtual", *, name: str = "board") -> None:
+        self._pace: Pace = pace
+        self._base = 0  # virtual: now; live: now when the wall was last read as `_wall`
+        self._wall = time.monotonic_ns()
+        self._charged = 0  # live only: device time added without waiting
+        self._outside = 0  # how many parties outside the simulation are being waited for
+        self._threads: dict[DeviceThread[Any], None] = {}
+        self.loop = _DeviceLoop(self)
+        self._hub: greenlet.greenlet
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._serve, args=(started,), name=f"pdmlab-{name}", daemon=True)
+        self._thread.start()
+        started.wait()
+
+    def _serve(self, started: threading.Event) -> None:
+        self._hub = greenlet.getcurrent()
+        asyncio.set_event_loop(self.loop)
+        self.loop.call_soon(started.set)
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.close()
+
+    def __enter__(self) -> DeviceClock:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # -- reading it ------------------------------------------------------------------------------
+
+    @property
+    def pace(self) -> Pace:
+        """How time passes: `virtual` (jumps) or `live` (with the wall)."""
+        return self._pace
+
+    @pace.setter
+    def pace(self, pace: Pace) -> None:
+        self._base, self._charged, self._wall = self.now(), 0, time.monotonic_ns()
+        self._pace = pace
+
+    @property
+    def name(self) -> ClockName:
+        """`device` when time is simulated; `host` when it passes with the wall."""
+        return "device" if self._pace == "virtual" else "host"
+
+    def now(self) -> int:
+        """Return device time since the clock was made (ns)."""
+        return self._loop_ns() + self._charged
+
+    def _loop_ns(self) -> int:
+        if self._pace == "virtual":
+            return self._base
+        return self._base + time.monotonic_ns() - self._wall
+
+    # -- spending it, from device code -------------------------------------------------------------
+
+    def charge(self, ns: int) -> None:
+        """Account for ns (>= 0) of device time.
+
+        Virtual: other threads and timers due in that time run first. Live: added to `now()` at
+        once, since a peer on a real socket has not lived through it.
+        """
+        if self._pace == "live":
+            self._charged += ns
+            if greenlet.getcurrent() is not self._hub and self.loop.has_ready():
+                self._park(0)
+            return
+        target = self._base + ns
+        if greenlet.getcurrent() is self._hub or self.loop.nothing_due_until(target / SECOND):
+            self._base = target  # nobody else would have run: no need to switch
+        else:
+            self._park(ns)
+
+    def sleep(self, ns: int) -> None:
+        """Block the calling device thread for ns."""
+        self._park(ns)
+
+    def _park(self, ns: int) -> None:
+        me = self._here("sleep")
+        target = self._base + ns if self._pace == "virtual" else 0
+        handle = self.loop.call_later(ns / SECOND, me.switch) if ns else self.loop.call_soon(me.switch)
+        try:
+            self._hub.switch()
+        finally:
+            handle.cancel()
+        if self._pace == "virtual" and target:
+            self._base = max(self._base, target)  # the loop's float seconds may fall a ns short
+
+    def run(self, awaitable: Awaitable[T]) -> T:
+        """Wait, from device code, for a coroutine or future on this clock's loop."""
+        me = self._here("wait for a coroutine")
+        task: asyncio.Future[T] = asyncio.ensure_future(awaitable, loop=self.loop)
+        if not task.done():
+            wake: Callable[[object], object] = lambda _: me.switch()
+            task.add_done_callback(wake)
+            try:
+                while not task.done():
+                    self._hub.switch()
+            except BaseException:
+                task.remove_done_callback(wake)
+                task.cancel()
+                raise
+        return task.result()
+
+    def mutex(self) -> Mutex:
+        """Make a recursive lock between this clock's device threads."""
+        return DeviceMutex(self)
+
+    def spawn(self, work: Callable[..., T], *args: object, name: str = "thread") -> DeviceThread[T]:
+        """Start a device thread; call it from device code or from the loop."""
+        return DeviceThread(self, functools.partial(work, *args), name)
+
+    async def blocking(self, work: Callable[..., T], *args: object) -> T:
+        """Run blocking device code from a coroutine, as a device thread of its own."""
+        return await self.spawn(work, *args).wait()
+
+    def _here(self, what: str) -> greenlet.greenlet:
+        me = greenlet.getcurrent()
+        if me is self._hub:
+            raise RuntimeError(f"a coroutine cannot {what} in blocking style: use `await clock.blocking(...)`")
+        if threading.current_thread() is not self._thread:
+            raise RuntimeError(f"only the board's own code can {what}: use board.run(...) or clock.call(...)")
+        return me
+
+    # -- from other OS threads ---------------------------------------------------------------------
+
+    @property
+    def inside(self) -> bool:
+        """Whether the caller already runs on this clock's OS thread."""
+        return threading.current_thread() is self._thread
+
+    def call(self, work: Callable[..., T], *args: object) -> T:
+        """Run device code and wait for it, from any OS thread (or from device code itself).
+
+        Ctrl-C in the waiting thread stops the wait and kills the work.
+        """
+        if self.inside and greenlet.getcurrent() is not self._hub:
+            return work(*args)
+        context = contextvars.copy_context()
+        done: Future[T] = Future()
+        started: list[DeviceThread[None]] = []
+
+        def work_and_tell() -> None:
+            try:
+                done.set_result(work(*args))
+            except BaseException as error:
+                if not done.done():
+                    done.set_exception(error)
+                if isinstance(error, PowerLost):
+                    raise
+
+        self.loop.call_soon_threadsafe(
+            lambda: started.append(context.run(self.spawn, work_and_tell, name=getattr(work, "__name__", "call")))
+        )
+
+        def abandon() -> None:
+            for thread in started:
+                thread.kill()
+
+        return self._await(done, abandon)
+
+    def call_async(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the clock's loop and wait for it, from another OS thread."""
+        done = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        return self._await(done, done.cancel)
+
+    def _await(self, done: Future[T], abandon: Callable[[], object]) -> T:
+        from concurrent.futures import wait
+
+        try:
+            # In slices, so that Ctrl-C reaches a waiting notebook on every operating system.
+            while not wait([done], timeout=0.2).done:
+                if not self._thread.is_alive():
+                    raise PowerLost
+        except BaseException:
+            if self._thread.is_alive():
+                self.loop.call_soon_threadsafe(abandon)
+            raise
+        return done.result()
+
+    @contextlib.contextmanager
+    def outside(self) -> Iterator[None]:
+        """Keep pace with the wall while somebody outside the simulation is being waited for."""
+        self._outside += 1
+        try:
+            yield
+        finally:
+            self._outside -= 1
+
+    # -- ending ------------------------------------------------------------------------------------
+
+    def halt(self) -> None:
+        """Kill every device thread and task, as a reset or a power cut does. From any OS thread."""
+        if self.inside:
+            # Only the hub may kill: a killed greenlet returns to its parent, not to its killer.
+            self.loop.call_soon(self._halt)
+            if greenlet.getcurrent() is not self._hub:
+                while True:
+                    self._hub.switch()
+            return
+        done: Future[None] = Future()
+
+        def halt() -> None:
+            self._halt()
+            # One more turn of the loop, so that cancelled tasks have ended.
+            self.loop.call_soon(lambda: self.loop.call_soon(done.set_result, None))
+
+        self.loop.call_soon_threadsafe(halt)
+        done.result(timeout=10)
+
+    def _halt(self) -> None:
+        for thread in list(self._threads):
+            thread.kill()
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self._outside = 0
+
+    def close(self) -> None:
+        """Halt, stop the loop and end the clock's OS thread."""
+        if not self._thread.is_alive():
+            return
+        self.halt()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(timeout=10)
+
+
+class _DeviceLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time is its clock's."""
+
+    # The two lists below are asyncio's own; every supported interpreter has them, and
+    # tests/test_clock.py would fail on one that had not.
+    _ready: deque[object]
+    _scheduled: list[asyncio.TimerHandle]
+
+    def __init__(self, clock: DeviceClock) -> None:
+        self._clock = clock
+        super().__init__(_JumpingSelector(clock))
+        self.set_task_factory(None)
+
+    def time(self) -> float:
+        return self._clock._loop_ns() / SECOND
+
+    def has_ready(self) -> bool:
+        """Whether a callback waits for its turn."""
+        return bool(self._ready)
+
+    def nothing_due_until(self, when: float) -> bool:
+        """Whether no callback is ready and no timer is due by then (s)."""
+        return not self._ready and not (self._scheduled and self._scheduled[0].when() <= when)
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: ThreadPoolExecutor | None, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        # Work in a thread passes in wall time: the clock must not jump over it.
+        self._clock._outside += 1
+        future: asyncio.Future[T] = super().run_in_executor(executor, func, *args)
+
+        def finished(_: object) -> None:
+            self._clock._outside -= 1
+
+        future.add_done_callback(finished)
+        return future
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """A selector that, on a virtual clock, makes time jump instead of waiting for it."""
+
+    def __init__(self, clock: DeviceClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        clock = self._clock
+        if clock._pace == "live" or timeout is None or timeout <= 0:
+            return super().select(timeout)
+        if clock._outside:
+            before = time.monotonic_ns()
+            events = super().select(timeout)
+            clock._base += min(time.monotonic_ns() - before, round(timeout * SECOND))
+            return events
+        events = super().select(0)
+        if not events:
+            clock._base += max(round(timeout * SECOND), 1)
+        return events

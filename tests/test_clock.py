@@ -1,0 +1,159 @@
+"""The device clock: blocking device code and asyncio on one simulated time."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from pdmlab.clock import MS, SECOND, DeviceClock, PowerLost, WallClock
+
+
+@pytest.fixture
+def clock():
+    with DeviceClock() as clock:
+        yield clock
+
+
+def test_sleeping_takes_device_time_and_hardly_any_host_time(clock):
+    before = time.monotonic()
+    clock.call(clock.sleep, 3600 * SECOND)
+    assert clock.now() == 3600 * SECOND
+    assert time.monotonic() - before < 60
+
+
+def test_threads_interleave_by_time_not_by_the_order_of_starting(clock):
+    order = []
+
+    def worker(name, ns):
+        for _ in range(2):
+            clock.charge(ns)
+            order.append((name, clock.now()))
+
+    def main():
+        threads = [clock.spawn(worker, "slow", 30), clock.spawn(worker, "fast", 20)]
+        for thread in threads:
+            thread.join()
+
+    clock.call(main)
+    assert order == [("fast", 20), ("slow", 30), ("fast", 40), ("slow", 60)]
+
+
+def test_a_mutex_excludes_greenlets_and_is_recursive_for_its_owner(clock):
+    mutex, inside, most = clock.mutex(), [], []
+
+    def worker():
+        with mutex, mutex:
+            inside.append(1)
+            clock.sleep(MS)
+            most.append(len(inside))
+            inside.pop()
+
+    def main():
+        for thread in [clock.spawn(worker) for _ in range(5)]:
+            thread.join()
+
+    clock.call(main)
+    assert most == [1] * 5
+    assert clock.now() == 5 * MS
+
+
+def test_device_code_awaits_coroutines_and_coroutines_run_device_code(clock):
+    async def answer():
+        await asyncio.sleep(1)
+        return await clock.blocking(lambda: (clock.sleep(SECOND), 42)[1])
+
+    assert clock.call(lambda: clock.run(answer())) == 42
+    assert clock.now() == 2 * SECOND
+
+
+def test_power_loss_ends_every_thread_even_in_an_except_clause(clock):
+    seen = []
+
+    def stubborn(name):
+        try:
+            try:
+                clock.sleep(10 * SECOND)
+            except Exception:
+                seen.append("caught")
+        finally:
+            clock.charge(5)
+            seen.append(name)
+
+    def main():
+        clock.spawn(stubborn, "a")
+        clock.spawn(stubborn, "b")
+        clock.sleep(SECOND)
+        clock.halt()
+        seen.append("never")
+
+    with pytest.raises(PowerLost):
+        clock.call(main)
+    assert sorted(seen) == ["a", "b"]
+    assert not clock._threads
+    assert clock.call(lambda: "still usable") == "still usable"
+
+
+def test_halting_from_outside_kills_a_thread_that_never_waits_for_the_loop(clock):
+    started = threading.Event()
+
+    def busy():
+        while True:
+            clock.charge(1000)
+            started.set()
+
+    clock.loop.call_soon_threadsafe(clock.spawn, busy)
+    assert started.wait(10)
+    clock.halt()
+    assert not clock._threads
+
+
+def test_the_clock_does_not_jump_while_somebody_outside_is_waited_for(clock):
+    """A time-out of an hour on the serial line must not fire before the host has spoken."""
+    answer = asyncio.Event()
+
+    async def wait_for_host():
+        with clock.outside():
+            await asyncio.wait_for(answer.wait(), 3600)
+            return clock.now()
+
+    threading.Timer(0.05, lambda: clock.loop.call_soon_threadsafe(answer.set)).start()
+    assert clock.call_async(wait_for_host()) < 60 * SECOND
+
+
+def test_work_in_an_executor_thread_holds_the_clock_back(clock):
+    async def story():
+        work = clock.loop.run_in_executor(None, time.sleep, 0.02)
+        await asyncio.wait_for(work, 3600)
+        return clock.now()
+
+    assert clock.call_async(story()) < 60 * SECOND
+
+
+def test_going_live_keeps_time_continuous_and_charges_without_waiting(clock):
+    def main():
+        clock.sleep(5 * SECOND)
+        clock.pace = "live"
+        assert clock.name == "host"
+        before = time.monotonic()
+        clock.charge(1000 * SECOND)
+        assert time.monotonic() - before < 60
+        return clock.now()
+
+    assert 1005 * SECOND <= clock.call(main) < 1065 * SECOND
+
+
+def test_blocking_calls_from_a_foreign_thread_say_what_to_use_instead(clock):
+    with pytest.raises(RuntimeError, match=r"board\.run"):
+        clock.sleep(1)
+
+
+def test_errors_of_device_code_reach_the_caller(clock):
+    with pytest.raises(ZeroDivisionError):
+        clock.call(lambda: 1 // 0)
+
+
+def test_the_wall_clock_adds_charged_time_without_waiting():
+    clock = WallClock()
+    clock.charge(3600 * SECOND)
+    assert 3600 * SECOND <= clock.now() < 3660 * SECOND
