@@ -5,9 +5,9 @@ Layout, little endian, as the linker of a Cortex-M target would place it:
 | offset | bytes |
 |---|---|
 | 0x000 | u32 initial stack pointer, u32 reset vector (the start of every Cortex-M image) |
-| 0x200 | 8 B magic `pdmlabFW`, u32 length n of the descriptor, u32 CRC32 of the descriptor's fixed part (name, version, build) |
+| 0x200 | 8 B magic `pdmlabFW`, u32 length n of the descriptor, u32 CRC32 of name, version and build |
 | 0x210 | n B descriptor: JSON, UTF-8 |
-| …     | stand-in for code: SHAKE-256 of the descriptor's fixed part, so that it is incompressible and repeatable |
+| …     | stand-in for code: SHAKE-256 of name, version and build: incompressible and repeatable |
 
 The descriptor also carries what a stock build compiles in: the developer credentials, the update
 resources, and the key that an `update` test sends when it has booted (`spdmc_ready_chk`). The
@@ -30,7 +30,7 @@ MAGIC = b"pdmlabFW"
 DESCRIPTOR_OFFSET = 0x200
 READY_KEY = "spdmc_ready_chk"
 DEFAULT_SIZE = 192 * 1024
-"""Size of an image (B) unless told: of the order of a stock client application built with GCC (user-pains.md: 163-177 kB)."""
+"""Size of an image (B) unless told: of the order of a stock client application (163-177 kB of ROM on a K64F)."""
 
 _HEAD = struct.Struct("<8sII")
 _MAX_DESCRIPTOR = 64 * 1024
@@ -53,7 +53,9 @@ class ImageInfo:
         return f"{self.application} {self.version} (build {self.build})"
 
 
-def build_image(info: ImageInfo, *, size: int = DEFAULT_SIZE, load_address: int = 0, stack_top: int = 0x2003_0000) -> bytes:
+def build_image(
+    info: ImageInfo, *, size: int = DEFAULT_SIZE, load_address: int = 0, stack_top: int = 0x2003_0000
+) -> bytes:
     """Build an image of size bytes that starts `info.application` when it lies at load_address.
 
     Raises:

@@ -1,0 +1,339 @@
+"""Experiments: measure a function over all combinations of its factors, keep every row, and find the runs again.
+
+>>> run = sweep(measure, {"buffer_B": [64, 1024]}, experiment="storage", board="sim://K64F")
+>>> run.frame           # tidy: one row an observation
+>>> load_run(run.name)  # the same frame, tomorrow
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import itertools
+import platform
+import secrets
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib import metadata
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pdmlab import frames, settings
+from pdmlab.errors import ConfigError, ExperimentError, RunNotFound
+from pdmlab.frames import Cell, Journal, Row, Schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SIDECAR_VERSION = 1
+
+Measures = Mapping[str, Cell]
+
+
+class Measured(Protocol):
+    """What a sweep needs of a board."""
+
+    @property
+    def target(self) -> str:
+        """Mbed's target name."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """What connect() opens it by."""
+        ...
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the board is virtual."""
+        ...
+
+    def scratch(self, *, seed: int) -> Any:
+        """Return a context manager of the board to measure on: on a virtual one, a fresh board with blank media."""
+        ...
+
+
+Measure = Callable[..., Measures | Iterable[Measures]]
+"""measure(board, **point) -> the measures of one point, or several rows of them."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished or interrupted run: its rows and their provenance."""
+
+    folder: Path
+    name: str
+    sidecar: Mapping[str, Any]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Return the rows as a tidy frame; units are in `attrs["units"]`."""
+        return _read_frame(self.folder, self.name, self.sidecar)
+
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 of factors and measures: equal when a repetition measured the same."""
+        return str(self.sidecar.get("digest", ""))
+
+    def __repr__(self) -> str:
+        return (
+            f"Run({self.name!r}, experiment={self.sidecar['experiment']!r}, rows={self.sidecar.get('rows')}, "
+            f"state={self.sidecar['state']!r}, digest={self.digest[:12]})"
+        )
+
+    def _repr_html_(self) -> str:
+        shown = {
+            "run": self.name,
+            "experiment": self.sidecar["experiment"],
+            "board": self.sidecar["board"] + (" (SIMULATED)" if self.sidecar["simulated"] else ""),
+            "state": self.sidecar["state"],
+            "rows": self.sidecar.get("rows"),
+            "digest": self.digest[:16],
+            "file": f"{self.sidecar['experiment']}/{self.name}.parquet",
+        }
+        rows = "".join(f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in shown.items())
+        return f"<table>{rows}</table>"
+
+
+def sweep(
+    measure: Measure,
+    factors: Mapping[str, Sequence[Cell]],
+    *,
+    experiment: str,
+    board: Measured | str | None = None,
+    repeats: int = 1,
+    seed: int | None = None,
+    progress: bool = True,
+    stop: Event | None = None,
+    data: Path | str | None = None,
+) -> Run:
+    """Measure every combination of the factors, `repeats` times, and keep each row before the next is measured.
+
+    On a virtual board every point starts from a fresh board with blank media and the seed `seed + repeat`,
+    so that a point's figures do not hang on the points before it.
+
+    Args:
+        measure: called as measure(board, **point); returns a mapping of measures, or several of them.
+        factors: name -> values; the names become columns, so end them in their unit (buffer_B).
+        experiment: the folder below data/ that the run goes to.
+        stop: set it, from a widget say, to end after the current point.
+
+    Raises:
+        ConfigError: no factors, or an experiment that is no folder name.
+        BadMeasurement: measure returned something that is no row.
+    """
+    if not factors or any(not list(values) for values in factors.values()):
+        raise ConfigError("a sweep needs at least one factor with one value", hint='such as {"buffer_B": [64, 1024]}')
+    if not experiment.replace("-", "").replace("_", "").isalnum():
+        raise ConfigError(f"experiment {experiment!r} is no folder name", hint="use letters, digits, - and _")
+    chosen = settings.load(seed=seed, data=str(data) if data is not None else None)
+    board = _board(board)
+    name = _new_name()
+    folder = chosen.folder("data") / experiment
+    sidecar: dict[str, Any] = {
+        "version": SIDECAR_VERSION,
+        "run": name,
+        "experiment": experiment,
+        "state": "running",
+        "measure": f"{measure.__module__}:{measure.__qualname__}",
+        "factors": {key: list(values) for key, values in factors.items()},
+        "repeats": repeats,
+        "seed": chosen.number("seed"),
+        "board": board.target,
+        "board_url": board.url,
+        "board_row": _board_row(board),
+        "simulated": board.simulated,
+        "settings": chosen.provenance(),
+        "versions": _versions(),
+        "started": _utc_now(),
+    }
+    points = [dict(zip(factors, values, strict=True)) for values in itertools.product(*factors.values())]
+    work = [(point, repeat) for point in points for repeat in range(repeats)]
+    return _measure_all(measure, board, work, folder, name, sidecar, progress=progress, stop=stop)
+
+
+def _measure_all(
+    measure: Measure,
+    board: Measured,
+    work: list[tuple[dict[str, Cell], int]],
+    folder: Path,
+    name: str,
+    sidecar: dict[str, Any],
+    *,
+    progress: bool,
+    stop: Event | None,
+) -> Run:
+    journal = Journal(folder / f"{name}.jsonl")
+    frames.write_sidecar(folder, name, sidecar)
+    rows: list[Row] = []
+    schema: Schema | None = None
+    state = "interrupted"
+    try:
+        for point, repeat in _with_progress(work, sidecar["experiment"], progress):
+            if stop is not None and stop.is_set():
+                break
+            with board.scratch(seed=sidecar["seed"] + repeat) as fresh:
+                measured = measure(fresh, **point)
+            for measures in [measured] if isinstance(measured, Mapping) else measured:
+                row: Row = {
+                    "run": name,
+                    "board": board.target,
+                    "simulated": board.simulated,
+                    "clock": "device" if board.simulated else "host",
+                    **point,
+                    "repeat": repeat,
+                    **measures,
+                }
+                schema = schema or Schema.from_rows(list(point), row)
+                schema.check(row)
+                journal.append(row)
+                rows.append(row)
+        else:
+            state = "finished"
+    finally:
+        # Ctrl-C, an error or a stop: what was measured is a run too, and says so.
+        journal.close()
+        sidecar |= {"state": state, "ended": _utc_now(), "rows": len(rows)}
+        if schema is None:
+            frames.write_sidecar(folder, name, sidecar)
+        else:
+            frames.save(folder, name, schema, rows, sidecar)
+            journal.path.unlink()
+    return Run(folder, name, frames.read_sidecar(folder / f"{name}.json"))
+
+
+def rerun(
+    run: str | Run, *, measure: Measure | None = None, progress: bool = True, data: Path | str | None = None
+) -> Run:
+    """Repeat a run from its sidecar; a simulated one gives the same digest.
+
+    Raises:
+        ExperimentError: its measuring function lives in a notebook: hand it in as `measure`.
+    """
+    sidecar = run.sidecar if isinstance(run, Run) else _find(run, data)[1]
+    if measure is None:
+        module, _, qualname = sidecar["measure"].partition(":")
+        try:
+            measure = getattr(importlib.import_module(module), qualname)
+        except (ImportError, AttributeError):
+            raise ExperimentError(
+                f"run {sidecar['run']} was measured by {qualname} of {module}, which cannot be imported here",
+                hint="define it again and call rerun(run, measure=...)",
+            ) from None
+    assert measure is not None
+    return sweep(
+        measure,
+        sidecar["factors"],
+        experiment=sidecar["experiment"],
+        board=sidecar["board_url"],
+        repeats=sidecar["repeats"],
+        seed=sidecar["seed"],
+        progress=progress,
+        data=data,
+    )
+
+
+def list_runs(experiment: str | None = None, *, data: Path | str | None = None) -> pd.DataFrame:
+    """Return all runs, newest first: name, experiment, board, state, rows, when, digest."""
+    import pandas as pd
+
+    columns = ["run", "experiment", "board", "simulated", "state", "rows", "started", "seed", "digest"]
+    found = [sidecar for _, sidecar in _sidecars(data) if experiment in (None, sidecar.get("experiment"))]
+    frame = pd.DataFrame([{name: sidecar.get(name) for name in columns} for sidecar in found], columns=columns)
+    return frame.sort_values("started", ascending=False, ignore_index=True)
+
+
+def load_run(run: str | Run, *, data: Path | str | None = None) -> pd.DataFrame:
+    """Return a run's rows, also of one that was interrupted or killed.
+
+    Raises:
+        RunNotFound: there is no such run.
+    """
+    if isinstance(run, Run):
+        return run.frame
+    folder, sidecar = _find(run, data)
+    return _read_frame(folder, run, sidecar)
+
+
+def _read_frame(folder: Path, name: str, sidecar: Mapping[str, Any]) -> pd.DataFrame:
+    import pandas as pd
+
+    parquet, journal = folder / f"{name}.parquet", folder / f"{name}.jsonl"
+    if parquet.is_file():
+        frame = pd.read_parquet(parquet)
+        frame.attrs = {"units": {}, "labels": {}, **frame.attrs, "run": name}
+        return frame
+    rows = frames.read_journal(journal) if journal.is_file() else []
+    if not rows:
+        raise RunNotFound(f"run {name} has no rows", hint="it was ended before its first point was measured")
+    return frames.to_frame(Schema.from_rows(list(sidecar["factors"]), rows[0]), rows, sidecar)
+
+
+def _find(name: str, data: Path | str | None) -> tuple[Path, dict[str, Any]]:
+    for folder, sidecar in _sidecars(data):
+        if sidecar.get("run") == name:
+            return folder, sidecar
+    raise RunNotFound(f"there is no run {name!r}", hint="pdmlab.list_runs() shows what there is")
+
+
+def _sidecars(data: Path | str | None) -> Iterator[tuple[Path, dict[str, Any]]]:
+    root = settings.load(data=str(data) if data is not None else None).folder("data")
+    for path in sorted(root.glob("*/*.json")):
+        try:
+            sidecar = frames.read_sidecar(path)
+        except RunNotFound:
+            continue  # a file that is no sidecar does not hide the others
+        if isinstance(sidecar, dict) and "run" in sidecar:
+            if sidecar.get("state") == "running":
+                journal = path.with_suffix(".jsonl")
+                rows = len(frames.read_journal(journal)) if journal.is_file() else 0
+                sidecar |= {"state": "unfinished", "rows": rows}
+            yield path.parent, sidecar
+
+
+def _board(board: Measured | str | None) -> Measured:
+    if board is None or isinstance(board, str):
+        from pdmlab.boards import connect
+
+        connected: Measured = connect(board)
+        return connected
+    return board
+
+
+def _board_row(board: Measured) -> dict[str, Any]:
+    row = getattr(getattr(board, "info", None), "row", None)
+    return dict(row) if isinstance(row, Mapping) else {}
+
+
+def _with_progress(
+    work: list[tuple[dict[str, Cell], int]], title: str, shown: bool
+) -> Iterable[tuple[dict[str, Cell], int]]:
+    if not shown:
+        return work
+    from tqdm import auto
+
+    bar: Any = auto.tqdm  # ships no types
+    progress: Iterable[tuple[dict[str, Cell], int]] = bar(work, desc=title, unit="point")
+    return progress
+
+
+def _new_name() -> str:
+    now = datetime.datetime.now(datetime.UTC)
+    return f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+def _utc_now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version(), "platform": sys.platform}
+    for package in ("pdmlab", "littlefs-python", "fatfs-ng", "aiocoap", "pandas"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "unknown"
+    return versions
