@@ -1,0 +1,76 @@
+"""Device management for Mbed OS boards on one desk: boards, a client, a service, and notebooks that measure them.
+
+>>> import pdmlab
+>>> board = pdmlab.connect("sim://K64F?id=desk1")
+>>> service = pdmlab.serve()
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pdmlab.boards import connect, detect
+    from pdmlab.client import M2MMethod, SimpleMbedCloudClient
+    from pdmlab.cloud import Cloud
+    from pdmlab.codes import explain
+    from pdmlab.experiment import list_runs, load_run, rerun, sweep
+    from pdmlab.network import NetworkInterface
+    from pdmlab.service import serve
+    from pdmlab.storage import BlockDevice, FATFileSystem, LittleFileSystem2
+
+# Loaded where they are first used: `import pdmlab` itself stays light.
+_HOMES = {
+    "BlockDevice": "pdmlab.storage",
+    "Cloud": "pdmlab.cloud",
+    "FATFileSystem": "pdmlab.storage",
+    "LittleFileSystem2": "pdmlab.storage",
+    "M2MMethod": "pdmlab.client",
+    "NetworkInterface": "pdmlab.network",
+    "SimpleMbedCloudClient": "pdmlab.client",
+    "connect": "pdmlab.boards",
+    "detect": "pdmlab.boards",
+    "explain": "pdmlab.codes",
+    "list_runs": "pdmlab.experiment",
+    "load_run": "pdmlab.experiment",
+    "rerun": "pdmlab.experiment",
+    "serve": "pdmlab.service",
+    "sweep": "pdmlab.experiment",
+}
+
+__all__ = [
+    "BlockDevice",
+    "Cloud",
+    "FATFileSystem",
+    "LittleFileSystem2",
+    "M2MMethod",
+    "NetworkInterface",
+    "SimpleMbedCloudClient",
+    "connect",
+    "detect",
+    "explain",
+    "list_runs",
+    "load_run",
+    "rerun",
+    "serve",
+    "sweep",
+]
+
+
+def __getattr__(name: str) -> Any:  # a module's attributes are of any type
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("pdmlab")
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module 'pdmlab' has no attribute {name!r}") from None
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
