@@ -1,0 +1,223 @@
+"""Figures: a frame goes in, Axes come out; labels and units come from the frame.
+
+Every figure says which clock its times were read from and whether they are simulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+from matplotlib.ticker import FuncFormatter
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's palette: told apart by colour-blind readers, and in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+def human_size(n: float) -> str:
+    """Return a size in bytes as an engineer writes it: 64 B, 4 KiB, 2 MiB."""
+    for unit in ("B", "KiB", "MiB"):
+        if abs(n) < 1024 or unit == "MiB":
+            return f"{n:g} {unit}"
+        n /= 1024
+    raise AssertionError("unreachable")
+
+
+def lines(
+    frame: pd.DataFrame,
+    x: str,
+    y: str | Sequence[str],
+    *,
+    by: str | None = None,
+    ax: Axes | None = None,
+    log_x: bool = True,
+    log_y: bool = False,
+    title: str = "",
+) -> Axes:
+    """Draw y against x, a line for each value of `by` (or for each y), with the spread of repeats as a band."""
+    ax = ax if ax is not None else _new_axes()
+    columns = [y] if isinstance(y, str) else list(y)
+    groups: list[tuple[str, Any]] = (
+        [(f"{_label(frame, by, short=True)} {_shown(by, key)}", part) for key, part in frame.groupby(by, sort=True)]
+        if by
+        else [("", frame)]
+    )
+    number = 0
+    for name, part in groups:
+        for column in columns:
+            stats = part.groupby(x)[column].agg(["mean", "min", "max"]).astype(float)
+            label = " ".join(word for word in (name, _label(frame, column) if len(columns) > 1 else "") if word)
+            colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+            xs = [float(value) for value in stats.index]
+            ax.plot(xs, stats["mean"].tolist(), marker=marker, color=colour, label=label or None)
+            if (stats["max"] > stats["min"]).any():
+                ax.fill_between(xs, stats["min"].tolist(), stats["max"].tolist(), color=colour, alpha=0.15)
+            number += 1
+    _scale(ax, frame, x, log_x=log_x)
+    if log_y:
+        ax.set_yscale("log")
+    else:
+        ax.set_ylim(bottom=0)
+    ax.set_xlabel(_label(frame, x))
+    ax.set_ylabel(_label(frame, columns[0]) if len(columns) == 1 else _common_unit(frame, columns))
+    if number > 1:
+        ax.legend(frameon=False, fontsize="small")
+    return _finish(ax, frame, title)
+
+
+def stacked(
+    frame: pd.DataFrame, x: str, parts: Sequence[str], *, ax: Axes | None = None, title: str = "", ylabel: str = ""
+) -> Axes:
+    """Draw the mean of each part as stacked bars, one bar for each value of x."""
+    ax = ax if ax is not None else _new_axes()
+    means = frame.groupby(x)[list(parts)].mean().astype(float)
+    positions = range(len(means))
+    bottom = [0.0] * len(means)
+    for number, part in enumerate(parts):
+        heights = means[part].tolist()
+        ax.bar(positions, heights, bottom=bottom, color=COLOURS[number % len(COLOURS)], label=_label(frame, part))
+        bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
+    ax.set_xticks(list(positions), [_shown(x, key) for key in means.index])
+    ax.set_xlabel(_label(frame, x))
+    ax.set_ylabel(ylabel or _common_unit(frame, parts))
+    ax.legend(frameon=False, fontsize="small")
+    return _finish(ax, frame, title)
+
+
+def timeline(
+    steps: Iterable[tuple[str, float, float]],
+    *,
+    unit: str = "ms",
+    clock: str = "",
+    ax: Axes | None = None,
+    title: str = "",
+) -> Axes:
+    """Draw named steps as horizontal bars: (name, start, duration), all in `unit`."""
+    rows = list(steps)
+    ax = ax if ax is not None else _new_axes(height=0.9 + 0.34 * len(rows))
+    for number, (_, start, duration) in enumerate(rows):
+        ax.barh(number, duration, left=start, color=COLOURS[0], height=0.6)
+        ax.annotate(f" {duration:.3g} {unit}", (start + duration, number), va="center", fontsize="small")
+    ax.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    ax.invert_yaxis()
+    ax.margins(x=0.15)
+    ax.set_xlabel(f"time since reset ({unit}, {clock} clock)" if clock else f"time ({unit})")
+    return _finish(ax, None, title)
+
+
+def sequence(log: pd.DataFrame, *, left: str, right: str, ax: Axes | None = None, title: str = "") -> Axes:
+    """Draw a message log as a sequence diagram: `time_ms`, `direction` (out: left to right), `text` a row."""
+    ax = ax if ax is not None else _new_axes(width=8.5, height=1.0 + 0.32 * max(len(log), 3))
+    rows: list[Any] = list(log.itertuples())
+    for number, row in enumerate(rows):
+        outward = row.direction == "out"
+        start, end = (0.0, 1.0) if outward else (1.0, 0.0)
+        colour = COLOURS[0] if outward else COLOURS[1]
+        ax.annotate("", (end, number), (start, number), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 1.2})
+        ax.text(0.5, number - 0.12, str(row.text), ha="center", va="bottom", fontsize="small", color=colour)
+        ax.text(-0.02, number, f"{float(row.time_ms):.1f}", ha="right", va="center", fontsize="x-small", color="0.4")
+    ax.axvline(0, color="0.3", lw=1)
+    ax.axvline(1, color="0.3", lw=1)
+    ax.text(0, -1.1, left, ha="center", weight="bold")
+    ax.text(1, -1.1, right, ha="center", weight="bold")
+    ax.set_xlim(-0.15, 1.1)
+    ax.set_ylim(len(log), -1.8)
+    ax.set_yticks([])
+    ax.set_xticks([])
+    for side in ax.spines.values():
+        side.set_visible(False)
+    ax.set_ylabel("time since the first message (ms) →", fontsize="small")
+    return _finish(ax, log, title)
+
+
+def lanes(
+    events: pd.DataFrame, *, names: Mapping[str, str], ax: Axes | None = None, title: str = "", most: int = 40
+) -> Axes:
+    """Draw a transcript in two lanes, one a direction: `time_s`, `direction`, `text` a row; at most `most` rows."""
+    shown = events.head(most)
+    ax = ax if ax is not None else _new_axes(width=9.5, height=1.0 + 0.26 * max(len(shown), 4))
+    places = dict(zip(names, (0.01, 0.51), strict=True))
+    rows: list[Any] = list(shown.itertuples())
+    for number, row in enumerate(rows):
+        place = places[str(row.direction)]
+        colour = COLOURS[list(names).index(str(row.direction))]
+        text = str(row.text)
+        ax.text(place + 0.06, number, text if len(text) < 60 else text[:57] + "…", fontsize="small", color=colour,
+                family="monospace", va="center")  # fmt: skip
+        ax.text(place, number, f"{float(row.time_s):7.3f}", fontsize="x-small", color="0.5", va="center")
+    for direction, name in names.items():
+        ax.text(places[direction], -1.2, name, weight="bold")
+    ax.axvline(0.5, color="0.8", lw=1)
+    ax.set_xlim(0, 1)
+    ax.set_ylim(len(shown), -2)
+    ax.axis("off")
+    if len(events) > most:
+        ax.text(0.01, len(shown), f"… and {len(events) - most} more", fontsize="x-small", color="0.5")
+    return _finish(ax, None, title)
+
+
+def regions(parts: Iterable[tuple[str, int, int, str]], *, size: int, ax: Axes | None = None, title: str = "") -> Axes:
+    """Draw a memory to scale: (name, start in B, size in B, what it holds) for each region of a part of `size` B."""
+    ax = ax if ax is not None else _new_axes(width=9, height=2.2)
+    for number, (name, start, length, holds) in enumerate(parts):
+        colour = COLOURS[number % len(COLOURS)]
+        ax.barh(0, max(length, size / 400), left=start, height=0.8, color=colour, alpha=0.75, edgecolor="white")
+        ax.annotate(
+            f"{name}\n{holds}", (start + length / 2, 0.42), (start + length / 2, 0.75 + 0.55 * (number % 2)),
+            ha="center", fontsize="x-small", arrowprops={"arrowstyle": "-", "color": "0.6", "lw": 0.6},
+        )  # fmt: skip
+    ax.set_xlim(0, size)
+    ax.set_ylim(-0.5, 2.0)
+    ax.set_yticks([])
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"0x{int(value):x}"))
+    ax.set_xlabel("address (B from the start of the part)")
+    return _finish(ax, None, title)
+
+
+def _new_axes(width: float = 7.0, height: float = 4.0) -> Axes:
+    _, ax = plt.subplots(figsize=(width, height), layout="constrained")
+    return ax
+
+
+def _label(frame: pd.DataFrame, column: str, *, short: bool = False) -> str:
+    labels: Mapping[str, str] = frame.attrs.get("labels", {})
+    text = labels.get(column, column.replace("_", " "))
+    return text.split(" (")[0] if short else text
+
+
+def _common_unit(frame: pd.DataFrame, columns: Sequence[str]) -> str:
+    units = {frame.attrs.get("units", {}).get(column, "") for column in columns}
+    return units.pop() if len(units) == 1 else ""
+
+
+def _shown(column: str, value: Any) -> str:
+    return human_size(value) if column.endswith("_B") else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _scale(ax: Axes, frame: pd.DataFrame, x: str, *, log_x: bool) -> None:
+    values = sorted({float(value) for value in frame[x]})
+    if log_x and values and values[0] > 0:
+        ax.set_xscale("log", base=2)
+    if x.endswith("_B") and len(values) <= 12:
+        ax.set_xticks(values, [human_size(value) for value in values], rotation=30)
+        ax.minorticks_off()
+
+
+def _finish(ax: Axes, frame: pd.DataFrame | None, title: str) -> Axes:
+    note = ""
+    if frame is not None and "simulated" in frame.columns and len(frame):
+        simulated = bool(frame["simulated"].any())
+        note = f"{'SIMULATED, ' if simulated else ''}{', '.join(sorted(set(frame['clock'])))} clock"
+    if title:
+        ax.set_title(title, loc="left", fontsize="medium", weight="bold")
+    if note:
+        ax.set_title(note, loc="right", fontsize="x-small", color="0.4")
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    return ax

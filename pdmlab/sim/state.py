@@ -1,0 +1,97 @@
+"""Where a virtual board keeps its flash and its card: one directory an id, with one owner at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import IO
+
+from pdmlab.errors import BoardError, ConfigError, PortBusy
+
+
+class StateDirectory:
+    """A virtual board's directory, locked from construction to `close`.
+
+    The operating system drops the lock when its owner ends, however it ends.
+
+    Raises:
+        PortBusy: another process, or another board of this one, owns it.
+        ConfigError: the id is no plain name, or the directory belongs to another kind of board.
+    """
+
+    def __init__(self, root: Path, board_id: str, target: str) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", board_id):
+            raise ConfigError(
+                f"{board_id!r} is no id for a virtual board", hint="use letters, digits, '.', '_' and '-', at most 64"
+            )
+        self.path = root / "boards" / board_id
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self.path / "lock")
+        except _Held as held:
+            raise PortBusy(
+                f"the virtual board {board_id!r} is open in {held.owner}",
+                hint="close it there, or take another id: sim://" + target + "?id=desk2",
+            ) from None
+        except OSError as error:
+            raise BoardError(
+                f"the state directory {self.path} cannot be used: {error.strerror}",
+                hint="set PDMLAB_STATE to a folder that you may write to",
+            ) from error
+        try:
+            self._check_target(target)
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_target(self, target: str) -> None:
+        file = self.path / "board.json"
+        if not file.exists():
+            file.write_text(json.dumps({"target": target}) + "\n", encoding="utf-8")
+            return
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))["target"]
+        except (ValueError, KeyError, TypeError):
+            found = "unreadable"
+        if found != target:
+            raise ConfigError(
+                f"{self.path} holds the flash of a {found}, not of a {target}",
+                hint="take another id, or delete that folder",
+            )
+
+    def close(self) -> None:
+        """Give the directory back."""
+        self._lock.close()
+
+
+class _Held(Exception):
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+
+
+def _lock(path: Path) -> IO[str]:
+    file = path.open("a+", encoding="utf-8")
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            # Far behind the text, so that others can still read who the owner is.
+            file.seek(1 << 20)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        owner = file.read(200).strip() or "another program"
+        file.close()
+        raise _Held(owner) from None
+    file.seek(0)
+    file.truncate()
+    file.write(f"process {os.getpid()}\n")
+    file.flush()
+    return file
