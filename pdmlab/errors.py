@@ -16,9 +16,10 @@ PdmlabError
 │   ├── WornOut
 │   ├── WriteOnce
 │   └── RollbackRefused
-├── NetworkError
+├── NetworkError                   may carry Mbed's own NSAPI code
 │   ├── Unreachable
-│   └── TimedOut
+│   ├── TimedOut
+│   └── WouldBlock                 a non-blocking socket has nothing yet
 ├── Lwm2mError
 │   ├── BootstrapFailed
 │   ├── RegistrationFailed
@@ -127,7 +128,11 @@ class RollbackRefused(StorageError):
 
 
 class NetworkError(PdmlabError):
-    """The network did not carry what was sent."""
+    """The network did not carry what was sent; `code` is Mbed's own (negative) number, 0 if it has none."""
+
+    def __init__(self, message: str, *, code: int = 0, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
 
 
 class Unreachable(NetworkError):
@@ -136,6 +141,10 @@ class Unreachable(NetworkError):
 
 class TimedOut(NetworkError):
     """No answer in time."""
+
+
+class WouldBlock(NetworkError):
+    """A non-blocking socket has nothing to give, or no room to take."""
 
 
 class Lwm2mError(PdmlabError):
