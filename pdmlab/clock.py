@@ -24,7 +24,7 @@ import selectors
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
@@ -421,6 +421,7 @@ class DeviceClock:
             thread.kill()
         for task in asyncio.all_tasks(self.loop):
             task.cancel()
+        self.loop.abort_transports()
         self._outside = 0
 
     def close(self) -> None:
@@ -435,10 +436,11 @@ class DeviceClock:
 class _DeviceLoop(asyncio.SelectorEventLoop):
     """An event loop whose time is its clock's."""
 
-    # The two lists below are asyncio's own; every supported interpreter has them, and
+    # The three below are asyncio's own; every supported interpreter has them, and
     # tests/test_clock.py would fail on one that had not.
     _ready: deque[object]
     _scheduled: list[asyncio.TimerHandle]
+    _transports: Mapping[int, asyncio.WriteTransport]
 
     def __init__(self, clock: DeviceClock) -> None:
         self._clock = clock
@@ -451,6 +453,11 @@ class _DeviceLoop(asyncio.SelectorEventLoop):
     def has_ready(self) -> bool:
         """Whether a callback waits for its turn."""
         return bool(self._ready)
+
+    def abort_transports(self) -> None:
+        """Drop every open socket without a word to its peer, as a device without power does."""
+        for transport in list(self._transports.values()):
+            transport.abort()
 
     def nothing_due_until(self, when: float) -> bool:
         """Whether no callback is ready and no timer is due by then (s)."""

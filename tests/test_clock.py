@@ -148,6 +148,21 @@ def test_blocking_calls_from_a_foreign_thread_say_what_to_use_instead(clock):
         clock.sleep(1)
 
 
+def test_power_loss_drops_open_sockets_without_a_word(clock):
+    clock.pace = "live"
+
+    class Protocol(asyncio.DatagramProtocol):
+        pass
+
+    async def open_one():
+        transport, _ = await clock.loop.create_datagram_endpoint(Protocol, local_addr=("127.0.0.1", 0))
+        return transport
+
+    transport = clock.call_async(open_one())
+    clock.halt()
+    assert transport.is_closing()
+
+
 def test_errors_of_device_code_reach_the_caller(clock):
     with pytest.raises(ZeroDivisionError):
         clock.call(lambda: 1 // 0)

@@ -28,6 +28,7 @@ class VirtualUart:
         self._input = bytearray()
         self._input_waiters: list[asyncio.Future[None]] = []
         self._closed = False
+        self._woken = False
         self.mute_output = False
         self.mute_input = False
         self.dropped = 0
@@ -82,7 +83,8 @@ class VirtualUart:
     def host_read(self, size: int, timeout_s: float | None) -> bytes:
         """Return up to size bytes, waiting at most timeout_s of host time for the first; b"" after that."""
         with self._output_changed:
-            self._output_changed.wait_for(lambda: self._output or self._closed, timeout_s)
+            self._output_changed.wait_for(lambda: self._output or self._closed or self._woken, timeout_s)
+            self._woken = False
             data = bytes(self._output[:size])
             del self._output[: len(data)]
         return data
@@ -90,6 +92,12 @@ class VirtualUart:
     def host_write(self, data: bytes) -> None:
         """Send bytes to the board; they wait there until the application reads them."""
         self._clock.loop.call_soon_threadsafe(self._receive, bytes(data))
+
+    def host_wake(self) -> None:
+        """End a `host_read` that waits in another thread."""
+        with self._output_changed:
+            self._woken = True
+            self._output_changed.notify_all()
 
     def host_flush_output(self) -> None:
         """Forget what the board printed and nobody read."""
