@@ -1,0 +1,387 @@
+"""Network interfaces with Mbed's names: what an application connects, and opens its sockets on.
+
+An interface hangs on a `Link`. Towards a host that its fabric knows it stays inside the simulation, and
+the clock stays as it is. Towards any other host it opens real sockets, shaped by the link, and the clock
+goes live; unless told otherwise it reaches loopback only, so that no simulated board talks to the world.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import hashlib
+import ipaddress
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from pdmlab.clock import SECOND, DeviceClock
+from pdmlab.errors import TimedOut
+from pdmlab.network.bytestream import ByteStream
+from pdmlab.network.fabric import Fabric, Host
+from pdmlab.network.link import Link, Step
+from pdmlab.network.nsapi import ConnectionStatus, NsapiError, Security, nsapi_error
+from pdmlab.network.prng import SplitMix64
+from pdmlab.network.shaped import Shaper
+
+if TYPE_CHECKING:
+    from pdmlab.coap.transport import Address, Opener
+
+DNS_TRIES = 3
+DNS_WAIT = 5 * SECOND  # RFC 1035 §4.2.1 leaves it to the resolver; 5 s is resolv.conf's
+DNS_QUERY, DNS_ANSWER = 58, 106  # a name of 20 characters and one address, with UDP header (B)
+
+default_interface: contextvars.ContextVar[Callable[[], NetworkInterface]] = contextvars.ContextVar("default_interface")
+"""Gives the running board's interface; set by whoever boots the board."""
+_fallback: Callable[[], NetworkInterface] | None = None
+
+
+def set_default(interface: Callable[[], NetworkInterface] | None) -> None:
+    """Set what get_default_instance() gives outside any board's own threads; None for nothing."""
+    global _fallback
+    _fallback = interface
+
+
+class NetworkInterface:
+    """The way to the network; connect it from device code before any socket is opened.
+
+    `link` is the bearer's own unless given; `fabric` the in-memory network it hangs on. With
+    `beyond_loopback=True` real sockets may go to any address.
+    """
+
+    type: ClassVar[str] = "Network"
+    """What the seed's case names call it: Ethernet, Wi-Fi, Cellular, Mesh."""
+    bearer: ClassVar[str] = "ethernet"
+    """Its row in bearers.toml."""
+
+    def __init__(
+        self,
+        clock: DeviceClock,
+        *,
+        fabric: Fabric | None = None,
+        link: Link | None = None,
+        name: str = "board",
+        mac: str | None = None,
+        seed: int = 0,
+        beyond_loopback: bool = False,
+    ) -> None:
+        self.clock = clock
+        self.fabric = fabric
+        self.name = name
+        self.beyond_loopback = beyond_loopback
+        self.carrier = True
+        """Whether there is a network to connect to: a cable, an access point, a cell."""
+        self.host: Host | None = None
+        """This interface as a host of the fabric."""
+        self._link = link or Link.of(self.bearer)
+        self._mac = mac or _make_mac(name, seed)
+        self._shaper = Shaper(clock, self._link, SplitMix64(seed).split(name))
+        self._status = ConnectionStatus.NSAPI_STATUS_DISCONNECTED
+        self._on_status: Callable[[ConnectionStatus], None] | None = None
+        self._resolved: dict[str, str] = {}
+        if fabric is not None:
+            self.host = fabric.host(name, self._link)
+            self.host.online = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} on {self._link.name}, {self._status.name}>"
+
+    @classmethod
+    def get_default_instance(cls) -> NetworkInterface:
+        """Return the running board's default interface.
+
+        Raises:
+            Unreachable: no board is running here (NSAPI_ERROR_NO_CONNECTION).
+        """
+        give = default_interface.get(_fallback)
+        if give is None:
+            raise nsapi_error(
+                NsapiError.NO_CONNECTION,
+                "there is no default network interface",
+                hint="run this on a board (board.run(main)), or call pdmlab.network.interface.set_default first",
+            )
+        return give()
+
+    # -- the link --------------------------------------------------------------------------------------
+
+    @property
+    def link(self) -> Link:
+        """What stands between the board and the network; assign another to change it under way."""
+        return self._link
+
+    @link.setter
+    def link(self, link: Link) -> None:
+        self._link = link
+        self._shaper.set_link(link)
+        if self.host is not None:
+            self.host.set_link(link)
+
+    # -- Mbed's calls ----------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Attach to the network and get an address; takes the bearer's steps in device time.
+
+        Raises:
+            NetworkError: connected already (NSAPI_ERROR_IS_CONNECTED).
+            Unreachable, NetworkError: no network, or it refuses; the code depends on the bearer.
+        """
+        if self._status == ConnectionStatus.NSAPI_STATUS_GLOBAL_UP:
+            raise nsapi_error(NsapiError.IS_CONNECTED, f"{self.name} is connected already")
+        self._set_status(ConnectionStatus.NSAPI_STATUS_CONNECTING)
+        start = self.clock.now()
+        try:
+            for step in self._link.attach:
+                self.clock.charge(step.time)
+                self._check(step, (self.clock.now() - start) / SECOND)
+            if not self.carrier:  # a link without steps
+                raise nsapi_error(NsapiError.NO_CONNECTION, f"{self.name} finds no network")
+        except BaseException:
+            self._set_status(ConnectionStatus.NSAPI_STATUS_DISCONNECTED)
+            raise
+        if self.host is not None:
+            self.host.online = True
+        self._set_status(ConnectionStatus.NSAPI_STATUS_GLOBAL_UP)
+
+    def disconnect(self) -> None:
+        """Leave the network; open sockets hear nothing more.
+
+        Raises:
+            Unreachable: not connected (NSAPI_ERROR_NO_CONNECTION).
+        """
+        self.require_connection()
+        self.reset()
+        self._set_status(ConnectionStatus.NSAPI_STATUS_DISCONNECTED)
+
+    def reset(self) -> None:
+        """Go down at once and forget all sockets, as a reset or a power cut does."""
+        self._status = ConnectionStatus.NSAPI_STATUS_DISCONNECTED
+        self._resolved.clear()
+        self._shaper.drop()
+        if self.host is not None:
+            self.host.forget()
+            self.host.online = False
+
+    def get_ip_address(self) -> str | None:
+        """Return the address, or None while disconnected; towards real sockets it is loopback's."""
+        if self._status != ConnectionStatus.NSAPI_STATUS_GLOBAL_UP:
+            return None
+        return self.host.address if self.host is not None else "127.0.0.1"
+
+    def get_mac_address(self) -> str:
+        """Return the hardware address, such as 02:4f:…; a locally administered one unless given."""
+        return self._mac
+
+    def get_connection_status(self) -> ConnectionStatus:
+        """Return nsapi_connection_status."""
+        return self._status
+
+    def attach(self, on_status: Callable[[ConnectionStatus], None] | None) -> None:
+        """Call on_status with each new status."""
+        self._on_status = on_status
+
+    def gethostbyname(self, name: str) -> str:
+        """Resolve a name from device code; the first time takes a round trip.
+
+        Raises:
+            Unreachable: not connected, or nobody knows the name (NSAPI_ERROR_DNS_FAILURE).
+        """
+        return self.clock.run(self.resolve(name))
+
+    # -- for sockets and endpoints, on the clock's loop ------------------------------------------------------
+
+    def require_connection(self) -> None:
+        """Raise NSAPI_ERROR_NO_CONNECTION unless connected."""
+        if self._status != ConnectionStatus.NSAPI_STATUS_GLOBAL_UP:
+            raise nsapi_error(NsapiError.NO_CONNECTION, f"{self.name}'s {self.type} interface is not connected")
+
+    def inside(self, host: str) -> bool:
+        """Whether the fabric knows the host, so that traffic to it needs no real socket."""
+        return self.fabric is not None and self.fabric.find(host) is not None
+
+    async def resolve(self, name: str) -> str:
+        """Resolve a name on the loop; see gethostbyname."""
+        self.require_connection()
+        if self.fabric is not None and (known := self.fabric.find(name)) is not None:
+            if name != known.address and name not in self._resolved:
+                await self._ask_dns(name)
+                self._resolved[name] = known.address
+            return known.address
+        address = "127.0.0.1" if name == "localhost" else name
+        self._check_real(address)
+        return address
+
+    def opener(self, remote: Address) -> Opener:
+        """Return a datagram opener towards remote: in the fabric if it knows the host, else a real, shaped socket.
+
+        Raises, when it is used:
+            Unreachable: not connected, or the destination is not allowed (NSAPI_ERROR_NO_CONNECTION, _DNS_FAILURE).
+        """
+        if self.host is not None and self.inside(remote[0]):
+            return self.host.opener()
+        return self._shaper.opener(self._before_real_socket)
+
+    async def connect_stream(self, remote: Address, receive_buffer: int | None = None) -> ByteStream:
+        """Connect a byte stream to remote; receive_buffer (B) is the window offered, the link's unless given.
+
+        Raises:
+            Unreachable: not connected, unknown name, refused, or not allowed.
+            TimedOut: nobody answers (NSAPI_ERROR_CONNECTION_TIMEOUT).
+        """
+        address = await self.resolve(remote[0])
+        if self.host is not None and self.inside(address):
+            return await self.host.connect((address, remote[1]), receive_buffer)
+        self._before_real_socket(address)
+        return await self._shaper.connect((address, remote[1]), receive_buffer or self._link.receive_buffer)
+
+    def _before_real_socket(self, address: str) -> None:
+        self.require_connection()
+        self._check_real(address)
+        if self.clock.pace != "live":
+            self.clock.pace = "live"
+
+    def _check_real(self, address: str) -> None:
+        try:
+            allowed = ipaddress.ip_address(address).is_loopback or self.beyond_loopback
+        except ValueError:
+            if self.beyond_loopback:
+                return  # the operating system resolves it
+            raise nsapi_error(
+                NsapiError.DNS_FAILURE,
+                f"{self.name} cannot resolve {address!r}",
+                hint="its fabric knows no such host, and outside it a simulated board reaches loopback only; "
+                "pass beyond_loopback=True to its interface to let it out",
+            ) from None
+        if not allowed:
+            raise nsapi_error(
+                NsapiError.NO_CONNECTION,
+                f"{self.name} may not send to {address}",
+                hint="a simulated board reaches loopback only; pass beyond_loopback=True to its interface to let it out",
+            )
+
+    async def _ask_dns(self, name: str) -> None:
+        for _ in range(DNS_TRIES):
+            if self._status == ConnectionStatus.NSAPI_STATUS_GLOBAL_UP and await self._shaper.round_trip(
+                DNS_QUERY, DNS_ANSWER, DNS_WAIT
+            ):
+                return
+        raise TimedOut(
+            f"no answer from DNS about {name!r} in {DNS_TRIES * DNS_WAIT // SECOND} s (NSAPI_ERROR_DNS_FAILURE, -3009)",
+            code=NsapiError.DNS_FAILURE,
+            hint=f"the link loses {self._link.loss:.0%} of its frames",
+        )
+
+    def _check(self, step: Step, seconds: float) -> None:
+        """Raise if the network cannot be had, once `step` has taken its time."""
+        if not self.carrier:
+            raise nsapi_error(NsapiError.NO_CONNECTION, f"{self.name}: no network after {seconds:.1f} s ({step.name})")
+
+    def _set_status(self, status: ConnectionStatus) -> None:
+        self._status = status
+        if self._on_status is not None:
+            self._on_status(status)
+
+
+class EthernetInterface(NetworkInterface):
+    """A cable."""
+
+    type = "Ethernet"
+    bearer = "ethernet"
+
+
+class WiFiInterface(NetworkInterface):
+    """A wireless LAN station; `access_points` maps the SSIDs in reach to their passwords (None: any will do)."""
+
+    type = "Wi-Fi"
+    bearer = "wifi"
+    access_points: Mapping[str, str] | None = None
+
+    _ssid = ""
+    _password = ""
+    _security = Security.NONE
+
+    def set_credentials(self, ssid: str, password: str = "", security: Security = Security.NONE) -> None:
+        """Say which network to join.
+
+        Raises:
+            NetworkError: no SSID, or security without a password (NSAPI_ERROR_PARAMETER).
+        """
+        if not ssid or len(ssid.encode()) > 32 or (security != Security.NONE and not password):
+            raise nsapi_error(
+                NsapiError.PARAMETER,
+                f"no network can be called {ssid!r} with security {security.name}" if password or not ssid else
+                f"security {security.name} of {ssid!r} needs a password",
+                hint="an SSID has 1 to 32 bytes; security other than NONE needs a password",
+            )
+        self._ssid, self._password, self._security = ssid, password, security
+
+    def scan(self) -> list[str]:
+        """Return the SSIDs in reach; takes the scan step's device time."""
+        self.clock.charge(sum(step.time for step in self.link.attach if step.name == "scan"))
+        return sorted(self.access_points or ()) if self.carrier else []
+
+    def _check(self, step: Step, seconds: float) -> None:
+        known = self.access_points
+        if not self.carrier or not self._ssid or (known is not None and self._ssid not in known):
+            raise nsapi_error(NsapiError.NO_SSID, f"{self.name} hears no {self._ssid!r} after {seconds:.1f} s")
+        if step.name != "scan" and known is not None and known[self._ssid] != self._password:
+            raise nsapi_error(
+                NsapiError.AUTH_FAILURE, f"{self._ssid!r} refuses {self.name} after {seconds:.1f} s ({step.name})"
+            )
+
+
+class CellularInterface(NetworkInterface):
+    """A modem; `sim_locked_by` is the PIN its SIM asks for, if any."""
+
+    type = "Cellular"
+    bearer = "cellular"
+    sim_locked_by: str | None = None
+
+    _pin: str | None = None
+    _apn: str | None = None
+
+    def set_sim_pin(self, pin: str) -> None:
+        """Give the SIM's PIN."""
+        self._pin = pin
+
+    def set_credentials(self, apn: str, username: str | None = None, password: str | None = None) -> None:
+        """Say which access point name to use; the simulated network takes any."""
+        self._apn = apn
+
+    def _check(self, step: Step, seconds: float) -> None:
+        if self.sim_locked_by is not None and self._pin != self.sim_locked_by:
+            raise nsapi_error(NsapiError.AUTH_FAILURE, f"the SIM of {self.name} refuses the PIN ({step.name})")
+        super()._check(step, seconds)
+
+
+class MeshInterface(NetworkInterface):
+    """An IEEE 802.15.4 mesh node; 6LoWPAN unless a link says Thread."""
+
+    type = "Mesh"
+    bearer = "6lowpan"
+
+
+class LoWPANInterface(MeshInterface):
+    """A 6LoWPAN node (Mbed's LoWPANNDInterface)."""
+
+    type = "6LoWPAN"
+
+
+class ThreadInterface(MeshInterface):
+    """A Thread node."""
+
+    type = "Thread"
+    bearer = "thread"
+
+
+INTERFACES: dict[str, type[NetworkInterface]] = {
+    "ETHERNET": EthernetInterface,
+    "WIFI": WiFiInterface,
+    "CELLULAR": CellularInterface,
+    "MESH": MeshInterface,
+    "6LOWPAN": LoWPANInterface,
+    "THREAD": ThreadInterface,
+}
+"""By Mbed's target.network-default-interface-type (and the two kinds of MESH by name)."""
+
+
+def _make_mac(name: str, seed: int) -> str:
+    digest = hashlib.sha256(f"{name} {seed}".encode()).digest()
+    return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))  # IEEE 802: locally administered
