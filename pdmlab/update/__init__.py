@@ -1,0 +1,1 @@
+"""Firmware update: manifests, firmware headers, candidate slots, bootloader and the device's download."""
