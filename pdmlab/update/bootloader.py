@@ -1,0 +1,189 @@
+"""The bootloader: decides what a board starts, and installs a candidate by copying it over the application.
+
+It behaves as the 4.x bootloader that reads firmware headers v3 does, with mbed-bootloader's console
+text. Order of an installation: erase (header first, so that a half-erased image never counts), body,
+verify, header last. The candidate stays until it is the active image, so a cut anywhere is made good
+at the next start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from pdmlab.errors import BootFailed, ImageRejected, StorageError
+from pdmlab.storage.blockdevice import BlockDevice
+from pdmlab.update.candidate import Candidate, CandidateSlot
+from pdmlab.update.header import FLAG_ENCRYPTED, HEADER_SIZE, NO_PRECURSOR, FirmwareHeader
+from pdmlab.update.layout import FlashLayout
+from pdmlab.update.region import Region, round_up
+
+Print = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class HashRate:
+    """How fast a microcontroller computes SHA-256 (B/s), and where the figure is from."""
+
+    bytes_per_second: int
+    source: str
+
+    def cost(self, size: int) -> int:
+        """Return the device time to hash size bytes (ns)."""
+        return size * 1_000_000_000 // self.bytes_per_second
+
+
+CORTEX_M4_SHA256 = HashRate(2_000_000, "unsourced: of the order of 60 cycles/B in software at 120 MHz")
+
+
+@dataclass(frozen=True)
+class BootResult:
+    """What starts: the header of the active image.
+
+    installed  whether this start put it there
+    refused    why the candidate in the slot was not installed, or None if there was none to refuse
+    """
+
+    active: FirmwareHeader
+    installed: bool
+    refused: str | None
+
+    def __str__(self) -> str:
+        how = "newly installed" if self.installed else "as before"
+        why = f"; candidate refused: {self.refused}" if self.refused else ""
+        return f"boots {self.active.version} ({how}){why}"
+
+
+@dataclass(frozen=True)
+class _Active:
+    """The active slot as found: a verified image, or what is wrong with it."""
+
+    header: FirmwareHeader | None
+    fault: str | None
+
+
+class Bootloader:
+    """One board's bootloader over its flash (a block device from the start of flash on) and its candidate slot."""
+
+    def __init__(
+        self,
+        layout: FlashLayout,
+        flash: BlockDevice,
+        candidate: CandidateSlot,
+        *,
+        hash_rate: HashRate = CORTEX_M4_SHA256,
+        component: str = "MAIN",
+    ) -> None:
+        self.layout = layout
+        self._area = Region(flash, layout.header_offset, layout.application.end - layout.header_offset)
+        self._app = layout.app_offset - layout.header_offset
+        self._candidate = candidate
+        self._hash_rate = hash_rate
+        self._component = component
+
+    def boot(self, write: Print) -> BootResult:
+        """Choose what starts, installing first if there is something better; write gets the console's text.
+
+        Raises BootFailed, after the line "Failed to jump to application!", if nothing may start.
+        """
+        say: Print = lambda line: write(f"{line}\r\n")
+        say("Mbed Bootloader")
+        active = self._read_active()
+        if active.fault:
+            say(f"[DBG ] {active.fault}")
+        candidate, refused = self._choose(active.header)
+        installed = False
+        if candidate is not None:
+            say("[DBG ] Update active firmware")
+            active = self._install(candidate.header, say)
+            installed = active.header is not None
+            if not installed:
+                refused = active.fault
+        else:
+            if refused:
+                say(refused)
+            say("[DBG ] Active firmware up-to-date" if active.header else "[ERR ] Active firmware invalid")
+        if active.header is None:
+            say("Failed to jump to application!")
+            raise BootFailed(
+                f"Failed to jump to application! Active: {active.fault}; candidate: {refused or 'No Update image'}",
+                hint="flash an application, or one combined with its bootloader and header",
+            )
+        say("booting...")
+        return BootResult(active.header, installed, refused)
+
+    def active(self) -> FirmwareHeader | None:
+        """Return the header of the active image if the image is whole, as the application asks for it too."""
+        return self._read_active().header
+
+    def _read_active(self) -> _Active:
+        try:
+            header = FirmwareHeader.parse(self._area.read(0, HEADER_SIZE))
+        except ImageRejected:
+            return _Active(None, "Active firmware slot is empty")
+        if header.size > self.layout.application.size or self._digest(self._active_image(header)) != header.digest:
+            return _Active(None, "Active firmware integrity check failed")
+        return _Active(header, None)
+
+    def _choose(self, active: FirmwareHeader | None) -> tuple[Candidate | None, str | None]:
+        """Return the candidate to install, or the console's word on why the one that is there is not."""
+        try:
+            candidate = self._candidate.read()
+            refused = self._refusal(candidate, active) if candidate else None
+        except StorageError as error:
+            return None, f"Failed to initialize update storage ({error.message})"
+        return (None, refused) if refused or candidate is None else (candidate, None)
+
+    def _refusal(self, candidate: Candidate, active: FirmwareHeader | None) -> str | None:
+        header = candidate.header
+        if candidate.component != self._component:
+            return f"Update image is for component {candidate.component}"
+        if header.flags & FLAG_ENCRYPTED:
+            return "Update image is encrypted"
+        if header.size > min(self.layout.application.size, self._candidate.capacity):
+            return "Update image too large"
+        # Without a whole active image there is nothing to be newer than, and a copy that was cut must go on.
+        if active and header.version <= active.version:
+            return "Update image is older"
+        if active and header.precursor not in (NO_PRECURSOR, active.digest):
+            return "Update image is for another active firmware"
+        if self._digest(self._candidate.image_region(header).chunks(0, header.size)) != header.digest:
+            return "Update image integrity check failed"
+        return None
+
+    def _install(self, header: FirmwareHeader, say: Print) -> _Active:
+        try:
+            self._copy(header, say)
+        except StorageError as error:
+            say("[DBG ] Firmware update failed")
+            return _Active(None, f"Firmware update failed ({error.message})")
+        active = self._read_active()
+        say("[DBG ] Firmware update failed" if active.fault else "[DBG ] New active firmware is valid")
+        return active
+
+    def _copy(self, header: FirmwareHeader, say: Print) -> None:
+        say("[DBG ] Erase active application")
+        self._area.erase(0, self._app + round_up(header.size, self._area.device.program_size))
+        say("[DBG ] Copy application")
+        at = self._app
+        for chunk in self._candidate.image_region(header).chunks(0, header.size):
+            self._area.program(at, chunk)
+            at += len(chunk)
+        self._area.device.sync()
+        say("[DBG ] Verify application")
+        if self._digest(self._active_image(header)) != header.digest:
+            raise StorageError("the flash does not hold what was copied to it")
+        say("[DBG ] Write header")
+        self._area.program(0, header.pack())
+        self._area.device.sync()
+
+    def _active_image(self, header: FirmwareHeader) -> Iterable[bytes]:
+        return self._area.chunks(self._app, header.size)
+
+    def _digest(self, chunks: Iterable[bytes]) -> bytes:
+        digest = hashlib.sha256()
+        for chunk in chunks:
+            digest.update(chunk)
+            self._area.device.clock.charge(self._hash_rate.cost(len(chunk)))
+        return digest.digest()
