@@ -293,5 +293,3 @@ def check_datagram(size: int, link: Link) -> None:
             f"a datagram of {size} B is too large for {link.name}, which carries {largest} B",
             hint="send less at a time: CoAP's block-wise transfer is there for that",
         )
-
-

@@ -7,6 +7,7 @@ goes live; unless told otherwise it reaches loopback only, so that no simulated 
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import hashlib
 import ipaddress
@@ -216,7 +217,7 @@ class NetworkInterface:
         """
         if self.host is not None and self.inside(remote[0]):
             return self.host.opener()
-        return self._shaper.opener(self._before_real_socket)
+        return self._shaper.opener(remote[0], self._before_real_socket)
 
     async def connect_stream(self, remote: Address, receive_buffer: int | None = None) -> ByteStream:
         """Connect a byte stream to remote; receive_buffer (B) is the window offered, the link's unless given.
@@ -238,6 +239,8 @@ class NetworkInterface:
             self.clock.pace = "live"
 
     def _check_real(self, address: str) -> None:
+        if address == "localhost":
+            return
         try:
             allowed = ipaddress.ip_address(address).is_loopback or self.beyond_loopback
         except ValueError:
@@ -247,26 +250,35 @@ class NetworkInterface:
                 NsapiError.DNS_FAILURE,
                 f"{self.name} cannot resolve {address!r}",
                 hint="its fabric knows no such host, and outside it a simulated board reaches loopback only; "
-                "pass beyond_loopback=True to its interface to let it out",
+                "beyond_loopback=True lets its interface out",
             ) from None
         if not allowed:
             raise nsapi_error(
                 NsapiError.NO_CONNECTION,
                 f"{self.name} may not send to {address}",
-                hint="a simulated board reaches loopback only; pass beyond_loopback=True to its interface to let it out",
+                hint="a simulated board reaches loopback only; beyond_loopback=True lets its interface out",
             )
 
     async def _ask_dns(self, name: str) -> None:
         for _ in range(DNS_TRIES):
-            if self._status == ConnectionStatus.NSAPI_STATUS_GLOBAL_UP and await self._shaper.round_trip(
-                DNS_QUERY, DNS_ANSWER, DNS_WAIT
-            ):
+            if await self._exchange(DNS_QUERY, DNS_ANSWER):
                 return
+            await asyncio.sleep(DNS_WAIT / SECOND)
         raise TimedOut(
             f"no answer from DNS about {name!r} in {DNS_TRIES * DNS_WAIT // SECOND} s (NSAPI_ERROR_DNS_FAILURE, -3009)",
             code=NsapiError.DNS_FAILURE,
             hint=f"the link loses {self._link.loss:.0%} of its frames",
         )
+
+    async def _exchange(self, query: int, answer: int) -> bool:
+        """Carry a question and its answer to an ideal server and back; return whether both arrived."""
+        for pipe, size in ((self.host.up, query), (self.host.down, answer)) if self.host is not None else ():
+            now = self.clock.loop.time()
+            arrival = pipe.send(size + self._link.ip_header, round(now * SECOND)) if self.carrier else None
+            if arrival is None:
+                return False
+            await asyncio.sleep(arrival / SECOND - now)
+        return True
 
     def _check(self, step: Step, seconds: float) -> None:
         """Raise if the network cannot be had, once `step` has taken its time."""
@@ -306,8 +318,9 @@ class WiFiInterface(NetworkInterface):
         if not ssid or len(ssid.encode()) > 32 or (security != Security.NONE and not password):
             raise nsapi_error(
                 NsapiError.PARAMETER,
-                f"no network can be called {ssid!r} with security {security.name}" if password or not ssid else
-                f"security {security.name} of {ssid!r} needs a password",
+                f"no network can be called {ssid!r} with security {security.name}"
+                if password or not ssid
+                else f"security {security.name} of {ssid!r} needs a password",
                 hint="an SSID has 1 to 32 bytes; security other than NONE needs a password",
             )
         self._ssid, self._password, self._security = ssid, password, security

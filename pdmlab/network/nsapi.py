@@ -67,7 +67,7 @@ _CLASSES: dict[NsapiError, type[NetworkError]] = {
 
 
 def nsapi_error(code: NsapiError, what: str, *, hint: str | None = None) -> NetworkError:
-    """Make the error for a code: `what` happened, to what, after how long; the code's own advice unless hint is given."""
+    """Make the error for a code: `what` happened, to what, after how long; the code's advice unless hint is given."""
     error = _CLASSES.get(code, NetworkError)
     return error(f"{what} (NSAPI_ERROR_{code.name}, {code.value})", code=code.value, hint=hint or _advice()[code])
 

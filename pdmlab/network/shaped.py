@@ -1,0 +1,296 @@
+"""Real sockets behind a simulated link: what passes waits for its serialisation, latency, jitter and losses.
+
+A datagram that the link loses is lost. The operating system's TCP cannot be made to lose a segment, so
+a lost segment arrives one retransmission time-out later, and holds up those behind it. The receive
+window is kept by reading no more from the real socket than the window has room for, and by returning
+the room one way's time after the application has read: so throughput is bounded by window/round trip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pdmlab.clock import SECOND, DeviceClock
+from pdmlab.errors import NetworkError
+from pdmlab.network.bytestream import ByteStream
+from pdmlab.network.fabric import UDP_HEADER, check_datagram
+from pdmlab.network.link import Link, Pipe, pipes
+from pdmlab.network.nsapi import NsapiError, nsapi_error
+from pdmlab.network.prng import SplitMix64
+from pdmlab.network.stream import MIN_RTO, TCP_HEADER
+
+if TYPE_CHECKING:
+    from pdmlab.coap.transport import Address, DatagramSocket, Opener
+
+CONNECT_TIMEOUT = 63.0  # s: 1 + 2 + 4 + 8 + 16 + 32, the six tries of a SYN
+
+
+class Shaper:
+    """The link of one interface towards real sockets."""
+
+    def __init__(self, clock: DeviceClock, link: Link, random: SplitMix64) -> None:
+        self.clock = clock
+        self._random = random
+        self._open: set[ShapedStream | ShapedDatagramSocket] = set()
+        self.set_link(link)
+
+    def set_link(self, link: Link) -> None:
+        """Use another link for what is sent from now on."""
+        self.link = link
+        self.up, self.down = pipes(link, self._random)
+
+    def drop(self) -> None:
+        """Close all real sockets at once."""
+        for each in list(self._open):
+            each.abort()
+
+    def opener(self, remote: str, allow: Callable[[str], None]) -> Opener:
+        """Return an opener of shaped UDP sockets; `allow` raises for addresses that may not be reached."""
+
+        async def open_(on_datagram: Callable[[bytes, Address], None]) -> ShapedDatagramSocket:
+            from pdmlab.coap.transport import udp
+
+            allow(remote)
+            shaped = ShapedDatagramSocket(self, on_datagram, allow)
+            # Loopback answers loopback only; any other destination needs a socket on all addresses.
+            local = "127.0.0.1" if remote.startswith("127.") or remote == "localhost" else "0.0.0.0"
+            shaped.attach(await udp(local)(shaped.arrived))
+            self._open.add(shaped)
+            return shaped
+
+        return open_
+
+    async def connect(self, peer: Address, receive_buffer: int) -> ShapedStream:
+        """Connect a real TCP socket behind the link.
+
+        Raises:
+            Unreachable: refused (NSAPI_ERROR_NO_CONNECTION). TimedOut: no answer (NSAPI_ERROR_CONNECTION_TIMEOUT).
+        """
+        loop = self.clock.loop
+        await self.cross(self.up, TCP_HEADER)
+        name = f"{peer[0]}:{peer[1]}"
+        try:
+            family, *_, address = (await loop.getaddrinfo(*peer, type=socket.SOCK_STREAM))[0]
+            real = socket.socket(family, socket.SOCK_STREAM)
+            real.setblocking(False)
+            try:
+                await asyncio.wait_for(loop.sock_connect(real, address), CONNECT_TIMEOUT)
+            except BaseException:
+                real.close()
+                raise
+        except TimeoutError as error:
+            what = f"{name} did not answer in {CONNECT_TIMEOUT:g} s"
+            raise nsapi_error(NsapiError.CONNECTION_TIMEOUT, what) from error
+        except socket.gaierror as error:
+            raise nsapi_error(NsapiError.DNS_FAILURE, f"cannot resolve {peer[0]!r}") from error
+        except OSError as error:
+            await self.cross(self.down, TCP_HEADER)
+            what = f"{name} refuses the connection: {error.strerror or error}"
+            raise nsapi_error(NsapiError.NO_CONNECTION, what) from error
+        await self.cross(self.down, TCP_HEADER)
+        stream = ShapedStream(self, real, peer, receive_buffer)
+        self._open.add(stream)
+        return stream
+
+    async def cross(self, pipe: Pipe, size: int) -> None:
+        """Wait until a packet that is sent again when lost has crossed the link one way."""
+        await asyncio.sleep((self.arrival(pipe, size) - self.now()) / SECOND)
+
+    def arrival(self, pipe: Pipe, size: int) -> int:
+        """Return when a segment sent now arrives, with all retransmissions it takes (ns)."""
+        late = 0
+        while (arrival := pipe.send(size + self.link.ip_header, self.now())) is None:
+            late += max(MIN_RTO, 2 * self.link.round_trip)
+        return arrival + late
+
+    def now(self) -> int:
+        """Return the loop's time (ns)."""
+        return round(self.clock.loop.time() * SECOND)
+
+    def forget(self, each: ShapedStream | ShapedDatagramSocket) -> None:
+        """Take note that a socket is closed."""
+        self._open.discard(each)
+
+
+class ShapedDatagramSocket:
+    """A real UDP socket behind a link."""
+
+    def __init__(
+        self, shaper: Shaper, on_datagram: Callable[[bytes, Address], None], allow: Callable[[str], None]
+    ) -> None:
+        self._shaper = shaper
+        self._on_datagram = on_datagram
+        self._allow = allow
+        self._real: DatagramSocket | None = None
+
+    def attach(self, real: DatagramSocket) -> None:
+        """Use this real socket."""
+        self._real = real
+        self.address = real.address
+
+    def send(self, data: bytes, address: Address) -> None:
+        """Send a datagram through the link.
+
+        Raises:
+            Unreachable: the address may not be reached, or the interface is down.
+            NetworkError: the datagram is too large for the link (NSAPI_ERROR_PARAMETER).
+        """
+        shaper = self._shaper
+        self._allow(address[0])
+        check_datagram(len(data), shaper.link)
+        arrival = shaper.up.send(UDP_HEADER + len(data) + shaper.link.ip_header, shaper.now())
+        if arrival is not None:
+            shaper.clock.loop.call_at(arrival / SECOND, self._really_send, data, address)
+
+    def _really_send(self, data: bytes, address: Address) -> None:
+        if self._real is not None:
+            self._real.send(data, address)
+
+    def arrived(self, data: bytes, address: Address) -> None:
+        """Take a datagram from the real socket into the link."""
+        shaper = self._shaper
+        arrival = shaper.down.send(UDP_HEADER + len(data) + shaper.link.ip_header, shaper.now())
+        if arrival is not None:
+            shaper.clock.loop.call_at(arrival / SECOND, self._deliver, data, address)
+
+    def _deliver(self, data: bytes, address: Address) -> None:
+        if self._real is not None:
+            self._on_datagram(data, address)
+
+    def close(self) -> None:
+        """Close the real socket; what is on the link is lost."""
+        if self._real is not None:
+            self._real.close()
+            self._real = None
+            self._shaper.forget(self)
+
+    abort = close
+
+
+class ShapedStream(ByteStream):
+    """A real TCP connection behind a link."""
+
+    def __init__(self, shaper: Shaper, real: socket.socket, peer: Address, receive_buffer: int) -> None:
+        super().__init__(shaper.clock.loop)
+        self.peer = peer
+        self._shaper = shaper
+        self._real = real
+        self._in = bytearray()
+        self._credit = receive_buffer  # what the window still has room for (B)
+        self._room = shaper.link.send_buffer
+        self._ended = False
+        self._closing = False
+        self._gone = False
+        self._last_arrival = {shaper.up: 0, shaper.down: 0}
+        self._pipes = (shaper.up, shaper.down)
+        self._crossed: deque[bytes] = deque()  # across the link, on its way into the real socket
+        self._credited = asyncio.Event()
+        self._filled = asyncio.Event()
+        self._tasks = [self.loop.create_task(self._pump_in()), self.loop.create_task(self._pump_out())]
+
+    def read_now(self, n: int) -> bytes | None:
+        if self._in:
+            data = bytes(self._in[:n])
+            del self._in[:n]
+            self._after(self._pipes[0], TCP_HEADER, self._give_credit, len(data))
+            return data
+        if self.error is not None:
+            raise self.error
+        return b"" if self._ended or self._gone else None
+
+    def write_now(self, data: bytes) -> int:
+        if self.error is not None:
+            raise self.error
+        if self._closing or self._gone:
+            raise nsapi_error(NsapiError.NO_CONNECTION, f"the stream to {self.peer[0]}:{self.peer[1]} is closed")
+        taken = min(len(data), self._room)
+        self._room -= taken
+        mss = self._shaper.link.mss
+        for start in range(0, taken, mss):
+            part = bytes(data[start : min(start + mss, taken)])
+            self._after(self._pipes[0], TCP_HEADER + len(part), self._cross, part)
+        return taken
+
+    def close(self) -> None:
+        if not self._closing and not self._gone:
+            self._closing = True
+            self._after(self._pipes[0], TCP_HEADER, self._cross, b"")
+
+    def abort(self) -> None:
+        self._vanish(None)
+
+    def _after(self, pipe: Pipe, size: int, work: Callable[..., None], *args: object) -> None:
+        """Do work when a segment of size bytes has crossed the pipe, after those before it."""
+        when = max(self._shaper.arrival(pipe, size), self._last_arrival[pipe] + 1)
+        self._last_arrival[pipe] = when
+        self.loop.call_at(when / SECOND, work, *args)
+
+    def _give_credit(self, n: int) -> None:
+        self._credit += n
+        self._credited.set()
+
+    def _cross(self, part: bytes) -> None:
+        self._crossed.append(part)
+        self._filled.set()
+
+    def _acknowledged(self, n: int) -> None:
+        self._room += n
+        self._notify()
+
+    async def _pump_in(self) -> None:
+        try:
+            while True:
+                while self._credit <= 0:
+                    self._credited.clear()
+                    await self._credited.wait()
+                data = await self.loop.sock_recv(self._real, min(self._credit, self._shaper.link.mss))
+                self._credit -= len(data)
+                self._after(self._pipes[1], TCP_HEADER + len(data), self._deliver, data)
+                if not data:
+                    return
+        except OSError as error:
+            self._break(error)
+        except asyncio.CancelledError:  # the board was reset
+            self._vanish(None)
+            raise
+
+    def _deliver(self, data: bytes) -> None:
+        self._in += data
+        self._ended = self._ended or not data
+        self._notify()
+
+    async def _pump_out(self) -> None:
+        try:
+            while True:
+                while not self._crossed:
+                    self._filled.clear()
+                    await self._filled.wait()
+                part = self._crossed.popleft()
+                if not part:
+                    self._vanish(None)
+                    return
+                await self.loop.sock_sendall(self._real, part)
+                self._after(self._pipes[1], TCP_HEADER, self._acknowledged, len(part))
+        except OSError as error:
+            self._break(error)
+
+    def _break(self, error: OSError) -> None:
+        what = f"the connection to {self.peer[0]}:{self.peer[1]} broke: {error.strerror or error}"
+        self._vanish(nsapi_error(NsapiError.CONNECTION_LOST, what))
+
+    def _vanish(self, error: NetworkError | None) -> None:
+        if self._gone:
+            return
+        self._gone = True
+        self.error = error
+        self._shaper.forget(self)
+        current = asyncio.current_task(self.loop) if self._shaper.clock.inside else None
+        for task in self._tasks:
+            if task is not current:
+                task.cancel()
+        self.loop.call_soon(self._real.close)  # after the tasks have let go of it
+        self._notify()

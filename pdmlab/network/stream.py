@@ -1,0 +1,435 @@
+"""One end of a TCP connection in the fabric: what bounds its throughput is modelled, what does not is left out.
+
+In: three-way handshake, MSS, the window offered by the receiver, slow start from ten segments (RFC 6928),
+congestion avoidance, fast retransmit and NewReno recovery (RFC 5681, 6582), retransmission time-outs
+(RFC 6298), silly-window avoidance at the receiver and zero-window probes (RFC 9293 §3.8.6), FIN and RST.
+Out: delayed ACKs, Nagle's algorithm (a last short segment leaves at once), SACK, time stamps, TIME-WAIT.
+Sequence numbers start at 0 and do not wrap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pdmlab.clock import SECOND
+from pdmlab.errors import NetworkError
+from pdmlab.network.bytestream import ByteStream
+from pdmlab.network.nsapi import NsapiError, nsapi_error
+
+if TYPE_CHECKING:
+    from pdmlab.coap.transport import Address
+
+TCP_HEADER = 20
+MSS_OPTION = 4
+INITIAL_WINDOW = 10  # segments; RFC 6928 §2
+FIRST_RTO = 1 * SECOND  # RFC 6298 §2.1
+MIN_RTO = 1 * SECOND  # RFC 6298 §2.4
+MAX_RTO = 60 * SECOND  # RFC 6298 §2.5
+SYN_TRIES = 6  # mbed-os lwip.tcp-synmaxrtx
+DATA_TRIES = 15  # Linux tcp_retries2: the other end of most connections
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A TCP segment; `seq` and `ack` count bytes from the SYN, which is byte 0."""
+
+    seq: int
+    ack: int = 0
+    window: int = 0
+    data: bytes = b""
+    syn: bool = False
+    fin: bool = False
+    rst: bool = False
+    acks: bool = False
+    """Whether `ack` means anything (the ACK flag)."""
+    mss: int = 0
+    """The MSS option of a SYN."""
+
+    @property
+    def end(self) -> int:
+        """The sequence number after it."""
+        return self.seq + len(self.data) + self.syn + self.fin
+
+    @property
+    def size(self) -> int:
+        """Its size without the IP header (B)."""
+        return TCP_HEADER + (MSS_OPTION if self.syn else 0) + len(self.data)
+
+    def __str__(self) -> str:
+        flags = "".join(
+            sign for sign, set_ in zip("SFRA", (self.syn, self.fin, self.rst, self.acks), strict=True) if set_
+        )
+        return f"TCP {flags} seq {self.seq} ack {self.ack} win {self.window} len {len(self.data)}"
+
+
+class Stream(ByteStream):
+    """One end of a connection; made by its host, which carries the segments."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        send: Callable[[Segment], None],
+        on_closed: Callable[[], None],
+        *,
+        local: Address,
+        peer: Address,
+        mss: int,
+        receive_buffer: int,
+        send_buffer: int,
+    ) -> None:
+        super().__init__(loop)
+        self.local = local
+        self.peer = peer
+        self.mss = mss
+        self.receive_buffer = receive_buffer
+        self.send_buffer = send_buffer
+        self.retransmissions = 0
+        """Segments sent again."""
+        self.on_established: Callable[[Stream], None] | None = None
+        self._transmit = send
+        self._on_closed = on_closed
+        self._connected = False
+        self._gone = False
+        self._rto_timer: asyncio.TimerHandle | None = None
+        # Sending: _una .. _next is under way, _next .. _end waits. _out[0] is byte _una.
+        self._out = bytearray()
+        self._una = 0
+        self._next = 0
+        self._highest = 0  # of all that was ever sent
+        self._closing = False
+        self._fin_acknowledged = False
+        self._peer_edge = 0  # the right edge of the peer's window
+        self._cwnd = 0
+        self._slow_start_until = 1 << 60
+        self._duplicates = 0
+        self._recover = -1
+        self._tries = 0
+        self._rto = FIRST_RTO
+        self._smoothed = 0
+        self._variation = 0
+        self._timed: tuple[int, int] | None = None  # (sequence number awaited, when sent)
+        # Receiving: _in holds what was not read yet; _expected is the next byte awaited.
+        self._in = bytearray()
+        self._expected = 0
+        self._edge = 0  # the right edge of the window offered
+        self._early: dict[int, bytes] = {}
+        self._fin_at: int | None = None
+        self._ended = False
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.local[0]}:{self.local[1]} -> {self.peer[0]}:{self.peer[1]}>"
+
+    # -- for applications ----------------------------------------------------------------------------
+
+    def read_now(self, n: int) -> bytes | None:
+        if self._in:
+            data = bytes(self._in[:n])
+            del self._in[:n]
+            before = self._edge
+            self._offer()
+            if self._edge > before and not self._ended and not self._gone:
+                self._acknowledge()
+            return data
+        if self.error is not None:
+            raise self.error
+        return b"" if self._ended or self._gone else None
+
+    def write_now(self, data: bytes) -> int:
+        if self.error is not None:
+            raise self.error
+        if self._closing or self._gone:
+            raise nsapi_error(NsapiError.NO_CONNECTION, f"{self!r} is closed for sending")
+        taken = min(len(data), self.send_buffer - len(self._out))
+        self._out += data[:taken]
+        self._push()
+        return taken
+
+    def close(self) -> None:
+        if self._closing or self._gone:
+            return
+        if not self._connected or self._in:
+            self.abort()  # what nobody will read must not look delivered (RFC 2525 §2.17)
+        else:
+            self._closing = True
+            self._push()
+
+    def abort(self) -> None:
+        if not self._gone:
+            if self._connected:
+                self._transmit(Segment(self._next, self._expected, rst=True, acks=True))
+            self._vanish()
+
+    async def established(self) -> None:
+        """Wait for the handshake's end.
+
+        Raises:
+            Unreachable: the peer refuses. TimedOut: it does not answer.
+        """
+        while not self._connected:
+            if self.error is not None:
+                raise self.error
+            await self.changed()
+
+    # -- for the host ----------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Send the SYN."""
+        self._send_syn(acks=False)
+
+    def vanish(self) -> None:
+        """Cease to exist, without telling the peer; who waits here gets NSAPI_ERROR_CONNECTION_LOST."""
+        self._vanish(nsapi_error(NsapiError.CONNECTION_LOST, f"{self!r} went down with its interface"))
+
+    def receive(self, segment: Segment) -> None:
+        """Take a segment that has arrived."""
+        if segment.rst:
+            if self._ended and self._closing:  # it had closed too, and our last ACK got lost
+                self._vanish()
+                return
+            refused = not self._connected
+            code = NsapiError.NO_CONNECTION if refused else NsapiError.CONNECTION_LOST
+            what = "refuses the connection: nobody listens there" if refused else "reset the connection"
+            self._vanish(nsapi_error(code, f"{self.peer[0]}:{self.peer[1]} {what}"))
+            return
+        if segment.syn:
+            self._take_syn(segment)
+            return
+        if segment.acks:
+            if not self._connected and segment.ack >= 1:
+                self._take_round_trip(segment.ack)
+                self._una = 1
+                self._establish()
+            self._take_ack(segment)
+        if segment.data or segment.fin:
+            self._take_data(segment)
+        if not self._gone and self._ended and self._fin_acknowledged:
+            self._vanish()
+
+    # -- handshake -------------------------------------------------------------------------------------
+
+    def _send_syn(self, *, acks: bool) -> None:
+        self._timed = (1, self._now()) if self._highest == 0 else None
+        self._next = self._highest = 1
+        self._edge = self._expected + self.receive_buffer
+        self._transmit(Segment(0, self._expected, self.receive_buffer, syn=True, acks=acks, mss=self.mss))
+        self._arm()
+
+    def _take_syn(self, segment: Segment) -> None:
+        if self._connected:
+            self._acknowledge()  # our last ACK of the handshake got lost
+            return
+        self._expected = 1
+        self.mss = min(self.mss, segment.mss)
+        self._peer_edge = 1 + segment.window
+        if segment.acks:
+            self._take_round_trip(segment.ack)
+            self._una = 1
+            self._edge = self._expected + self.receive_buffer
+            self._establish()
+            self._acknowledge()
+        else:
+            self._send_syn(acks=True)
+
+    def _establish(self) -> None:
+        self._connected = True
+        self._tries = 0
+        self._cwnd = INITIAL_WINDOW * self.mss
+        self._disarm()
+        if self.on_established is not None:
+            self.on_established(self)
+        self._notify()
+        self._push()
+
+    # -- sending ---------------------------------------------------------------------------------------
+
+    @property
+    def _end(self) -> int:
+        return self._una + len(self._out)
+
+    def _push(self) -> None:
+        """Send what the windows allow."""
+        if not self._connected or self._gone:
+            return
+        while self._next < self._end:
+            wanted = min(self.mss, self._end - self._next)
+            congested = self._una + self._cwnd
+            size = min(wanted, min(congested, self._peer_edge) - self._next)
+            # A short segment may fill the peer's window, but congestion control counts in whole ones.
+            if size <= 0 or (size < wanted and congested < self._peer_edge and self._next > self._una):
+                break
+            self._send_data(self._next, size)
+            self._next += size
+        if self._closing and not self._fin_acknowledged and self._next == self._end:
+            self._next += 1
+            self._transmit(Segment(self._end, self._expected, self._offer(), fin=True, acks=True))
+        self._highest = max(self._highest, self._next)
+        if self._rto_timer is None and (self._out or self._closing) and not self._fin_acknowledged:
+            self._arm()  # also for a window of zero: the time-out probes it
+
+    def _send_data(self, seq: int, size: int) -> None:
+        start = seq - self._una
+        if seq < self._highest:
+            self.retransmissions += 1
+            self._timed = None  # Karn: the answer to a segment sent twice tells nothing
+        elif self._timed is None:
+            self._timed = (seq + size, self._now())
+        data = bytes(self._out[start : start + size])
+        self._transmit(Segment(seq, self._expected, self._offer(), data, acks=True))
+
+    def _take_ack(self, segment: Segment) -> None:
+        ack, old_edge = segment.ack, self._peer_edge
+        if ack > self._highest or ack < self._una:
+            return
+        self._peer_edge = max(old_edge, ack + segment.window)  # windows do not shrink; old ACKs may come late
+        if ack > self._una:
+            self._take_round_trip(ack)
+            newly = ack - self._una
+            self._fin_acknowledged = ack > self._end
+            del self._out[:newly]
+            self._una = ack
+            self._next = max(self._next, ack)
+            self._tries = 0
+            self._grow(ack, newly)
+            self._disarm()
+            self._push()
+            self._notify()
+            return
+        flight = self._next - self._una
+        if flight and not segment.data and not segment.fin and ack + segment.window == old_edge:
+            self._take_duplicate(flight)
+        self._push()
+
+    def _grow(self, ack: int, newly: int) -> None:
+        self._duplicates = 0
+        if self._recover >= 0:
+            if ack < self._recover:  # a partial ACK: the next hole (RFC 6582 §3.2)
+                self._cwnd = max(self._cwnd - newly + self.mss, self.mss)
+                self._resend_first()
+            else:
+                self._cwnd, self._recover = self._slow_start_until, -1
+        elif self._cwnd < self._slow_start_until:
+            self._cwnd += min(newly, self.mss)
+        else:
+            self._cwnd += max(1, self.mss * self.mss // self._cwnd)
+
+    def _take_duplicate(self, flight: int) -> None:
+        self._duplicates += 1
+        if self._recover >= 0:
+            self._cwnd += self.mss
+        elif self._duplicates == 3:
+            self._slow_start_until = max(flight // 2, 2 * self.mss)
+            self._cwnd = self._slow_start_until + 3 * self.mss
+            self._recover = self._highest
+            self._resend_first()
+
+    def _resend_first(self) -> None:
+        size = min(self.mss, len(self._out), max(self._highest - self._una, 0))
+        if size:
+            self._send_data(self._una, size)
+        elif self._closing and not self._fin_acknowledged:
+            self._transmit(Segment(self._end, self._expected, self._offer(), fin=True, acks=True))
+
+    # -- retransmission time-out -------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        self._disarm()
+        self._rto_timer = self.loop.call_later(self._rto / SECOND, self._time_out)
+
+    def _disarm(self) -> None:
+        if self._rto_timer is not None:
+            self._rto_timer.cancel()
+            self._rto_timer = None
+
+    def _time_out(self) -> None:
+        self._rto_timer = None
+        self._tries += 1
+        probing = self._connected and self._next == self._una
+        if self._tries > (DATA_TRIES if self._connected else SYN_TRIES):
+            what = "no longer answers" if self._connected else "does not answer"
+            error = nsapi_error(
+                NsapiError.CONNECTION_TIMEOUT,
+                f"{self.peer[0]}:{self.peer[1]} {what}, after {self._tries} tries, the last of {self._rto / SECOND:g} s",
+            )
+            self._vanish(error)
+            return
+        self._rto = min(self._rto * 2, MAX_RTO)
+        if not self._connected:
+            self._send_syn(acks=self._expected == 1)
+            return
+        if probing:
+            self._tries = 0  # a peer that answers probes may keep its window shut for ever
+            self._transmit(Segment(self._una, self._expected, self._offer(), bytes(self._out[:1]), acks=True))
+            self._highest = max(self._highest, self._una + 1)
+        else:
+            flight = self._next - self._una
+            self._slow_start_until = max(flight // 2, 2 * self.mss)
+            self._cwnd = self.mss
+            self._duplicates, self._recover = 0, -1
+            self._next = self._una
+        self._push()
+        if self._rto_timer is None:
+            self._arm()
+
+    def _take_round_trip(self, ack: int) -> None:
+        """Keep the smoothed round trip, when a timed segment is acknowledged (RFC 6298 §2)."""
+        if self._timed is None or ack < self._timed[0]:
+            return
+        sample = self._now() - self._timed[1]
+        self._timed = None
+        if self._smoothed == 0:
+            self._smoothed, self._variation = sample, sample // 2
+        else:
+            self._variation += (abs(self._smoothed - sample) - self._variation) // 4
+            self._smoothed += (sample - self._smoothed) // 8
+        self._rto = min(max(self._smoothed + 4 * self._variation, MIN_RTO), MAX_RTO)
+
+    def _now(self) -> int:
+        return round(self.loop.time() * SECOND)
+
+    # -- receiving ---------------------------------------------------------------------------------------
+
+    def _offer(self) -> int:
+        """Return the window to offer (B).
+
+        Its right edge moves in steps worth a segment (RFC 9293 §3.8.6.2.2), and whenever all has been read:
+        else a buffer that is no multiple of the MSS would never be offered whole.
+        """
+        edge = self._expected + self.receive_buffer - len(self._in)
+        if not self._in or edge - self._edge >= min(self.mss, (self.receive_buffer + 1) // 2):
+            self._edge = edge
+        return max(self._edge - self._expected, 0)
+
+    def _acknowledge(self) -> None:
+        self._transmit(Segment(self._next, self._expected, self._offer(), acks=True))
+
+    def _take_data(self, segment: Segment) -> None:
+        if self._closing and segment.data and segment.end > self._expected:
+            self.abort()  # nobody will read it
+            return
+        data = segment.data[: max(self._edge - segment.seq, 0)]  # what lies beyond the window is not kept
+        if segment.fin and len(data) == len(segment.data):
+            self._fin_at = segment.end - 1
+        if len(data) > len(self._early.get(segment.seq, b"")):
+            self._early[segment.seq] = data
+        before = self._expected
+        while (seq := next((s for s in self._early if s <= self._expected), None)) is not None:
+            fresh = self._early.pop(seq)[self._expected - seq :]
+            self._in += fresh
+            self._expected += len(fresh)
+        if self._expected == self._fin_at:
+            self._expected += 1
+            self._edge += 1  # the FIN takes a number, but no room
+            self._ended = True
+        self._acknowledge()
+        if self._expected > before:
+            self._notify()
+
+    def _vanish(self, error: NetworkError | None = None) -> None:
+        self._disarm()
+        self._gone = True
+        self.error = self.error or error
+        self._on_closed()
+        self._notify()
