@@ -17,7 +17,8 @@ from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.update.candidate import Candidate, CandidateSlot
 from pdmlab.update.header import FLAG_ENCRYPTED, HEADER_SIZE, NO_PRECURSOR, FirmwareHeader
 from pdmlab.update.layout import FlashLayout
-from pdmlab.update.region import Region, round_up
+from pdmlab.update.region import CHUNK, Region, round_up
+from pdmlab.update.version import Version
 
 Print = Callable[[str], None]
 
@@ -94,15 +95,14 @@ class Bootloader:
             say(f"[DBG ] {active.fault}")
         candidate, refused = self._choose(active.header)
         installed = False
-        if candidate is not None:
+        if candidate:
             say("[DBG ] Update active firmware")
             active = self._install(candidate.header, say)
             installed = active.header is not None
             if not installed:
                 refused = active.fault
         else:
-            if refused:
-                say(refused)
+            say(refused or "No Update image")
             say("[DBG ] Active firmware up-to-date" if active.header else "[ERR ] Active firmware invalid")
         if active.header is None:
             say("Failed to jump to application!")
@@ -112,6 +112,17 @@ class Bootloader:
             )
         say("booting...")
         return BootResult(active.header, installed, refused)
+
+    def program(self, image: bytes, version: Version) -> FirmwareHeader:
+        """Put an application and its header in place, as a programmer at the debug port does; return the header."""
+        header = FirmwareHeader(len(image), version, hashlib.sha256(image).digest())
+        if header.size > self.layout.application.size:
+            raise ImageRejected(
+                f"an image of {header.size} B does not fit the application's {self.layout.application.size} B"
+            )
+        pieces = (image[at : at + CHUNK] for at in range(0, len(image), CHUNK))
+        self._copy(header, pieces, lambda line: None)
+        return header
 
     def active(self) -> FirmwareHeader | None:
         """Return the header of the active image if the image is whole, as the application asks for it too."""
@@ -131,8 +142,8 @@ class Bootloader:
         try:
             candidate = self._candidate.read()
             refused = self._refusal(candidate, active) if candidate else None
-        except StorageError as error:
-            return None, f"Failed to initialize update storage ({error.message})"
+        except StorageError:
+            return None, "Failed to initialize update storage"
         return (None, refused) if refused or candidate is None else (candidate, None)
 
     def _refusal(self, candidate: Candidate, active: FirmwareHeader | None) -> str | None:
@@ -154,7 +165,7 @@ class Bootloader:
 
     def _install(self, header: FirmwareHeader, say: Print) -> _Active:
         try:
-            self._copy(header, say)
+            self._copy(header, self._candidate.image_region(header).chunks(0, header.size), say)
         except StorageError as error:
             say("[DBG ] Firmware update failed")
             return _Active(None, f"Firmware update failed ({error.message})")
@@ -162,12 +173,12 @@ class Bootloader:
         say("[DBG ] Firmware update failed" if active.fault else "[DBG ] New active firmware is valid")
         return active
 
-    def _copy(self, header: FirmwareHeader, say: Print) -> None:
+    def _copy(self, header: FirmwareHeader, image: Iterable[bytes], say: Print) -> None:
         say("[DBG ] Erase active application")
         self._area.erase(0, self._app + round_up(header.size, self._area.device.program_size))
         say("[DBG ] Copy application")
         at = self._app
-        for chunk in self._candidate.image_region(header).chunks(0, header.size):
+        for chunk in image:
             self._area.program(at, chunk)
             at += len(chunk)
         self._area.device.sync()

@@ -24,6 +24,8 @@ from pdmlab.update.version import Version
 
 RESUME_STEP = 16 * 1024  # smallest distance of resume marks (B); larger where erase units are
 
+MARK = 32  # bytes a mark has at least (B): single bytes of 0xFF are common in images
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -37,7 +39,7 @@ class CandidateSlot:
     """A slot on any block device: SD (erase does nothing), SPI NOR flash, the microcontroller's own flash.
 
     After a reset the position to go on from is found from the medium alone. Every 16 KiB (or sector)
-    the first program unit is a mark: blank until writing has reached it. SD cards keep old data through
+    the first bytes are a mark: blank until writing has reached it. SD cards keep old data through
     an erase, so there the marks are made blank by hand.
     """
 
@@ -50,6 +52,7 @@ class CandidateSlot:
         self._component = "MAIN"
         self._position = 0
         self._tail = b""
+        self._verified = False
 
     @property
     def capacity(self) -> int:
@@ -109,11 +112,8 @@ class CandidateSlot:
             self._position += whole
             self._tail = self._tail[whole:]
 
-    def finish(self) -> None:
-        """Write the last bytes, read the image back and check its SHA-256, then mark the candidate as whole.
-
-        Raises ImageRejected if the image is short or its digest is not the manifest's.
-        """
+    def verify(self) -> None:
+        """Write the last bytes, read the image back, and raise ImageRejected unless its SHA-256 is the manifest's."""
         header = self._begun()
         if self.position != header.size:
             raise ImageRejected(f"the candidate has {self.position} of {header.size} B")
@@ -127,6 +127,12 @@ class CandidateSlot:
                 f"the candidate's SHA-256 is {found.hex()}, the manifest's {header.digest.hex()}",
                 hint="the file under the manifest's URI is another one, or the medium does not keep what is written",
             )
+        self._verified = True
+
+    def finish(self) -> None:
+        """Mark the candidate as whole, for the bootloader to install; verify it first if that was not done."""
+        if not self._verified:
+            self.verify()
         self.region.program(0, pack_ready(self._component))
         self.region.device.sync()
 
@@ -158,7 +164,7 @@ class CandidateSlot:
         """Take the mark away, and erase the slot."""
         self._unmark()
         self.region.erase(0, self.region.size)
-        self._header, self._position, self._tail = None, 0, b""
+        self._header, self._position, self._tail, self._verified = None, 0, b"", False
 
     def _open(self, manifest: Manifest, precursor: bytes) -> None:
         if manifest.payload_size > self.capacity:
@@ -166,7 +172,7 @@ class CandidateSlot:
         version = Version.parse(manifest.version)
         self._header = FirmwareHeader(manifest.payload_size, version, manifest.payload_digest, precursor)
         self._component = manifest.component
-        self._position, self._tail = 0, b""
+        self._position, self._tail, self._verified = 0, b"", False
 
     def _begun(self) -> FirmwareHeader:
         if self._header is None:
@@ -186,8 +192,8 @@ class CandidateSlot:
         return marks
 
     def _blank(self, mark: int) -> bool:
-        unit = self.region.device.program_size
-        return self.region.read(mark, unit) == BLANK * unit
+        width = max(self.region.device.program_size, MARK)
+        return self.region.read(mark, width) == BLANK * width
 
     def _clear(self, start: int) -> None:
         """Make the slot blank from the sector at start on, up to where the image will end."""
@@ -196,7 +202,7 @@ class CandidateSlot:
         self.region.erase(start, self._end() - start)
         for mark in self._marks():
             if mark >= start and not self._blank(mark):
-                self.region.program(mark, BLANK)
+                self.region.program(mark, BLANK * MARK)
 
     def _unmark(self) -> None:
         """Let nothing in the slot count as whole any more."""

@@ -1,0 +1,199 @@
+"""Developer set-up of a project folder: what `pdmlab dm init -d company.com --model-name model` writes.
+
+The folder ends up as stock tools expect it: two C files to compile in, and `.manifest-dev-tool/` with
+the update key pair, so that manifest-tool 2.6.2 works in the same folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import os
+import re
+import tempfile
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from pdmlab.errors import ConfigError
+from pdmlab.update.credentials import CREDENTIALS_FILE, RESOURCES_FILE, Credentials, UpdateResources
+from pdmlab.update.manifest import Manifest
+
+TOOL_FOLDER = ".manifest-dev-tool"
+KEY_FILE = f"{TOOL_FOLDER}/dev.key.pem"
+CERTIFICATE_FILE = f"{TOOL_FOLDER}/dev.cert.der"
+CONFIG_FILE = f"{TOOL_FOLDER}/dev.cfg.yaml"
+YEARS = 20  # as manifest-tool's own certificates
+
+_DOMAIN = re.compile(r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?", re.I)
+_SECRET, _PUBLIC = 0o600, 0o644
+
+
+@dataclass(frozen=True)
+class Initialised:
+    """What `Developer.init` made: the ids, and the files, relative to the folder."""
+
+    vendor_id: uuid.UUID
+    class_id: uuid.UUID
+    files: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"vendor id {self.vendor_id.hex}, class id {self.class_id.hex}; wrote {', '.join(self.files)}"
+
+
+def identifiers(domain: str, model: str) -> tuple[uuid.UUID, uuid.UUID]:
+    """Return vendor and class id: UUIDv5 of the domain, and of the model under it (as manifest-tool 1.x)."""
+    if not _DOMAIN.fullmatch(domain):
+        raise ConfigError(f"{domain!r} is not a domain name", hint="give your company's, such as -d company.com")
+    if not model.strip():
+        raise ConfigError("the model name is empty", hint="give --model-name, such as --model-name thermostat-1")
+    vendor = uuid.uuid5(uuid.NAMESPACE_DNS, domain)
+    return vendor, uuid.uuid5(vendor, model)
+
+
+class Developer:
+    """A project folder that is, or is to be, set up for device management."""
+
+    def __init__(self, folder: Path | str = ".") -> None:
+        self.folder = Path(folder)
+
+    def init(
+        self,
+        domain: str,
+        model: str,
+        *,
+        credentials: Credentials | None = None,
+        force: bool = False,
+        ask: Callable[[str], bool] | None = None,
+        now: datetime.datetime | None = None,
+    ) -> Initialised:
+        """Make an update key pair, its certificate and the ids, and write the files.
+
+        Files that are there already are only overwritten with force, or if ask (a question, answered with
+        True) says so; otherwise ConfigError is raised and nothing is changed. Without credentials the
+        credentials file is left alone.
+        """
+        vendor, model_class = identifiers(domain, model)
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = update_certificate(key, domain, now or datetime.datetime.now(datetime.UTC))
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        )
+        config = (
+            f"certificate: {CERTIFICATE_FILE}\nclass-id: '{model_class.hex}'\nkey_file: {KEY_FILE}\n"
+            f"vendor-id: '{vendor.hex}'\n"
+        )
+        resources = UpdateResources(vendor.bytes, model_class.bytes, certificate)
+        # The C file that devices are built from goes last: it never names a key that was not kept.
+        contents: dict[str, tuple[bytes, int]] = {
+            KEY_FILE: (pem, _SECRET),
+            CERTIFICATE_FILE: (certificate, _PUBLIC),
+            CONFIG_FILE: (config.encode(), _PUBLIC),
+        }
+        if credentials is not None:
+            contents[CREDENTIALS_FILE] = (credentials.to_c().encode(), _SECRET)
+        contents[RESOURCES_FILE] = (resources.to_c().encode(), _PUBLIC)
+        self._may_overwrite([name for name in contents if (self.folder / name).exists()], force, ask)
+        for name, (data, mode) in contents.items():
+            _write(self.folder / name, data, mode)
+        return Initialised(vendor, model_class, tuple(contents))
+
+    def _may_overwrite(self, existing: list[str], force: bool, ask: Callable[[str], bool] | None) -> None:
+        if not existing or force:
+            return
+        question = f"Overwrite {', '.join(existing)}? Devices built with the old key will refuse new updates."
+        if ask is None or not ask(question):
+            raise ConfigError(
+                f"{', '.join(existing)} exist in {self.folder}; nothing was changed",
+                hint="give --force to overwrite them",
+            )
+
+    @property
+    def credentials(self) -> Credentials:
+        """Read mbed_cloud_dev_credentials.c."""
+        return Credentials.from_c(self._text(CREDENTIALS_FILE))
+
+    @property
+    def resources(self) -> UpdateResources:
+        """Read update_default_resources.c."""
+        return UpdateResources.from_c(self._text(RESOURCES_FILE))
+
+    @property
+    def private_key(self) -> ec.EllipticCurvePrivateKey:
+        """Read the update key; raise ConfigError if it is not the one that devices were built with."""
+        try:
+            key = serialization.load_pem_private_key(self._text(KEY_FILE).encode(), None)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{KEY_FILE} cannot be read: {error}") from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ConfigError(f"{KEY_FILE} is not an elliptic-curve key")
+        if key.public_key().public_numbers() != self.resources.public_key.public_numbers():
+            raise ConfigError(
+                f"{KEY_FILE} and the certificate in {RESOURCES_FILE} do not belong together",
+                hint="devices built with that file refuse what this key signs; run `pdmlab dm init --force`",
+            )
+        return key
+
+    def sign(self, image: bytes, *, version: str, uri: str, component: str = "MAIN") -> bytes:
+        """Return the signed manifest of an image for this folder's devices."""
+        resources = self.resources
+        manifest = Manifest.for_image(
+            image,
+            version=version,
+            uri=uri,
+            vendor_id=resources.vendor_id,
+            class_id=resources.class_id,
+            component=component,
+        )
+        return manifest.sign(self.private_key)
+
+    def _text(self, name: str) -> str:
+        try:
+            return (self.folder / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{self.folder / name} cannot be read: {error}",
+                hint="set the folder up with `pdmlab dm init -d company.com --model-name model`",
+            ) from error
+
+
+def update_certificate(key: ec.EllipticCurvePrivateKey, domain: str, now: datetime.datetime) -> bytes:
+    """Return a self-signed code-signing certificate (DER) of at most 600 B, valid for 20 years from now."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, domain[:64])])
+    public = key.public_key()
+    spki = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=365 * YEARS))
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier(hashlib.sha256(spki).digest()[:20]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.DER)
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    """Put a file in place whole or not at all, readable by its owner alone from the first byte on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
