@@ -1,0 +1,1 @@
+"""Media, block devices, file systems and stores."""
