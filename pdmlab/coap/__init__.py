@@ -1,0 +1,1 @@
+"""CoAP: one endpoint for both roles, above aiocoap's messages and codec."""
