@@ -1,94 +1,102 @@
-"""What carries CoAP messages: a socket that delivers whole messages from and to peers.
+"""What carries CoAP messages: a socket that sends and delivers whole messages, each to or from one peer.
 
-An endpoint is given an `Opener` and does not know what is behind it: a UDP socket, the in-memory network, and
-later DTLS, TLS (one message a record) or TCP (a length before each message), which do their framing below this seam.
+The endpoint knows only an `Opener`. Plain UDP is here; an in-memory network, a DTLS or TLS association (one
+message a record) or a TCP connection (a length before each message) fits the same three names, as long as
+what it delivers is one whole message.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, cast
 
 from pdmlab.errors import Unreachable
 
 Address: TypeAlias = tuple[str, int]
-"""Host and port of a peer."""
-OnMessage: TypeAlias = Callable[[bytes, Address], None]
+"""A peer: numeric host and port, as datagrams arrive from it."""
 
-RECEIVE_BUFFER = 1 << 20
-"""Asked of the kernel (B): its default of 212 KB loses notifications of a thousand observers in one burst."""
+# 5000 observers that answer one burst fit; the kernel grants at most net.core.rmem_max.
+RECEIVE_BUFFER = 4 << 20
 
 
 class DatagramSocket(Protocol):
-    """An open socket that carries whole messages."""
+    """A bound socket of whole messages."""
 
     @property
     def address(self) -> Address:
-        """The local address."""
+        """Where peers reach it."""
         ...
 
     def send(self, data: bytes, address: Address) -> None:
-        """Send one message; whether it arrives is another matter."""
+        """Send one message; may lose it silently.
+
+        Raises:
+            NetworkError: it cannot be sent at all (no route, too large, interface down).
+        """
         ...
 
     def close(self) -> None:
-        """Stop receiving; idempotent."""
+        """Stop sending and delivering; a second call does nothing."""
         ...
 
 
-Opener: TypeAlias = Callable[[OnMessage], Awaitable[DatagramSocket]]
-"""Opens a socket on the running loop; messages go to the callback."""
+Opener: TypeAlias = Callable[[Callable[[bytes, Address], None]], Awaitable[DatagramSocket]]
+"""Opens a socket that hands each received message and its sender to the given function."""
 
 
 def udp(host: str = "127.0.0.1", port: int = 0) -> Opener:
-    """Return an opener of UDP sockets bound to host and port (0: a free one); loopback unless told.
+    """Return an opener of real UDP sockets bound to a numeric host and port (0: any free one).
 
-    Raises, when it is used:
-        Unreachable: the port is taken, or the address is not this machine's.
+    The opener raises Unreachable when the address cannot be bound.
     """
 
-    async def open_socket(on_message: OnMessage) -> DatagramSocket:
-        loop = asyncio.get_running_loop()
+    async def open_(on_datagram: Callable[[bytes, Address], None]) -> DatagramSocket:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        real = socket.socket(family, socket.SOCK_DGRAM)
         try:
-            transport, _ = await loop.create_datagram_endpoint(lambda: _Protocol(on_message), local_addr=(host, port))
+            real.setblocking(False)
+            real.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+            real.bind((host, port))
+            loop = asyncio.get_running_loop()
+            _, protocol = await loop.create_datagram_endpoint(lambda: _UdpSocket(on_datagram), sock=real)
         except OSError as error:
+            real.close()
             raise Unreachable(
-                f"cannot bind UDP {host}:{port}: {error.strerror}", hint="take port 0 for a free one"
+                f"cannot bind UDP {host}:{port}: {error.strerror or error}",
+                hint="is another service running on this port? port 0 takes any free one",
             ) from error
-        return _UdpSocket(transport)
+        return protocol
 
-    return open_socket
+    return open_
 
 
-class _UdpSocket:
-    def __init__(self, transport: asyncio.DatagramTransport) -> None:
-        self._transport = transport
-        bound: socket.socket = transport.get_extra_info("socket")
-        with contextlib.suppress(OSError):
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        self._address: Address = bound.getsockname()[:2]
+class _UdpSocket(asyncio.DatagramProtocol):
+    def __init__(self, on_datagram: Callable[[bytes, Address], None]) -> None:
+        self._on_datagram = on_datagram
+        self._transport: asyncio.DatagramTransport | None = None
+        self.address: Address = ("", 0)
 
-    @property
-    def address(self) -> Address:
-        return self._address
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+        self.address = self._transport.get_extra_info("sockname")[:2]
+
+    def datagram_received(self, data: bytes, addr: tuple[str | int, ...]) -> None:
+        self._on_datagram(data, cast(Address, addr if len(addr) == 2 else addr[:2]))
+
+    def error_received(self, exc: Exception) -> None:
+        # ICMP errors of an unconnected socket name no exchange; the retransmission timer finds out.
+        pass
 
     def send(self, data: bytes, address: Address) -> None:
-        if not self._transport.is_closing():
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.sendto(data, address)
 
     def close(self) -> None:
-        self._transport.close()
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
 
-
-class _Protocol(asyncio.DatagramProtocol):
-    def __init__(self, on_message: OnMessage) -> None:
-        self._on_message = on_message
-
-    def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
-        self._on_message(data, address[:2])
-
-    def error_received(self, error: Exception) -> None:
-        """Ignore ICMP errors: the exchange that got no answer says so itself."""
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None

@@ -1,0 +1,1 @@
+"""LwM2M data: paths, objects, content formats and notification attributes."""
