@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pdmlab.errors import NetworkError
+
+if TYPE_CHECKING:
+    from pdmlab.coap.transport import Address
 
 
 class ByteStream(ABC):
@@ -14,6 +18,8 @@ class ByteStream(ABC):
 
     `on_event` is called whenever there may be something new: data, room to write, the end, an error.
     """
+
+    peer: Address
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop

@@ -113,6 +113,11 @@ class Link:
         return 2 * self.latency
 
     @property
+    def mean_round_trip(self) -> int:
+        """Both ways with the mean of the jitter, without serialisation (ns): what a download's window is divided by."""
+        return 2 * self.latency + self.jitter
+
+    @property
     def unsourced(self) -> tuple[str, ...]:
         """The figures that no specification, datasheet or measurement stands behind."""
         return tuple(name for name, source in self.sources.items() if not source)

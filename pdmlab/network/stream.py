@@ -82,7 +82,7 @@ class Stream(ByteStream):
     ) -> None:
         super().__init__(loop)
         self.local = local
-        self.peer = peer
+        self.peer: Address = peer
         self.mss = mss
         self.receive_buffer = receive_buffer
         self.send_buffer = send_buffer
@@ -351,7 +351,7 @@ class Stream(ByteStream):
             what = "no longer answers" if self._connected else "does not answer"
             error = nsapi_error(
                 NsapiError.CONNECTION_TIMEOUT,
-                f"{self.peer[0]}:{self.peer[1]} {what}, after {self._tries} tries, the last of {self._rto / SECOND:g} s",
+                f"{self.peer[0]}:{self.peer[1]} {what}; {self._tries} tries, the last of {self._rto / SECOND:g} s",
             )
             self._vanish(error)
             return

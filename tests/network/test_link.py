@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pdmlab.errors import ConfigError
+from pdmlab.network.link import Link, pipes
+from pdmlab.network.prng import SplitMix64
+
+BEARERS = ("ethernet", "wifi", "cellular", "6lowpan", "thread")
+MS = 1_000_000
+
+
+def test_splitmix64_gives_its_published_numbers() -> None:
+    # The first outputs for seed 1234567 of the authors' C code, as other implementations publish them.
+    random = SplitMix64(1234567)
+    assert [random.next() for _ in range(3)] == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+
+
+def test_parts_split_off_a_generator_differ_and_draw_nothing_from_it() -> None:
+    random = SplitMix64(5)
+    up, down = random.split("up"), random.split("down")
+    assert up.next() != down.next()
+    assert random.next() == SplitMix64(5).next()
+
+
+@pytest.mark.parametrize("bearer", BEARERS)
+def test_every_figure_of_a_bearer_has_a_source_or_says_that_it_has_none(bearer: str) -> None:
+    link = Link.of(bearer)
+    for figure in ("up", "down", "latency", "jitter", "loss", "mtu", "mss", "receive_buffer", "overhead"):
+        assert figure in link.sources
+        assert bool(link.sources[figure]) != (figure in link.unsourced)
+    assert link.attach_time == sum(step.time for step in link.attach) > 0
+
+
+def test_a_changed_figure_is_no_longer_credited_to_the_specification() -> None:
+    link = Link.of("wifi", loss=0.1)
+    assert link.sources["loss"] == "set by the caller"
+    assert "loss" in Link.of("wifi").unsourced and "loss" not in link.unsourced
+
+
+def test_a_bearer_or_figure_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    with pytest.raises(ConfigError, match="no bearer named 'token ring'") as error:
+        Link.of("token ring")
+    assert "6lowpan" in str(error.value)
+    with pytest.raises(ConfigError, match="a link has no latancy"):
+        Link.of("wifi", latancy=3)
+    with pytest.raises(ConfigError, match="probability"):
+        Link.of("wifi", loss=1.5)
+
+
+def test_ethernet_serialises_a_full_frame_in_123_microseconds() -> None:
+    # 1538 B on the wire (IEEE 802.3: 1500 + 38) at 100 Mbit/s.
+    link = Link.of("ethernet")
+    assert link.serialisation(1500, link.down) == 123_040
+
+
+def test_6lowpan_counts_a_fragment_header_and_a_frame_header_for_each_fragment() -> None:
+    link = Link.of("6lowpan")
+    assert link.frames(80) == (1, 80 + 1 + 52)
+    # RFC 4944: 72 B of a 1280 B datagram fit into a fragment (76 less what is no multiple of 8): 18 of them.
+    assert link.frames(1280) == (18, 1280 + 4 + 17 * 5 + 18 * 52)
+
+
+def test_an_ip_datagram_above_the_mtu_pays_for_its_fragments_headers() -> None:
+    link = Link.of("ethernet")
+    assert link.frames(1500) == (1, 1538)
+    assert link.frames(1501) == (2, 1501 + 20 + 2 * 38)
+
+
+@given(sizes=st.lists(st.integers(40, 1500), min_size=1, max_size=40), bandwidth=st.integers(9600, 10**9))
+def test_a_queue_sends_one_packet_after_the_other(sizes: list[int], bandwidth: int) -> None:
+    link = Link(down=bandwidth, latency=5 * MS)
+    _, down = pipes(link, SplitMix64(0))
+    arrivals = [down.send(size, 0) for size in sizes]
+    busy = 0
+    for size, arrival in zip(sizes, arrivals, strict=True):
+        busy += link.serialisation(size, bandwidth)
+        assert arrival is not None and busy + link.latency <= arrival <= busy + link.latency + len(sizes)
+    assert arrivals == sorted(set(arrivals))
+
+
+def test_both_directions_of_a_half_duplex_link_share_the_medium() -> None:
+    for half, later in ((True, 2), (False, 1)):
+        link = Link(up=8000, down=8000, half_duplex=half)
+        up, down = pipes(link, SplitMix64(0))
+        assert up.send(100, 0) == 100 * MS
+        assert down.send(100, 0) == later * 100 * MS
+
+
+def test_a_datagram_is_lost_when_any_of_its_fragments_is() -> None:
+    link = Link.of("6lowpan", loss=0.02)
+    _, down = pipes(link, SplitMix64(3))
+    for size in (80, 1280):
+        before, sent = down.lost, 4000
+        for _ in range(sent):
+            down.send(size, 0)
+        expected = 1 - 0.98 ** link.frames(size)[0]
+        assert (down.lost - before) / sent == pytest.approx(expected, abs=0.02)
+
+
+def test_jitter_stays_within_its_bounds_and_may_reorder_only_if_told_so() -> None:
+    for in_order in (True, False):
+        link = Link(latency=10 * MS, jitter=20 * MS, in_order=in_order)
+        _, down = pipes(link, SplitMix64(8))
+        arrivals = [down.send(100, 0) or 0 for _ in range(200)]
+        assert all(10 * MS <= arrival <= 30 * MS + 200 for arrival in arrivals)
+        assert (arrivals == sorted(arrivals)) == in_order

@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pdmlab.clock import SECOND, DeviceClock
+from pdmlab.errors import NetworkError, TimedOut, Unreachable
+from pdmlab.network.download import Download, download
+from pdmlab.network.fabric import Fabric, Packet
+from pdmlab.network.link import Link
+from pdmlab.network.stream import Segment, Stream
+
+MS = 1_000_000
+MakeDesk = Callable[..., Any]  # the desk fixture of conftest.py
+
+
+def fetch(desk: Any, receive_buffer: int) -> Download:
+    return desk.run(lambda: download(desk.net, "downloads.pdmlab", "/file", receive_buffer))
+
+
+# -- throughput --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("window", [128, 256, 1024, 2048, 4096])
+@pytest.mark.parametrize("round_trip_ms", [20, 100, 600])
+def test_a_small_window_limits_throughput_to_window_over_round_trip(
+    desk: MakeDesk, window: int, round_trip_ms: int
+) -> None:
+    got = fetch(desk(Link.of("ethernet", latency=round_trip_ms * MS // 2, jitter=0)), window)
+    assert got.content == desk().content
+    rounds = math.ceil(len(got.content) / window) + 1
+    assert got.throughput == pytest.approx(window / round_trip_ms * 1000, rel=0.02 + 1 / rounds)
+
+
+@pytest.mark.parametrize("bandwidth", [64_000, 1_000_000, 10_000_000])
+def test_a_large_window_leaves_the_bandwidth_as_the_limit(desk: MakeDesk, bandwidth: int) -> None:
+    link = Link.of("ethernet", down=bandwidth, jitter=0, mss=1460)
+    got = fetch(desk(link), 65535)
+    of_payload = 1460 / (1460 + 20 + 20 + 38)  # TCP and IPv4 headers, Ethernet framing
+    assert got.throughput == pytest.approx(bandwidth / 8 * of_payload, rel=0.03)
+
+
+def test_slow_start_sends_ten_segments_then_doubles(desk: MakeDesk) -> None:
+    board = desk(Link.of("ethernet", latency=500 * MS, jitter=0, down=0, up=0, mss=1000))
+    bursts: dict[int, int] = {}
+
+    def tap(packet: Packet, arrived: int | None) -> None:
+        if isinstance(packet.body, Segment) and packet.body.data and packet.source[1] == 80:
+            bursts[packet.sent // SECOND] = bursts.get(packet.sent // SECOND, 0) + len(packet.body.data)
+
+    board.fabric.tap = tap
+    fetch(board, 65535)
+    first, second, third, *_ = bursts.values()
+    assert (first, second, third) == (10_000, 20_000, 40_000)  # RFC 6928, then RFC 5681 §3.1
+
+
+def test_the_handshake_takes_one_round_trip(clock: DeviceClock) -> None:
+    fabric = Fabric(clock)
+    board = fabric.host("board", Link(latency=300 * MS))
+    fabric.host("cloud").listen(1, lambda _: None)
+
+    async def connect() -> int:
+        await board.connect(("cloud", 1))
+        return fabric.now()
+
+    assert clock.call_async(connect()) == pytest.approx(600 * MS, abs=10)
+
+
+def test_the_handshake_and_the_end_of_a_connection_on_the_wire(clock: DeviceClock) -> None:
+    fabric = Fabric(clock)
+    board = fabric.host("board", Link(latency=10 * MS, mss=536, receive_buffer=1024))
+    wire: list[str] = []
+    fabric.tap = lambda packet, _: wire.append(f"{'<' if packet.source[1] == 7 else '>'} {packet.body}")
+
+    def echo(stream: Stream) -> None:
+        def hear() -> None:
+            data = stream.read_now(100)
+            if data:
+                stream.write_now(data)
+            elif data == b"":
+                stream.close()
+
+        stream.on_event = hear
+
+    fabric.host("cloud").listen(7, echo)
+
+    async def talk() -> bytes:
+        stream = await board.connect(("cloud", 7))
+        await stream.write(b"hello")
+        answer = await stream.read(100)
+        stream.close()
+        await asyncio.sleep(1)
+        return answer
+
+    assert clock.call_async(talk()) == b"hello"
+    assert wire == [
+        "> TCP S seq 0 ack 0 win 1024 len 0",
+        "< TCP SA seq 0 ack 1 win 65535 len 0",
+        "> TCP A seq 1 ack 1 win 1024 len 0",
+        "> TCP A seq 1 ack 1 win 1024 len 5",
+        "< TCP A seq 1 ack 6 win 65530 len 0",
+        "< TCP A seq 1 ack 6 win 65535 len 0",  # the application has read
+        "< TCP A seq 1 ack 6 win 65535 len 5",
+        "> TCP A seq 6 ack 6 win 1019 len 0",
+        "> TCP A seq 6 ack 6 win 1024 len 0",
+        "> TCP FA seq 6 ack 6 win 1024 len 0",
+        "< TCP A seq 6 ack 7 win 65535 len 0",
+        "< TCP FA seq 6 ack 7 win 65535 len 0",
+        "> TCP A seq 7 ack 7 win 1024 len 0",
+    ]
+    assert not board._streams and not fabric.host("cloud")._streams
+
+
+# -- loss ----------------------------------------------------------------------------------------------------
+
+
+def test_loss_makes_a_download_slower_and_leaves_its_content_right(desk: MakeDesk) -> None:
+    seconds = []
+    with DeviceClock() as one, DeviceClock() as two:
+        for clock, loss in ((one, 0.0), (two, 0.03)):
+            board = type(desk())(clock, Link.of("ethernet", latency=10 * MS, loss=loss))
+            got = fetch(board, 8192)
+            assert got.content == board.content
+            seconds.append(got.duration)
+    assert seconds[1] > 2 * seconds[0]
+
+
+def lose_once(fabric: Fabric, sequence: int) -> None:
+    """Lose the first segment from port 80 with that sequence number."""
+    server = fabric.host("downloads.pdmlab")
+    carry, lost = fabric.carry, []
+
+    def losing(sender: Any, packet: Packet) -> None:
+        if sender is server and isinstance(packet.body, Segment) and packet.body.seq == sequence and not lost:
+            lost.append(packet)
+        else:
+            carry(sender, packet)
+
+    fabric.carry = losing  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("window", "waits_for_a_time_out"),
+    [(1460 * 8, False), (1460, True)],
+    ids=["three duplicate ACKs repair it", "with one segment under way only a time-out does"],
+)
+def test_how_one_lost_segment_is_repaired(desk: MakeDesk, window: int, waits_for_a_time_out: bool) -> None:
+    link = Link.of("ethernet", latency=10 * MS, jitter=0, mss=1460)
+    board = desk(link)
+    lose_once(board.fabric, 1460 * 20 + 1)
+    got = fetch(board, window)
+    assert got.content == board.content
+    assert (max(got.latencies) >= SECOND) == waits_for_a_time_out  # RFC 6298 §2.4: at least one second
+
+
+def test_time_outs_double_until_the_peer_is_given_up(clock: DeviceClock) -> None:
+    fabric = Fabric(clock)
+    board, cloud = fabric.host("board", Link()), fabric.host("cloud")
+    accepted: list[Stream] = []
+    cloud.listen(1, accepted.append)
+    times: list[int] = []
+
+    async def talk() -> None:
+        stream = await board.connect(("cloud", 1))
+        await asyncio.sleep(0.5)
+        cloud.online = False
+        fabric.tap = lambda packet, _: times.append(packet.sent // SECOND)
+        await stream.write(b"anybody there?")
+        await stream.read(1)
+
+    with pytest.raises(TimedOut, match=r"no longer answers.*NSAPI_ERROR_CONNECTION_TIMEOUT, -3017"):
+        clock.call_async(talk())
+    assert times[:8] == [0, 1, 3, 7, 15, 31, 63, 123]  # doubling, and at most 60 s (RFC 6298 §2.5, §5.5)
+
+
+def test_a_shut_window_is_probed_until_it_opens(clock: DeviceClock) -> None:
+    fabric = Fabric(clock)
+    board, cloud = fabric.host("board", Link(latency=MS)), fabric.host("cloud")
+    written: list[int] = []
+    cloud.listen(1, lambda stream: written.append(stream.write_now(b"x" * 5000)))
+    carry, dropped = fabric.carry, []
+
+    def losing(sender: Any, packet: Packet) -> None:
+        # The update that opens the window again is lost: without probes both would wait for ever.
+        segment = packet.body
+        if sender is board and isinstance(segment, Segment) and segment.window == 1000 and segment.ack == 1001:
+            dropped.append(segment)
+        else:
+            carry(sender, packet)
+
+    async def talk() -> bytes:
+        stream = await board.connect(("cloud", 1), receive_buffer=1000)
+        await asyncio.sleep(10)
+        fabric.carry = losing  # type: ignore[method-assign]
+        got = await stream.read(1000)
+        await asyncio.sleep(0)
+        fabric.carry = carry  # type: ignore[method-assign]
+        while len(got) < 5000:
+            got += await stream.read(1000)
+        return got
+
+    assert clock.call_async(talk()) == b"x" * 5000
+    assert dropped
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.integers(0, 20_000),
+    writes=st.integers(1, 5000),
+    window=st.integers(1, 9000),
+    mss=st.integers(1, 1460),
+    loss=st.sampled_from([0.0, 0.05, 0.2]),
+    jitter_ms=st.integers(0, 80),
+    in_order=st.booleans(),
+    half_duplex=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
+def test_a_stream_delivers_any_bytes_whole_and_in_order(
+    size: int,
+    writes: int,
+    window: int,
+    mss: int,
+    loss: float,
+    jitter_ms: int,
+    in_order: bool,
+    half_duplex: bool,
+    seed: int,
+) -> None:
+    data = hashlib.shake_256(bytes(8)).digest(min(size, 200 * min(window, mss)))
+    link = Link(
+        up=10**6, down=10**6, latency=20 * MS, jitter=jitter_ms * MS, loss=loss, mss=mss, in_order=in_order,
+        half_duplex=half_duplex,
+    )  # fmt: skip
+    with DeviceClock() as clock:
+        fabric = Fabric(clock, seed)
+        board, cloud = fabric.host("board", link), fabric.host("cloud")
+
+        async def serve(stream: Stream) -> None:
+            for start in range(0, len(data), writes):
+                await stream.write(data[start : start + writes])
+            stream.close()
+
+        tasks: list[asyncio.Task[None]] = []
+        cloud.listen(1, lambda stream: tasks.append(clock.loop.create_task(serve(stream))))
+
+        async def hear() -> bytes:
+            stream = await board.connect(("cloud", 1), window)
+            got = b""
+            while piece := await stream.read(700):
+                got += piece
+            stream.close()
+            await asyncio.sleep(600)
+            return got
+
+        assert clock.call_async(hear()) == data
+        assert not board._streams and not cloud._streams  # closed in full on both sides
+
+
+# -- errors --------------------------------------------------------------------------------------------------
+
+
+async def broken(fabric: Fabric, peer: tuple[str, int]) -> int:
+    try:
+        await fabric.host("board", Link(latency=MS)).connect(peer)
+    except NetworkError as error:
+        return error.code
+    return 0
+
+
+def test_a_port_where_nobody_listens_refuses_and_a_silent_host_times_out(clock: DeviceClock, fabric: Fabric) -> None:
+    fabric.host("cloud")
+    fabric.host("asleep").online = False
+    assert clock.call_async(broken(fabric, ("cloud", 9))) == -3004
+    assert clock.call_async(broken(fabric, ("asleep", 9))) == -3017
+    assert clock.call_async(broken(fabric, ("nowhere", 9))) == -3009
+    assert clock.now() > 60 * SECOND  # six tries of a SYN, doubling from a second
+
+
+def test_a_reset_host_is_not_remembered_and_its_peer_learns_on_its_next_word(clock: DeviceClock) -> None:
+    fabric = Fabric(clock)
+    board, cloud = fabric.host("board", Link(latency=MS)), fabric.host("cloud")
+    accepted: list[Stream] = []
+    cloud.listen(1, accepted.append)
+
+    async def talk() -> None:
+        stream = await board.connect(("cloud", 1))
+        await asyncio.sleep(1)
+        board.forget()
+        with pytest.raises(Unreachable, match="went down with its interface"):
+            await stream.read(1)
+        await accepted[0].write(b"still there?")
+        await accepted[0].read(1)
+
+    with pytest.raises(Unreachable, match=r"reset the connection \(NSAPI_ERROR_CONNECTION_LOST, -3016\)"):
+        clock.call_async(talk())
+
+
+def test_closing_with_unread_data_resets_the_connection(clock: DeviceClock) -> None:
+    fabric = Fabric(clock)
+    board, cloud = fabric.host("board", Link(latency=MS)), fabric.host("cloud")
+    accepted: list[Stream] = []
+
+    def greet(stream: Stream) -> None:
+        accepted.append(stream)
+        stream.write_now(b"unread")
+
+    cloud.listen(1, greet)
+
+    async def talk() -> None:
+        stream = await board.connect(("cloud", 1))
+        await asyncio.sleep(1)
+        stream.close()
+        await accepted[0].read(1)
+
+    with pytest.raises(Unreachable, match="reset the connection"):
+        clock.call_async(talk())
+    assert not board._streams and not cloud._streams
