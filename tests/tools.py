@@ -1,0 +1,68 @@
+"""Independent programs that tests hold pdmlab against, each in an environment of its own under .tools/."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+TOOLS = Path(__file__).parents[1] / ".tools"
+
+
+def environment(name: str, *requirements: str, python: str | None = None) -> Path:
+    """Return the interpreter of an environment with these requirements, built once and kept.
+
+    python: the version the requirements need, such as "3.11". Skips the test with a reason if that
+    interpreter or the packages cannot be had; fails it where CI=true, so that CI never skips by accident.
+    """
+    home = TOOLS / name
+    interpreter = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    wanted = "\n".join(sorted(requirements))
+    marker = home / "requirements.txt"
+    if marker.exists() and marker.read_text() == wanted:
+        return interpreter
+    base = _interpreter(python)
+    TOOLS.mkdir(exist_ok=True)
+    # Built aside and renamed, so that parallel test workers never meet a half-built one.
+    build = Path(tempfile.mkdtemp(dir=TOOLS, prefix=f"{name}."))
+    try:
+        _run(base, "-m", "venv", str(build))
+        _run(str(build / interpreter.relative_to(home)), "-m", "pip", "install", "-q", *requirements)
+        (build / marker.name).write_text(wanted)
+        if home.exists() and not marker.exists():
+            shutil.rmtree(home)
+        try:
+            build.rename(home)
+        except OSError:
+            if not marker.exists():
+                raise
+    finally:
+        shutil.rmtree(build, ignore_errors=True)
+    return interpreter
+
+
+def _interpreter(version: str | None) -> str:
+    if version is None or sys.version_info[:2] == tuple(map(int, version.split("."))):
+        return sys.executable
+    found = shutil.which(f"python{version}")
+    if found is None:
+        _unavailable(f"there is no python{version} here")
+    return found
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        _unavailable(f"{' '.join(command[1:])}: {done.stderr.strip()[-500:]}")
+
+
+def _unavailable(reason: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
