@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from pdmlab.errors import ImageRejected, UpdateError
+from pdmlab.errors import ConfigError, ImageRejected, UpdateError
 from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.update.header import HEADER_SIZE, NO_PRECURSOR, READY_SIZE, FirmwareHeader, pack_ready, parse_ready
 from pdmlab.update.manifest import Manifest
@@ -45,6 +45,12 @@ class CandidateSlot:
 
     def __init__(self, device: BlockDevice, *, offset: int = 0, size: int | None = None) -> None:
         self.region = Region(device, offset, device.size - offset if size is None else size)
+        if not device.is_valid_erase(self.region.offset, self.region.size):
+            raise ConfigError(
+                f"a candidate slot of 0x{self.region.size:x} B at 0x{offset:x} does not lie on erase units"
+                f" of {device.get_erase_size(offset)} B",
+                hint="look at update-client.storage-address and storage-size in mbed_app.json",
+            )
         unit = device.program_size
         self._header_at = round_up(READY_SIZE, unit)
         self._image_at = self._header_at + round_up(HEADER_SIZE, unit)
@@ -84,7 +90,8 @@ class CandidateSlot:
         except ImageRejected:
             same = False
         reached = 0
-        if same and self.read() is None:
+        # A torn ready header is no mark of a whole candidate, but flash cannot take another one over it.
+        if same and self._blank(0, READY_SIZE):
             for mark in self._marks():
                 if self._blank(mark):
                     break
@@ -191,9 +198,9 @@ class CandidateSlot:
                 last = at
         return marks
 
-    def _blank(self, mark: int) -> bool:
-        width = max(self.region.device.program_size, MARK)
-        return self.region.read(mark, width) == BLANK * width
+    def _blank(self, position: int, size: int = MARK) -> bool:
+        width = round_up(size, self.region.device.program_size)
+        return self.region.read(position, width) == BLANK * width
 
     def _clear(self, start: int) -> None:
         """Make the slot blank from the sector at start on, up to where the image will end."""
@@ -206,8 +213,8 @@ class CandidateSlot:
 
     def _unmark(self) -> None:
         """Let nothing in the slot count as whole any more."""
-        if parse_ready(self.region.read(0, READY_SIZE)) is None:
+        if self._blank(0, READY_SIZE):
             return
         self.region.device.erase(self.region.offset, self.region.device.get_erase_size(self.region.offset))
-        if parse_ready(self.region.read(0, READY_SIZE)) is not None:
-            self.region.program(0, BLANK)
+        if not self._blank(0, READY_SIZE):
+            self.region.program(0, BLANK * READY_SIZE)
