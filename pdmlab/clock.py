@@ -23,6 +23,7 @@ import functools
 import selectors
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,6 +37,10 @@ ClockName = Literal["device", "host"]
 
 MS = 1_000_000
 SECOND = 1_000_000_000
+
+
+power_domain: contextvars.ContextVar[object] = contextvars.ContextVar("power_domain", default=None)
+"""What the running code is powered by; threads and tasks inherit it, and `halt` can end one domain only."""
 
 
 class PowerLost(BaseException):
@@ -111,6 +116,7 @@ class DeviceThread(Generic[T]):
         self._greenlet.gr_context = contextvars.copy_context()
         self._work = work
         self._killed = False
+        self.domain = power_domain.get()
         clock._threads[self] = None
         clock.loop.call_soon(self._start)
 
@@ -158,6 +164,10 @@ class DeviceThread(Generic[T]):
             if not self._greenlet:
                 return
             self._greenlet.throw(PowerLost())
+
+
+def _nothing() -> None:
+    return None
 
 
 class DeviceMutex(contextlib.AbstractContextManager[object, None]):
@@ -318,6 +328,10 @@ class DeviceClock:
         """Start a device thread; call it from device code or from the loop."""
         return DeviceThread(self, functools.partial(work, *args), name)
 
+    def call_soon(self, work: Callable[..., object], *args: object) -> None:
+        """Call work on the loop, from any OS thread, and do not wait for it."""
+        self.loop.call_soon_threadsafe(work, *args)
+
     async def blocking(self, work: Callable[..., T], *args: object) -> T:
         """Run blocking device code from a coroutine, as a device thread of its own."""
         return await self.spawn(work, *args).wait()
@@ -397,32 +411,44 @@ class DeviceClock:
 
     # -- ending ------------------------------------------------------------------------------------
 
-    def halt(self) -> None:
-        """Kill every device thread and task, as a reset or a power cut does. From any OS thread."""
+    def halt(self, domain: object = None) -> None:
+        """Kill device threads and tasks (of one power domain, or all), as a reset or a power cut does.
+
+        From any OS thread; returns when they have ended. Device code that halts itself does not return.
+        """
         if self.inside:
-            # Only the hub may kill: a killed greenlet returns to its parent, not to its killer.
-            self.loop.call_soon(self._halt)
-            if greenlet.getcurrent() is not self._hub:
-                while True:
-                    self._hub.switch()
+            self.halt_then(_nothing, domain)
             return
         done: Future[None] = Future()
-
-        def halt() -> None:
-            self._halt()
-            # One more turn of the loop, so that cancelled tasks have ended.
-            self.loop.call_soon(lambda: self.loop.call_soon(done.set_result, None))
-
-        self.loop.call_soon_threadsafe(halt)
+        self.loop.call_soon_threadsafe(self.halt_then, lambda: done.set_result(None), domain)
         done.result(timeout=10)
 
-    def _halt(self) -> None:
+    def halt_then(self, proceed: Callable[[], object], domain: object = None) -> None:
+        """Halt, then call `proceed` on the loop; call it from the loop, or from device code, which it ends."""
+
+        def halt() -> None:
+            self._halt(domain)
+            # One more turn of the loop, so that cancelled tasks have ended.
+            self.loop.call_soon(self.loop.call_soon, proceed)
+
+        # Only the hub may kill: a killed greenlet returns to its parent, not to its killer.
+        if greenlet.getcurrent() is self._hub:
+            halt()
+            return
+        self.loop.call_soon(halt)
+        while True:
+            self._hub.switch()
+
+    def _halt(self, domain: object) -> None:
         for thread in list(self._threads):
-            thread.kill()
+            if domain is None or thread.domain is domain:
+                thread.kill()
         for task in asyncio.all_tasks(self.loop):
-            task.cancel()
-        self.loop.abort_transports()
-        self._outside = 0
+            if domain is None or self.loop.domains.get(task) is domain:
+                task.cancel()
+        if domain is None:
+            self.loop.abort_transports()
+            self._outside = 0
 
     def close(self) -> None:
         """Halt, stop the loop and end the clock's OS thread."""
@@ -445,7 +471,15 @@ class _DeviceLoop(asyncio.SelectorEventLoop):
     def __init__(self, clock: DeviceClock) -> None:
         self._clock = clock
         super().__init__(_JumpingSelector(clock))
-        self.set_task_factory(None)
+        self.domains: weakref.WeakKeyDictionary[asyncio.Task[Any], object] = weakref.WeakKeyDictionary()
+        self.set_task_factory(self._new_task)
+
+    def _new_task(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        # The options are asyncio's own, and grow with its versions.
+        task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **options)
+        context = options.get("context")
+        self.domains[task] = context.get(power_domain) if context is not None else power_domain.get()
+        return task
 
     def time(self) -> float:
         return self._clock._loop_ns() / SECOND

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pdmlab.clock import MS, SECOND, DeviceClock, PowerLost, WallClock
+from pdmlab.clock import MS, SECOND, DeviceClock, PowerLost, WallClock, power_domain
 
 
 @pytest.fixture
@@ -146,6 +146,30 @@ def test_going_live_keeps_time_continuous_and_charges_without_waiting(clock):
 def test_blocking_calls_from_a_foreign_thread_say_what_to_use_instead(clock):
     with pytest.raises(RuntimeError, match=r"board\.run"):
         clock.sleep(1)
+
+
+def test_halting_one_power_domain_leaves_the_others_running(clock):
+    ended = []
+
+    def forever(name):
+        try:
+            clock.run(asyncio.Event().wait())
+        except PowerLost:
+            ended.append(name)
+            raise
+
+    def main():
+        for name in ("a", "b"):
+            power_domain.set(name)
+            clock.spawn(forever, name)
+        power_domain.set(None)
+        clock.sleep(1)
+
+    clock.call(main)
+    clock.halt("a")
+    assert ended == ["a"]
+    clock.halt()
+    assert ended == ["a", "b"]
 
 
 def test_power_loss_drops_open_sockets_without_a_word(clock):
