@@ -1,0 +1,153 @@
+"""Bytes to aiocoap messages and back, for input that may be hostile.
+
+aiocoap decodes any length of any option, remembers every number it ever saw, and lets UnicodeDecodeError
+through; the reader here builds the same Message and Options objects, but within RFC 7252's limits. Sending
+uses aiocoap's own encoder.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from aiocoap import Message
+from aiocoap.message import Direction
+from aiocoap.numbers.codes import Code
+from aiocoap.numbers.optionnumbers import OptionNumber
+from aiocoap.numbers.types import Type
+
+from pdmlab.coap.transport import Address
+
+# number -> shortest and longest value (B), and whether it may repeat: RFC 7252 table 4, 7641, 7959, 7967, 8768, 9175.
+_LENGTHS: dict[int, tuple[int, int, bool]] = {
+    OptionNumber.IF_MATCH: (0, 8, True),
+    OptionNumber.URI_HOST: (1, 255, False),
+    OptionNumber.ETAG: (1, 8, True),
+    OptionNumber.IF_NONE_MATCH: (0, 0, False),
+    OptionNumber.OBSERVE: (0, 3, False),
+    OptionNumber.URI_PORT: (0, 2, False),
+    OptionNumber.LOCATION_PATH: (0, 255, True),
+    OptionNumber.URI_PATH: (0, 255, True),
+    OptionNumber.CONTENT_FORMAT: (0, 2, False),
+    OptionNumber.MAX_AGE: (0, 4, False),
+    OptionNumber.URI_QUERY: (0, 255, True),
+    OptionNumber.HOP_LIMIT: (1, 1, False),
+    OptionNumber.ACCEPT: (0, 2, False),
+    OptionNumber.LOCATION_QUERY: (0, 255, True),
+    OptionNumber.BLOCK2: (0, 3, False),
+    OptionNumber.BLOCK1: (0, 3, False),
+    OptionNumber.SIZE2: (0, 4, False),
+    OptionNumber.PROXY_URI: (1, 1034, False),
+    OptionNumber.PROXY_SCHEME: (1, 255, False),
+    OptionNumber.SIZE1: (0, 4, False),
+    OptionNumber.ECHO: (1, 40, False),
+    OptionNumber.NO_RESPONSE: (0, 1, False),
+    OptionNumber.REQUEST_TAG: (0, 8, True),
+}
+_OPTIONS: dict[int, tuple[OptionNumber, int, int, bool]] = {
+    int(number): (OptionNumber(number), *limits) for number, limits in _LENGTHS.items()
+}
+
+
+class Malformed(ValueError):
+    """A datagram is no CoAP message; `mid` is its message ID if it is a confirmable one to be reset."""
+
+    def __init__(self, what: str, mid: int | None = None) -> None:
+        super().__init__(what)
+        self.mid = mid
+
+
+def decode(data: bytes, peer: Address) -> tuple[Message, int | None]:
+    """Read a message; the second item is a critical option that it has and we do not know, or None.
+
+    Bytes behind the header of an empty message are tolerated: the stock client's empty ACK has five
+    (it appends a zero-length Content-Format).
+
+    Raises:
+        Malformed: RFC 7252 section 3 does not allow it.
+    """
+    if len(data) < 4 or data[0] >> 6 != 1:
+        raise Malformed("not a CoAP version 1 message")
+    kind, token_length, code, mid = data[0] >> 4 & 3, data[0] & 15, data[1], data[2] << 8 | data[3]
+    message = Message(code=Code(code))
+    message.mtype, message.mid, message.remote = Type(kind), mid, peer
+    message.direction = Direction.INCOMING
+    if code == 0:
+        return message, None
+    reset = mid if kind == Type.CON else None
+    if token_length > 8 or 4 + token_length > len(data):
+        raise Malformed(f"a token of {token_length} B", reset)
+    message.token = data[4 : 4 + token_length]
+    return message, _read_options(message, data, 4 + token_length, reset)
+
+
+def _read_options(message: Message, data: bytes, at: int, reset: int | None) -> int | None:
+    number, size, unknown = 0, len(data), None
+    options = message.opt._options
+    try:
+        while at < size:
+            head = data[at]
+            at += 1
+            if head == 0xFF:
+                if at == size:
+                    raise Malformed("a payload marker without a payload", reset)
+                message.payload = data[at:]
+                break
+            delta, length = head >> 4, head & 15
+            if delta > 12:
+                delta, at = _extended(data, at, delta, reset)
+            if length > 12:
+                length, at = _extended(data, at, length, reset)
+            number += delta
+            if at + length > size or number > 0xFFFF:
+                raise Malformed(f"option {number} does not end", reset)
+            row = _OPTIONS.get(number)
+            if row is None or not row[1] <= length <= row[2] or (number in options and not row[3]):
+                # Section 5.4.3 and 5.4.5: as an option that is not known. Elective ones are left out.
+                if number & 1 and unknown is None:
+                    unknown = number
+            else:
+                options.setdefault(row[0], []).append(row[0].create_option(decode=data[at : at + length]))
+            at += length
+    except IndexError:
+        raise Malformed("an option's header does not end", reset) from None
+    except UnicodeDecodeError:
+        raise Malformed(f"option {number} is not UTF-8", reset) from None
+    return unknown
+
+
+def _extended(data: bytes, at: int, nibble: int, reset: int | None) -> tuple[int, int]:
+    if nibble == 13:
+        return data[at] + 13, at + 1
+    if nibble == 14:
+        return (data[at] << 8 | data[at + 1]) + 269, at + 2
+    raise Malformed("a reserved option length", reset)
+
+
+def encode(message: Message) -> bytes:
+    """Return the message's bytes; type, message ID and token must be set."""
+    return cast(bytes, message.encode())
+
+
+def empty(kind: Type, mid: int) -> bytes:
+    """Return an empty message (an ACK, a reset or a ping): four bytes."""
+    return bytes((0x40 | kind << 4, 0, mid >> 8, mid & 0xFF))
+
+
+def derive(message: Message, payload: bytes, **options: Any) -> Message:  # Any: one type for each option
+    """Make an outgoing message like this one with another payload; options given as None are left out.
+
+    Shares the option values, which nobody changes in place; Message.copy copies them deeply at 20 times the cost.
+    """
+    new = Message(code=message.code, payload=payload)
+    new.mtype, new.mid, new.token = message.mtype, message.mid, message.token
+    new.opt._options = dict(message.opt._options)
+    for name, value in options.items():
+        setattr(new.opt, name, value)
+    return new
+
+
+def uri(message: Message, peer: Address) -> str:
+    """Return what a request asks for, as people write it."""
+    host = f"[{peer[0]}]" if ":" in peer[0] else peer[0]
+    query = "?" + "&".join(message.opt.uri_query) if message.opt.uri_query else ""
+    return f"coap://{host}:{peer[1]}/{'/'.join(message.opt.uri_path)}{query}"

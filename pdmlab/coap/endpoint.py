@@ -1,0 +1,426 @@
+"""A CoAP endpoint: client and server of any number of peers over one socket.
+
+The message layer (retransmission, duplicates, resets) and the request layer (tokens, blocks, observations)
+meet here; requester.py is the asking half. All timers are the running loop's, and all randomness comes from
+the seed, so that on a device's virtual clock the same seed gives the same conversation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Literal, TypeAlias
+
+from aiocoap import Message
+from aiocoap.numbers import codes
+from aiocoap.numbers.types import Type
+
+from pdmlab.coap.blockwise import Reassembly, Responses, cut
+from pdmlab.coap.codec import Malformed, decode, derive, empty, encode
+from pdmlab.coap.exchange import Outcome, Peers, Seen, Transmission
+from pdmlab.coap.observation import Observation
+from pdmlab.coap.parameters import TransmissionParameters
+from pdmlab.coap.requester import Requester, Waiting
+from pdmlab.coap.transport import Address, DatagramSocket, Opener
+from pdmlab.errors import NetworkError
+
+Handler: TypeAlias = Callable[[Message, Address], Awaitable[Message | None]]
+"""Answers a request whose payload is whole; None sends nothing at all."""
+
+Tap: TypeAlias = Callable[[Literal["in", "out"], Address, Message, int], None]
+"""Sees each message with its direction, peer and time (ns of the loop's clock)."""
+
+OnResult: TypeAlias = Callable[[Outcome], None]
+
+
+class Endpoint:
+    """One socket that asks and answers; make it with `await Endpoint.open(...)`.
+
+    `malformed` counts datagrams that were no CoAP message; they are dropped.
+    """
+
+    def __init__(
+        self, handler: Handler | None, parameters: TransmissionParameters, seed: int | None, tap: Tap | None
+    ) -> None:
+        self.parameters = parameters
+        self.handler = handler
+        self.malformed = 0
+        self.on_unasked: Callable[[Message, Address], bool] | None = None
+        self._tap = tap
+        self._socket: DatagramSocket | None = None
+        self._loop = asyncio.get_running_loop()
+        self._peers = Peers(parameters, seed)
+        self._transmissions: dict[tuple[Address, int], Transmission] = {}
+        self._waiting: dict[tuple[Address, bytes], Waiting] = {}
+        self._observations: dict[tuple[Address, bytes], Observation] = {}
+        self._notifying: dict[tuple[Address, bytes], deque[tuple[Message, OnResult | None]]] = {}
+        self._serving: dict[tuple[Address, int], _Exchange] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._uploads = Reassembly(parameters)
+        self._responses = Responses(parameters)
+        self._requester = Requester(self)
+
+    @classmethod
+    async def open(
+        cls,
+        opener: Opener,
+        handler: Handler | None = None,
+        *,
+        parameters: TransmissionParameters | None = None,
+        seed: int | None = None,
+        tap: Tap | None = None,
+    ) -> Endpoint:
+        """Open the socket and start answering with handler (without one, requests are reset).
+
+        With a seed, tokens, message IDs and retransmission jitter repeat; without one they cannot be guessed.
+        A device that restarts on the same port needs another seed each time, or its peers take its first
+        messages for duplicates.
+
+        Raises:
+            Unreachable: the socket cannot be opened.
+        """
+        endpoint = cls(handler, parameters or TransmissionParameters(), seed, tap)
+        endpoint._socket = await opener(endpoint._received)
+        return endpoint
+
+    @property
+    def address(self) -> Address:
+        """Where peers reach this endpoint; ("", 0) once it is closed."""
+        return self._socket.address if self._socket is not None else ("", 0)
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.address[0]}:{self.address[1]}, {len(self._peers)} peers>"
+
+    # -- asking --------------------------------------------------------------------------------------
+
+    async def request(
+        self,
+        message: Message,
+        peer: Address,
+        *,
+        block_size: int | None = None,
+        on_block: Callable[[int, int | None], None] | None = None,
+        timeout: float | None = None,
+    ) -> Message:
+        """Send a confirmable request to a numeric address and return the response, error codes included.
+
+        A payload over one block (block_size, B) goes out as Block1, a response in Block2 blocks comes back
+        whole; all blocks have one token. `on_block(done, total)` hears of progress (B; total if announced).
+        A message that names a Block2 number itself gets that one block.
+
+        Raises:
+            TimedOut: no acknowledgement after all tries, no response after it, or `timeout` (s) is over.
+            Unreachable: the peer reset the request, or it could not be sent.
+            NetworkError: the response's blocks do not fit together, or exceed max_body.
+        """
+        return await self._requester.request(message, peer, block_size, on_block, timeout)
+
+    async def observe(self, message: Message, peer: Address, on_notification: Callable[[Message], None]) -> Observation:
+        """Observe a resource (RFC 7641); raises as `request` does. The callback gets whole, fresh notifications.
+
+        If the peer refuses, or answers without Observe, `first` says so and the observation is not active.
+        """
+        return await self._requester.observe(message, peer, on_notification)
+
+    # -- telling -------------------------------------------------------------------------------------
+
+    def notify(self, peer: Address, message: Message, token: bytes, *, on_result: OnResult | None = None) -> None:
+        """Send a confirmable notification; the caller sets Observe. Those of one token go out one by one.
+
+        A large one is cut to its first block; the observer asks for the rest with GET. After a reset or a
+        time-out, notifications of the token that still wait end the same way.
+        """
+        self._responses.outdated(peer)
+        key = peer, token
+        queue = self._notifying.get(key)
+        if queue is not None:
+            queue.append((message, on_result))
+            return
+        self._notifying[key] = deque()
+        self._notify(key, message, on_result)
+
+    def _notify(self, key: tuple[Address, bytes], message: Message, on_result: OnResult | None) -> None:
+        def ended(outcome: Outcome, error: NetworkError | None) -> None:
+            queue = self._notifying[key]
+            if outcome == "acknowledged" and queue:
+                self._notify(key, *queue.popleft())
+            else:
+                del self._notifying[key]
+            if on_result is not None:
+                on_result(outcome)
+            if outcome != "acknowledged":
+                for _, tell in queue:
+                    if tell is not None:
+                        tell(outcome)
+
+        whole = cut(message, message, self.parameters.block_size)
+        out = derive(whole, whole.payload)
+        out.token = key[1]
+        try:
+            self._send_confirmable(out, key[0], ended)
+        except NetworkError as error:
+            self._loop.call_soon(ended, "timed out", error)
+
+    def acknowledge(self, request: Message) -> None:
+        """Send the empty ACK of a request at once: its handler will take long, or never answer."""
+        exchange = self._serving.get((request.remote, request.mid))
+        if exchange is not None:
+            exchange.acknowledge()
+
+    async def close(self) -> None:
+        """Stop everything that is under way; requests that wait raise Unreachable."""
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        self.abort()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def abort(self) -> None:
+        """Fall silent at once, as a device does that loses power; callable from the loop's thread."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        for transmission in list(self._transmissions.values()):
+            transmission.cancel()
+        self._transmissions.clear()
+        for waiting in list(self._waiting.values()):
+            waiting.fail("the endpoint was closed")
+        for observation in self._observations.values():
+            observation.active = False
+        self._observations.clear()
+        self._notifying.clear()
+        for exchange in self._serving.values():
+            exchange.disarm()
+        for task in self._tasks:
+            task.cancel()
+
+    # -- sending -------------------------------------------------------------------------------------
+
+    def _send(self, data: bytes, peer: Address) -> None:
+        if self._socket is not None:
+            self._socket.send(data, peer)
+
+    def _send_quietly(self, data: bytes, peer: Address) -> None:
+        """Send a reply: if it cannot be sent, the peer's retransmission asks for it again."""
+        try:
+            self._send(data, peer)
+        except NetworkError:
+            pass
+
+    def _tapped(self, direction: Literal["in", "out"], peer: Address, message: Message) -> None:
+        if self._tap is not None:
+            self._tap(direction, peer, message, round(self._loop.time() * 1e9))
+
+    def _send_confirmable(
+        self, message: Message, peer: Address, on_end: Callable[[Outcome, NetworkError | None], None]
+    ) -> Transmission:
+        message.mtype = Type.CON
+        message.mid = self._peers.next_mid(peer, self._loop.time())
+        data = encode(message)
+        key = peer, message.mid
+        parameters = self.parameters
+
+        def ended(outcome: Outcome, error: NetworkError | None) -> None:
+            self._transmissions.pop(key, None)
+            on_end(outcome, error)
+
+        def send(data: bytes) -> None:
+            self._tapped("out", peer, message)
+            self._send(data, peer)
+
+        jitter = 1 + self._peers.random.random() * (parameters.ack_random_factor - 1)
+        transmission = Transmission(send, data, parameters.ack_timeout * jitter, parameters.max_retransmit + 1, ended)
+        self._transmissions[key] = transmission
+        return transmission
+
+    def _send_empty(self, kind: Type, mid: int, peer: Address) -> bytes:
+        data = empty(kind, mid)
+        if self._tap is not None:
+            message = Message(code=codes.EMPTY)
+            message.mtype, message.mid = kind, mid
+            self._tapped("out", peer, message)
+        self._send_quietly(data, peer)
+        return data
+
+    # -- receiving -----------------------------------------------------------------------------------
+
+    def _received(self, data: bytes, peer: Address) -> None:
+        if self._socket is None:
+            return
+        try:
+            message, unknown = decode(data, peer)
+        except Malformed as error:
+            self.malformed += 1
+            if error.mid is not None:
+                self._send_empty(Type.RST, error.mid, peer)
+            return
+        self._tapped("in", peer, message)
+        kind, code_class = message.mtype, message.code >> 5
+        if message.code == 0:
+            self._empty(message, peer)
+        elif kind == Type.RST or (kind == Type.ACK and code_class not in (2, 4, 5)):
+            self.malformed += 1
+        elif kind == Type.ACK:
+            self._piggybacked(message, peer, unknown)
+        else:
+            seen, again = self._peers.received(peer, message.mid, data, self._loop.time())
+            if again:
+                if seen.reply is not None:
+                    self._send_quietly(seen.reply, peer)
+            elif code_class == 0:
+                self._requested(message, peer, seen, unknown)
+            elif code_class in (2, 4, 5) and unknown is None:
+                self._responded(message, peer, seen)
+            elif kind == Type.CON:
+                seen.reply = self._send_empty(Type.RST, message.mid, peer)
+
+    def _empty(self, message: Message, peer: Address) -> None:
+        if message.mtype == Type.CON:  # a ping
+            self._send_empty(Type.RST, message.mid, peer)
+            return
+        transmission = self._transmissions.get((peer, message.mid))
+        if transmission is not None and message.mtype != Type.NON:
+            transmission.end("acknowledged" if message.mtype == Type.ACK else "reset")
+
+    def _piggybacked(self, message: Message, peer: Address, unknown: int | None) -> None:
+        waiting = self._waiting.get((peer, message.token))
+        if waiting is None or waiting.request.mid != message.mid:
+            return
+        transmission = self._transmissions.pop((peer, message.mid), None)
+        if transmission is not None:
+            transmission.cancel()
+        if unknown is None:
+            self._answered(message, peer, waiting)
+        else:
+            waiting.fail(f"the response has the critical option {unknown}, which nobody here knows")
+
+    def _responded(self, message: Message, peer: Address, seen: Seen) -> None:
+        """Take a response, or a notification, in a message of its own."""
+        key = peer, message.token
+        waiting, observation = self._waiting.get(key), self._observations.get(key)
+        if observation is not None and observation.established and message.opt.observe is not None:
+            waiting = None
+        known = True
+        if waiting is not None:
+            transmission = self._transmissions.pop((peer, waiting.request.mid), None)
+            if transmission is not None:  # the response tells that the request arrived
+                transmission.cancel()
+            self._answered(message, peer, waiting)
+        elif observation is not None:
+            self._requester.notified(observation, message)
+        else:
+            known = self.on_unasked is not None and self.on_unasked(message, peer)
+        if message.mtype == Type.CON or not known:
+            seen.reply = self._send_empty(Type.ACK if known else Type.RST, message.mid, peer)
+
+    def _answered(self, message: Message, peer: Address, waiting: Waiting) -> None:
+        observation = self._observations.get((peer, message.token))
+        if observation is not None and not observation.established:
+            self._requester.established(observation, message)
+        waiting.answer(message)
+
+    def _requested(self, message: Message, peer: Address, seen: Seen, unknown: int | None) -> None:
+        if self.handler is None:
+            if message.mtype == Type.CON:
+                seen.reply = self._send_empty(Type.RST, message.mid, peer)
+            return
+        exchange = _Exchange(self, message, peer, seen)
+        if unknown is not None:
+            exchange.respond(Message(code=codes.BAD_OPTION, payload=f"option {unknown} is not known".encode()))
+            return
+        block1, block2 = message.opt.block1, message.opt.block2
+        if block1 is not None:
+            whole = self._uploads.add(message, peer, self._loop.time())
+            if isinstance(whole, Message):
+                exchange.respond(whole)
+                return
+            message.payload = whole
+        elif len(message.payload) > self.parameters.max_body:
+            exchange.respond(Message(code=codes.REQUEST_ENTITY_TOO_LARGE, size1=self.parameters.max_body))
+            return
+        if block2 is not None and block2.block_number:
+            kept = self._responses.find(message, peer, self._loop.time())
+            if kept is not None:
+                exchange.respond(kept)
+                return
+            if message.code not in (codes.GET, codes.FETCH):
+                # Asking its handler would do it a second time.
+                exchange.respond(Message(code=codes.REQUEST_ENTITY_INCOMPLETE))
+                return
+        self._serving[peer, message.mid] = exchange
+        task = self._loop.create_task(self._serve(exchange, self.handler))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, exchange: _Exchange, handler: Handler) -> None:
+        exchange.arm()
+        try:
+            response = await handler(exchange.request, exchange.peer)
+        except Exception as error:  # a handler's defect must not silence the endpoint; the loop reports it
+            self._loop.call_exception_handler(
+                {"message": f"the handler of {exchange.request.code} failed", "exception": error}
+            )
+            response = Message(code=codes.INTERNAL_SERVER_ERROR)
+        finally:
+            exchange.disarm()
+            self._serving.pop((exchange.peer, exchange.request.mid), None)
+        if response is not None:
+            exchange.respond(response)
+
+
+class _Exchange:
+    """A request and how it is answered: with its acknowledgement, or separately after an empty one."""
+
+    __slots__ = ("_acknowledged", "_endpoint", "_timer", "peer", "request", "seen")
+
+    def __init__(self, endpoint: Endpoint, request: Message, peer: Address, seen: Seen) -> None:
+        self._endpoint = endpoint
+        self.request, self.peer, self.seen = request, peer, seen
+        self._acknowledged = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def arm(self) -> None:
+        """Acknowledge by itself if the handler takes long."""
+        if self.request.mtype == Type.CON:
+            endpoint = self._endpoint
+            self._timer = endpoint._loop.call_later(endpoint.parameters.ack_delay, self.acknowledge)
+
+    def disarm(self) -> None:
+        """Acknowledge no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def acknowledge(self) -> None:
+        """Send the empty ACK, once."""
+        self.disarm()
+        if self.request.mtype == Type.CON and not self._acknowledged:
+            self._acknowledged = True
+            self.seen.reply = self._endpoint._send_empty(Type.ACK, self.request.mid, self.peer)
+
+    def respond(self, response: Message) -> None:
+        """Send the response, or the block of it that was asked for."""
+        endpoint, request = self._endpoint, self.request
+        part = cut(response, request, endpoint.parameters.block_size)
+        if part is not response and part.opt.block2 is not None and part.opt.block2.block_number == 0:
+            endpoint._responses.keep(request, self.peer, response, endpoint._loop.time())
+        out = derive(part, part.payload)
+        block1 = request.opt.block1
+        if block1 is not None and out.opt.block1 is None:
+            out.opt.block1 = (block1.block_number, False, block1.size_exponent)
+        out.token = request.token
+        if request.mtype == Type.CON and not self._acknowledged:
+            self._acknowledged = True
+            out.mtype, out.mid = Type.ACK, request.mid
+            self.seen.reply = encode(out)
+        elif request.mtype == Type.CON:
+            try:
+                endpoint._send_confirmable(out, self.peer, lambda outcome, error: None)
+            except NetworkError:
+                pass
+            return
+        else:
+            out.mtype = Type.NON
+            out.mid = endpoint._peers.next_mid(self.peer, endpoint._loop.time())
+            self.seen.reply = encode(out)
+        endpoint._tapped("out", self.peer, out)
+        endpoint._send_quietly(self.seen.reply, self.peer)

@@ -1,0 +1,145 @@
+"""Reliable delivery (RFC 7252 section 4): confirmable messages until they are acknowledged, and duplicates."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Literal
+
+from pdmlab.coap.parameters import TransmissionParameters
+from pdmlab.coap.transport import Address
+from pdmlab.errors import NetworkError
+
+Outcome = Literal["acknowledged", "reset", "timed out"]
+
+
+class Transmission:
+    """A confirmable message under way; `on_end` hears how it ended, once, unless it is cancelled."""
+
+    __slots__ = ("_again", "_data", "_interval", "_loop", "_on_end", "_send", "_timer", "tries")
+
+    def __init__(
+        self,
+        send: Callable[[bytes], None],
+        data: bytes,
+        interval: float,
+        tries: int,
+        on_end: Callable[[Outcome, NetworkError | None], None],
+    ) -> None:
+        """Send data, then again after interval (s), twice that, and so on: `tries` times in all.
+
+        Raises:
+            NetworkError: it cannot be sent at all.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._send, self._data, self._interval, self._on_end = send, data, interval, on_end
+        self._again = tries - 1
+        self.tries = 1
+        send(data)
+        self._timer: asyncio.TimerHandle | None = self._loop.call_later(interval, self._expired)
+
+    def _expired(self) -> None:
+        if self._again == 0:
+            self.end("timed out")
+            return
+        self._again -= 1
+        self.tries += 1
+        self._interval *= 2
+        self._timer = self._loop.call_later(self._interval, self._expired)
+        try:
+            self._send(self._data)
+        except NetworkError as error:
+            self.end("timed out", error)
+
+    def end(self, outcome: Outcome, error: NetworkError | None = None) -> None:
+        """Stop sending and say how it ended."""
+        if self._timer is not None:
+            self.cancel()
+            self._on_end(outcome, error)
+
+    def cancel(self) -> None:
+        """Stop sending; nobody hears of it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class Seen:
+    """A message that was received: what was answered, for when it comes again."""
+
+    __slots__ = ("expires", "fingerprint", "reply")
+
+    def __init__(self, fingerprint: int, expires: float) -> None:
+        self.fingerprint = fingerprint
+        self.expires = expires
+        self.reply: bytes | None = None
+
+
+class Peer:
+    """What is kept of a peer: the next message ID, and the messages it sent lately."""
+
+    __slots__ = ("active", "mid", "seen")
+
+    def __init__(self, mid: int, now: float) -> None:
+        self.mid = mid
+        self.active = now
+        self.seen: OrderedDict[int, Seen] = OrderedDict()
+
+
+class Peers:
+    """All peers, least recently active first; forgotten after an exchange's lifetime of silence."""
+
+    def __init__(self, parameters: TransmissionParameters, seed: int | None) -> None:
+        self.random: random.Random = secrets.SystemRandom() if seed is None else random.Random(seed)
+        self._parameters = parameters
+        self._peers: OrderedDict[Address, Peer] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def touch(self, address: Address, now: float) -> Peer:
+        """Return the peer and note that it is active."""
+        peer = self._peers.get(address)
+        if peer is None:
+            peer = self._peers[address] = Peer(self.random.getrandbits(16), now)
+            self._forget(now)
+        else:
+            peer.active = now
+            self._peers.move_to_end(address)
+        return peer
+
+    def _forget(self, now: float) -> None:
+        # No timer does this: an idle endpoint must not keep a virtual clock moving.
+        oldest = now - self._parameters.exchange_lifetime
+        for address, peer in list(itertools.islice(self._peers.items(), 8)):
+            if peer.active > oldest and len(self._peers) <= self._parameters.max_peers:
+                break
+            del self._peers[address]
+
+    def next_mid(self, address: Address, now: float) -> int:
+        """Return a message ID to send to the peer."""
+        peer = self.touch(address, now)
+        peer.mid = peer.mid + 1 & 0xFFFF
+        return peer.mid
+
+    def received(self, address: Address, mid: int, data: bytes, now: float) -> tuple[Seen, bool]:
+        """Note a message from the peer; return its record and whether it is a duplicate.
+
+        The bytes must be the same too: a peer that restarts, or sends more than 65536 messages in an
+        exchange's lifetime, uses message IDs again for other messages.
+        """
+        seen = self.touch(address, now).seen
+        fingerprint = hash(data)
+        old = seen.get(mid)
+        if old is not None and old.fingerprint == fingerprint and old.expires > now:
+            return old, True
+        new = Seen(fingerprint, now + self._parameters.exchange_lifetime)
+        seen[mid] = new
+        seen.move_to_end(mid)
+        if len(seen) > self._parameters.duplicates:
+            seen.popitem(last=False)
+        return new, False
