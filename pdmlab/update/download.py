@@ -155,7 +155,7 @@ class Fota:
         try:
             manifest = check(der, self._accepts()).manifest
             if not resumed:
-                await self._blocking(self._store.save, der)
+                await self._on_medium(FotaResult.STORAGE_WRITE, self._store.save, der)
             await self._enter(FotaState.AWAITING_DOWNLOAD_APPROVAL)
             await self._ask(Step.DOWNLOAD, manifest, FotaResult.DOWNLOAD_REFUSED)
             await self._enter(FotaState.DOWNLOADING)
@@ -229,7 +229,10 @@ class Fota:
             raise _Failed(result, error.message) from error
 
     async def _fail(self, result: FotaResult, reason: str) -> None:
-        await self._blocking(self._store.clear)
+        try:
+            await self._blocking(self._store.clear)
+        except StorageError as error:
+            reason = f"{reason}; the manifest could not be forgotten: {error.message}"
         self.result = result
         await self._callbacks.result(result, reason)
         await self._enter(FotaState.IDLE)

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from pdmlab.clock import DeviceClock, PowerLost
+from pdmlab.errors import ResponseError, StorageError, TimedOut
+from pdmlab.update.candidate import CandidateSlot
+from pdmlab.update.checks import Acceptance
+from pdmlab.update.download import Fota, Step
+from pdmlab.update.manifest import Manifest
+from pdmlab.update.results import FotaResult, FotaState
+from pdmlab.update.version import Version
+
+Medium = Callable[[str, int], Any]  # a CuttableFlash, which lives in conftest.py
+KEY = ec.derive_private_key(0x5EED, ec.SECP256R1())
+IMAGE = random.Random(3).randbytes(50_003)
+
+
+class Phone:
+    """A device under update: what outlives a reset, and what it told."""
+
+    def __init__(self, storage: Any, image: bytes = IMAGE) -> None:
+        self.storage, self.image = storage, image
+        self.kept: bytes | None = None
+        self.version = Version(1, 0, 0)
+        self.told: list[Any] = []
+        self.asked: list[int] = []
+        self.refuse: Step | None = None
+        self.trouble: dict[int, list[BaseException]] = {}
+        self.size = len(image)
+
+    # ManifestStore
+    def load(self) -> bytes | None:
+        return self.kept
+
+    def save(self, manifest: bytes) -> None:
+        self.kept = manifest
+
+    def clear(self) -> None:
+        self.kept = None
+
+    # Callbacks
+    async def state(self, state: FotaState) -> None:
+        self.told.append(int(state))
+
+    async def result(self, result: FotaResult, reason: str) -> None:
+        self.told.append(("result", int(result)))
+
+    async def authorise(self, step: Step, manifest: Manifest) -> bool:
+        assert manifest.version == "1.0.1"
+        return step is not self.refuse
+
+    def progress(self, done: int, total: int) -> None:
+        self.done = done
+
+    async def reboot(self) -> None:
+        self.told.append("reboot")
+
+    async def fetch(self, uri: str, number: int, size: int) -> tuple[bytes, bool, int | None]:
+        assert uri == "/fw/1"
+        self.asked.append(number)
+        if self.trouble.get(number):
+            raise self.trouble[number].pop(0)
+        piece = self.image[number * size : (number + 1) * size]
+        return piece, (number + 1) * size < len(self.image), self.size
+
+    def accepts(self) -> Acceptance:
+        return Acceptance(KEY.public_key(), bytes(16), bytes(16), {"MAIN": self.version}, self.slot.capacity)
+
+    @property
+    def slot(self) -> CandidateSlot:
+        return CandidateSlot(self.storage)
+
+    def boot(self, clock: DeviceClock) -> Fota:
+        self.told, self.asked = [], []
+        return Fota(self.accepts, self.slot, self.fetch, self, self, blocking=clock.blocking, running=lambda: b"r" * 32)
+
+    def update(self, version: str = "1.0.1") -> None:
+        """Receive a manifest for the image, to the end."""
+        with DeviceClock() as clock:
+            clock.call_async(self.boot(clock).receive(order(version)))
+
+    def go_on(self) -> None:
+        """Start again after a reset."""
+
+        async def start(fota: Fota) -> None:
+            if await fota.prepare():
+                self.told.append(int(fota.state))
+                await fota.resume()
+
+        with DeviceClock() as clock:
+            clock.call_async(start(self.boot(clock)))
+
+
+def order(version: str = "1.0.1") -> bytes:
+    return Manifest.for_image(IMAGE, version=version, uri="/fw/1", vendor_id=bytes(16), class_id=bytes(16)).sign(KEY)
+
+
+@pytest.fixture(params=["SD", "QSPIF", "FLASHIAP"])
+def phone(medium: Medium, request: pytest.FixtureRequest) -> Phone:
+    return Phone(medium(request.param, 64 * 1024))
+
+
+def test_an_update_goes_through_the_stock_states_to_the_reboot(phone: Phone) -> None:
+    phone.update()
+    assert phone.told == [3, 4, 6, 7, 8, "reboot"]
+    assert phone.asked == list(range(98)) and phone.done == len(IMAGE)
+    candidate = phone.slot.read()
+    assert candidate is not None and candidate.header.version == Version(1, 0, 1)
+    assert candidate.header.precursor == b"r" * 32
+
+
+def test_after_the_reboot_a_manifest_that_was_carried_out_is_forgotten(phone: Phone) -> None:
+    phone.update()
+    phone.version = Version(1, 0, 1)
+    phone.go_on()
+    assert phone.told == [] and phone.kept is None
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [(Step.DOWNLOAD, [3, ("result", 38), 1]), (Step.INSTALL, [3, 4, 6, ("result", 37), 1])],
+)
+def test_an_application_that_refuses_stops_the_update(phone: Phone, step: Step, told: list[Any]) -> None:
+    phone.refuse = step
+    phone.update()
+    assert phone.told == told and phone.kept is None and phone.slot.read() is None
+
+
+def test_an_unacceptable_manifest_is_reported_and_fetches_nothing(phone: Phone) -> None:
+    phone.update(version="1.0.0")
+    assert phone.told == [("result", 27), 1] and phone.asked == []
+
+
+@pytest.mark.parametrize("image", [b"?" + IMAGE[1:], IMAGE + b"?" * 600, IMAGE[:-1]])
+def test_another_file_under_the_uri_is_a_corrupted_payload(phone: Phone, image: bytes) -> None:
+    phone.image, phone.size = image, len(image)
+    phone.update()
+    assert phone.told[-2:] == [("result", 26), 1] and phone.slot.read() is None
+
+
+def test_a_file_that_ends_early_is_a_failed_download(phone: Phone) -> None:
+    phone.image = IMAGE[:1000]
+    phone.update()
+    assert phone.told == [3, 4, ("result", 24), 1]
+
+
+@pytest.mark.parametrize(
+    "error", [TimedOut("no answer in 93 s"), ResponseError("4.04 Not Found", code="4.04 Not Found", path="fw")]
+)
+def test_a_block_that_cannot_be_had_is_a_failed_download(phone: Phone, error: Exception) -> None:
+    phone.trouble = {7: [error]}
+    phone.update()
+    assert phone.told == [3, 4, ("result", 24), 1] and phone.asked[-1] == 7
+
+
+def test_a_busy_server_is_asked_again(phone: Phone) -> None:
+    busy = ResponseError("5.03 Service Unavailable", code="5.03 Service Unavailable", path="fw")
+    phone.trouble = {7: [busy, busy]}
+    phone.update()
+    assert phone.asked.count(7) == 3 and phone.told[-1] == "reboot"
+
+
+def test_a_medium_that_fails_is_reported(phone: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise StorageError("worn out", code=-4001)
+
+    monkeypatch.setattr(phone.storage, "program", broken)
+    phone.update()
+    assert phone.told == [3, 4, ("result", 35), 1]
+
+
+def test_a_manifest_that_comes_during_an_update_is_dropped(phone: Phone) -> None:
+    with DeviceClock() as clock:
+        fota = phone.boot(clock)
+
+        async def twice() -> None:
+            await asyncio.gather(fota.receive(order()), fota.receive(order("9.0.0")))
+
+        clock.call_async(twice())
+    assert phone.told == [3, 4, 6, 7, 8, "reboot"]
+
+
+def test_a_reset_in_the_download_goes_on_where_it_was(phone: Phone) -> None:
+    phone.trouble = {80: [PowerLost()]}
+    with pytest.raises(PowerLost):
+        phone.update()
+    phone.go_on()
+    assert phone.told == [2, 3, 4, 6, 7, 8, "reboot"]
+    assert 0 < phone.asked[0] <= 80 and phone.slot.read() is not None
+
+
+@pytest.mark.parametrize("torn", [0.0, 0.5])
+def test_a_cut_at_any_write_of_an_update_can_be_made_good(medium: Medium, torn: float) -> None:
+    phone = Phone(medium("FLASHIAP", 64 * 1024))
+    blank = phone.storage.contents()
+    phone.update()
+    total = phone.storage.operations
+    for cut in range(0, total, 7):
+        phone.storage.restore(blank)
+        phone.kept = None
+        phone.storage.cut_at, phone.storage.torn = cut, torn
+        with pytest.raises(PowerLost):
+            phone.update()
+        phone.storage.cut_at = None
+        phone.go_on()
+        assert phone.told == [2, 3, 4, 6, 7, 8, "reboot"], f"replay: cut={cut} torn={torn}"
+        assert phone.slot.read() is not None
