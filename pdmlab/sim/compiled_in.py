@@ -1,0 +1,48 @@
+"""What a project compiles into its firmware: developer credentials and update resources, from where they are found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pdmlab import settings
+from pdmlab.errors import ConfigError
+from pdmlab.update.credentials import CREDENTIALS_FILE, RESOURCES_FILE, Credentials, UpdateResources
+
+
+@dataclass(frozen=True)
+class CompiledIn:
+    """Credentials and update resources; None where a project has none yet."""
+
+    credentials: Credentials | None
+    update_resources: UpdateResources | None
+
+
+def compiled_in() -> CompiledIn:
+    """Find them: the setting `credentials`, else the files in the working folder, else the service of this process.
+
+    Raises:
+        ConfigError: the file that the setting names is not there, or a file cannot be read.
+    """
+    named = settings.load().text("credentials")
+    folder = Path(named).parent if named else Path.cwd()
+    file = Path(named) if named else folder / CREDENTIALS_FILE
+    if named and not file.is_file():
+        raise ConfigError(f"there are no credentials at {file}", hint="make them with `pdmlab dm init`")
+    service = _running_service()
+    resources = folder / RESOURCES_FILE
+    return CompiledIn(
+        Credentials.from_c(file.read_text(encoding="utf-8")) if file.is_file() else service.credentials,
+        UpdateResources.from_c(resources.read_text(encoding="utf-8"))
+        if resources.is_file()
+        else service.update_resources,
+    )
+
+
+def _running_service() -> CompiledIn:
+    from pdmlab import service
+
+    running = service.current()
+    if running is None:
+        return CompiledIn(None, None)
+    return CompiledIn(running.credentials(), running.update_resources())
