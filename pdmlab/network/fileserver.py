@@ -80,7 +80,7 @@ class _Conversation:
 
 def respond(head: str, files: Mapping[str, bytes]) -> tuple[bytes, bool]:
     """Return the response to a request's head, and whether the connection is kept."""
-    request, *lines = head.splitlines()
+    request, *lines = head.splitlines() or [""]
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     try:
         method, path, version = request.split()

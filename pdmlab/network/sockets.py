@@ -82,9 +82,9 @@ class Socket:
         """Wait for an event until the deadline (loop time, s)."""
         interface = self._interface
         if interface is None:
-            raise nsapi_error(NsapiError.NO_SOCKET, f"the socket was closed while it waited to {what}")
+            raise nsapi_error(NsapiError.NO_SOCKET, f"the socket was closed while it waited for {what}")
         if self._timeout == 0:
-            raise nsapi_error(NsapiError.WOULD_BLOCK, f"nothing to {what} just now")
+            raise nsapi_error(NsapiError.WOULD_BLOCK, f"no {what} just now")
         left = None if deadline is None else deadline - interface.clock.loop.time()
 
         async def wait() -> None:
@@ -93,10 +93,7 @@ class Socket:
         try:
             interface.clock.run(wait())
         except TimeoutError:
-            assert self._timeout is not None  # only a deadline ends the wait so
-            if self._timeout == 0:
-                raise nsapi_error(NsapiError.WOULD_BLOCK, f"nothing to {what}") from None
-            raise nsapi_error(NsapiError.WOULD_BLOCK, f"nothing to {what} in {self._timeout:g} s") from None
+            raise nsapi_error(NsapiError.WOULD_BLOCK, f"no {what} in {self._timeout or 0:g} s") from None
 
 
 class TCPSocket(Socket):
@@ -149,7 +146,7 @@ class TCPSocket(Socket):
             sent += taken
             if not taken:
                 try:
-                    self._wait(stream.changed, "send", deadline)
+                    self._wait(stream.changed, "room to send", deadline)
                 except WouldBlock:
                     if sent:
                         return sent
@@ -166,7 +163,7 @@ class TCPSocket(Socket):
         stream = self._connected()
         deadline = self._deadline(interface)
         while (data := stream.read_now(size)) is None:
-            self._wait(stream.changed, "receive", deadline)
+            self._wait(stream.changed, "data", deadline)
         return data
 
     def getpeername(self) -> Address:
@@ -220,7 +217,7 @@ class UDPSocket(Socket):
         deadline = self._deadline(interface)
         while not self._queue:
             self._news.clear()
-            self._wait(self._next_datagram, "receive", deadline)
+            self._wait(self._next_datagram, "datagram", deadline)
         data, source = self._queue.popleft()
         return data[:size], source
 
