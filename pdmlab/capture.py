@@ -1,0 +1,171 @@
+"""The decoded message log: who sent what to whom and when, as rows, lines and a frame.
+
+It is fed by the `tap` of CoAP endpoints. Secrets never reach it: payloads to and from the security object
+and of certificate enrolment are kept as their size only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TextIO
+
+from aiocoap.numbers.optionnumbers import OptionNumber
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from aiocoap import Message
+
+PREVIEW = 48  # B of a payload that are kept
+SECRET_PATHS = {"0", "est", "21"}  # first segments: Security, certificate enrolment, OSCORE
+_SHOWN_APART = (OptionNumber.URI_PATH, OptionNumber.URI_QUERY, OptionNumber.LOCATION_PATH)
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedMessage:
+    """A message as it is kept; `path` of a response is its request's, if that was seen."""
+
+    time_ns: int
+    clock: str
+    endpoint: str
+    direction: Literal["in", "out"]
+    peer: str
+    type: str
+    code: str
+    mid: int
+    token: str
+    path: str
+    query: str
+    options: str
+    payload_B: int
+    payload: str
+
+    def __str__(self) -> str:
+        arrow = "<-" if self.direction == "in" else "->"
+        parts = [f"{self.time_ns / 1e9:12.6f} s", self.endpoint, arrow, self.peer, self.type, self.code]
+        parts += [f"mid {self.mid}", f"token {self.token}" if self.token else "", self.path + self.query, self.options]
+        parts += [f"{self.payload_B} B {self.payload}" if self.payload_B else ""]
+        return "  ".join(part for part in parts if part)
+
+
+class MessageLog:
+    """Messages of one or several endpoints: the latest `limit` in memory, all of them in `journal` if given.
+
+    Use it, or `log.of("device")` where several endpoints share a log, as an endpoint's `tap`.
+    """
+
+    def __init__(
+        self, *, endpoint: str = "endpoint", clock: str = "host", limit: int = 10_000, journal: Path | None = None
+    ) -> None:
+        self.endpoint = endpoint
+        self.clock = clock
+        self._rows: deque[LoggedMessage] = deque(maxlen=limit)
+        self._requests: dict[tuple[str, str, str], tuple[str, str]] = {}
+        self._journal: TextIO | None = journal.open("a", encoding="utf-8") if journal is not None else None
+
+    def __call__(self, direction: Literal["in", "out"], peer: tuple[str, int], message: Message, when: int) -> None:
+        self.add(self.endpoint, direction, peer, message, when)
+
+    def of(self, endpoint: str) -> _Tap:
+        """Return a tap whose rows name this endpoint."""
+        return _Tap(self, endpoint)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[LoggedMessage]:
+        return iter(list(self._rows))
+
+    def __repr__(self) -> str:
+        return f"<MessageLog, {len(self)} messages>"
+
+    def add(
+        self, endpoint: str, direction: Literal["in", "out"], peer: tuple[str, int], message: Message, when: int
+    ) -> None:
+        """Keep one message; `when` in ns of the endpoint's clock."""
+        options = message.opt
+        name, token = f"{peer[0]}:{peer[1]}", message.token.hex()
+        conversation = (endpoint, name, token)
+        path = "/" + "/".join(options.uri_path) if options.uri_path else ""
+        query = "?" + "&".join(options.uri_query) if options.uri_query else ""
+        if message.code.is_request():
+            if len(self._requests) >= 4 * (self._rows.maxlen or 0):
+                self._requests.clear()
+            self._requests[conversation] = (path, query)
+        elif message.code != 0:
+            path, query = self._requests.get(conversation, ("", ""))
+        secret = path.split("/")[1:2] and path.split("/")[1] in SECRET_PATHS
+        row = LoggedMessage(
+            when,
+            self.clock,
+            endpoint,
+            direction,
+            name,
+            message.mtype.name if message.mtype is not None else "",
+            str(message.code),
+            message.mid or 0,
+            token,
+            path,
+            query,
+            _options(message),
+            len(message.payload),
+            "(kept secret)" if secret and message.payload else _preview(message.payload),
+        )
+        self._rows.append(row)
+        if self._journal is not None:
+            self._journal.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
+            self._journal.flush()
+
+    def lines(self) -> str:
+        """Return the log as text, a line a message."""
+        return "\n".join(map(str, self._rows))
+
+    def frame(self) -> pd.DataFrame:
+        """Return the log as a frame, a row a message."""
+        import pandas as pd
+
+        columns = list(LoggedMessage.__dataclass_fields__)
+        return pd.DataFrame([asdict(row) for row in self._rows], columns=columns)
+
+    def close(self) -> None:
+        """Close the journal."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+
+class _Tap:
+    def __init__(self, log: MessageLog, endpoint: str) -> None:
+        self._log = log
+        self._endpoint = endpoint
+
+    def __call__(self, direction: Literal["in", "out"], peer: tuple[str, int], message: Message, when: int) -> None:
+        self._log.add(self._endpoint, direction, peer, message, when)
+
+
+def _options(message: Message) -> str:
+    parts = []
+    for option in message.opt.option_list():
+        if option.number in (OptionNumber.BLOCK1, OptionNumber.BLOCK2):
+            block = option.value
+            parts.append(f"{option.number.name_printable} {block.block_number}/{int(block.more)}/{block.size}")
+        elif option.number in (OptionNumber.CONTENT_FORMAT, OptionNumber.ACCEPT):
+            parts.append(f"{option.number.name_printable} {int(option.value)}")
+        elif option.number == OptionNumber.LOCATION_PATH:
+            parts.append(f"Location-Path {option.value}")
+        elif option.number not in _SHOWN_APART:
+            parts.append(f"{option.number.name_printable} {option}")
+    return ", ".join(parts)
+
+
+def _preview(payload: bytes) -> str:
+    head = payload[:PREVIEW]
+    rest = "…" if len(payload) > PREVIEW else ""
+    try:
+        text = head.decode("ascii")
+    except UnicodeDecodeError:
+        return head.hex(" ") + rest
+    return text + rest if text.isprintable() else head.hex(" ") + rest
