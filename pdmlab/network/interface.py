@@ -49,7 +49,7 @@ class NetworkInterface:
     """
 
     type: ClassVar[str] = "Network"
-    """What the seed's case names call it: Ethernet, Wi-Fi, Cellular, Mesh."""
+    """What the seed's case names call it: Ethernet, WiFi, Cellular, Mesh."""
     bearer: ClassVar[str] = "ethernet"
     """Its row in bearers.toml."""
 
@@ -301,7 +301,7 @@ class EthernetInterface(NetworkInterface):
 class WiFiInterface(NetworkInterface):
     """A wireless LAN station; `access_points` maps the SSIDs in reach to their passwords (None: any will do)."""
 
-    type = "Wi-Fi"
+    type = "WiFi"
     bearer = "wifi"
     access_points: Mapping[str, str] | None = None
 

@@ -201,7 +201,7 @@ def test_dns_is_asked_again_and_fails_on_a_link_that_carries_nothing(desk: MakeD
 def transcript(make: Callable[[DeviceClock, Link, int], Any], seed: int) -> list[str]:
     with DeviceClock() as clock:
         board = make(clock, Link.of("wifi", loss=0.02), seed)
-        board.run(lambda: download(board.net, "downloads.pdmlab", "/file", 1024))
+        board.run(lambda: (download(board.net, "downloads.pdmlab", "/file", 1024), clock.sleep(60 * SECOND)))
         return board.transcript
 
 
