@@ -118,12 +118,13 @@ class BlockDevice:
         return end == self.size or end % self.get_erase_size(end) == 0
 
     def _inside(self, address: int, size: int) -> bool:
-        return 0 <= address and 0 <= size and address + size <= self.size
+        return address >= 0 and size >= 0 and address + size <= self.size
 
     def _require(self, valid: bool, what: str, address: int, size: int) -> None:
         if not valid:
             raise StorageError(
-                f"{self.type}: cannot {what} {size} B at 0x{address:x} of 0x{self.size:x} (BD_ERROR_DEVICE_ERROR, -4001)",
+                f"{self.type}: cannot {what} {size} B at 0x{address:x} of 0x{self.size:x} "
+                f"(BD_ERROR_DEVICE_ERROR, {BD_ERROR_DEVICE_ERROR})",
                 code=BD_ERROR_DEVICE_ERROR,
                 hint=f"units are {self.read_size}/{self.program_size}/{self.get_erase_size(0)} B to read/program/erase",
             )

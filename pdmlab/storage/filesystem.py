@@ -1,0 +1,408 @@
+"""What every file system of a board offers, and how the C code beneath is called.
+
+The C libraries call back into Python to reach the device. An exception there (a pulled card, a power cut)
+cannot pass through C: it is kept, further callbacks are refused, and it is raised again when the C call has
+returned. What the library then holds in RAM may be wrong, so the volume is mounted afresh at its next use, and
+files that were open are lost.
+"""
+
+from __future__ import annotations
+
+import errno
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, TypeVar
+
+from pdmlab.clock import Clock, Mutex, PowerLost, WallClock
+from pdmlab.errors import CorruptMedium, NoSpace, NotMounted, StorageError
+from pdmlab.storage.blockdevice import BlockDevice
+
+T = TypeVar("T")
+
+CALL_NS = 8_000
+"""MCU time of one file-system call above the device's own (ns): an estimate, a thousand cycles at 120 MHz."""
+
+NOT_MOUNTED = -errno.ENODEV
+BAD_FILE = -errno.EBADF
+# The numbers of Mbed's POSIX layer on Linux and in littlefs; newlib numbers a few otherwise.
+_ERRNO_NAMES = {
+    -2: "ENOENT", -5: "EIO", -9: "EBADF", -12: "ENOMEM", -13: "EACCES", -14: "EFAULT", -17: "EEXIST",
+    -19: "ENODEV", -20: "ENOTDIR", -21: "EISDIR", -22: "EINVAL", -23: "ENFILE", -27: "EFBIG", -28: "ENOSPC",
+    -36: "ENAMETOOLONG", -39: "ENOTEMPTY", -61: "ENOATTR", -84: "EILSEQ",
+}  # fmt: skip
+_HINTS = {
+    -2: "list the directory to see what is there",
+    -13: "the file is read-only or open, or the directory is full or not empty",
+    -28: "remove files, or use a larger part",
+    -84: "reformat() it; what was on it is lost",
+}
+
+
+@dataclass(frozen=True)
+class Stat:
+    """A file or directory: name without path, kind, size (B)."""
+
+    name: str
+    kind: Literal["file", "dir"]
+    size: int
+
+
+@dataclass(frozen=True)
+class StatVfs:
+    """Room of a volume, in blocks of block_size B."""
+
+    block_size: int
+    blocks: int
+    free_blocks: int
+
+
+def storage_error(code: int, what: str, *, corrupt: bool = False) -> StorageError:
+    """Return the error for a negative errno; `what` says what was tried, on what."""
+    name = _ERRNO_NAMES.get(code, "unknown error")
+    kind = NoSpace if code == -28 else CorruptMedium if corrupt or code == -84 else StorageError
+    return kind(
+        f"cannot {what} ({name}, {code})",
+        code=code,
+        hint=_HINTS[-84 if corrupt else code] if corrupt or code in _HINTS else None,
+    )
+
+
+class Kept:
+    """The first exception of a device callback, for when C has returned."""
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+
+    @contextmanager
+    def keep(self) -> Iterator[None]:
+        """Keep what is raised inside; anything at all, since nothing may pass through C."""
+        try:
+            yield
+        except BaseException as error:
+            self.error = self.error or error
+
+
+class File(ABC):
+    """An open file of bytes; closes itself at the end of a `with`, unless the power went."""
+
+    def __init__(self, fs: FileSystem, path: str) -> None:
+        self._fs = fs
+        self.path = path
+        self._generation = fs.generation
+        self._closed = False
+
+    @abstractmethod
+    def _read(self, size: int) -> bytes: ...
+
+    @abstractmethod
+    def _write(self, data: bytes) -> int: ...
+
+    @abstractmethod
+    def _seek(self, offset: int, whence: int) -> int: ...
+
+    @abstractmethod
+    def _tell(self) -> int: ...
+
+    @abstractmethod
+    def _size(self) -> int: ...
+
+    @abstractmethod
+    def _sync(self) -> None: ...
+
+    @abstractmethod
+    def _truncate(self, size: int) -> None: ...
+
+    @abstractmethod
+    def _close(self) -> None: ...
+
+    def read(self, size: int = -1) -> bytes:
+        """Read at most size bytes, all that remain if negative; empty at the end."""
+
+        def work() -> bytes:
+            return self._read(size if size >= 0 else max(self._size() - self._tell(), 0))
+
+        return self._call(work, "read")
+
+    def write(self, data: bytes) -> int:
+        """Write data and return its length.
+
+        Raises:
+            NoSpace: the volume is full.
+        """
+        return self._call(lambda: self._write(bytes(data)), "write")
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to offset from the start (0), from here (1) or from the end (2); return the new position."""
+        return self._call(lambda: self._seek(offset, whence), "seek in")
+
+    def tell(self) -> int:
+        """Return the position (B)."""
+        return self._call(self._tell, "tell")
+
+    def size(self) -> int:
+        """Return the file's size (B)."""
+        return self._call(self._size, "size")
+
+    def sync(self) -> None:
+        """Write everything to the device."""
+        self._call(self._sync, "sync")
+
+    flush = sync
+
+    def truncate(self, size: int) -> None:
+        """Cut the file off at size, or lengthen it with zeros."""
+        self._call(lambda: self._truncate(size), "truncate")
+
+    def close(self) -> None:
+        """Write everything to the device and give the file up; a second close does nothing."""
+        if self._closed:
+            return
+        try:
+            self._call(self._close, "close")
+        finally:
+            self._closed = True
+
+    def _call(self, work: Callable[[], T], what: str) -> T:
+        with self._fs.call(f"{what} {self.path}"):
+            if self._closed or self._generation != self._fs.generation:
+                raise StorageError(
+                    f"cannot {what} {self.path}: it is not open any more (EBADF, {BAD_FILE})",
+                    code=BAD_FILE,
+                    hint="it was closed, or its volume was unmounted or failed; open it again",
+                )
+            return work()
+
+    def __enter__(self) -> File:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Nothing writes buffers out when the supply goes.
+        if not isinstance(error, PowerLost) and self._generation == self._fs.generation:
+            self.close()
+
+
+class FileSystem(ABC):
+    """A volume under a name; paths are absolute in it, with or without a leading slash."""
+
+    version: str
+
+    def __init__(self, name: str, device: BlockDevice | None = None) -> None:
+        self.name = name
+        self.generation = 0
+        self._device: BlockDevice | None = None
+        self._kept = Kept()
+        self._stale = False
+        self._clock: Clock = device.clock if device is not None else WallClock()
+        self._mutex: Mutex = self._clock.mutex()
+        if device is not None:
+            try:
+                self.mount(device)
+            except StorageError:
+                self._device = None  # as in Mbed: the first use says that it is not mounted
+
+    @property
+    def mounted(self) -> bool:
+        """Whether a device is mounted."""
+        return self._device is not None
+
+    def mount(self, device: BlockDevice) -> None:
+        """Initialise the device and mount what is on it.
+
+        Raises:
+            CorruptMedium: there is no such file system on it; reformat() makes one.
+        """
+        if self._device is not None:
+            raise StorageError(
+                f"{self.name} is mounted already (EINVAL, {-errno.EINVAL})",
+                code=-errno.EINVAL,
+                hint="unmount() it first",
+            )
+        self._use(device)
+        with self._mutex:
+            device.init()
+            try:
+                self._in_c(lambda: self._mount(device), f"mount {self.name}")
+            except BaseException as error:
+                if not isinstance(error, PowerLost):
+                    device.deinit()
+                raise
+            self._device, self._stale = device, False
+
+    def unmount(self) -> None:
+        """Let the device go; files that are open are lost."""
+        with self._mutex:
+            device = self._mounted_device("unmount")
+            self._device = None
+            self.generation += 1
+            try:
+                if not self._stale:
+                    self._in_c(self._unmount, f"unmount {self.name}")
+            finally:
+                device.deinit()
+
+    def reformat(self, device: BlockDevice | None = None) -> None:
+        """Make an empty file system on device (the mounted one if none is given) and mount it."""
+        target = device or self._device
+        if target is None:
+            raise _not_mounted(self.name, "reformat")
+        if self._device is not None:
+            self.unmount()
+        self._use(target)
+        with self._mutex:
+            target.init()
+            try:
+                self._in_c(lambda: self._format(target), f"format {self.name}")
+            finally:
+                target.deinit()
+        self.mount(target)
+
+    def open(self, path: str, mode: str = "r") -> File:
+        """Open a file of bytes: r, r+, w, w+, a, a+ or x, as in C."""
+        if mode.replace("b", "") not in MODES:
+            raise StorageError(
+                f"no mode {mode!r} (EINVAL, {-errno.EINVAL})", code=-errno.EINVAL, hint="r, r+, w, w+, a, a+, x or x+"
+            )
+        with self.call(f"open {path}"):
+            return self._open(path, mode.replace("b", ""))
+
+    def stat(self, path: str) -> Stat:
+        """Return name, kind and size of a file or directory."""
+        with self.call(f"stat {path}"):
+            return self._stat(path)
+
+    def remove(self, path: str) -> None:
+        """Remove a file or an empty directory."""
+        with self.call(f"remove {path}"):
+            self._remove(path)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a file or directory another name."""
+        with self.call(f"rename {old} to {new}"):
+            self._rename(old, new)
+
+    def mkdir(self, path: str) -> None:
+        """Make a directory."""
+        with self.call(f"make directory {path}"):
+            self._mkdir(path)
+
+    def listdir(self, path: str = "/") -> list[str]:
+        """Return the names in a directory, in the order of the medium."""
+        with self.call(f"list {path}"):
+            return self._listdir(path)
+
+    def statvfs(self) -> StatVfs:
+        """Return how much room there is."""
+        with self.call(f"measure {self.name}"):
+            return self._statvfs()
+
+    @contextmanager
+    def call(self, what: str) -> Iterator[None]:
+        """Hold the volume for one call into C, and raise what its callbacks kept."""
+        with self._mutex:
+            device = self._mounted_device(what)
+            self._clock.charge(CALL_NS)
+            if self._stale:
+                self._in_c(lambda: self._mount(device), f"mount {self.name} again")
+                self._stale = False
+            with self._checked(what):
+                yield
+
+    @abstractmethod
+    def _mount(self, device: BlockDevice) -> None: ...
+
+    @abstractmethod
+    def _unmount(self) -> None: ...
+
+    @abstractmethod
+    def _format(self, device: BlockDevice) -> None: ...
+
+    @abstractmethod
+    def _open(self, path: str, mode: str) -> File: ...
+
+    @abstractmethod
+    def _stat(self, path: str) -> Stat: ...
+
+    @abstractmethod
+    def _remove(self, path: str) -> None: ...
+
+    @abstractmethod
+    def _rename(self, old: str, new: str) -> None: ...
+
+    @abstractmethod
+    def _mkdir(self, path: str) -> None: ...
+
+    @abstractmethod
+    def _listdir(self, path: str) -> list[str]: ...
+
+    @abstractmethod
+    def _statvfs(self) -> StatVfs: ...
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """Drop what the library holds in RAM, without touching the device."""
+
+    @abstractmethod
+    def _translate(self, error: Exception, what: str) -> StorageError | None:
+        """Return the StorageError for an exception of the library's own, or None."""
+
+    def _in_c(self, work: Callable[[], object], what: str) -> None:
+        with self._checked(what):
+            work()
+
+    @contextmanager
+    def _checked(self, what: str) -> Iterator[None]:
+        failed: StorageError | None = None
+        try:
+            yield
+        except Exception as error:
+            if self._kept.error is None:
+                failed = self._translate(error, what)
+                if failed is None:
+                    raise
+        kept, self._kept.error = self._kept.error, None
+        if kept is not None:
+            self._stale = True
+            self.generation += 1
+            self._forget()
+            raise kept
+        if failed is not None:
+            raise failed
+
+    def _use(self, device: BlockDevice) -> None:
+        if device.clock is not self._clock:
+            self._clock = device.clock
+            self._mutex = self._clock.mutex()
+
+    def _mounted_device(self, what: str) -> BlockDevice:
+        if self._device is None:
+            raise _not_mounted(self.name, what)
+        return self._device
+
+    def __repr__(self) -> str:
+        return f"<{self.version} {self.name!r} on {self._device!r}>"
+
+
+MODES = frozenset({"r", "r+", "w", "w+", "a", "a+", "x", "x+"})
+
+
+def _not_mounted(name: str, what: str) -> NotMounted:
+    return NotMounted(
+        f"cannot {what}: {name} is not mounted (ENODEV, {NOT_MOUNTED})",
+        code=NOT_MOUNTED,
+        hint="mount(block_device) it, or reformat(block_device) a blank one",
+    )
+
+
+def mount_or_format(fs: FileSystem, device: BlockDevice) -> bool:
+    """Mount the device, making an empty file system where there is none; return whether it was made."""
+    try:
+        fs.mount(device)
+    except CorruptMedium:
+        fs.reformat(device)
+        return True
+    return False

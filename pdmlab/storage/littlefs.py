@@ -1,0 +1,204 @@
+"""littlefs version 2, the C library itself, as Mbed's LittleFileSystem2 sets it up."""
+
+from __future__ import annotations
+
+from littlefs import lfs
+from littlefs.errors import LittleFSError
+
+from pdmlab.errors import StorageError
+from pdmlab.storage.blockdevice import BlockDevice
+from pdmlab.storage.filesystem import File, FileSystem, Kept, Stat, StatVfs, storage_error
+
+DISK_VERSION = 0x0002_0000
+"""What boards with Mbed OS write; they refuse the newer 2.1."""
+_MAJOR, _MINOR = lfs.__LFS_VERSION__
+_EIO = -5
+_TYPE_DIR = 2
+_READ, _WRITE, _CREATE, _EXCLUSIVE, _TRUNCATE, _APPEND = 1, 2, 0x100, 0x200, 0x400, 0x800
+_FLAGS = {
+    mode: lfs.LFSFileFlag(flags)
+    for mode, flags in {
+        "r": _READ,
+        "r+": _READ | _WRITE,
+        "w": _WRITE | _CREATE | _TRUNCATE,
+        "w+": _READ | _WRITE | _CREATE | _TRUNCATE,
+        "a": _WRITE | _CREATE | _APPEND,
+        "a+": _READ | _WRITE | _CREATE | _APPEND,
+        "x": _WRITE | _CREATE | _EXCLUSIVE,
+        "x+": _READ | _WRITE | _CREATE | _EXCLUSIVE,
+    }.items()
+}
+
+
+class LittleFileSystem2(FileSystem):
+    """A littlefs volume; sizes (B) are Mbed's defaults, raised to the device's own units."""
+
+    version = f"littlefs {_MAJOR}.{_MINOR}, disk {DISK_VERSION >> 16}.{DISK_VERSION & 0xFFFF}"
+
+    def __init__(
+        self,
+        name: str = "fs",
+        bd: BlockDevice | None = None,
+        *,
+        read_size: int = 64,
+        prog_size: int = 64,
+        block_size: int = 512,
+        cache_size: int = 64,
+        lookahead_size: int = 64,
+        block_cycles: int = 1024,
+    ) -> None:
+        self.read_size, self.prog_size, self.block_size = read_size, prog_size, block_size
+        self.cache_size, self.lookahead_size, self.block_cycles = cache_size, lookahead_size, block_cycles
+        self._lfs = lfs.LFSFilesystem()
+        # C links open files into a list: they must live until they are closed or the volume is given up.
+        self.handles: set[lfs.LFSFile] = set()
+        super().__init__(name, bd)
+
+    @property
+    def state(self) -> lfs.LFSFilesystem:
+        """The C library's own state."""
+        return self._lfs
+
+    def _config(self, device: BlockDevice) -> lfs.LFSConfig:
+        read = max(device.read_size, self.read_size)
+        program = max(device.program_size, self.prog_size)
+        block = max(device.erase_size, self.block_size)
+        count = device.size // block
+        return lfs.LFSConfig(
+            _Context(device, self._kept),
+            read_size=read,
+            prog_size=program,
+            block_size=block,
+            block_count=count,
+            block_cycles=self.block_cycles,
+            cache_size=max(self.cache_size, program, read),
+            lookahead_size=min(self.lookahead_size, 8 * ((count + 63) // 64)),
+            disk_version=DISK_VERSION,
+        )
+
+    def _mount(self, device: BlockDevice) -> None:
+        self._forget()
+        self._c_config = self._config(device)  # C keeps a pointer to it
+        lfs.mount(self._lfs, self._c_config)
+
+    def _unmount(self) -> None:
+        self.handles.clear()
+        lfs.unmount(self._lfs)
+
+    def _format(self, device: BlockDevice) -> None:
+        self._forget()
+        self._c_config = self._config(device)
+        lfs.format(self._lfs, self._c_config)
+
+    def _forget(self) -> None:
+        self._lfs = lfs.LFSFilesystem()
+        self.handles = set()
+
+    def _open(self, path: str, mode: str) -> File:
+        return _LittleFile(self, path, mode)
+
+    def _stat(self, path: str) -> Stat:
+        found = lfs.stat(self._lfs, path, "utf-8")
+        # The C library leaves a directory's size as it found the memory.
+        return Stat(found.name, "dir", 0) if found.type == _TYPE_DIR else Stat(found.name, "file", found.size)
+
+    def _remove(self, path: str) -> None:
+        lfs.remove(self._lfs, path, "utf-8")
+
+    def _rename(self, old: str, new: str) -> None:
+        lfs.rename(self._lfs, old, new, "utf-8")
+
+    def _mkdir(self, path: str) -> None:
+        lfs.mkdir(self._lfs, path, "utf-8")
+
+    def _listdir(self, path: str) -> list[str]:
+        directory = lfs.dir_open(self._lfs, path, "utf-8")
+        try:
+            names = []
+            while (entry := lfs.dir_read(self._lfs, directory, "utf-8")) is not None:
+                if entry.name not in (".", ".."):
+                    names.append(entry.name)
+            return names
+        finally:
+            lfs.dir_close(self._lfs, directory)
+
+    def _statvfs(self) -> StatVfs:
+        volume = lfs.fs_stat(self._lfs)
+        return StatVfs(volume.block_size, volume.block_count, volume.block_count - lfs.fs_size(self._lfs))
+
+    def _translate(self, error: Exception, what: str) -> StorageError | None:
+        if not isinstance(error, LittleFSError):
+            return None
+        # A volume of another size or version answers EINVAL to a mount.
+        foreign = what.startswith("mount ") and error.code == -22
+        return storage_error(error.code, what, corrupt=foreign)
+
+
+class _Context:
+    """The device, as the C library reaches it; a read cannot fail there, so it answers zeros and is kept."""
+
+    def __init__(self, device: BlockDevice, kept: Kept) -> None:
+        self._device = device
+        self._kept = kept
+
+    def read(self, config: lfs.LFSConfig, block: int, offset: int, size: int) -> bytes:
+        data = bytes(size)
+        if self._kept.error is None:
+            with self._kept.keep():
+                data = self._device.read(block * config.block_size + offset, size)
+        return data
+
+    def prog(self, config: lfs.LFSConfig, block: int, offset: int, data: bytes) -> int:
+        if self._kept.error is None:
+            with self._kept.keep():
+                self._device.program(block * config.block_size + offset, bytes(data))
+        return self._result()
+
+    def erase(self, config: lfs.LFSConfig, block: int) -> int:
+        if self._kept.error is None:
+            with self._kept.keep():
+                self._device.erase(block * config.block_size, config.block_size)
+        return self._result()
+
+    def sync(self, config: lfs.LFSConfig) -> int:
+        if self._kept.error is None:
+            with self._kept.keep():
+                self._device.sync()
+        return self._result()
+
+    def _result(self) -> int:
+        return 0 if self._kept.error is None else _EIO
+
+
+class _LittleFile(File):
+    _fs: LittleFileSystem2
+
+    def __init__(self, fs: LittleFileSystem2, path: str, mode: str) -> None:
+        super().__init__(fs, path)
+        self._handle = lfs.file_open(fs.state, path, _FLAGS[mode], "utf-8")
+        fs.handles.add(self._handle)
+
+    def _read(self, size: int) -> bytes:
+        return lfs.file_read(self._fs.state, self._handle, size)
+
+    def _write(self, data: bytes) -> int:
+        return lfs.file_write(self._fs.state, self._handle, data)
+
+    def _seek(self, offset: int, whence: int) -> int:
+        return lfs.file_seek(self._fs.state, self._handle, offset, whence)
+
+    def _tell(self) -> int:
+        return lfs.file_tell(self._fs.state, self._handle)
+
+    def _size(self) -> int:
+        return lfs.file_size(self._fs.state, self._handle)
+
+    def _sync(self) -> None:
+        lfs.file_sync(self._fs.state, self._handle)
+
+    def _truncate(self, size: int) -> None:
+        lfs.file_truncate(self._fs.state, self._handle, size)
+
+    def _close(self) -> None:
+        self._fs.handles.discard(self._handle)
+        lfs.file_close(self._fs.state, self._handle)
