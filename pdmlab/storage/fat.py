@@ -44,7 +44,7 @@ _ERRNO = {
     18: -errno.ENFILE,
     19: -errno.EINVAL,
 }
-_NO_FILESYSTEM = 13
+_NO_FILESYSTEM, _ABORTED = 13, 14
 _FLAGS = {
     "r": ff.PY_FA_READ,
     "r+": ff.PY_FA_READ | ff.PY_FA_WRITE,
@@ -178,6 +178,12 @@ class FATFileSystem(FileSystem):
             error = _Refused(error.code)
         if not isinstance(error, _Refused):
             return None
+        if error.result == _ABORTED:
+            return StorageError(
+                f"cannot {what}: the device's size does not suit FAT12 or FAT16 (EINVAL, {-errno.EINVAL})",
+                code=-errno.EINVAL,
+                hint="use 64 KiB to 2 GiB: a smaller card, or a SlicingBlockDevice",
+            )
         code = _ERRNO.get(error.result, -error.result)
         return storage_error(code, what, corrupt=error.result == _NO_FILESYSTEM)
 

@@ -227,9 +227,12 @@ class NVStore:
     def _erase(self, area: int) -> None:
         self.flash.erase(*self.areas[area])
 
-    def _is_blank(self, area: int, offset: int) -> bool:
+    def _is_blank(self, area: int) -> bool:
+        return not self.flash.read(*self.areas[area]).strip(b"\xff")
+
+    def _is_end(self, area: int, offset: int) -> bool:
         start, size = self.areas[area]
-        return not self.flash.read(start + offset, size - offset).strip(b"\xff")
+        return offset + HEADER.size > size or self.flash.read(start + offset, HEADER.size) == b"\xff" * HEADER.size
 
     # -- opening -------------------------------------------------------------------------------------
 
@@ -245,7 +248,7 @@ class NVStore:
             master = self._parse(area, 0)
             if master is not None and master.key == _MASTER_KEY and len(master.data) == _MASTER.size:
                 versions[area] = _MASTER.unpack(master.data)[0]
-            elif not self._is_blank(area, 0):
+            elif not self._is_blank(area):
                 self._erase(area)
         self._table = {}
         if not versions:
@@ -262,7 +265,7 @@ class NVStore:
 
     def _scan(self, live: int) -> None:
         offset = self._aligned(HEADER.size + _MASTER.size)
-        while not self._is_blank(live, offset):
+        while not self._is_end(live, offset):
             record = self._parse(live, offset)
             if record is None:  # a record that a power cut tore: what is good goes to the other area
                 self._end = offset
