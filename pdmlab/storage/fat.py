@@ -85,6 +85,12 @@ class FATFileSystem(FileSystem):
         """FatFs' volume; files keep it alive."""
         return self._volume
 
+    @property
+    def sector(self) -> int:
+        """Sector size of the mounted volume (B)."""
+        assert self._disk is not None
+        return self._disk.ioctl_get_sector_size()
+
     def _claim(self, device: BlockDevice) -> None:
         self._forget()
         disk = _Disk(device, self._kept)
@@ -249,6 +255,7 @@ class _FatFile(File):
         super().__init__(fs, path)
         # FatFs writes to its volume's state through the file: it must not be freed before.
         self._volume = fs.volume
+        self._sector = fs.sector
         self._handle = ff.FIL_Handle()
         _check(ff.pyf_open(self._handle, fs.path(path), _FLAGS[mode]))
         self._length = fs._stat(path).size if mode[0] in "ra" else 0
@@ -261,11 +268,17 @@ class _FatFile(File):
         return bytes(data)
 
     def _write(self, data: bytes) -> int:
+        start = self._position
         _, written = ff.pyf_write(self._handle, data)
         self._position += written
         self._length = max(self._length, self._position)
         if written < len(data):
             raise storage_error(-errno.ENOSPC, f"write {self.path}: {written} of {len(data)} B had room")
+        # Mbed builds FatFs with flush-on-new-sector: a write that holds a whole sector also writes the
+        # directory entry (ff.cpp, f_write). fatfs-ng is built without, so it is done here.
+        sector = self._sector
+        if start + written - -(-start // sector) * sector >= sector:
+            _check(ff.pyf_sync(self._handle))
         return int(written)
 
     def _seek(self, offset: int, whence: int) -> int:

@@ -35,6 +35,7 @@ class SDBlockDevice(MediumDevice):
                 hint="25 MHz is the most",
             )
         self.frequency = frequency
+        self._byte_time = bus_time(8, frequency)
 
     @property
     def read_size(self) -> int:
@@ -56,9 +57,11 @@ class SDBlockDevice(MediumDevice):
         with self._busy(self.is_valid_read, "read", address, size):
             self._need_card()
             blocks = size // BLOCK
-            self._command(2 if blocks > 1 else 1)
-            for _ in range(blocks):
-                self._transfer(self.part["token"] + BLOCK + self.part["crc"], self.part["read_access"])
+            access = self._polled(self.part["read_access"])  # ends with the start token
+            block = access + self._bytes(BLOCK) + self._single(self.part["crc"])
+            self.clock.charge(self.part["call"] + self._command(deselect=False) + blocks * block + self._single(1))
+            if blocks > 1:  # CMD12: no wait before it, a stuff byte and a wait after it
+                self.clock.charge(self._command(deselect=False) + self._single(2))
             return self.medium.read(address, size)
 
     def program(self, address: int, data: bytes) -> None:
@@ -68,15 +71,18 @@ class SDBlockDevice(MediumDevice):
             if self.medium.write_protected:
                 raise self._refuse(WRITE_PROTECTED, "the card is locked", "move the lock at the card's side")
             many = len(data) > BLOCK
-            self._command(3 if many else 1)
+            spent = self.part["call"] + self._command(deselect=False)
+            if many:
+                spent += self._command() + self._single(self._command_bytes - 1)  # CMD55 under the same select
+            around = self._single(self.part["token"] + self.part["crc"] + self.part["response"]) + self._bytes(BLOCK)
             for start in range(0, len(data), BLOCK):
                 busy = self.part["program_next" if start else "program"]
-                self._transfer(self.part["token"] + BLOCK + self.part["crc"] + self.part["response"], busy)
+                self.clock.charge(spent + around + self._polled(busy))
+                spent = 0
                 self._need_card()
                 self._refuse_worn(address + start, BLOCK)
                 self.medium.program(address + start, data[start : start + BLOCK])
-            if many:
-                self._transfer(self.part["token"], 0)
+            self.clock.charge(self._single(2 if many else 1))  # stop token, and a byte to deselect
 
     def erase(self, address: int, size: int) -> None:
         """Check the stretch and do nothing else, as Mbed's driver: cards overwrite."""
@@ -87,8 +93,7 @@ class SDBlockDevice(MediumDevice):
         """Let the card erase a stretch."""
         with self._busy(self.is_valid_erase, "trim", address, size):
             self._need_card()
-            self._command(3)
-            self._transfer(0, self.part["program"])
+            self.clock.charge(self.part["call"] + 3 * self._command() + self._polled(self.part["program"]))
             self._refuse_worn(address, size)
             for start in range(address, address + size, BLOCK):
                 self.medium.erase(start, BLOCK)
@@ -109,11 +114,24 @@ class SDBlockDevice(MediumDevice):
                 PARAMETER, f"cannot {what} {size} B at 0x{address:x} of 0x{self.size:x}", f"blocks are {BLOCK} B"
             )
 
-    def _command(self, count: int) -> None:
-        self.clock.charge(self.part["call"])
-        for _ in range(count):
-            self._transfer(self.part["command"] + self.part["wait_bytes"] + self.part["response"], 0)
+    @property
+    def _command_bytes(self) -> int:
+        """Bytes of a command: one to wait until the card is ready, the packet, polls up to its R1."""
+        return 1 + self.part["command"] + self.part["ncr"] + self.part["response"]
 
-    def _transfer(self, count: int, busy: int) -> None:
-        """Charge count bytes, the MCU's gap after each, and the card's own time (ns)."""
-        self.clock.charge(bus_time(8 * count, self.frequency) + count * self.part["gap"] + busy)
+    def _command(self, *, deselect: bool = True) -> int:
+        """Time of a command, with the byte that Mbed clocks before it selects the card (ns)."""
+        return self._single(1 + self._command_bytes + deselect)
+
+    def _bytes(self, count: int) -> int:
+        """Time of count bytes in one transfer (ns): bits, and the MCU's gap after each byte."""
+        return count * (self._byte_time + self.part["gap"])
+
+    def _single(self, count: int) -> int:
+        """Time of count bytes, each a call of SPI::write(int) of its own (ns)."""
+        return count * (self._byte_time + self.part["gap_single"])
+
+    def _polled(self, busy: int) -> int:
+        """Time of reading bytes until the card is no longer busy (ns): whole bytes, at least one."""
+        byte = self._single(1)
+        return max(-(-busy // byte), 1) * byte
