@@ -12,7 +12,7 @@ from functools import cache
 SIZE = 128 * 1024
 SHA256 = "ce4f5ceb52885a87fc2f149c2ef004bba310267cda34f04a1ab859a0e3521fa0"
 
-_WORDS = (
+_TEXT = (
     "a address and arrives at bank battery before bit blank block board boots bridge buffer bus byte cable cache card "
     "cell channel chip clock coil cold copies counts current cycle delay device digit drains drives edge empty erases "
     "every fades fails file fills finds first flash for from full gate green grows hears heat holds idle in into is "
@@ -20,7 +20,8 @@ _WORDS = (
     "or packet page part path pin port power probe pulse quiet radio reads red rests returns rises sector sends sensor "
     "series shows signal sleeps slow small speaks spins starts steady step stops store table talks the then three "
     "tick time to token tracks two under unit until voltage waits wakes warm while wire with words writes zero"
-).split()
+)
+_WORDS = _TEXT.split()
 
 
 @cache

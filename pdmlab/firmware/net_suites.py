@@ -60,7 +60,7 @@ def net_multi(device: Device) -> None:
 def stress_net_fs(device: Device) -> None:
     """Download the corpus while files are written, read back and compared: one after the other, then all at once."""
     fs = device.make_file_system()
-    storage = f"{device.block_device_name}+{fs.name}"
+    storage = f"{device.block_device_name}+{fs.type}"
     name = f"{storage}+{device.network.type}"
 
     def get(thread: int) -> Callable[[], None]:

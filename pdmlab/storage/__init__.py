@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pdmlab.storage.blockdevice import BlockDevice, HeapBlockDevice
+    from pdmlab.storage.credentials import CredentialStore
     from pdmlab.storage.fat import FATFileSystem
     from pdmlab.storage.filesystem import File, FileSystem, mount_or_format
     from pdmlab.storage.flashiap import FlashIAPBlockDevice
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "BlockDevice": "blockdevice",
     "BufferedBlockDevice": "wrappers",
+    "CredentialStore": "credentials",
     "FATFileSystem": "fat",
     "File": "filesystem",
     "FileSystem": "filesystem",
@@ -40,6 +42,7 @@ _HOMES = {
 __all__ = [
     "BlockDevice",
     "BufferedBlockDevice",
+    "CredentialStore",
     "FATFileSystem",
     "File",
     "FileSystem",

@@ -72,6 +72,7 @@ def _check(result: int) -> None:
 class FATFileSystem(FileSystem):
     """A FAT volume without a partition table; sectors are max(512, erase size) B, at most 4096."""
 
+    type = "FAT"
     version = "FatFs R0.16"
 
     def __init__(self, name: str = "fs", bd: BlockDevice | None = None) -> None:

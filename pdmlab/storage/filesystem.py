@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from pdmlab.clock import Clock, Mutex, PowerLost, WallClock
 from pdmlab.errors import CorruptMedium, NoSpace, NotMounted, StorageError
@@ -189,6 +189,8 @@ class File(ABC):
 class FileSystem(ABC):
     """A volume under a name; paths are absolute in it, with or without a leading slash."""
 
+    type: ClassVar[str]
+    """What stock case names call it: FAT or LFS."""
     version: str
 
     def __init__(self, name: str, device: BlockDevice | None = None) -> None:
@@ -209,6 +211,15 @@ class FileSystem(ABC):
     def mounted(self) -> bool:
         """Whether a device is mounted."""
         return self._device is not None
+
+    @property
+    def device(self) -> BlockDevice:
+        """The mounted device.
+
+        Raises:
+            NotMounted: there is none.
+        """
+        return self._mounted_device("name the device")
 
     def mount(self, device: BlockDevice) -> None:
         """Initialise the device and mount what is on it.

@@ -33,6 +33,7 @@ _FLAGS = {
 class LittleFileSystem2(FileSystem):
     """A littlefs volume; sizes (B) are Mbed's defaults, raised to the device's own units."""
 
+    type = "LFS"
     version = f"littlefs {_MAJOR}.{_MINOR}, disk {DISK_VERSION >> 16}.{DISK_VERSION & 0xFFFF}"
 
     def __init__(
