@@ -1,8 +1,8 @@
 """What a device must not lose and nobody may read: named items in files, encrypted and authenticated.
 
 The names are those of the client's key and configuration manager (KCM), such as mbed.LwM2MServerURI. Keys are
-derived from the root of trust by counter-mode KDF over AES-CMAC (NIST SP 800-108). An item is a file, named by
-a CMAC of the item's name, little-endian, in the shape of Mbed's SecureStore:
+derived from the root of trust by counter-mode KDF over AES-CMAC (NIST SP 800-108). An item is a file named by
+the head of its name's SHA-256, little-endian, in the shape of Mbed's SecureStore:
 
 | offset | bytes |
 |---|---|
@@ -17,6 +17,7 @@ guarded against is somebody who puts back an older file.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import struct
 from enum import IntEnum
@@ -36,6 +37,7 @@ _METADATA = struct.Struct("<HHII8s")
 _REVISION = 1
 _MAC = 16
 _NEW = ".new"
+Names = list[str]
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _ENOENT, _EEXIST = -2, -17
 
@@ -98,7 +100,7 @@ class CredentialStore:
         if not any([self._remove(file), self._remove(file + _NEW)]):
             raise _error(KcmStatus.ITEM_NOT_FOUND, f"there is no {name} to remove", "list() says what there is")
 
-    def list(self) -> list[str]:
+    def list(self) -> Names:
         """Return the names of all items, sorted.
 
         Raises:
@@ -118,6 +120,7 @@ class CredentialStore:
             self.fs.remove(f"{self.folder}/{entry}")
 
     def __contains__(self, name: str) -> bool:
+        """Whether there is an item of that name; raises CorruptMedium as get()."""
         return self._load(_checked(name)) is not None
 
     # -- files -----------------------------------------------------------------------------------------
@@ -179,9 +182,9 @@ class CredentialStore:
         return mac.finalize()
 
     def _file(self, name: str) -> str:
-        return f"{self.folder}/{self._cmac(b'name ' + name.encode('ascii')).hex()}"
+        return f"{self.folder}/{hashlib.sha256(name.encode('ascii')).hexdigest()[:32]}"
 
-    def _entries(self) -> list[str]:
+    def _entries(self) -> Names:
         try:
             return self.fs.listdir(self.folder)
         except StorageError as error:
