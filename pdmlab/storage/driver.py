@@ -87,13 +87,13 @@ def bus_time(bits: int, frequency: int) -> int:
 
 
 @cache
-def codes() -> dict[int, tuple[str, str, str]]:
-    """Return Mbed's storage codes: name, what it means, what to do about it."""
+def code_names() -> dict[int, str]:
+    """Return the names of the block devices' codes, those of SPI flash as SPIFBlockDevice spells them."""
     rows = loads((files(__package__) / "codes.toml").read_text(encoding="utf-8"))
-    return {int(code): (row["name"], row["means"], row["do"]) for code, row in rows.items()}
+    return {row["code"]: name for name, row in reversed(rows.items()) if row["code"] <= -1000}
 
 
 def code_name(code: int, device_type: str = "") -> str:
     """Return the code's name; SPI flash drivers share numbers below -4001 under names of their own."""
-    name = codes().get(code, ("unknown code", "", ""))[0]
-    return name.replace("SPIF_", "QSPIF_", 1) if device_type == "QSPIF" and name.startswith("SPIF_") else name
+    name = code_names()[code]
+    return f"Q{name}" if device_type == "QSPIF" and name.startswith("SPIF_") else name
