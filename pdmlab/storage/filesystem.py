@@ -165,15 +165,17 @@ class File(ABC):
         finally:
             self._closed = True
 
-    def _call(self, work: Callable[[], T], what: str) -> T:
-        with self._fs.call(f"{what} {self.path}"):
-            if self._closed or self._generation != self._fs.generation:
-                raise StorageError(
-                    f"cannot {what} {self.path}: it is not open any more (EBADF, {BAD_FILE})",
-                    code=BAD_FILE,
-                    hint="it was closed, or its volume was unmounted or failed; open it again",
-                )
-            return work()
+    def _call(self, work: Callable[[], T], verb: str) -> T:
+        return self._fs.run(work, verb, self.path, self)
+
+    def require_open(self, verb: str) -> None:
+        """Raise StorageError (EBADF) if the file is closed, or its volume was unmounted or failed."""
+        if self._closed or self._generation != self._fs.generation:
+            raise StorageError(
+                f"cannot {verb} {self.path}: it is not open any more (EBADF, {BAD_FILE})",
+                code=BAD_FILE,
+                hint="it was closed, or its volume was unmounted or failed; open it again",
+            )
 
     def __enter__(self) -> File:
         return self
@@ -237,7 +239,7 @@ class FileSystem(ABC):
         with self._mutex:
             device.init()
             try:
-                self._in_c(lambda: self._mount(device), f"mount {self.name}")
+                self._in_c(lambda: self._mount(device), "mount", self.name)
             except BaseException as error:
                 if not isinstance(error, PowerLost):
                     device.deinit()
@@ -252,7 +254,7 @@ class FileSystem(ABC):
             self.generation += 1
             try:
                 if not self._stale:
-                    self._in_c(self._unmount, f"unmount {self.name}")
+                    self._in_c(self._unmount, "unmount", self.name)
             finally:
                 device.deinit()
 
@@ -267,7 +269,7 @@ class FileSystem(ABC):
         with self._mutex:
             target.init()
             try:
-                self._in_c(lambda: self._format(target), f"format {self.name}")
+                self._in_c(lambda: self._format(target), "format", self.name)
             finally:
                 target.deinit()
         self.mount(target)
@@ -278,50 +280,45 @@ class FileSystem(ABC):
             raise StorageError(
                 f"no mode {mode!r} (EINVAL, {-errno.EINVAL})", code=-errno.EINVAL, hint="r, r+, w, w+, a, a+, x or x+"
             )
-        with self.call(f"open {path}"):
-            return self._open(path, mode.replace("b", ""))
+        return self.run(lambda: self._open(path, mode.replace("b", "")), "open", path)
 
     def stat(self, path: str) -> Stat:
         """Return name, kind and size of a file or directory."""
-        with self.call(f"stat {path}"):
-            return self._stat(path)
+        return self.run(lambda: self._stat(path), "stat", path)
 
     def remove(self, path: str) -> None:
         """Remove a file or an empty directory."""
-        with self.call(f"remove {path}"):
-            self._remove(path)
+        self.run(lambda: self._remove(path), "remove", path)
 
     def rename(self, old: str, new: str) -> None:
         """Give a file or directory another name."""
-        with self.call(f"rename {old} to {new}"):
-            self._rename(old, new)
+        self.run(lambda: self._rename(old, new), "rename", f"{old} to {new}")
 
     def mkdir(self, path: str) -> None:
         """Make a directory."""
-        with self.call(f"make directory {path}"):
-            self._mkdir(path)
+        self.run(lambda: self._mkdir(path), "make directory", path)
 
     def listdir(self, path: str = "/") -> list[str]:
         """Return the names in a directory, in the order of the medium."""
-        with self.call(f"list {path}"):
-            return self._listdir(path)
+        return self.run(lambda: self._listdir(path), "list", path)
 
     def statvfs(self) -> StatVfs:
         """Return how much room there is."""
-        with self.call(f"measure {self.name}"):
-            return self._statvfs()
+        return self.run(self._statvfs, "measure", self.name)
 
-    @contextmanager
-    def call(self, what: str) -> Iterator[None]:
-        """Hold the volume for one call into C, and raise what its callbacks kept."""
+    def run(self, work: Callable[[], T], verb: str, subject: str, file: File | None = None) -> T:
+        """Hold the volume for one call into C, of an open file if one is given, and raise what its callbacks kept."""
         with self._mutex:
-            device = self._mounted_device(what)
+            if self._device is None:
+                raise _not_mounted(self.name, f"{verb} {subject}")
             self._clock.charge(CALL_NS)
             if self._stale:
-                self._in_c(lambda: self._mount(device), f"mount {self.name} again")
+                device = self._device
+                self._in_c(lambda: self._mount(device), "mount", f"{self.name} again")
                 self._stale = False
-            with self._checked(what):
-                yield
+            if file is not None:
+                file.require_open(verb)
+            return self._in_c(work, verb, subject)
 
     @abstractmethod
     def _mount(self, device: BlockDevice) -> None: ...
@@ -361,28 +358,24 @@ class FileSystem(ABC):
     def _translate(self, error: Exception, what: str) -> StorageError | None:
         """Return the StorageError for an exception of the library's own, or None."""
 
-    def _in_c(self, work: Callable[[], object], what: str) -> None:
-        with self._checked(what):
-            work()
-
-    @contextmanager
-    def _checked(self, what: str) -> Iterator[None]:
+    def _in_c(self, work: Callable[[], T], verb: str, subject: str) -> T:
         failed: StorageError | None = None
         try:
-            yield
+            result = work()
         except Exception as error:
             if self._kept.error is None:
-                failed = self._translate(error, what)
+                failed = self._translate(error, f"{verb} {subject}")
                 if failed is None:
                     raise
-        kept, self._kept.error = self._kept.error, None
-        if kept is not None:
+        if self._kept.error is not None:
+            kept, self._kept.error = self._kept.error, None
             self._stale = True
             self.generation += 1
             self._forget()
             raise kept
         if failed is not None:
             raise failed
+        return result
 
     def _use(self, device: BlockDevice) -> None:
         if device.clock is not self._clock:
