@@ -73,7 +73,8 @@ class CFile:
     def flush(self) -> None:
         """Hand what is gathered to the file, as fflush(); it syncs nothing."""
         if self._written:
-            data, self._written = bytes(self._written), bytearray()
+            data = bytes(self._written)
+            self._written.clear()
             self._file.write(data)
 
     def sync(self) -> None:

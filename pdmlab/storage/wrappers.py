@@ -145,7 +145,7 @@ class BufferedBlockDevice(Wrapper):
 
     def __init__(self, device: BlockDevice) -> None:
         super().__init__(device)
-        self._unit = -1  # address of the unit in the buffer
+        self._unit = -1  # address of the unit in the buffer; -1 for none
         self._buffer = bytearray()
 
     @property
@@ -169,26 +169,44 @@ class BufferedBlockDevice(Wrapper):
         self.device.deinit()
 
     def read(self, address: int, size: int) -> bytes:
-        """Read bytes, the kept ones included."""
+        """Read bytes, the kept ones included; the device below is read in whole read units."""
         self._require(self.is_valid_read(address, size), "read", address, size)
         unit = self.device.read_size
-        first, last = address // unit * unit, -(-(address + size) // unit) * unit
-        data = bytearray(self.device.read(first, last - first)) if size else bytearray()
-        if self._unit >= 0:
-            low, high = max(first, self._unit), min(last, self._unit + len(self._buffer))
-            if low < high:
-                data[low - first : high - first] = self._buffer[low - self._unit : high - self._unit]
-        return bytes(data[address - first : address - first + size])
+        out = bytearray()
+        while size:
+            offset = address % unit
+            if self._unit <= address < self._unit + len(self._buffer):
+                start = address - self._unit
+                piece = bytes(self._buffer[start : start + size])
+            else:
+                # As far as the kept unit, which is newer than what lies below it.
+                n = min(size, self._unit - address) if address < self._unit else size
+                if offset or n < unit:
+                    piece = self.device.read(address - offset, unit)[offset : offset + n]
+                else:
+                    piece = self.device.read(address, n // unit * unit)
+            out += piece
+            address, size = address + len(piece), size - len(piece)
+        return bytes(out)
 
     def program(self, address: int, data: bytes) -> None:
-        """Program bytes through the buffer."""
+        """Program bytes: whole units at once, the rest through the buffer; sync the device after whole units."""
         self._require(self.is_valid_program(address, len(data)), "program", address, len(data))
         size = self.device.program_size
+        if address // size * size != self._unit:
+            self._flush()
         start = 0
         while start < len(data):
-            unit, offset = divmod(address + start, size)
+            offset = (address + start) % size
+            whole = (len(data) - start) // size * size
+            if offset == 0 and whole:
+                self._unit, self._buffer = -1, bytearray()
+                self.device.program(address + start, data[start : start + whole])
+                self.device.sync()
+                start += whole
+                continue
             n = min(size - offset, len(data) - start)
-            self._load(unit * size)
+            self._load(address + start - offset)
             self._buffer[offset : offset + n] = data[start : start + n]
             start += n
             if offset + n == size:
@@ -217,11 +235,12 @@ class BufferedBlockDevice(Wrapper):
     def _flush(self) -> None:
         if self._unit >= 0:
             unit, self._unit = self._unit, -1
-            self.device.program(unit, bytes(self._buffer))
+            data, self._buffer = bytes(self._buffer), bytearray()
+            self.device.program(unit, data)
 
     def _forget(self, address: int, size: int) -> None:
         if address <= self._unit < address + size:
-            self._unit = -1
+            self._unit, self._buffer = -1, bytearray()
 
 
 class ProfilingBlockDevice(Wrapper):

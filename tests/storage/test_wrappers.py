@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pdmlab.errors import StorageError
 from pdmlab.storage import BufferedBlockDevice, HeapBlockDevice, ProfilingBlockDevice, SlicingBlockDevice
+from pdmlab.storage.benchmark import find_profile
 
 
 def test_a_slice_counts_negative_bounds_from_the_end() -> None:
@@ -58,3 +59,21 @@ def test_only_what_succeeded_is_counted() -> None:
     assert (profile.programs, profile.erases, profile.erased_bytes) == (0, 1, 1024)
     profile.reset()
     assert not any(profile.snapshot().values())
+
+
+def test_a_buffer_hands_whole_units_down_in_one_program_and_reads_none_of_them() -> None:
+    profile = ProfilingBlockDevice(HeapBlockDevice(1 << 16))
+    buffered = BufferedBlockDevice(profile)
+    buffered.program(1024, b"w" * 2048)
+    assert (profile.reads, profile.programs, profile.programmed_bytes) == (0, 1, 2048)
+    buffered.program(100, b"part" * 200)  # 412 B fill a unit, 388 B stay
+    assert (profile.reads, profile.programs) == (2, 2)
+    assert buffered.read(0, 3072) == bytes(100) + b"part" * 200 + bytes(124) + b"w" * 2048
+    buffered.deinit()
+    assert (profile.programs, profile.programmed_bytes) == (3, 3072)
+
+
+def test_a_stack_of_devices_knows_its_counter() -> None:
+    profile = ProfilingBlockDevice(HeapBlockDevice(4096))
+    assert find_profile(SlicingBlockDevice(BufferedBlockDevice(profile), 512)) is profile
+    assert find_profile(SlicingBlockDevice(HeapBlockDevice(4096), 512)) is None
