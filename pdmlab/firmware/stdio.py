@@ -16,6 +16,8 @@ BUFSIZ = 1024
 """newlib's BUFSIZ (stdio.h), which Mbed OS does not change (B)."""
 CALL_NS = 1_500
 """MCU time of an fwrite or fread that stays in the buffer (ns): an estimate, 180 cycles at 120 MHz."""
+QUANTUM = 100_000
+"""Calls that stay in the buffer are charged to the clock together, when they make so much (ns)."""
 COPY_NS = 8
 """MCU time to copy a byte (ns): an estimate, a cycle at 120 MHz."""
 
@@ -29,10 +31,15 @@ class CFile:
         self._written = bytearray()
         self._ahead = b""
         self._at = 0
+        self._owed = 0
+
+    def now(self) -> int:
+        """Return device time (ns) with what calls have cost that is yet to be charged."""
+        return self._clock.now() + self._owed
 
     def write(self, data: bytes) -> int:
         """Write data, as fwrite(), and return its length (B)."""
-        self._clock.charge(CALL_NS + COPY_NS * min(len(data), BUFSIZ))
+        self._spend(CALL_NS + COPY_NS * min(len(data), BUFSIZ))
         buffer = self._written
         if len(buffer) + len(data) < BUFSIZ:
             buffer += data
@@ -42,6 +49,7 @@ class CFile:
             left = len(data) - start
             if not buffer and left >= BUFSIZ:
                 n = left // BUFSIZ * BUFSIZ
+                self._settle()
                 self._file.write(data[start : start + n])
             else:
                 n = min(left, BUFSIZ - len(buffer))
@@ -53,12 +61,13 @@ class CFile:
 
     def read(self, size: int) -> bytes:
         """Read size bytes, as fread(); fewer at the end of the file."""
-        self._clock.charge(CALL_NS + COPY_NS * size)
+        self._spend(CALL_NS + COPY_NS * size)
         at = self._at
         if at + size <= len(self._ahead):
             self._at = at + size
             return self._ahead[at : at + size]
         out = bytearray(self._ahead[at:])
+        self._settle()
         while len(out) < size:
             self._ahead = self._file.read(BUFSIZ)
             if not self._ahead:
@@ -72,6 +81,7 @@ class CFile:
 
     def flush(self) -> None:
         """Hand what is gathered to the file, as fflush(); it syncs nothing."""
+        self._settle()
         if self._written:
             data = bytes(self._written)
             self._written.clear()
@@ -86,6 +96,15 @@ class CFile:
         """Flush and close, as fclose()."""
         self.flush()
         self._file.close()
+
+    def _spend(self, ns: int) -> None:
+        self._owed += ns
+        if self._owed >= QUANTUM:
+            self._settle()
+
+    def _settle(self) -> None:
+        owed, self._owed = self._owed, 0
+        self._clock.charge(owed)
 
     def __enter__(self) -> CFile:
         return self

@@ -23,6 +23,10 @@ ILSEQ = -84
 class Opened(Protocol):
     """What is measured: a File, or a C library's FILE over one."""
 
+    def now(self) -> int:
+        """Return device time as the file's thread sees it (ns)."""
+        ...
+
     def write(self, data: bytes, /) -> int:
         """Write data and return its length (B)."""
         ...
@@ -103,8 +107,8 @@ def benchmark_file(
 
 def write_all(fs: FileSystem, file: Opened, data: bytes, buffer: int, *, sync_every: int | None = None) -> Transfer:
     """Write data to an open file, buffer bytes a call, close it, and measure."""
-    measuring = _Measuring(fs)
-    now, latencies = measuring.clock.now, []
+    measuring = _Measuring(fs, file)
+    now, latencies = file.now, []
     due = sync_every or len(data) + 1
     for start, piece in _pieces(data, buffer):
         before = now()
@@ -123,8 +127,8 @@ def read_all(fs: FileSystem, file: Opened, expected: bytes, buffer: int, *, what
     Raises:
         CorruptMedium: a byte differs, or is missing.
     """
-    measuring = _Measuring(fs)
-    now, latencies = measuring.clock.now, []
+    measuring = _Measuring(fs, file)
+    now, latencies = file.now, []
     for start, piece in _pieces(expected, buffer):
         before = now()
         got = file.read(len(piece))
@@ -140,20 +144,21 @@ def read_all(fs: FileSystem, file: Opened, expected: bytes, buffer: int, *, what
 
 
 class _Measuring:
-    def __init__(self, fs: FileSystem) -> None:
+    def __init__(self, fs: FileSystem, file: Opened) -> None:
         device = fs.device
-        self.clock: Clock = device.clock
+        self._clock: Clock = device.clock
         self._fs = fs
+        self._now = file.now
         self._profile = find_profile(device)
         self._before = self._profile.snapshot() if self._profile is not None else {}
-        self._start = self.clock.now()
+        self._start = file.now()
 
     def end(self, operation: Literal["write", "read"], size: int, buffer: int, latencies: list[int]) -> Transfer:
-        duration = self.clock.now() - self._start
+        duration = self._now() - self._start
         after = self._profile.snapshot() if self._profile is not None else {}
         operations = {name: count - self._before[name] for name, count in after.items()}
         return Transfer(
-            operation, size, buffer, duration, sorted(latencies), operations, self._fs.version, self.clock.name
+            operation, size, buffer, duration, sorted(latencies), operations, self._fs.version, self._clock.name
         )
 
 

@@ -118,6 +118,10 @@ class File(ABC):
     @abstractmethod
     def _close(self) -> None: ...
 
+    def now(self) -> int:
+        """Return device time (ns)."""
+        return self._fs.clock.now()
+
     def read(self, size: int = -1) -> bytes:
         """Read at most size bytes, all that remain if negative; empty at the end."""
 
@@ -213,6 +217,11 @@ class FileSystem(ABC):
     def mounted(self) -> bool:
         """Whether a device is mounted."""
         return self._device is not None
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of the device."""
+        return self._clock
 
     @property
     def device(self) -> BlockDevice:

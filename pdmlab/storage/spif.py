@@ -55,9 +55,12 @@ class SPIFBlockDevice(MediumDevice):
         with self._busy(self.is_valid_program, "program", address, len(data)):
             self.clock.charge(self.part["call"])
             page, start = self.part["page"], 0
+            first, each = self.part["program_byte"], self.part["program"] - self.part["program_byte"]
             while start < len(data):
                 n = min(page - (address + start) % page, len(data) - start)
-                self.clock.charge(self._command() + self._data(n) + self._until_ready(self.part["program"]))
+                self.clock.charge(
+                    self._command() + self._data(n) + self._until_ready(first + each * (n - 1) // (page - 1))
+                )
                 self._refuse_worn(address + start, n)
                 self.medium.program(address + start, data[start : start + n])
                 start += n

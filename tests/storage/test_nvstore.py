@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pdmlab.clock import PowerLost
 from pdmlab.errors import CorruptMedium, NoSpace, StorageError, WriteOnce
 from pdmlab.storage import FlashIAPBlockDevice, Medium, NVStore, root_of_trust
 
 AREAS = [(0, 4096), (4096, 4096)]
+KEYS = st.integers(0, 15)
+CUTS = st.none() | st.integers(0, 12)
 
 
 def flash(medium: Medium | None = None) -> FlashIAPBlockDevice:
@@ -71,23 +75,29 @@ def test_it_behaves_as_a_dictionary_through_collections(steps: list[tuple[int, b
         assert {key: each.get(key) for key in stored} == model
 
 
+class CutMedium(Medium):
+    """Loses its power after so many programs and erases; the one that is cut tears."""
+
+    left = 1 << 30
+
+    def program(self, offset: int, data: bytes) -> None:
+        if self._is_cut():
+            super().program(offset, data[: len(data) // 16 * 8])
+            raise PowerLost
+        super().program(offset, data)
+
+    def erase(self, offset: int, size: int) -> None:
+        if self._is_cut():
+            super().erase(offset, size // 2)
+            raise PowerLost
+        super().erase(offset, size)
+
+    def _is_cut(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
 def test_a_power_cut_at_any_program_or_erase_keeps_the_old_or_the_new() -> None:
-    class CutMedium(Medium):
-        left = 1 << 30
-
-        def program(self, offset: int, data: bytes) -> None:
-            self._count()
-            super().program(offset, data)
-
-        def erase(self, offset: int, size: int) -> None:
-            self._count()
-            super().erase(offset, size)
-
-        def _count(self) -> None:
-            self.left -= 1
-            if self.left < 0:
-                raise PowerLost
-
     for cut in range(400):
         medium = CutMedium(8192)
         store = NVStore(flash(medium), AREAS)
@@ -112,6 +122,68 @@ def test_a_power_cut_at_any_program_or_erase_keeps_the_old_or_the_new() -> None:
         assert found in (before, after)
     else:
         raise AssertionError("the work never finished")
+
+
+class NVStoreUnderPowerCuts(RuleBasedStateMachine):
+    """A store against a dictionary: each step may lose its power anywhere, and then holds the old or the new."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.medium = CutMedium(8192)
+        self.store = NVStore(flash(self.medium), AREAS)
+        self.model: dict[int, bytes] = {}
+        self.once: set[int] = set()
+
+    def perform(self, change: Callable[[], None], key: int, value: bytes | None, cut: int | None) -> None:
+        after = {k: v for k, v in self.model.items() if k != key}
+        if value is not None:
+            after[key] = value
+        self.medium.left = 1 << 30 if cut is None else cut
+        try:
+            change()
+        except PowerLost:
+            self.medium.left = 1 << 30
+            self.store = NVStore(flash(self.medium), AREAS)
+            if self.contents() != after:
+                assert self.contents() == self.model
+                return
+        self.model = after
+
+    def contents(self) -> dict[int, bytes]:
+        keys = self.store.keys()
+        return {key: self.store.get(key) for key in keys}
+
+    @rule(key=KEYS, value=st.binary(max_size=150), cut=CUTS)
+    def set(self, key: int, value: bytes, cut: int | None) -> None:
+        if key in self.once:
+            with pytest.raises(WriteOnce):
+                self.store.set(key, value)
+        else:
+            self.perform(lambda: self.store.set(key, value), key, value, cut)
+
+    @rule(key=st.integers(12, 15), value=st.binary(max_size=20))
+    def set_once(self, key: int, value: bytes) -> None:
+        if key not in self.once:
+            self.perform(lambda: self.store.set_once(key, value), key, value, None)
+            self.once.add(key)
+
+    @rule(key=KEYS, cut=CUTS)
+    def remove(self, key: int, cut: int | None) -> None:
+        if key in self.model and key not in self.once:
+            self.perform(lambda: self.store.remove(key), key, None, cut)
+
+    @rule()
+    def restart(self) -> None:
+        self.store = NVStore(flash(self.medium), AREAS)
+
+    @invariant()
+    def holds_what_the_model_holds(self) -> None:
+        self.medium.left = 1 << 30
+        assert self.contents() == self.model
+
+
+TestNVStoreUnderPowerCuts = NVStoreUnderPowerCuts.TestCase
+TestNVStoreUnderPowerCuts.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
 
 
 def test_a_full_store_refuses_and_keeps_what_it_has() -> None:
