@@ -26,5 +26,5 @@ def test_text_is_compared_as_a_person_would():
 
 
 def test_an_exercise_that_was_not_posed_is_named():
-    with pytest.raises(ConfigError, match="no exercise 'x.9'"):
+    with pytest.raises(ConfigError, match=r"no exercise 'x\.9'"):
         check("x.9", 1)

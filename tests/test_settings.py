@@ -26,7 +26,7 @@ def test_each_value_knows_where_it_came_from(monkeypatch, tmp_path):
 
 def test_an_unknown_setting_names_the_known_ones(tmp_path):
     (tmp_path / "pdmlab.toml").write_text("bord = 1\n")
-    with pytest.raises(ConfigError, match="bord.*") as error:
+    with pytest.raises(ConfigError, match="bord") as error:
         settings.load()
     assert "board" in error.value.hint
 

@@ -132,7 +132,11 @@ class FATFileSystem(FileSystem):
         try:
             with self._kept.keep():
                 # As in Mbed: two blocks first, so that no other file system is found there.
-                device.erase(0, 2 * device.get_erase_size(0))
+                head = 2 * device.get_erase_size(0)
+                device.erase(0, head)
+                if device.erase_value < 0:
+                    for start in range(0, head, device.program_size):
+                        device.program(start, b"\xff" * device.program_size)
             if self._kept.error is None:
                 _check(ff.pyf_mkfs(self._volume.pname, workarea_size=sector))
         finally:

@@ -1,0 +1,317 @@
+"""A board's serial console over any pyserial URL: lines with their times, and `expect`.
+
+>>> with Console("sim://K64F") as console:
+...     console.expect("booting")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import serial
+
+from pdmlab.boards.port import open_port
+from pdmlab.errors import BoardError, ConsoleLost, ConsoleTimeout
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BAUD = 115200
+"""What Mbed OS boards speak unless configured otherwise (bit/s)."""
+READ_SIZE = 64 * 1024
+LONGEST_LINE = 64 * 1024
+"""Bytes after which a line counts as one although it has not ended: what a board sends in binary."""
+_SLICE = 0.2  # seconds; waits are cut into these, so that Ctrl-C comes through on every operating system
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the conversation: when (seconds since the epoch, host clock), from whom, and what."""
+
+    time: float
+    direction: Literal["board", "host"]
+    text: str
+
+
+class Console:
+    r"""Both directions of a serial line. A thread drains the port all the time, so that nothing is lost in it.
+
+    What the board printed is read once, in order, by `expect`, `read_line` and `lines`; `transcript` shows
+    everything again. Lines end in \n; a \r before it is not part of them.
+
+    Args:
+        url: a port or any pyserial URL.
+        name: what errors call the board; default: the url.
+        baud: bit/s; virtual lines have none.
+        keep: lines to remember; older ones are forgotten (see `forgotten`). None remembers all.
+
+    Raises:
+        BoardNotFound, PortBusy, ConfigError, BoardError: see open_port.
+    """
+
+    def __init__(self, url: str, *, name: str | None = None, baud: int = BAUD, keep: int | None = None) -> None:
+        self.url = url
+        self.name = name or url
+        self.forgotten = 0
+        self._keep = keep
+        self._log: deque[Line] = deque()
+        self._unread: deque[Line] = deque()
+        self._tail = bytearray()
+        self._changed = threading.Condition()
+        self._writing = threading.Lock()
+        self._lost: str | None = None
+        self._started = (time.time(), time.monotonic())
+        self._closing = False
+        self._port = open_port(url, baud=baud, read_timeout=_SLICE)
+        self._source = _Source(self._port)
+        self._reader = threading.Thread(target=self._drain, name=f"pdmlab-console {self.name}", daemon=True)
+        self._reader.start()
+
+    # -- reading -----------------------------------------------------------------------------------------
+
+    def expect(self, pattern: str | re.Pattern[str], timeout: float = 10.0) -> re.Match[str]:
+        """Read on to the next line in which the pattern is found, and return the match.
+
+        Raises:
+            ConsoleTimeout: none came in `timeout` seconds. ConsoleLost: the line broke off.
+        """
+        wanted = re.compile(pattern)
+        deadline = time.monotonic() + timeout
+        while (line := self._next(deadline)) is not None:
+            if match := wanted.search(line.text):
+                return match
+        last = self.last
+        said = f"last line: {last!r}" if last is not None else "it has sent nothing"
+        raise ConsoleTimeout(
+            f"no line matching {wanted.pattern!r} from {self._whom()} in {timeout:.1f} s; {said}",
+            hint="try board.reset()"
+            if last is not None
+            else f"does it run at {self._port.baudrate} baud? try board.reset(), or another cable",
+        )
+
+    def read_line(self, timeout: float = 10.0) -> Line | None:
+        """Return the next line of the board's; None if none comes in `timeout` seconds.
+
+        Raises:
+            ConsoleLost: the line broke off, and everything before that has been read.
+        """
+        return self._next(time.monotonic() + timeout)
+
+    def lines(self, timeout: float = 10.0) -> Iterator[str]:
+        """Yield the board's lines until it has been silent for `timeout` seconds."""
+        while (line := self.read_line(timeout)) is not None:
+            yield line.text
+
+    def skip(self) -> None:
+        """Leave out what the board has printed and nobody read, so that `expect` means what comes from now on."""
+        with self._changed:
+            self._unread.clear()
+            self._tail.clear()
+
+    def _next(self, deadline: float) -> Line | None:
+        with self._changed:
+            while not self._unread:
+                if self._lost is not None:
+                    raise ConsoleLost(
+                        f"the line to {self._whom()} broke off: {self._lost}",
+                        hint="plug it in again, and open it with pdmlab.connect()",
+                    )
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                self._changed.wait(min(left, _SLICE))
+            return self._unread.popleft()
+
+    @property
+    def last(self) -> str | None:
+        """The board's last line so far, even if it has not ended yet; None if it has sent nothing."""
+        with self._changed:
+            if self._tail:
+                return self._tail.decode("utf-8", "replace")
+            return next((line.text for line in reversed(self._log) if line.direction == "board"), None)
+
+    @property
+    def transcript(self) -> pd.DataFrame:
+        """The conversation as a frame: time (UTC, host clock), direction (board or host), text."""
+        import pandas as pd
+
+        with self._changed:
+            log = list(self._log)
+        return pd.DataFrame(
+            {
+                "time": pd.to_datetime([line.time for line in log], unit="s", utc=True),
+                "direction": pd.array([line.direction for line in log], dtype="string"),
+                "text": pd.array([line.text for line in log], dtype="string"),
+            }
+        )
+
+    # -- writing -----------------------------------------------------------------------------------------
+
+    def write_line(self, text: str) -> None:
+        r"""Send text and \n.
+
+        Raises:
+            ConsoleLost: the line broke off, or takes nothing for five seconds.
+        """
+        self.write(text + "\n")
+
+    def write(self, text: str) -> None:
+        r"""Send text as it is; see write_line."""
+        self._require_open()
+        try:
+            with self._writing:
+                self._port.write(text.encode())
+        except (serial.SerialException, OSError) as error:
+            raise ConsoleLost(
+                f"the line to {self._whom()} takes nothing: {error}", hint="is it still plugged in?"
+            ) from error
+        with self._changed:
+            for line in text.splitlines():
+                self._remember(Line(self._now(), "host", line))
+
+    def send_break(self, seconds: float = 0.25) -> None:
+        """Hold the line low: DAPLink and ST-Link then reset the board."""
+        self._require_open()
+        try:
+            self._port.send_break(seconds)
+        except (serial.SerialException, OSError) as error:
+            raise ConsoleLost(
+                f"no break can be sent to {self._whom()}: {error}", hint="is it still plugged in?"
+            ) from error
+
+    # -- the reader's thread -----------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        try:
+            while not self._closing:
+                self._take(self._source.read())
+        except (serial.SerialException, OSError, TypeError, ValueError) as error:
+            # pyserial lets a TypeError out when a port is closed under a reader.
+            if not self._closing:
+                with self._changed:
+                    self._lost = str(error)
+        finally:
+            with self._changed:
+                self._changed.notify_all()
+
+    def _take(self, data: bytes) -> None:
+        if not data:
+            return
+        now = self._now()
+        with self._changed:
+            self._tail += data
+            if b"\n" in data or len(self._tail) > LONGEST_LINE:
+                *whole, rest = self._tail.split(b"\n")
+                if len(rest) > LONGEST_LINE:
+                    whole.append(rest)
+                    rest = bytearray()
+                self._tail = bytearray(rest)
+                for raw in whole:
+                    line = Line(now, "board", raw.removesuffix(b"\r").decode("utf-8", "replace"))
+                    self._unread.append(line)
+                    self._remember(line)
+            self._changed.notify_all()
+
+    def _remember(self, line: Line) -> None:
+        self._log.append(line)
+        if self._keep is not None:
+            while len(self._log) > self._keep:
+                self._log.popleft()
+                self.forgotten += 1
+            while len(self._unread) > self._keep:
+                self._unread.popleft()
+
+    def _now(self) -> float:
+        epoch, monotonic = self._started
+        return epoch + time.monotonic() - monotonic
+
+    def _whom(self) -> str:
+        return self.name if self.name == self.url else f"{self.name} on {self.url}"
+
+    # -- the end -----------------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether the port has been given back, or has gone."""
+        return self._closing or self._lost is not None
+
+    def _require_open(self) -> None:
+        if self._closing:
+            raise BoardError(f"the console of {self._whom()} is closed", hint="pdmlab.connect() opens it again")
+        if self._lost is not None:
+            raise ConsoleLost(f"the line to {self._whom()} broke off: {self._lost}", hint="plug it in again")
+
+    def close(self) -> None:
+        """Give the port back; what was said stays in the transcript."""
+        if self._closing:
+            return
+        self._closing = True
+        self._source.wake()
+        self._reader.join(5)
+        self._source.close()
+        with contextlib.suppress(serial.SerialException, OSError):
+            self._port.close()
+
+    def __enter__(self) -> Console:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closing else f"lost ({self._lost})" if self._lost else "open"
+        return f"<console of {self._whom()}, {state}, {len(self._log)} lines, last {self.last!r}>"
+
+
+class _Source:
+    """The bytes of a port, as many at once as there are, without pyserial's wait for a full buffer."""
+
+    def __init__(self, port: serial.SerialBase) -> None:
+        self._port = port
+        self._selector: selectors.BaseSelector | None = None
+        try:
+            fd = port.fileno()
+        except (OSError, AttributeError, serial.SerialException):
+            return  # Windows, and handlers without a descriptor
+        self._selector = selectors.DefaultSelector()
+        self._waker, woken = socket.socketpair()
+        self._woken = woken
+        self._selector.register(fd, selectors.EVENT_READ)
+        self._selector.register(woken, selectors.EVENT_READ)
+        port.timeout = 0
+
+    def read(self) -> bytes:
+        """Return what has come; b"" after a while."""
+        if self._selector is not None:
+            self._selector.select(_SLICE)
+            data: bytes = self._port.read(READ_SIZE)
+            return data
+        first: bytes = self._port.read(1)
+        if not first:
+            return b""
+        waiting = self._port.in_waiting
+        return first + (self._port.read(min(waiting, READ_SIZE)) if waiting else b"")
+
+    def wake(self) -> None:
+        """End a read that waits in another thread."""
+        if self._selector is not None:
+            self._waker.send(b"x")
+        else:
+            with contextlib.suppress(AttributeError, serial.SerialException, OSError):
+                self._port.cancel_read()
+
+    def close(self) -> None:
+        """Give back what was needed for waiting."""
+        if self._selector is not None:
+            self._selector.close()
+            self._waker.close()
+            self._woken.close()
