@@ -57,6 +57,11 @@ class BoardRow:
         """The figures that are estimates."""
         return [figure for figure, source in self.sources.items() if not source]
 
+    @property
+    def row(self) -> dict[str, Any]:
+        """The whole row in plain values, `sources` with it: what a run keeps as its board's provenance."""
+        return {column.name: _thawed(getattr(self, column.name)) for column in fields(self)}
+
     def geometry(self) -> FlashGeometry:
         """Return the microcontroller's flash."""
         return FlashGeometry(self.flash_base, self.flash_size, self.sectors, self.program_size)
@@ -153,6 +158,12 @@ def _row(target: str, values: dict[str, Any], sources: dict[str, str]) -> BoardR
     known = {column.name for column in fields(BoardRow)} - {"target"}
     assert set(values) == known, f"catalog.toml, {target}: {sorted(set(values) ^ known)}"
     return BoardRow(target=target, **values)
+
+
+def _thawed(value: Any) -> Any:  # TOML's values are of any type
+    if isinstance(value, tuple):
+        return [_thawed(item) for item in value]
+    return dict(value) if isinstance(value, dict) else value
 
 
 def _frozen(value: Any) -> Any:

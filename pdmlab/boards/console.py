@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 import serial
 
-from pdmlab.boards.port import open_port
+from pdmlab.boards.port import Port, carries_break, open_port
 from pdmlab.errors import BoardError, ConsoleLost, ConsoleTimeout
 
 if TYPE_CHECKING:
@@ -178,6 +178,11 @@ class Console:
             for line in text.splitlines():
                 self._remember(Line(self._now(), "host", line))
 
+    @property
+    def carries_break(self) -> bool:
+        """Whether a break reaches the board: not over a TCP socket or a pseudo-terminal."""
+        return carries_break(self.url)
+
     def send_break(self, seconds: float = 0.25) -> None:
         """Hold the line low: DAPLink and ST-Link then reset the board."""
         self._require_open()
@@ -275,7 +280,7 @@ class Console:
 class _Source:
     """The bytes of a port, as many at once as there are, without pyserial's wait for a full buffer."""
 
-    def __init__(self, port: serial.SerialBase) -> None:
+    def __init__(self, port: Port) -> None:
         self._port = port
         self._selector: selectors.BaseSelector | None = None
         try:
@@ -293,9 +298,8 @@ class _Source:
         """Return what has come; b"" after a while."""
         if self._selector is not None:
             self._selector.select(_SLICE)
-            data: bytes = self._port.read(READ_SIZE)
-            return data
-        first: bytes = self._port.read(1)
+            return self._port.read(READ_SIZE)
+        first = self._port.read(1)
         if not first:
             return b""
         waiting = self._port.in_waiting

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from pathlib import Path
+from typing import Protocol
 
 import serial
 
@@ -17,7 +18,43 @@ WRITE_TIMEOUT = 5.0
 """Seconds that a write may take before the line counts as stuck."""
 
 
-def open_port(url: str, *, baud: int, read_timeout: float) -> serial.SerialBase:
+class Port(Protocol):
+    """What a console needs of a line, whichever of pyserial's handlers opened it."""
+
+    baudrate: int
+    timeout: float | None
+
+    @property
+    def in_waiting(self) -> int:
+        """Bytes that can be read without waiting."""
+        ...
+
+    def fileno(self) -> int:
+        """Return a descriptor to wait on; not every handler has one."""
+        ...
+
+    def read(self, size: int = ..., /) -> bytes:
+        """Return up to size bytes, waiting at most `timeout` seconds."""
+        ...
+
+    def write(self, data: bytes, /) -> int | None:
+        """Send bytes."""
+        ...
+
+    def send_break(self, duration: float = ...) -> None:
+        """Hold the line low for so many seconds."""
+        ...
+
+    def cancel_read(self) -> None:
+        """End a read that waits in another thread; not every handler can."""
+        ...
+
+    def close(self) -> None:
+        """Give the line back."""
+        ...
+
+
+def open_port(url: str, *, baud: int, read_timeout: float) -> Port:
     """Open a port or pyserial URL, for this program alone where the operating system can see to it.
 
     Raises:
@@ -36,6 +73,13 @@ def open_port(url: str, *, baud: int, read_timeout: float) -> serial.SerialBase:
         raise ConfigError(
             f"{url!r} cannot be opened: {error}", hint="such as /dev/ttyACM0, COM7 or socket://host:port"
         ) from error
+
+
+def carries_break(url: str) -> bool:
+    """Whether a break on this line reaches the other side: a TCP socket and a pseudo-terminal have none."""
+    if "://" in url:
+        return not url.startswith(("socket://", "loop://"))
+    return not os.path.realpath(url).startswith(("/dev/pts/", "/dev/ttys"))
 
 
 def holder(path: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,9 +41,11 @@ def compiled_in() -> CompiledIn:
 
 
 def _running_service() -> CompiledIn:
-    from pdmlab import service
+    # A service that runs in this process has been imported; for no other reason is it worth its start-up time.
+    if "pdmlab.service" in sys.modules:
+        from pdmlab import service
 
-    running = service.current()
-    if running is None:
-        return CompiledIn(None, None)
-    return CompiledIn(running.credentials(), running.update_resources())
+        running = service.current()
+        if running is not None:
+            return CompiledIn(running.credentials(), running.update_resources())
+    return CompiledIn(None, None)
