@@ -1,27 +1,27 @@
 """A CoAP endpoint: client and server of any number of peers over one socket.
 
 The message layer (retransmission, duplicates, resets) and the request layer (tokens, blocks, observations)
-meet here; requester.py is the asking half. All timers are the running loop's, and all randomness comes from
-the seed, so that on a device's virtual clock the same seed gives the same conversation.
+meet here; requester.py is the asking half, responder.py the answering one. All timers are the running loop's,
+and all randomness comes from the seed, so that on a device's virtual clock the same seed gives the same
+conversation.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Literal, TypeAlias
 
 from aiocoap import Message
 from aiocoap.numbers import codes
 from aiocoap.numbers.types import Type
 
-from pdmlab.coap.blockwise import Reassembly, Responses, cut
-from pdmlab.coap.codec import Malformed, decode, derive, empty, encode
+from pdmlab.coap.codec import Malformed, decode, empty, encode
 from pdmlab.coap.exchange import Outcome, Peers, Seen, Transmission
 from pdmlab.coap.observation import Observation
 from pdmlab.coap.parameters import TransmissionParameters
 from pdmlab.coap.requester import Requester, Waiting
+from pdmlab.coap.responder import Responder
 from pdmlab.coap.transport import Address, DatagramSocket, Opener
 from pdmlab.errors import NetworkError
 
@@ -54,12 +54,9 @@ class Endpoint:
         self._transmissions: dict[tuple[Address, int], Transmission] = {}
         self._waiting: dict[tuple[Address, bytes], Waiting] = {}
         self._observations: dict[tuple[Address, bytes], Observation] = {}
-        self._notifying: dict[tuple[Address, bytes], deque[tuple[Message, OnResult | None]]] = {}
-        self._serving: dict[tuple[Address, int], _Exchange] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._uploads = Reassembly(parameters)
-        self._responses = Responses(parameters)
         self._requester = Requester(self)
+        self._responder = Responder(self)
 
     @classmethod
     async def open(
@@ -131,42 +128,11 @@ class Endpoint:
         A large one is cut to its first block; the observer asks for the rest with GET. After a reset or a
         time-out, notifications of the token that still wait end the same way.
         """
-        self._responses.outdated(peer)
-        key = peer, token
-        queue = self._notifying.get(key)
-        if queue is not None:
-            queue.append((message, on_result))
-            return
-        self._notifying[key] = deque()
-        self._notify(key, message, on_result)
-
-    def _notify(self, key: tuple[Address, bytes], message: Message, on_result: OnResult | None) -> None:
-        def ended(outcome: Outcome, error: NetworkError | None) -> None:
-            queue = self._notifying[key]
-            if outcome == "acknowledged" and queue:
-                self._notify(key, *queue.popleft())
-            else:
-                del self._notifying[key]
-            if on_result is not None:
-                on_result(outcome)
-            if outcome != "acknowledged":
-                for _, tell in queue:
-                    if tell is not None:
-                        tell(outcome)
-
-        whole = cut(message, message, self.parameters.block_size)
-        out = derive(whole, whole.payload)
-        out.token = key[1]
-        try:
-            self._send_confirmable(out, key[0], ended)
-        except NetworkError as error:
-            self._loop.call_soon(ended, "timed out", error)
+        self._responder.notify(peer, message, token, on_result)
 
     def acknowledge(self, request: Message) -> None:
         """Send the empty ACK of a request at once: its handler will take long, or never answer."""
-        exchange = self._serving.get((request.remote, request.mid))
-        if exchange is not None:
-            exchange.acknowledge()
+        self._responder.acknowledge(request)
 
     async def close(self) -> None:
         """Stop everything that is under way; requests that wait raise Unreachable."""
@@ -187,11 +153,14 @@ class Endpoint:
         for observation in self._observations.values():
             observation.active = False
         self._observations.clear()
-        self._notifying.clear()
-        for exchange in self._serving.values():
-            exchange.disarm()
+        self._responder.abort()
         for task in self._tasks:
             task.cancel()
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     # -- sending -------------------------------------------------------------------------------------
 
@@ -267,7 +236,7 @@ class Endpoint:
                 if seen.reply is not None:
                     self._send_quietly(seen.reply, peer)
             elif code_class == 0:
-                self._requested(message, peer, seen, unknown)
+                self._responder.requested(message, peer, seen, unknown)
             elif code_class in (2, 4, 5) and unknown is None:
                 self._responded(message, peer, seen)
             elif kind == Type.CON:
@@ -317,110 +286,3 @@ class Endpoint:
         if observation is not None and not observation.established:
             self._requester.established(observation, message)
         waiting.answer(message)
-
-    def _requested(self, message: Message, peer: Address, seen: Seen, unknown: int | None) -> None:
-        if self.handler is None:
-            if message.mtype == Type.CON:
-                seen.reply = self._send_empty(Type.RST, message.mid, peer)
-            return
-        exchange = _Exchange(self, message, peer, seen)
-        if unknown is not None:
-            exchange.respond(Message(code=codes.BAD_OPTION, payload=f"option {unknown} is not known".encode()))
-            return
-        block1, block2 = message.opt.block1, message.opt.block2
-        if block1 is not None:
-            whole = self._uploads.add(message, peer, self._loop.time())
-            if isinstance(whole, Message):
-                exchange.respond(whole)
-                return
-            message.payload = whole
-        elif len(message.payload) > self.parameters.max_body:
-            exchange.respond(Message(code=codes.REQUEST_ENTITY_TOO_LARGE, size1=self.parameters.max_body))
-            return
-        if block2 is not None and block2.block_number:
-            kept = self._responses.find(message, peer, self._loop.time())
-            if kept is not None:
-                exchange.respond(kept)
-                return
-            if message.code not in (codes.GET, codes.FETCH):
-                # Asking its handler would do it a second time.
-                exchange.respond(Message(code=codes.REQUEST_ENTITY_INCOMPLETE))
-                return
-        self._serving[peer, message.mid] = exchange
-        task = self._loop.create_task(self._serve(exchange, self.handler))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _serve(self, exchange: _Exchange, handler: Handler) -> None:
-        exchange.arm()
-        try:
-            response = await handler(exchange.request, exchange.peer)
-        except Exception as error:  # a handler's defect must not silence the endpoint; the loop reports it
-            self._loop.call_exception_handler(
-                {"message": f"the handler of {exchange.request.code} failed", "exception": error}
-            )
-            response = Message(code=codes.INTERNAL_SERVER_ERROR)
-        finally:
-            exchange.disarm()
-            self._serving.pop((exchange.peer, exchange.request.mid), None)
-        if response is not None:
-            exchange.respond(response)
-
-
-class _Exchange:
-    """A request and how it is answered: with its acknowledgement, or separately after an empty one."""
-
-    __slots__ = ("_acknowledged", "_endpoint", "_timer", "peer", "request", "seen")
-
-    def __init__(self, endpoint: Endpoint, request: Message, peer: Address, seen: Seen) -> None:
-        self._endpoint = endpoint
-        self.request, self.peer, self.seen = request, peer, seen
-        self._acknowledged = False
-        self._timer: asyncio.TimerHandle | None = None
-
-    def arm(self) -> None:
-        """Acknowledge by itself if the handler takes long."""
-        if self.request.mtype == Type.CON:
-            endpoint = self._endpoint
-            self._timer = endpoint._loop.call_later(endpoint.parameters.ack_delay, self.acknowledge)
-
-    def disarm(self) -> None:
-        """Acknowledge no more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def acknowledge(self) -> None:
-        """Send the empty ACK, once."""
-        self.disarm()
-        if self.request.mtype == Type.CON and not self._acknowledged:
-            self._acknowledged = True
-            self.seen.reply = self._endpoint._send_empty(Type.ACK, self.request.mid, self.peer)
-
-    def respond(self, response: Message) -> None:
-        """Send the response, or the block of it that was asked for."""
-        endpoint, request = self._endpoint, self.request
-        part = cut(response, request, endpoint.parameters.block_size)
-        if part is not response and part.opt.block2 is not None and part.opt.block2.block_number == 0:
-            endpoint._responses.keep(request, self.peer, response, endpoint._loop.time())
-        out = derive(part, part.payload)
-        block1 = request.opt.block1
-        if block1 is not None and out.opt.block1 is None:
-            out.opt.block1 = (block1.block_number, False, block1.size_exponent)
-        out.token = request.token
-        if request.mtype == Type.CON and not self._acknowledged:
-            self._acknowledged = True
-            out.mtype, out.mid = Type.ACK, request.mid
-            self.seen.reply = encode(out)
-        elif request.mtype == Type.CON:
-            try:
-                endpoint._send_confirmable(out, self.peer, lambda outcome, error: None)
-            except NetworkError:
-                pass
-            return
-        else:
-            out.mtype = Type.NON
-            out.mid = endpoint._peers.next_mid(self.peer, endpoint._loop.time())
-            self.seen.reply = encode(out)
-        endpoint._tapped("out", self.peer, out)
-        endpoint._send_quietly(self.seen.reply, self.peer)

@@ -263,9 +263,7 @@ class Requester:
         elif not observation.freshness.accept(number, self._endpoint._loop.time()):
             return
         if message.opt.block2 is not None and message.opt.block2.more:
-            task = self._endpoint._loop.create_task(self._complete(observation, message))
-            self._endpoint._tasks.add(task)
-            task.add_done_callback(self._endpoint._tasks.discard)
+            self._endpoint._spawn(self._complete(observation, message))
         else:
             observation.on_notification(message)
 
