@@ -47,22 +47,33 @@ def environment(name: str, *requirements: str, python: str | None = None) -> Pat
     return interpreter
 
 
-def _interpreter(version: str | None) -> str:
-    if version is None or sys.version_info[:2] == tuple(map(int, version.split("."))):
+def find_interpreter(version: str) -> str | None:
+    """Return a Python of that version, such as "3.12": on the PATH or pyenv's; None if there is none."""
+    if sys.version_info[:2] == tuple(map(int, version.split("."))):
         return sys.executable
-    found = shutil.which(f"python{version}")
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    for candidate in (shutil.which(f"python{version}"), *pyenv.glob(f"versions/{version}*/bin/python{version}")):
+        # pyenv puts commands on the PATH that do not start
+        if candidate is not None and subprocess.run([candidate, "-c", ""], capture_output=True).returncode == 0:
+            return str(candidate)
+    return None
+
+
+def _interpreter(version: str | None) -> str:
+    found = sys.executable if version is None else find_interpreter(version)
     if found is None:
-        _unavailable(f"there is no python{version} here")
+        unavailable(f"there is no python{version} here")
     return found
 
 
 def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        _unavailable(f"{' '.join(command[1:])}: {done.stderr.strip()[-500:]}")
+        unavailable(f"{' '.join(command[1:])}: {done.stderr.strip()[-500:]}")
 
 
-def _unavailable(reason: str) -> NoReturn:
+def unavailable(reason: str) -> NoReturn:
+    """Skip the test for a reason; fail it where CI=true."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
