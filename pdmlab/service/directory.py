@@ -1,0 +1,118 @@
+"""The device directory: which devices there are, in which state, and what has happened to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from pdmlab.service.schema import device_events, devices
+
+if TYPE_CHECKING:
+    from pdmlab.service.core import Core
+
+Row = dict[str, Any]  # Any: a column's type is its own
+
+EVENTS = {
+    "update.device.device-created": "Device created",
+    "update.device.device-bootstrapped": "Device bootstrapped",
+    "update.device.bootstrap-failed": "Bootstrap failed",
+    "update.device.device-registered": "Device registered",
+    "update.device.device-deregistered": "Device deregistered",
+    "update.device.registration-expired": "Registration expired",
+    "update.device.device-updated": "Device changed",
+}
+"""Event types and their descriptions; campaigns add their own (UPD4_…)."""
+
+
+class Directory:
+    """Devices and their events, of all accounts."""
+
+    def __init__(self, core: Core) -> None:
+        self._store = core.store
+        self._core = core
+
+    def find(self, device_id: str, account_id: str | None = None) -> Row | None:
+        """Return a device's row; None if there is none, or none in that account."""
+        wanted = sa.select(devices).where(devices.c.id == device_id)
+        return self._store.row(wanted if account_id is None else wanted.where(devices.c.account_id == account_id))
+
+    def find_endpoint(self, account_id: str, endpoint_name: str) -> Row | None:
+        """Return the device of that endpoint name; the latest, where several have had it."""
+        return self._store.row(
+            sa.select(devices)
+            .where(devices.c.account_id == account_id, devices.c.endpoint_name == endpoint_name)
+            .order_by(devices.c.id.desc())
+            .limit(1)
+        )
+
+    def list(self, account_id: str) -> list[Row]:
+        """Return an account's devices, the oldest first."""
+        return self._store.rows(sa.select(devices).where(devices.c.account_id == account_id).order_by(devices.c.id))
+
+    def add(self, account_id: str, **fields: object) -> Row:
+        """Make a device; return its row. Part of the open transaction, if there is one."""
+        at = self._store.timestamp()
+        row: Row = {"id": self._store.ids.new(), "account_id": account_id, "created_at": at, "updated_at": at, **fields}
+        row.setdefault("name", row.get("endpoint_name"))
+        with self._store.begin() as db:
+            db.execute(sa.insert(devices).values(row))
+            found = db.execute(sa.select(devices).where(devices.c.id == row["id"])).mappings().one()
+            self.event(account_id, row["id"], "update.device.device-created")
+        return dict(found)
+
+    def change(self, device_id: str, **fields: object) -> None:
+        """Set fields of a device."""
+        with self._store.begin() as db:
+            db.execute(
+                sa.update(devices).where(devices.c.id == device_id).values(updated_at=self._store.timestamp(), **fields)
+            )
+
+    def remove(self, account_id: str, device_id: str) -> bool:
+        """Delete a device with its registration, values, subscriptions and queue; return whether there was one."""
+        with self._store.begin() as db:
+            gone = db.execute(
+                sa.delete(devices).where(devices.c.id == device_id, devices.c.account_id == account_id)
+            ).rowcount
+        if gone:
+            self._core.registrations.forget(device_id)
+        return bool(gone)
+
+    def event(
+        self,
+        account_id: str,
+        device_id: str,
+        event_type: str,
+        *,
+        description: str = "",
+        changes: Mapping[str, object] | None = None,
+        data: Mapping[str, object] | None = None,
+        state_change: bool = False,
+    ) -> None:
+        """Record what has happened to a device."""
+        at = self._store.timestamp()
+        title = EVENTS.get(event_type, "")
+        with self._store.begin() as db:
+            db.execute(
+                sa.insert(device_events),
+                {
+                    "id": self._store.ids.new(),
+                    "account_id": account_id,
+                    "device_id": device_id,
+                    "date_time": at,
+                    "event_type": event_type,
+                    "event_type_category": event_type.rpartition(".")[0] or "update",
+                    "event_type_description": title,
+                    "description": description or title,
+                    "changes": dict(changes or {}),
+                    "data": dict(data or {}),
+                    "state_change": state_change,
+                    "created_at": at,
+                },
+            )
+
+    def events(self, account_id: str, device_id: str | None = None) -> list[Row]:
+        """Return events, the oldest first."""
+        wanted = sa.select(device_events).where(device_events.c.account_id == account_id).order_by(device_events.c.id)
+        return self._store.rows(wanted if device_id is None else wanted.where(device_events.c.device_id == device_id))
