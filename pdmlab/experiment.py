@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib
 import itertools
@@ -130,7 +131,21 @@ def sweep(
     if not experiment.replace("-", "").replace("_", "").isalnum():
         raise ConfigError(f"experiment {experiment!r} is no folder name", hint="use letters, digits, - and _")
     chosen = settings.load(seed=seed, data=str(data) if data is not None else None)
-    board = _board(board)
+    with _opened(board) as bench:
+        return _sweep(measure, factors, bench, experiment, repeats, chosen, progress=progress, stop=stop)
+
+
+def _sweep(
+    measure: Measure,
+    factors: Mapping[str, Sequence[Cell]],
+    board: Measured,
+    experiment: str,
+    repeats: int,
+    chosen: settings.Settings,
+    *,
+    progress: bool,
+    stop: Event | None,
+) -> Run:
     name = _new_name()
     folder = chosen.folder("data") / experiment
     sidecar: dict[str, Any] = {
@@ -294,13 +309,22 @@ def _sidecars(data: Path | str | None) -> Iterator[tuple[Path, dict[str, Any]]]:
             yield path.parent, sidecar
 
 
-def _board(board: Measured | str | None) -> Measured:
-    if board is None or isinstance(board, str):
-        from pdmlab.boards import connect
+@contextlib.contextmanager
+def _opened(board: Measured | str | None) -> Iterator[Measured]:
+    """Give the board; one that is named by its URL is opened for as long, unless this process has it open."""
+    if board is not None and not isinstance(board, str):
+        yield board
+        return
+    from pdmlab.boards import connect
+    from pdmlab.sim.board import opened
 
-        connected: Measured = connect(board)
-        return connected
-    return board
+    url = board or settings.load().text("board")
+    already = opened(url) if url.startswith("sim://") else None
+    if already is not None:
+        yield already
+        return
+    with connect(board) as connected:
+        yield connected
 
 
 def _board_row(board: Measured) -> dict[str, Any]:

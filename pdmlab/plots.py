@@ -29,6 +29,14 @@ def human_size(n: float) -> str:
     raise AssertionError("unreachable")
 
 
+def human_frequency(n: float) -> str:
+    """Return a frequency in Hz as an engineer writes it: 100 kHz, 4 MHz."""
+    for factor, unit in ((1_000_000, "MHz"), (1_000, "kHz")):
+        if n >= factor:
+            return f"{n / factor:g} {unit}"
+    return f"{n:g} Hz"
+
+
 def lines(
     frame: pd.DataFrame,
     x: str,
@@ -36,15 +44,19 @@ def lines(
     *,
     by: str | None = None,
     ax: Axes | None = None,
+    bound: str = "",
     log_x: bool = True,
     log_y: bool = False,
     title: str = "",
 ) -> Axes:
-    """Draw y against x, a line for each value of `by` (or for each y), with the spread of repeats as a band."""
+    """Draw y against x, a line for each value of `by` (or for each y), with the spread of repeats as a band.
+
+    bound: a column that y cannot exceed; dashed.
+    """
     ax = ax if ax is not None else _new_axes()
     columns = [y] if isinstance(y, str) else list(y)
     groups: list[tuple[str, Any]] = (
-        [(f"{_label(frame, by, short=True)} {_shown(by, key)}", part) for key, part in frame.groupby(by, sort=True)]
+        [(f"{label(frame, by, short=True)} {shown(by, key)}", part) for key, part in frame.groupby(by, sort=True)]
         if by
         else [("", frame)]
     )
@@ -52,22 +64,51 @@ def lines(
     for name, part in groups:
         for column in columns:
             stats = part.groupby(x)[column].agg(["mean", "min", "max"]).astype(float)
-            label = " ".join(word for word in (name, _label(frame, column) if len(columns) > 1 else "") if word)
+            said = " ".join(word for word in (name, label(frame, column) if len(columns) > 1 else "") if word)
             colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
             xs = [float(value) for value in stats.index]
-            ax.plot(xs, stats["mean"].tolist(), marker=marker, color=colour, label=label or None)
+            ax.plot(xs, stats["mean"].tolist(), marker=marker, color=colour, label=said or None)
             if (stats["max"] > stats["min"]).any():
                 ax.fill_between(xs, stats["min"].tolist(), stats["max"].tolist(), color=colour, alpha=0.15)
+            if bound:
+                limit = part.groupby(x)[bound].mean().astype(float)
+                ax.plot(xs, limit.tolist(), color=colour, lw=1, ls="--", alpha=0.7)
             number += 1
+    if bound:
+        ax.plot([], [], color="0.4", lw=1, ls="--", label=label(frame, bound, short=True))
+        number += 1
     _scale(ax, frame, x, log_x=log_x)
     if log_y:
         ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
         ax.set_ylim(bottom=0)
-    ax.set_xlabel(_label(frame, x))
-    ax.set_ylabel(_label(frame, columns[0]) if len(columns) == 1 else _common_unit(frame, columns))
+    ax.set_xlabel(label(frame, x, short=x.endswith("_B")))  # its ticks carry the unit
+    ax.set_ylabel(label(frame, columns[0]) if len(columns) == 1 else _common_unit(frame, columns))
     if number > 1:
         ax.legend(frameon=False, fontsize="small")
+    return _finish(ax, frame, title)
+
+
+def points(
+    frame: pd.DataFrame, x: str, y: str, *, by: str, diagonal: str = "", ax: Axes | None = None, title: str = ""
+) -> Axes:
+    """Draw every row as a point, both axes logarithmic; `diagonal` names the line on which y equals x."""
+    ax = ax if ax is not None else _new_axes()
+    for number, (key, part) in enumerate(frame.groupby(by, sort=False)):
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        xs, ys = (part[column].astype(float).tolist() for column in (x, y))
+        ax.scatter(xs, ys, marker=marker, color=colour, s=28, alpha=0.8, label=shown(by, key))
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    if diagonal:
+        ends = [float(frame[[x, y]].min().min()), float(frame[[x, y]].max().max())]
+        ax.plot(ends, ends, color="0.4", lw=1, ls="--", label=diagonal)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.set_xlabel(label(frame, x))
+    ax.set_ylabel(label(frame, y))
+    ax.legend(frameon=False, fontsize="small")
     return _finish(ax, frame, title)
 
 
@@ -81,10 +122,10 @@ def stacked(
     bottom = [0.0] * len(means)
     for number, part in enumerate(parts):
         heights = means[part].tolist()
-        ax.bar(positions, heights, bottom=bottom, color=COLOURS[number % len(COLOURS)], label=_label(frame, part))
+        ax.bar(positions, heights, bottom=bottom, color=COLOURS[number % len(COLOURS)], label=label(frame, part))
         bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
-    ax.set_xticks(list(positions), [_shown(x, key) for key in means.index])
-    ax.set_xlabel(_label(frame, x))
+    ax.set_xticks(list(positions), [shown(x, key) for key in means.index])
+    ax.set_xlabel(label(frame, x))
     ax.set_ylabel(ylabel or _common_unit(frame, parts))
     ax.legend(frameon=False, fontsize="small")
     return _finish(ax, frame, title)
@@ -94,21 +135,21 @@ def timeline(
     steps: Iterable[tuple[str, float, float]],
     *,
     unit: str = "ms",
-    clock: str = "",
+    frame: pd.DataFrame | None = None,
     ax: Axes | None = None,
     title: str = "",
 ) -> Axes:
-    """Draw named steps as horizontal bars: (name, start, duration), all in `unit`."""
+    """Draw named steps as horizontal bars: (name, start, duration), all in `unit`; `frame` says which clock."""
     rows = list(steps)
     ax = ax if ax is not None else _new_axes(height=0.9 + 0.34 * len(rows))
     for number, (_, start, duration) in enumerate(rows):
         ax.barh(number, duration, left=start, color=COLOURS[0], height=0.6)
-        ax.annotate(f" {duration:.3g} {unit}", (start + duration, number), va="center", fontsize="small")
+        ax.annotate(f" {_number(duration)} {unit}", (start + duration, number), va="center", fontsize="small")
     ax.set_yticks(range(len(rows)), [name for name, _, _ in rows])
     ax.invert_yaxis()
     ax.margins(x=0.15)
-    ax.set_xlabel(f"time since reset ({unit}, {clock} clock)" if clock else f"time ({unit})")
-    return _finish(ax, None, title)
+    ax.set_xlabel(f"time since reset ({unit})")
+    return _finish(ax, frame, title)
 
 
 def sequence(log: pd.DataFrame, *, left: str, right: str, ax: Axes | None = None, title: str = "") -> Axes:
@@ -185,7 +226,8 @@ def _new_axes(width: float = 7.0, height: float = 4.0) -> Axes:
     return ax
 
 
-def _label(frame: pd.DataFrame, column: str, *, short: bool = False) -> str:
+def label(frame: pd.DataFrame, column: str, *, short: bool = False) -> str:
+    """Return a column's axis label with its unit; without it if `short`."""
     labels: Mapping[str, str] = frame.attrs.get("labels", {})
     text = labels.get(column, column.replace("_", " "))
     return text.split(" (")[0] if short else text
@@ -196,8 +238,29 @@ def _common_unit(frame: pd.DataFrame, columns: Sequence[str]) -> str:
     return units.pop() if len(units) == 1 else ""
 
 
-def _shown(column: str, value: Any) -> str:
-    return human_size(value) if column.endswith("_B") else f"{value:g}" if isinstance(value, float) else str(value)
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def plain(column: str) -> str:
+    """Return a column's name without its unit, as a slider shows it: buffer_B is a buffer."""
+    stem, _, unit = column.rpartition("_")
+    return (stem if stem and unit in _UNITS else column).replace("_", " ")
+
+
+_UNITS = ("B", "Bps", "kBps", "ns", "us", "ms", "s", "Hz", "bps")
+
+
+def shown(column: str, value: Any) -> str:  # Any: a cell of a frame
+    """Return a factor's value with its unit, as a legend or a slider shows it."""
+    if isinstance(value, str | bool):
+        return str(value)
+    if column.endswith("_B"):
+        return human_size(value)
+    if column.endswith("_Hz"):
+        return human_frequency(value)
+    unit = column.rsplit("_", 1)[-1] if "_" in column else ""
+    return f"{value:g} {unit}" if unit in ("ns", "us", "ms", "s") else f"{value:g}"
 
 
 def _scale(ax: Axes, frame: pd.DataFrame, x: str, *, log_x: bool) -> None:
@@ -205,7 +268,7 @@ def _scale(ax: Axes, frame: pd.DataFrame, x: str, *, log_x: bool) -> None:
     if log_x and values and values[0] > 0:
         ax.set_xscale("log", base=2)
     if x.endswith("_B") and len(values) <= 12:
-        ax.set_xticks(values, [human_size(value) for value in values], rotation=30)
+        ax.set_xticks(values, [human_size(value) for value in values], rotation=45, fontsize="small")
         ax.minorticks_off()
 
 
@@ -215,9 +278,9 @@ def _finish(ax: Axes, frame: pd.DataFrame | None, title: str) -> Axes:
         simulated = bool(frame["simulated"].any())
         note = f"{'SIMULATED, ' if simulated else ''}{', '.join(sorted(set(frame['clock'])))} clock"
     if title:
-        ax.set_title(title, loc="left", fontsize="medium", weight="bold")
+        ax.set_title(title, loc="left", fontsize="medium", weight="bold", pad=16 if note else None)
     if note:
-        ax.set_title(note, loc="right", fontsize="x-small", color="0.4")
+        ax.text(0, 1.015, note, transform=ax.transAxes, fontsize="x-small", color="0.4")
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     return ax

@@ -118,7 +118,7 @@ def test_a_row_of_another_shape_is_refused_by_name(tmp_path):
 
 def test_a_run_is_repeated_from_its_sidecar_alone(tmp_path, monkeypatch):
     run = experiment.sweep(cube, {"side_B": [4]}, experiment="c", board=Bench(), data=tmp_path, progress=False)
-    monkeypatch.setattr(experiment, "_board", lambda board: Bench())
+    monkeypatch.setattr("pdmlab.boards.connect", lambda url: contextlib.nullcontext(Bench()))
     assert experiment.rerun(run, measure=cube, data=tmp_path, progress=False).digest == run.digest
 
 
