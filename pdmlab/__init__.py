@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import serial
+
 if TYPE_CHECKING:
     from pdmlab.boards import connect, detect
     from pdmlab.client import M2MMethod, SimpleMbedCloudClient
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from pdmlab.network import NetworkInterface
     from pdmlab.service import serve
     from pdmlab.storage import BlockDevice, FATFileSystem, LittleFileSystem2
+
+# So that pyserial, and any program of this process that uses it, opens sim://K64F.
+serial.protocol_handler_packages.append("pdmlab.sim.serial_handlers")
 
 # Loaded where they are first used: `import pdmlab` itself stays light.
 _HOMES = {

@@ -31,12 +31,16 @@ from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import greenlet
 
+from pdmlab.errors import BoardError
+
 T = TypeVar("T")
 Pace = Literal["virtual", "live"]
 ClockName = Literal["device", "host"]
 
 MS = 1_000_000
 SECOND = 1_000_000_000
+HOGGED = 2.0
+"""Seconds (host) that device code may run without waiting for anything before a halt interrupts it."""
 
 
 power_domain: contextvars.ContextVar[object] = contextvars.ContextVar("power_domain", default=None)
@@ -170,6 +174,20 @@ def _nothing() -> None:
     return None
 
 
+def _telling(done: Future[None], work: Callable[[], object]) -> Callable[[], None]:
+    """Return work that tells another OS thread how it ended."""
+
+    def work_and_tell() -> None:
+        try:
+            work()
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    return work_and_tell
+
+
 class DeviceMutex(contextlib.AbstractContextManager[object, None]):
     """A recursive lock between greenlets: an RLock does not exclude greenlets of one OS thread."""
 
@@ -234,7 +252,12 @@ class DeviceClock:
         asyncio.set_event_loop(self.loop)
         self.loop.call_soon(started.set)
         try:
-            self.loop.run_forever()
+            while True:
+                try:
+                    self.loop.run_forever()
+                    break
+                except PowerLost:  # meant for device code that kept the thread; it had just given it back
+                    continue
         finally:
             self.loop.close()
 
@@ -332,6 +355,15 @@ class DeviceClock:
         """Call work on the loop, from any OS thread, and do not wait for it."""
         self.loop.call_soon_threadsafe(work, *args)
 
+    def on_loop(self, work: Callable[..., object], *args: object) -> None:
+        """Call work on the loop, and wait until it has returned; from any OS thread, or from the loop's own."""
+        if self.inside:
+            work(*args)
+            return
+        done: Future[None] = Future()
+        self.loop.call_soon_threadsafe(_telling(done, functools.partial(work, *args)))
+        done.result()
+
     async def blocking(self, work: Callable[..., T], *args: object) -> T:
         """Run blocking device code from a coroutine, as a device thread of its own."""
         return await self.spawn(work, *args).wait()
@@ -411,17 +443,51 @@ class DeviceClock:
 
     # -- ending ------------------------------------------------------------------------------------
 
-    def halt(self, domain: object = None) -> None:
+    def halt(self, domain: object = None, proceed: Callable[[], object] = _nothing) -> None:
         """Kill device threads and tasks (of one power domain, or all), as a reset or a power cut does.
 
-        From any OS thread; returns when they have ended. Device code that halts itself does not return.
+        From any OS thread; returns when they have ended and `proceed` has been called on the loop. Device code
+        that halts itself does not return; device code of another domain on the same clock does.
+
+        Raises:
+            BoardError: device code is in a call that does not return.
         """
         if self.inside:
-            self.halt_then(_nothing, domain)
+            self._halt_inside(domain, proceed)
             return
         done: Future[None] = Future()
-        self.loop.call_soon_threadsafe(self.halt_then, lambda: done.set_result(None), domain)
-        done.result(timeout=10)
+        self.loop.call_soon_threadsafe(self.halt_then, _telling(done, proceed), domain)
+        try:
+            done.result(timeout=HOGGED)
+        except TimeoutError:
+            self._interrupt()
+            try:
+                done.result(timeout=4 * HOGGED)
+            except TimeoutError:
+                raise BoardError(
+                    f"the code of {self._thread.name} has not given up its thread after {5 * HOGGED:g} s (host clock)",
+                    hint="it is in a call that does not return; restart the kernel",
+                ) from None
+
+    def _halt_inside(self, domain: object, proceed: Callable[[], object]) -> None:
+        if greenlet.getcurrent() is self._hub or domain is None or power_domain.get() is domain:
+            self.halt_then(proceed, domain)
+            return
+        done: asyncio.Future[None] = self.loop.create_future()
+
+        def finish() -> None:
+            proceed()
+            done.set_result(None)
+
+        self.loop.call_soon(self.halt_then, finish, domain)
+        self.run(done)
+
+    def _interrupt(self) -> None:
+        """Throw PowerLost into device code that loops without ever waiting, and so keeps the loop from its turn."""
+        import ctypes
+
+        assert self._thread.ident is not None
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread.ident), ctypes.py_object(PowerLost))
 
     def halt_then(self, proceed: Callable[[], object], domain: object = None) -> None:
         """Halt, then call `proceed` on the loop; call it from the loop, or from device code, which it ends."""
@@ -448,7 +514,6 @@ class DeviceClock:
                 task.cancel()
         if domain is None:
             self.loop.abort_transports()
-            self._outside = 0
 
     def close(self) -> None:
         """Halt, stop the loop and end the clock's OS thread."""

@@ -167,6 +167,9 @@ class Console:
     def write(self, text: str) -> None:
         r"""Send text as it is; see write_line."""
         self._require_open()
+        with self._changed:  # noted first: the board may answer before write() returns
+            for line in text.splitlines():
+                self._remember(Line(self._now(), "host", line))
         try:
             with self._writing:
                 self._port.write(text.encode())
@@ -174,9 +177,6 @@ class Console:
             raise ConsoleLost(
                 f"the line to {self._whom()} takes nothing: {error}", hint="is it still plugged in?"
             ) from error
-        with self._changed:
-            for line in text.splitlines():
-                self._remember(Line(self._now(), "host", line))
 
     @property
     def carries_break(self) -> bool:

@@ -12,8 +12,6 @@ import serial
 
 from pdmlab.errors import BoardError, BoardNotFound, ConfigError, PdmlabError, PortBusy
 
-SIM_HANDLERS = "pdmlab.sim.serial_handlers"
-"""Where pyserial finds the handler of sim:// URLs."""
 WRITE_TIMEOUT = 5.0
 """Seconds that a write may take before the line counts as stuck."""
 
@@ -61,8 +59,6 @@ def open_port(url: str, *, baud: int, read_timeout: float) -> Port:
         BoardNotFound: there is no such port. PortBusy: another program has it.
         ConfigError: no such kind of URL. BoardError: it cannot be opened for another reason.
     """
-    if SIM_HANDLERS not in serial.protocol_handler_packages:
-        serial.protocol_handler_packages.append(SIM_HANDLERS)
     try:
         return serial.serial_for_url(
             url, baudrate=baud, timeout=read_timeout, write_timeout=WRITE_TIMEOUT, exclusive=True

@@ -7,61 +7,60 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import inspect
-import threading
 from collections.abc import Callable, Iterator
-from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pdmlab import settings
 from pdmlab.boards import catalog
+from pdmlab.boards.board import read_image_file
+from pdmlab.boards.card import card
 from pdmlab.boards.console import Console
-from pdmlab.clock import DeviceClock
-from pdmlab.errors import BoardError, ConfigError, FlashFailed, ImageRejected, PdmlabError, PortBusy
+from pdmlab.clock import DeviceClock, power_domain
+from pdmlab.errors import BoardError, PortBusy
 from pdmlab.firmware import corpus, registry
-from pdmlab.firmware.device import Device, ResetReason
-from pdmlab.firmware.image import ImageInfo, build_image, descriptor_size, read_image
-from pdmlab.network import interface as network_interface
+from pdmlab.firmware.device import ResetReason
+from pdmlab.firmware.image import ImageInfo
 from pdmlab.network.fabric import Fabric
 from pdmlab.network.fileserver import serve_files
-from pdmlab.sim.compiled_in import compiled_in
+from pdmlab.network.interface import INTERFACES
 from pdmlab.sim.faults import Faults
-from pdmlab.sim.machine import IMAGE_HEAD, Machine
+from pdmlab.sim.machine import BootStep, Machine
 from pdmlab.sim.media import BoardMedia, BoardStorage
+from pdmlab.sim.opening import Address, enter, free_number, leave, open_board, opened
+from pdmlab.sim.programmer import Programmer
+from pdmlab.sim.runs import Runs, is_function
 from pdmlab.sim.state import StateDirectory
 from pdmlab.sim.uart import VirtualUart
-from pdmlab.storage import blockdevice
-from pdmlab.update.credentials import Credentials, UpdateResources
-from pdmlab.update.header import HEADER_SIZE, FirmwareHeader
-from pdmlab.update.version import Version
 
 if TYPE_CHECKING:
     from pdmlab.boards.catalog import BoardRow
+    from pdmlab.update.credentials import Credentials, UpdateResources
+
+__all__ = ["DOWNLOADS_HOST", "VirtualBoard", "open_board", "opened"]
 
 T = TypeVar("T")
 
 DOWNLOADS_HOST = "downloads.pdmlab"
 """The host on every virtual board's own network that serves the corpus, on port 80."""
 
-_opened: dict[str, VirtualBoard] = {}
-
 
 class VirtualBoard:
     """A board in this process: flash and card in files, a clock of its own, faults at will. It says SIMULATED.
+
+    A board of the same id that this process has open is closed first, so that a notebook's cell can be run again.
 
     Args:
         target: Mbed's target name, such as K64F.
         id: whose flash and card it is (a directory below the state folder, locked); default: the target's name.
         seed: of everything random on the board.
-        memory: keep flash and card in memory; they end with the board.
+        memory: keep flash and card in memory; they end with the board. Any number of such boards can be open; one
+            that is given by number takes the place of the open one of that number.
         clock, fabric: share them with others, for a story in virtual time.
         power: whether to boot at once.
 
     Raises:
-        PortBusy: another process or board has that id open.
+        PortBusy: another process has that id open.
         BoardNotFound: no such target.
     """
 
@@ -73,7 +72,7 @@ class VirtualBoard:
         *,
         id: str | None = None,
         seed: int | None = None,
-        memory: bool = False,
+        memory: bool | int = False,
         clock: DeviceClock | None = None,
         fabric: Fabric | None = None,
         power: bool = True,
@@ -83,14 +82,18 @@ class VirtualBoard:
         self.id = id or self.target
         chosen = settings.load(seed=seed)
         self.seed = chosen.number("seed")
+        number = free_number(self.id) if memory is True else int(memory)
+        self.address = Address(self.target, self.id, self.seed, number)
         self.layout = self.info.layout()
         self.boots = 0
         self._powered = self._closed = False
-        self._changed = threading.Condition()
+        self._runs = Runs(self.target)
         self._machine: Machine | None = None
-        self._ended: tuple[Machine, object, Exception | None] | None = None
         self._port: object | None = None
         self._console: Console | None = None
+        before = opened(self.url)
+        if before is not None:
+            before.close()
         with contextlib.ExitStack() as undo:
             self._state = None if memory else StateDirectory(chosen.folder("state"), self.id, self.target)
             if self._state is not None:
@@ -103,15 +106,15 @@ class VirtualBoard:
             undo.callback(self.media.close)
             self.uart = VirtualUart(self.clock)
             self.fabric = fabric or self._make_fabric()
-            self.network = network_interface.INTERFACES[self.info.interface_type](
+            self.network = INTERFACES[self.info.interface_type](
                 self.clock, fabric=self.fabric, name=self.id, seed=self.seed
             )
             self.faults = Faults(self)
-            if self.installed() is None:
-                self._install(build_image(ImageInfo("idle"), load_address=self._load_address))
+            self._programmer = Programmer(self.layout, self.media.flash)
+            if self._programmer.is_blank() or is_function(self.installed()):
+                self._programmer.write(self._programmer.build_blank())
             self._close = undo.pop_all()
-        _opened[self.id] = self
-        _make_default(self)
+        enter(self)
         if power:
             self.power_on()
 
@@ -123,7 +126,12 @@ class VirtualBoard:
     @property
     def url(self) -> str:
         """What connect(), and any pyserial program in this process, opens this board by."""
-        return f"sim://{self.target}?{urlencode({'id': self.id, 'seed': self.seed})}"
+        return str(self.address)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the files of its flash and card are; None for a board in memory."""
+        return self._state.path if self._state is not None else None
 
     # -- power -----------------------------------------------------------------------------------------
 
@@ -137,19 +145,32 @@ class VirtualBoard:
         self._require_open()
         if not self._powered:
             self._powered = self.media.powered = True
-            self.clock.call_soon(self._boot, "power-on")
+            self.clock.on_loop(self._boot, "power-on")
 
     def power_off(self) -> None:
-        """Cut the supply at once; flash and card keep what had reached them."""
+        """Cut the supply at once; flash and card keep what had reached them.
+
+        Device code that does this to its own board does not return from it.
+        """
+        self._cut("the board's power was cut")
+
+    def _cut(self, why: str | None) -> None:
         if self._powered:
             self._powered = self.media.powered = False
-            self.clock.halt(None if self._own_clock else self)
-            self._forget()
+            self._halt(lambda: self._forget(why))
 
     def power_cycle(self) -> None:
         """Cut the supply and give it back."""
-        self.power_off()
-        self.power_on()
+        if not self._powered:
+            self.power_on()
+            return
+        self._require_open()
+        self.media.powered = False
+        self._halt(self._come_back)
+
+    def _come_back(self) -> None:
+        self.media.powered = True
+        self._restart("power-on")
 
     def reset(self) -> None:
         """Press the reset button: what was in RAM is gone, and the board boots.
@@ -160,35 +181,43 @@ class VirtualBoard:
         self._require_open()
         if not self._powered:
             raise BoardError(f"the virtual board {self.id!r} has no power", hint="call board.power_on()")
-        self.clock.halt(None if self._own_clock else self)
-        self.clock.call_soon(self._reboot, "pin")
+        self._halt(lambda: self._restart("pin"))
 
     def restart_from_inside(self, reason: ResetReason) -> None:
         """Restart on the device's own request; call it from device code, which it ends."""
-        self.clock.halt_then(lambda: self._reboot(reason), None if self._own_clock else self)
+        self.clock.halt_then(lambda: self._restart(reason), self._domain)
 
-    def _reboot(self, reason: ResetReason) -> None:
-        self._forget()
-        if self._powered:
-            self._boot(reason)
+    @property
+    def _domain(self) -> object:
+        return None if self._own_clock else self
 
-    def _forget(self) -> None:
+    def _halt(self, proceed: Callable[[], object]) -> None:
+        self.clock.halt(self._domain, proceed)
+
+    def _restart(self, reason: ResetReason) -> None:
+        self._forget(None)
+        self._boot(reason)
+
+    def _forget(self, why: str | None) -> None:
+        """Forget what was in RAM; why: what ended this start for good."""
         self.uart.reset()
         self.network.reset()
+        self.network.attach(None)
+        self._runs.halted(why)
         if self._own_clock:
             self.clock.pace = "virtual"
 
     def _boot(self, reason: ResetReason) -> None:
-        machine = Machine(self, BoardStorage(self.info, self.layout, self.clock, self.media), reason)
-        with self._changed:
-            self.boots += 1
-            self._machine, self._ended = machine, None
-            self._changed.notify_all()
-        machine.start()
+        self.boots += 1
+        self._machine = Machine(self, BoardStorage(self.info, self.layout, self.clock, self.media), reason, self._runs)
+        self._runs.started(self._machine)
+        token = power_domain.set(self)
+        self._machine.start()
+        power_domain.reset(token)
 
     @property
     def machine(self) -> Machine:
-        """The present start of the board: what booted, how, and how long each step took.
+        """The present start of the board, or the last one.
 
         Raises:
             BoardError: the board has not been started.
@@ -202,19 +231,16 @@ class VirtualBoard:
         """The drivers and stores of the present start."""
         return self.machine.storage
 
-    # -- firmware ----------------------------------------------------------------------------------------
-
     @property
-    def _load_address(self) -> int:
-        return self.layout.address(self.layout.application)
+    def boot_steps(self) -> list[BootStep]:
+        """What the present start has done so far, step by step, in device time."""
+        return list(self.machine.boot_steps)
+
+    # -- firmware ----------------------------------------------------------------------------------------
 
     def installed(self) -> ImageInfo | None:
         """Return what the installed image says of itself; None if its bytes name nothing."""
-        start, flash = self.layout.app_offset, self.media.flash
-        try:
-            return read_image(flash.peek(start, descriptor_size(flash.peek(start, IMAGE_HEAD))))
-        except ImageRejected:
-            return None
+        return self._programmer.installed()
 
     def flash(self, image: bytes | Path | str) -> None:
         """Write an application image with its header, as a programmer does, and restart; SOTP stays untouched.
@@ -224,15 +250,11 @@ class VirtualBoard:
         Raises:
             FlashFailed: the file cannot be read, or the image does not fit.
         """
-        if not isinstance(image, bytes):
-            try:
-                image = Path(image).read_bytes()
-            except OSError as error:
-                raise FlashFailed(
-                    f"{image} cannot be read: {error.strerror}", hint="give the path of a .bin"
-                ) from error
-        self.power_off()
-        self._install(image)
+        self._require_open()
+        data = image if isinstance(image, bytes) else read_image_file(image)
+        self._programmer.check(data)
+        self._cut(None)
+        self._programmer.write(data)
         self.power_on()
 
     def flash_application(
@@ -260,31 +282,9 @@ class VirtualBoard:
         update_resources: UpdateResources | None = None,
     ) -> bytes:
         """Build an image for this board without flashing it; credentials default to what the project compiles in."""
-        found = compiled_in()
-        credentials = credentials or found.credentials
-        update_resources = update_resources or found.update_resources
-        info = ImageInfo(
-            application,
-            version,
-            build,
-            credentials=credentials.to_mapping() if credentials is not None else None,
-            update_resources=update_resources.to_mapping() if update_resources is not None else None,
+        return self._programmer.build(
+            application, version=version, build=build, credentials=credentials, update_resources=update_resources
         )
-        return build_image(info, load_address=self._load_address)
-
-    def _install(self, image: bytes) -> None:
-        area, flash = self.layout.application, self.media.flash
-        if len(image) > area.size:
-            raise FlashFailed(
-                f"the image of {len(image)} B does not fit {area} ({area.size} B)", hint="build a smaller one"
-            )
-        try:
-            version = Version.parse(read_image(image).version)
-        except PdmlabError:
-            version = Version.parse("0.0.0")
-        header = FirmwareHeader(len(image), version, hashlib.sha256(image).digest())
-        flash.poke(self.layout.header_offset, header.pack().ljust(HEADER_SIZE, b"\xff"))
-        flash.poke(area.offset, image)
 
     def run(self, application: Callable[..., T], *args: Any, timeout: float | None = None, **kwargs: Any) -> T:
         """Run a function on the board, as its application, and return what it returns.
@@ -296,52 +296,24 @@ class VirtualBoard:
             timeout: host seconds to wait; None waits for ever. Ctrl-C stops the board, which stays usable.
 
         Raises:
-            BoardError: it did not end in time, or the board could not boot it.
+            BoardError: it did not end in time, or the board could not boot it, or lost its power.
             Exception: whatever the function raises.
         """
-        label = getattr(application, "__name__", "function")
-        name = f"run:{label}:{id(application):x}"
-        wants_device = next(iter(inspect.signature(application).parameters), None) == "device"
-
-        def run(device: Device) -> object:
-            return application(device, *args, **kwargs) if wants_device else application(*args, **kwargs)
-
-        registry.register(name, run)
-        self.flash(self.build(name))
+        label = getattr(application, "__name__", "the function")
+        self.flash(self.build(self._runs.adopt(application, args, kwargs)))
         try:
-            return self.wait_for_end(timeout, what=label)
+            return cast(T, self.wait_for_end(timeout, what=label))
         except KeyboardInterrupt:
             self.power_off()
-            self._powered = False
             raise
 
     def wait_for_end(self, timeout: float | None = None, *, what: str = "the application") -> Any:
         """Wait until the application has ended, over restarts that it makes itself; return what it returned.
 
         Raises:
-            BoardError: it has not ended after `timeout` host seconds.
+            BoardError: it has not ended after `timeout` host seconds, or the board has no power any more.
         """
-        waited = 0.0
-        with self._changed:
-            while self._ended is None:
-                self._changed.wait(0.2)  # in slices, so that Ctrl-C comes through everywhere
-                waited += 0.2
-                if timeout is not None and waited >= timeout:
-                    raise BoardError(
-                        f"{what} on {self.target} has not ended after {timeout:g} s (host clock)",
-                        hint="board.console.transcript shows what it printed; board.reset() starts it again",
-                    )
-            _, result, error = self._ended
-        if error is not None:
-            raise error
-        return result
-
-    def ended(self, machine: Machine, result: object, error: Exception | None) -> None:
-        """Note how an application ended (the machine calls it)."""
-        with self._changed:
-            if machine is self._machine:
-                self._ended = (machine, result, error)
-                self._changed.notify_all()
+        return self._runs.wait(timeout, what)
 
     @contextlib.contextmanager
     def scratch(self, *, seed: int) -> Iterator[VirtualBoard]:
@@ -385,14 +357,12 @@ class VirtualBoard:
         """Cut the power, close files and line, and give the state directory back."""
         if self._closed:
             return
-        self.power_off()
+        self._cut("the board was closed")
         self._closed = True
+        self.uart.close()
         if self._console is not None:
             self._console.close()
-        self.uart.close()
-        if _opened.get(self.id) is self:
-            del _opened[self.id]
-        _make_default(next(reversed(_opened.values()), None))
+        leave(self)
         self._close.close()
 
     def __enter__(self) -> VirtualBoard:
@@ -403,58 +373,18 @@ class VirtualBoard:
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "on" if self._powered else "off"
-        return f"<SIMULATED {self.target} id={self.id} seed={self.seed}, {state}, installed: {self.installed()}>"
+        installed = "" if self._closed else f", installed: {self.installed() or 'nothing that could start'}"
+        return f"<SIMULATED {self.target} id={self.id} seed={self.seed}, {state}{installed}>"
 
     def _repr_html_(self) -> str:
-        rows = {
-            "board": f"{self.info.name}, {self.info.mcu}",
-            "url": self.url,
-            "installed": self.installed() or "nothing that could start",
-            "storage": repr(self.media),
-            "network": repr(self.network),
-            "clock": f"{self.clock.now() / 1e9:.6f} s since power-up ({self.clock.name} clock, {self.clock.pace})",
-        }
-        cells = "".join(
-            f"<tr style='text-align:left'><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
-            for name, value in rows.items()
-        )
-        return (
-            "<div style='border:2px dashed #D55E00;border-radius:8px;padding:.6em 1em;display:inline-block'>"
-            f"<b style='color:#a84a00'>SIMULATED {escape(self.target)}</b><table>{cells}</table></div>"
-        )
-
-
-def open_board(url: str) -> VirtualBoard:
-    """Open the virtual board of a URL such as sim://K64F?id=desk1&seed=7.
-
-    Raises:
-        ConfigError: the URL has something that a virtual board has not.
-        BoardNotFound, PortBusy: see VirtualBoard.
-    """
-    target, board_id, seed = _parse(url)
-    return VirtualBoard(target, id=board_id, seed=seed)
-
-
-def opened(url: str) -> VirtualBoard | None:
-    """Return the board of this process that a URL means, if it is open."""
-    target, board_id, _ = _parse(url)
-    return _opened.get(board_id or catalog.find(target).target)
-
-
-def _parse(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    unknown = set(query) - {"id", "seed"}
-    if parts.scheme != "sim" or not parts.netloc or parts.path not in ("", "/") or unknown:
-        raise ConfigError(f"{url!r} names no virtual board", hint="such as sim://K64F?id=desk1&seed=7")
-    seed = query.get("seed")
-    try:
-        return parts.netloc, query.get("id"), int(seed) if seed is not None else None
-    except ValueError:
-        raise ConfigError(f"the seed in {url!r} is no whole number", hint="such as seed=7") from None
-
-
-def _make_default(board: VirtualBoard | None) -> None:
-    """Let get_default_instance() in a notebook mean the board opened last."""
-    blockdevice.set_default(None if board is None else lambda: board.storage.file_system_part)
-    network_interface.set_default(None if board is None else lambda: board.network)
+        rows: dict[str, object] = {"board": f"{self.info.name}, {self.info.mcu}", "url": self.url}
+        if self._closed:
+            rows["state"] = "closed"
+        else:
+            rows |= {
+                "installed": self.installed() or "nothing that could start",
+                "storage": repr(self.media),
+                "network": repr(self.network),
+                "clock": f"{self.clock.now() / 1e9:.6f} s ({self.clock.name} clock, {self.clock.pace})",
+            }
+        return card(self.target, rows, simulated=True)

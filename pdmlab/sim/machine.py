@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from pdmlab.clock import DeviceClock, DeviceThread, power_domain
-from pdmlab.errors import BootFailed, ImageRejected
+from pdmlab.client.platform import current_platform
+from pdmlab.clock import DeviceClock, DeviceThread, PowerLost
+from pdmlab.errors import BootFailed, ImageRejected, StorageError
 from pdmlab.firmware import device as seen
 from pdmlab.firmware.device import ResetReason
 from pdmlab.firmware.image import ImageInfo, descriptor_size, read_image
-from pdmlab.firmware.registry import find
 from pdmlab.network import interface as network_interface
 from pdmlab.sim import fault_handler
 from pdmlab.storage import blockdevice
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pdmlab.network.interface import NetworkInterface
     from pdmlab.sim.board import VirtualBoard
     from pdmlab.sim.media import BoardStorage
+    from pdmlab.sim.runs import Runs
     from pdmlab.storage.blockdevice import BlockDevice
     from pdmlab.storage.filesystem import FileSystem
     from pdmlab.storage.nvstore import NVStore
@@ -31,74 +33,88 @@ IMAGE_HEAD = 0x210
 """Bytes of an image that say how long its descriptor is (B)."""
 
 
+class BootStep(NamedTuple):
+    """A step of a start: when it began after the reset, and how long it took (ns, device clock)."""
+
+    name: str
+    start_ns: int
+    duration_ns: int
+
+
 class Machine:
     """One start of a virtual board, from reset to the next; runs on the board's clock.
 
     It is the application's `Device`: see pdmlab/firmware/device.py for what each member means.
     """
 
-    def __init__(self, board: VirtualBoard, storage: BoardStorage, reason: ResetReason) -> None:
+    def __init__(self, board: VirtualBoard, storage: BoardStorage, reason: ResetReason, runs: Runs) -> None:
         self._board = board
+        self._runs = runs
         self.storage = storage
         self.reset_reason: ResetReason = reason
         self.boot_result: BootResult | None = None
         self.image = ImageInfo("nothing", "0.0.0", "none")
         self.started_ns = board.clock.now()
-        self.boot_steps: list[tuple[str, int, int]] = []
+        self.boot_steps: list[BootStep] = []
         self.thread: DeviceThread[object] | None = None
         self._random = random.Random(f"{board.seed} {board.boots}")
 
     def start(self) -> None:
         """Start executing from the reset vector; call it on the board's loop."""
-        token = power_domain.set(self._board)
         self.thread = self._board.clock.spawn(self._main, name="main")
-        power_domain.reset(token)
 
-    def _main(self) -> object:
+    def _main(self) -> None:
         seen.current_device.set(self)
+        current_platform.set(self)
         blockdevice.default_block_device.set(lambda: self.block_device)
         network_interface.default_interface.set(lambda: self.network)
         try:
-            self._step("bootloader", self._boot)
-            self._step("read the image's descriptor", self._read_image)
-            application = find(self.image.application)
+            with self._step("bootloader sets up the update storage"), contextlib.suppress(StorageError):
+                self.storage.device.init()  # without it the bootloader says that it has no update storage
+            with self._step("bootloader checks what may start, and starts it"):
+                self.boot_result = Bootloader(self.layout, self.flash, self.candidate).boot(self.uart.write)
+            self.storage.device.deinit()
+            with self._step("the image says what it is"):
+                self.image = self._read_image()
         except BootFailed as error:
-            return self._stop(error)
+            self._runs.ended(self, None, error)
+            return
         except ImageRejected as error:
             # What a processor does with bytes that are no program.
             self.uart.write(fault_handler.hard_fault(self.flash.read(self.layout.app_offset, 8)))
-            return self._stop(error)
+            self._runs.ended(self, None, error)
+            return
+        self._run_application()
+
+    def _run_application(self) -> None:
         try:
-            result = application(self)
-        except Exception as error:
+            result = self._runs.find(self.image.application)(self)
+        except PowerLost:
+            raise
+        except BaseException as error:
             self.uart.write(
                 fault_handler.error_info(
                     fault_handler.UNKNOWN_ERROR_STATUS,
-                    f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+                    " ".join(f"{type(error).__name__}: {error}".splitlines()[:1]),
                     location=self.layout.geometry.start + self.layout.app_offset,
                 )
             )
-            return self._stop(error)
-        self._board.ended(self, result, None)
-        return result
+            self._runs.ended(self, None, error)
+        else:
+            self._runs.ended(self, result, None)
 
-    def _step(self, name: str, work: Callable[[], object]) -> object:
+    @contextlib.contextmanager
+    def _step(self, name: str) -> Iterator[None]:
         start = self.clock.now()
         try:
-            return work()
+            yield
         finally:
-            self.boot_steps.append((name, start - self.started_ns, self.clock.now() - start))
+            self.boot_steps.append(BootStep(name, start - self.started_ns, self.clock.now() - start))
 
-    def _boot(self) -> None:
-        self.boot_result = Bootloader(self.layout, self.flash, self.candidate).boot(self.uart.write)
-
-    def _read_image(self) -> None:
+    def _read_image(self) -> ImageInfo:
         start = self.layout.app_offset
         size = descriptor_size(self.flash.read(start, IMAGE_HEAD))
-        self.image = read_image(self.flash.read(start, size))
-
-    def _stop(self, error: Exception) -> None:
-        self._board.ended(self, None, error)
+        return read_image(self.flash.read(start, size))
 
     # -- what the application sees ---------------------------------------------------------------------
 

@@ -12,12 +12,18 @@ BITS_PER_BYTE = 10
 """8N1: a start bit, eight data bits, a stop bit."""
 INPUT_LIMIT = 64 * 1024
 """Bytes from the host that wait for the application; what comes after them is dropped and counted."""
+OUTPUT_LIMIT = 64 * 1024 * 1024
+"""Bytes that the board printed and nobody reads; then the oldest half is forgotten and counted."""
+_SLICE = 0.2  # seconds; waits are cut into these, so that Ctrl-C comes through on every operating system
 
 
 class VirtualUart:
     """A UART between device code on its clock and a host in other OS threads.
 
     The device's side is `write` and `readline`; the host's side is `host_read`, `host_write` and `host_waiting`.
+
+    mute_output, mute_input: a wire is cut. dropped: bytes from the host that the board had no room for.
+    forgotten: bytes that the board printed and nobody ever read. listener: called when the board has printed.
     """
 
     def __init__(self, clock: DeviceClock, *, baud: int = 115200) -> None:
@@ -26,12 +32,13 @@ class VirtualUart:
         self._output = bytearray()
         self._output_changed = threading.Condition()
         self._input = bytearray()
-        self._input_waiters: list[asyncio.Future[None]] = []
+        self._input_waiters: set[asyncio.Future[None]] = set()
         self._closed = False
         self._woken = False
         self.mute_output = False
         self.mute_input = False
         self.dropped = 0
+        self.forgotten = 0
         self.listener: Callable[[], None] | None = None
 
     # -- the device's side -------------------------------------------------------------------------
@@ -60,20 +67,28 @@ class VirtualUart:
 
     async def _more_input(self) -> None:
         waiter = asyncio.get_running_loop().create_future()
-        self._input_waiters.append(waiter)
+        self._input_waiters.add(waiter)
         try:
             await waiter
         finally:
-            self._input_waiters.remove(waiter)
+            self._input_waiters.discard(waiter)
 
     def _emit(self, data: bytes) -> None:
         with self._output_changed:
             self._output += data
+            if len(self._output) > OUTPUT_LIMIT:
+                self.forgotten += OUTPUT_LIMIT // 2
+                del self._output[: OUTPUT_LIMIT // 2]
             self._output_changed.notify_all()
         if self.listener is not None:
             self.listener()
 
     # -- the host's side (any OS thread) -------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether the board is closed for good; what it printed before can still be read."""
+        return self._closed
 
     @property
     def host_waiting(self) -> int:
@@ -83,7 +98,10 @@ class VirtualUart:
     def host_read(self, size: int, timeout_s: float | None) -> bytes:
         """Return up to size bytes, waiting at most timeout_s of host time for the first; b"" after that."""
         with self._output_changed:
-            self._output_changed.wait_for(lambda: self._output or self._closed or self._woken, timeout_s)
+            ready = lambda: bool(self._output) or self._closed or self._woken
+            while not self._output_changed.wait_for(ready, _SLICE if timeout_s is None else timeout_s):
+                if timeout_s is not None:
+                    break
             self._woken = False
             data = bytes(self._output[:size])
             del self._output[: len(data)]
@@ -122,7 +140,6 @@ class VirtualUart:
     def reset(self) -> None:
         """Forget what the host sent: the receiver was off. What was printed is already on the line."""
         self._input.clear()
-        self._input_waiters.clear()
 
     def close(self) -> None:
         """End every wait on both sides."""

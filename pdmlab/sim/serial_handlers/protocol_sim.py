@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from typing import TYPE_CHECKING
 
 import serial
-from serial import SerialBase
+from serial.serialutil import SerialBase
 
 from pdmlab.errors import BoardError, ConfigError
-from pdmlab.sim.board import VirtualBoard, open_board, opened
+from pdmlab.sim.opening import open_board, opened
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+    from pdmlab.sim.board import VirtualBoard
 
 
-class Serial(SerialBase):  # type: ignore[misc]  # pyserial's base class is untyped
+class Serial(SerialBase):
     """The host's end of a virtual board's serial line.
 
     Opens the board if this process has not done so yet, and then closes it again on `close`.
@@ -26,14 +32,14 @@ class Serial(SerialBase):  # type: ignore[misc]  # pyserial's base class is unty
         Raises:
             serial.SerialException: no such board, or its line is open already.
         """
-        if self._port is None:
+        if self.port is None:
             raise serial.SerialException("a sim:// port needs a URL")
         if self.is_open:
-            raise serial.SerialException(f"{self._port} is open already")
+            raise serial.SerialException(f"{self.port} is open already")
         try:
-            board = opened(self._port)
+            board = opened(self.port)
             self._owns_board = board is None
-            board = board or open_board(self._port)
+            board = board or open_board(self.port)
             board.attach(self)
         except (BoardError, ConfigError) as error:
             raise serial.SerialException(str(error)) from error
@@ -47,6 +53,7 @@ class Serial(SerialBase):  # type: ignore[misc]  # pyserial's base class is unty
         self.is_open = False
         board, self._board = self._board, None
         if board is not None:
+            board.uart.host_wake()
             board.detach(self)
             if self._owns_board:
                 board.close()
@@ -56,19 +63,28 @@ class Serial(SerialBase):  # type: ignore[misc]  # pyserial's base class is unty
             raise serial.PortNotOpenError
         return self._board
 
-    def read(self, size: int = 1) -> bytes:
-        """Read up to size bytes; waits at most the port's timeout for the first, then takes what is there."""
+    def read(self, size: int = 1, /) -> bytes:
+        """Read size bytes; fewer if the port's timeout passes first.
+
+        Raises:
+            serial.SerialException: the board was closed, and everything that it printed has been read.
+        """
         uart = self._attached().uart
-        data = bytearray(uart.host_read(size, self._timeout))
-        while data and len(data) < size and self._timeout is None:
-            data += uart.host_read(size - len(data), None)
-            if not self.is_open:
+        deadline = None if self.timeout is None else time.monotonic() + self.timeout
+        data = bytearray()
+        while len(data) < size:
+            left = None if deadline is None else max(deadline - time.monotonic(), 0)
+            piece = uart.host_read(size - len(data), left)
+            data += piece
+            if not piece:
+                if uart.closed and not data:
+                    raise serial.SerialException("the virtual board was closed")
                 break
         return bytes(data)
 
-    def write(self, data: Any) -> int:
+    def write(self, data: ReadableBuffer, /) -> int:
         """Send bytes to the board; never blocks."""
-        payload = bytes(serial.to_bytes(data))
+        payload = bytes(data)
         self._attached().uart.host_write(payload)
         return len(payload)
 
@@ -96,13 +112,16 @@ class Serial(SerialBase):  # type: ignore[misc]  # pyserial's base class is unty
         """Wake a reader that waits in another thread."""
         self._attached().uart.host_wake()
 
+    def cancel_write(self) -> None:
+        """Do nothing: no write waits."""
+
     def send_break(self, duration: float = 0.25) -> None:
         """Reset the board at once, as DAPLink and ST-Link do on a serial break."""
         self._attached().reset()
 
     def _update_break_state(self) -> None:
-        if self._break_state and self._board is not None:
-            self._board.reset()
+        if self.break_condition:
+            self._attached().reset()
 
     def _update_rts_state(self) -> None: ...
 

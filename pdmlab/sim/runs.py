@@ -1,0 +1,112 @@
+"""Functions that run on a virtual board as its application, and waiting for how an application ended."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pdmlab.errors import BoardError
+from pdmlab.firmware import registry
+from pdmlab.firmware.device import Application, Device
+
+if TYPE_CHECKING:
+    from pdmlab.firmware.image import ImageInfo
+    from pdmlab.sim.machine import Machine
+
+_FUNCTION = "run:"
+_SLICE = 0.2  # seconds; waits are cut into these, so that Ctrl-C comes through on every operating system
+
+
+class Runs:
+    """How the present start of one board goes: running, ended, or without power."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._own: dict[str, Application] = {}
+        self._changed = threading.Condition()
+        self._running: Machine | None = None
+        self._ended: tuple[object, BaseException | None] | None = None
+        self._over: str | None = "the board has no power"
+
+    # -- which application a name means -----------------------------------------------------------------
+
+    def adopt(self, application: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """Make a function of this process something that an image can name, and return that name."""
+        name = f"{_FUNCTION}{getattr(application, '__name__', 'function')}"
+        wants_device = next(iter(_parameters(application)), None) == "device"
+
+        def run(device: Device) -> object:
+            return application(device, *args, **kwargs) if wants_device else application(*args, **kwargs)
+
+        self._own = {name: run}  # one at a time: the flash holds one image
+        return name
+
+    def find(self, name: str) -> Application:
+        """Return the application of that name.
+
+        Raises:
+            ImageRejected: no application of that name is known to this process.
+        """
+        return self._own.get(name) or registry.find(name)
+
+    # -- how it goes ---------------------------------------------------------------------------------------
+
+    def started(self, machine: Machine) -> None:
+        """Note that the board has booted."""
+        with self._changed:
+            self._running, self._ended, self._over = machine, None, None
+            self._changed.notify_all()
+
+    def ended(self, machine: Machine, result: object, error: BaseException | None) -> None:
+        """Note how its application ended."""
+        with self._changed:
+            if machine is self._running:
+                self._ended = (result, error)
+                self._changed.notify_all()
+
+    def halted(self, why: str | None) -> None:
+        """Note that the start is over: why for good, or None if the board is about to boot again."""
+        with self._changed:
+            self._running, self._ended, self._over = None, None, why
+            self._changed.notify_all()
+
+    def wait(self, timeout: float | None, what: str) -> Any:
+        """Wait until the application has ended, over restarts that it makes itself; return what it returned.
+
+        Raises:
+            BoardError: it has not ended after `timeout` host seconds, or the board has no power any more.
+        """
+        started = time.monotonic()
+        with self._changed:
+            while self._ended is None:
+                waited = time.monotonic() - started
+                if self._over is not None:
+                    raise BoardError(
+                        f"{what} on {self._target} did not end: {self._over} after {waited:.1f} s (host clock)",
+                        hint="board.console.transcript shows what it printed; board.power_on() boots it again",
+                    )
+                if timeout is not None and waited >= timeout:
+                    raise BoardError(
+                        f"{what} on {self._target} has not ended after {timeout:g} s (host clock)",
+                        hint="board.console.transcript shows what it printed; board.reset() starts it again",
+                    )
+                self._changed.wait(_SLICE if timeout is None else min(_SLICE, timeout - waited))
+            result, error = self._ended
+        if error is not None:
+            raise error
+        return result
+
+
+def is_function(image: ImageInfo | None) -> bool:
+    """Whether an image names a function of the process that flashed it, which means nothing to any other."""
+    return image is not None and image.application.startswith(_FUNCTION)
+
+
+def _parameters(application: Callable[..., object]) -> list[str]:
+    try:
+        return list(inspect.signature(application).parameters)
+    except (TypeError, ValueError):  # some builtins have no signature
+        return []
