@@ -1,13 +1,10 @@
-"""Measure how fast the simulated network runs: device seconds per host second, by receive buffer.
-
-python benchmarks/network.py [bearer]
-"""
+"""How fast the simulated network runs: device seconds for each host second, by bearer and receive buffer."""
 
 from __future__ import annotations
 
-import sys
 import time
 
+from benchmarks.table import Table
 from pdmlab.clock import SECOND, DeviceClock
 from pdmlab.network.download import Download, download
 from pdmlab.network.fabric import Fabric
@@ -36,15 +33,15 @@ def measure(bearer: str, receive_buffer: int) -> tuple[Download, float]:
         return got, time.perf_counter() - start
 
 
-def main() -> None:
-    """Print a table."""
-    print(f"{'bearer':10} {'buffer (B)':>10} {'device (s)':>10} {'host (s)':>9} {'ratio':>9} {'recv calls/host s':>18}")
-    for bearer in sys.argv[1:] or ("ethernet", "wifi", "cellular", "6lowpan", "thread"):
+def bench() -> None:
+    """Download once over each bearer with each receive buffer."""
+    table = Table(
+        "Downloads over simulated bearers: device seconds for each host second",
+        {"bearer": "", "buffer (B)": "d", "device (s)": ".2f", "host (s)": ".3f", "ratio": ".1f",
+         "recv calls/host s": ".0f"},
+    )  # fmt: skip
+    for bearer in ("ethernet", "wifi", "cellular", "6lowpan", "thread"):
         for size in (128, 256, 1024, 2048, 4096):
             got, host = measure(bearer, size)
             device = got.duration / SECOND
-            print(f"{bearer:10} {size:10} {device:10.2f} {host:9.3f} {device / host:9.1f} {got.calls / host:18.0f}")
-
-
-if __name__ == "__main__":
-    main()
+            table.row(bearer, size, device, host, device / host, got.calls / host)

@@ -1,14 +1,11 @@
-"""Measure how fast simulated storage runs: device seconds per host second, by write buffer.
-
-python benchmarks/storage.py [SD+FAT | SD+LFS | SPIF+LFS | QSPIF+LFS | QSPIF+FAT ...]
-"""
+"""How fast simulated storage runs: device seconds for each host second, by write buffer, without a suite around it."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 
+from benchmarks.table import Table
 from pdmlab.clock import SECOND, Clock, DeviceClock
 from pdmlab.firmware.corpus import corpus
 from pdmlab.storage import (
@@ -48,21 +45,16 @@ def measure(stack: str, buffer: int) -> tuple[Transfer, Transfer, float]:
         return written, read, time.perf_counter() - start
 
 
-def main() -> None:
-    """Print a table."""
-    print(
-        f"{'storage':10} {'buffer (B)':>10} {'write (kB/s)':>13} {'read (kB/s)':>12} "
-        f"{'programs':>9} {'device (s)':>10} {'host (s)':>9} {'ratio':>8}"
-    )
-    for stack in sys.argv[1:] or ("SD+FAT", "SD+LFS", "SPIF+LFS", "QSPIF+LFS", "QSPIF+FAT"):
+def bench() -> None:
+    """Write and read the corpus once with each stack and buffer."""
+    table = Table(
+        "File systems on simulated parts: device seconds for each host second",
+        {"storage": "", "buffer (B)": "d", "write (kB/s)": ".1f", "read (kB/s)": ".1f", "programs": "d",
+         "device (s)": ".2f", "host (s)": ".3f", "ratio": ".1f"},
+    )  # fmt: skip
+    for stack in ("SD+FAT", "SD+LFS", "SPIF+LFS", "QSPIF+LFS", "QSPIF+FAT"):
         for buffer in WRITE_BUFFERS:
             written, read, host = measure(stack, buffer)
             device = (written.duration + read.duration) / SECOND
-            print(
-                f"{stack:10} {buffer:10} {written.throughput / 1000:13.1f} {read.throughput / 1000:12.1f} "
-                f"{written.operations['programs']:9} {device:10.2f} {host:9.3f} {device / host:8.1f}"
-            )
-
-
-if __name__ == "__main__":
-    main()
+            rates = written.throughput / 1000, read.throughput / 1000
+            table.row(stack, buffer, *rates, written.operations["programs"], device, host, device / host)
