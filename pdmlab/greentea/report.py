@@ -1,0 +1,161 @@
+"""Reports of suites: JUnit XML, a table in text, JSON; with the names and columns of mbedgt's reports.
+
+A test case in a report is one that the board named. A suite that ended before the board named any (it did not
+sync, say) has none: it says why in its own place, with the last lines of the console.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from junitparser import Error, Failure, Skipped, xunit2
+
+from pdmlab.greentea.cases import CaseRecord
+from pdmlab.greentea.result import Result
+
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd]")
+
+
+def to_junit(results: Iterable[Result], path: Path | str | None = None) -> str:
+    """Return the results as JUnit XML, and write it to path if one is given; a case's class is `target.suite`."""
+    document = xunit2.JUnitXml("pdmlab")
+    for result in results:
+        document.add_testsuite(_junit_suite(result))
+    document.update_statistics()
+    for suite in document:
+        # An error of the suite's own counts, though it is no test case's.
+        if not _by_cases(suite) and suite.system_err:
+            suite.errors = 1
+            document.errors = (document.errors or 0) + 1
+    text: str = document.tostring().decode("utf-8")
+    text = '<?xml version="1.0" encoding="utf-8"?>\n' + text.removeprefix("<?xml version='1.0' encoding='utf-8'?>\n")
+    if path is not None:
+        Path(path).write_text(text + "\n", encoding="utf-8")
+    return text
+
+
+def _by_cases(suite: Any) -> bool:  # junitparser ships no types
+    return bool(suite.failures or suite.errors)
+
+
+def _junit_suite(result: Result) -> Any:
+    suite = xunit2.TestSuite(f"{result.target}.{result.suite}")
+    suite.timestamp = datetime.fromtimestamp(result.started, UTC).isoformat(timespec="seconds")
+    for name, value in (("result", result.result), ("host_test", result.host_test), ("version", result.version)):
+        if value:
+            suite.add_property(name, value)
+    for case in result.case_records:
+        suite.add_testcase(_junit_case(result, case))
+    if not result.ok:
+        suite.system_err = _plain("\n".join(explanation(result)))
+    return suite
+
+
+def _junit_case(result: Result, case: CaseRecord) -> Any:
+    entry = xunit2.TestCase(case.name, f"{result.target}.{result.suite}", round(case.host_s, 3))
+    match case.result:
+        case "FAIL":
+            entry.result = [Failure(_plain(case.message or f"{case.failed} failed"), "FAIL")]
+        case "ERROR":
+            entry.result = [Error(_plain(f"it began, but did not end: {result.reason}"), result.result)]
+        case "SKIPPED":
+            entry.result = [Skipped("the board named it, but did not begin it", "SKIPPED")]
+    if case.lines and case.result in ("FAIL", "ERROR"):
+        entry.system_out = _plain("\n".join(case.lines))
+    return entry
+
+
+def explanation(result: Result) -> list[str]:
+    """Return why a result is not OK, what to try, and the last lines of the console."""
+    lines = [f"{result.result}: {result.reason}" if result.reason else result.result]
+    if result.hint:
+        lines.append(f"hint: {result.hint}")
+    lines += [f"note: {note}" for note in result.notes]
+    if result.last_lines:
+        lines += ["the last lines of the console:", *(f"  {line}" for line in result.last_lines)]
+    return lines
+
+
+def to_text(results: Sequence[Result], path: Path | str | None = None) -> str:
+    """Return the results as mbedgt prints them: a table of suites, a table of cases, and why what failed did."""
+    suites = [
+        (r.target, r.target, r.suite, r.result, f"{r.host_s:.2f}") for r in results
+    ]  # fmt: skip
+    cases = [
+        (r.target, r.target, r.suite, c.name, str(c.passed), str(c.failed), c.result, f"{c.host_s:.2f}")
+        for r in results
+        for c in r.case_records
+    ]
+    columns = ("target", "platform_name", "test suite")
+    parts = [
+        "test suite report:",
+        _table((*columns, "result", "elapsed_time (sec)"), suites),
+        f"test suite results: {_count(r.result for r in results)}",
+    ]
+    if cases:
+        parts += [
+            "test case report:",
+            _table((*columns, "test case", "passed", "failed", "result", "elapsed_time (sec)"), cases),
+            f"test case results: {_count(c.result for r in results for c in r.case_records)}",
+        ]
+    for result in results:
+        if not result.ok:
+            parts.append("\n".join([f"{result.suite} on {result.target}:", *explanation(result)]))
+    text = "\n".join(parts) + "\n"
+    if path is not None:
+        Path(path).write_text(text, encoding="utf-8")
+    return text
+
+
+def to_json(results: Iterable[Result], path: Path | str | None = None) -> str:
+    """Return the results as JSON by target and suite, with mbedgt's keys and the measured rows."""
+    document: dict[str, dict[str, Any]] = {}
+    for r in results:
+        document.setdefault(r.target, {})[r.suite] = {
+            "single_test_result": r.result,
+            "elapsed_time": round(r.host_s, 3),
+            "platform_name": r.target,
+            "reason": r.reason,
+            "hint": r.hint,
+            "host_test": r.host_test,
+            "greentea_client": r.version,
+            "started": datetime.fromtimestamp(r.started, UTC).isoformat(timespec="milliseconds"),
+            "testcase_result": {
+                case.name: {
+                    "result_text": case.result, "passed": case.passed, "failed": case.failed,
+                    "duration": round(case.host_s, 3), "message": case.message, "utest_log": case.lines,
+                }
+                for case in r.case_records
+            },
+            "rows": json.loads(r.rows.to_json(orient="records", double_precision=15)),
+            "last_lines": [] if r.ok else r.last_lines,
+        }  # fmt: skip
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    if path is not None:
+        Path(path).write_text(text + "\n", encoding="utf-8")
+    return text
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+
+    rule = "|-" + "-|-".join("-" * width for width in widths) + "-|"
+    return "\n".join([line(columns), rule, *map(line, rows)])
+
+
+def _count(words: Iterable[str]) -> str:
+    return " / ".join(f"{number} {word}" for word, number in Counter(words).items()) or "none"
+
+
+def _plain(text: str) -> str:
+    """Return text without what XML cannot carry."""
+    return _NOT_XML.sub("�", text)

@@ -1,0 +1,290 @@
+"""The host's side of Greentea: resets a board, syncs with it, answers it and says what came of it.
+
+It drives anything with a console and a reset button, whatever its URL. Waiting and retrying are as in ARM's
+htrun: the sync is sent up to `sync` times, and the board is reset before each further one; key-values before
+its echo are not heard; the board's `__timeout` begins when it arrives.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pdmlab.errors import ConsoleLost, MalformedEvent, PdmlabError
+from pdmlab.greentea.board import Board, ConsoleLine
+from pdmlab.greentea.cases import CaseTracker
+from pdmlab.greentea.host_tests import BUILT_IN, HostTest, HostTests
+from pdmlab.greentea.protocol import WAKE_UP, Event, KeyValue, Malformed, Text, format_key_value, parse
+from pdmlab.greentea.result import Result, Word
+from pdmlab.greentea.rows import ROW_KEY, Measured
+from pdmlab.greentea.silence import explain_fault, explain_silence
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PREAMBLE_TIMEOUT = 10.0
+"""Seconds (host clock) from the sync to the host test's name."""
+AFTER_END = 2.0
+"""Seconds (host clock) that `__exit` may come after `end`."""
+_SLICE = 0.2
+
+
+def run_suite(
+    board: Board,
+    suite: str = "suite",
+    *,
+    target: str | None = None,
+    sync: int = 2,
+    sync_timeout: float = 5.0,
+    timeout: float | None = None,
+    host_tests: HostTests | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Result:
+    """Run the suite that is on the board and return what came of it; a failure is a result, not an exception.
+
+    Args:
+        suite, target: what reports call the suite and the board; default for the board: its catalogue name.
+        sync: how often the sync is sent before SYNC_FAILED; negative for as long as it takes.
+        sync_timeout: seconds (host clock) to wait for each echo.
+        timeout: seconds (host clock) for the suite, instead of what the board asks for.
+        host_tests: host tests by name, besides the built-in ones.
+        on_event: called with everything that the board says, as it comes.
+    """
+    return _Conversation(board, suite, target or _name(board), sync, sync_timeout, timeout,
+                         {**BUILT_IN, **(host_tests or {})}, on_event).run()  # fmt: skip
+
+
+def _name(board: Board) -> str:
+    row = getattr(board, "info", None)
+    return str(getattr(row, "target", None) or getattr(board, "target", None) or "board")
+
+
+class _Over(Exception):
+    """The conversation is over; carries the word, why, and what to try."""
+
+    def __init__(self, word: Word, reason: str = "", hint: str = "") -> None:
+        super().__init__(word)
+        self.word = word
+        self.reason = reason
+        self.hint = hint
+
+
+class _Conversation:
+    """One run of a suite; it is the host test's `Talk`."""
+
+    def __init__(
+        self, board: Board, suite: str, target: str, sync: int, sync_timeout: float, timeout: float | None,
+        host_tests: HostTests, on_event: Callable[[Event], None] | None,
+    ) -> None:  # fmt: skip
+        self._board = board
+        self._console = board.console
+        self._sync = sync
+        self._sync_timeout = sync_timeout
+        self._timeout = timeout
+        self._host_tests = host_tests
+        self._on_event = on_event
+        self._host_test: HostTest | None = None
+        self._cases = CaseTracker()
+        self._success: bool | None = None
+        self._completed: tuple[bool, str] | None = None
+        self._started = time.monotonic()
+        simulated = getattr(board, "simulated", None)
+        self._result = Result(suite, target, "UNDEF", measured=Measured(target, simulated, suite))
+
+    # -- what a host test may do -----------------------------------------------------------------------
+
+    def send(self, key: str, value: object) -> None:
+        self._console.write(format_key_value(key, value) + "\n")
+
+    def reset(self) -> None:
+        self._board.reset()
+
+    def complete(self, success: bool, reason: str = "") -> None:
+        self._completed = (success, reason)
+
+    def log(self, text: str) -> None:
+        self._result.notes.append(text)
+
+    # -- the course of it ------------------------------------------------------------------------------
+
+    def run(self) -> Result:
+        result = self._result
+        result.started = time.time()
+        try:
+            self._shake_hands()
+            self._listen()
+        except _Over as over:
+            result.result, result.reason, result.hint = over.word, over.reason, over.hint
+        except ConsoleLost as error:
+            result.result, result.reason, result.hint = "IOERR_SERIAL", error.message, error.hint or ""
+        finally:
+            try:
+                if self._host_test is not None:
+                    self._host_test.teardown()
+            except PdmlabError as error:
+                self.log(f"the host test could not clean up: {error.message}")
+            result.host_s = time.monotonic() - self._started
+            result.case_records = self._cases.cases
+            transcript = self._console.transcript
+            since = transcript["time"] >= _utc(result.started)
+            result.transcript = transcript[since].reset_index(drop=True)
+        return result
+
+    def _shake_hands(self) -> None:
+        """Reset the board and have it echo a sync, or end with SYNC_FAILED."""
+        sent: list[str] = []
+        wrong = 0
+        tries = self._sync
+        while tries != 0:
+            tries -= 1
+            self._console.skip()
+            self._board.reset()
+            sent.append(str(uuid.uuid4()))
+            self._console.write(WAKE_UP)
+            self.send("__sync", sent[-1])
+            deadline = time.monotonic() + self._sync_timeout
+            while (line := self._read(deadline)) is not None:
+                for event in self._take(line):
+                    if not isinstance(event, KeyValue) or event.key != "__sync":
+                        continue
+                    if event.value in sent:
+                        return
+                    wrong += 1
+        why, hint = explain_silence(self._result.events, sent=len(sent), wrong=wrong, seconds=self._sync_timeout)
+        raise _Over("SYNC_FAILED", why, hint)
+
+    def _listen(self) -> None:
+        limit = self._timeout or PREAMBLE_TIMEOUT
+        begun = time.monotonic()
+        named = False
+        ended: float | None = None
+        while True:
+            deadline = begun + limit if ended is None else min(ended + AFTER_END, begun + limit)
+            line = self._read(deadline)
+            if line is None:
+                if ended is not None:
+                    self._judge()
+                raise self._ran_out(limit, named)
+            for event in self._take(line):
+                if not isinstance(event, KeyValue):
+                    self._watch_for_faults(event)
+                    continue
+                if event.key == "__version":
+                    self._result.version = event.value
+                elif event.key == "__timeout" and not named:
+                    begun = time.monotonic()
+                    limit = self._timeout or float(event.number())
+                elif event.key == "__timeout_set" and self._timeout is None:
+                    limit = float(event.number())
+                elif event.key == "__timeout_adjust" and self._timeout is None:
+                    limit += event.number()
+                elif event.key == "__host_test_name":
+                    named = named or self._begin(event.value)
+                elif event.key == "__exit":
+                    self._judge()
+                elif event.key == "end":
+                    self._success = event.value == "success"
+                    ended = time.monotonic()
+                elif self._host_test is not None and not event.system:
+                    self._hear(event)
+
+    def _begin(self, name: str) -> bool:
+        """Start the host test that the board asks for."""
+        make = self._host_tests.get(name)
+        if make is None:
+            raise _Over(
+                "ERROR",
+                f"the board asks for the host test {name!r}, which is not known here",
+                f"known are {', '.join(sorted(self._host_tests))}; give it with host_tests={{{name!r}: …}}",
+            )
+        self._result.host_test = name
+        self._host_test = make()
+        self._attempt(lambda test: test.setup(self))
+        return True
+
+    def _hear(self, event: KeyValue) -> None:
+        self._attempt(lambda test: test.hear(event))
+
+    def _attempt(self, work: Callable[[HostTest], object]) -> None:
+        """Let the host test do something; what goes wrong in it ends the suite with ERROR."""
+        assert self._host_test is not None
+        try:
+            work(self._host_test)
+        except ConsoleLost:
+            raise
+        except PdmlabError as error:
+            raise _Over(
+                "ERROR", f"the host test {self._result.host_test}: {error.message}", error.hint or ""
+            ) from error
+        if self._completed is not None:
+            success, reason = self._completed
+            raise _Over("OK" if success else "FAIL", reason)
+
+    def _judge(self) -> None:
+        """End with the board's word, else the host test's."""
+        success = self._success
+        if success is None and self._host_test is not None:
+            success = self._host_test.result()
+        if success is None:
+            raise _Over("ERROR", "the board ended the suite without a result", "its firmware sends {{end;success}}")
+        failed = [case for case in self._cases.cases if case.result in ("FAIL", "ERROR")]
+        why = "; ".join(f"{case.name}: {case.message or 'failed'}" for case in failed)
+        raise _Over("OK" if success else "FAIL", "" if success and not failed else why or "the board says failure")
+
+    def _ran_out(self, limit: float, named: bool) -> _Over:
+        if not named:
+            return _Over(
+                "TIMEOUT",
+                f"the board echoed the sync, but named no host test in {limit:g} s",
+                "is it a Greentea suite that runs there?",
+            )
+        case = self._cases.current
+        where = f"in case {case.name!r}" if case is not None else "between cases"
+        last = self._result.last_lines
+        return _Over(
+            "TIMEOUT",
+            f"the suite was not over after {limit:g} s (host clock), {where}; last line: {last[-1] if last else ''!r}",
+            "give it longer with timeout=, or look at result.transcript for what it waits for",
+        )
+
+    def _watch_for_faults(self, event: Event) -> None:
+        """End at once if the board has printed that it stopped: it will say nothing more."""
+        if isinstance(event, Text) and (stopped := explain_fault(event.text, self._result.events)):
+            raise _Over(*stopped)
+
+    # -- the line --------------------------------------------------------------------------------------
+
+    def _read(self, deadline: float) -> ConsoleLine | None:
+        """Return the next line, or None when the deadline (monotonic, s) has passed."""
+        while True:
+            left = deadline - time.monotonic()
+            line = self._console.read_line(max(min(left, _SLICE), 0.0))
+            if line is not None or left <= 0:
+                return line
+
+    def _take(self, line: ConsoleLine) -> list[Event]:
+        """Return what a line says, and note it."""
+        events = parse(line.text, line.time)
+        for event in events:
+            self._result.events.append(event)
+            case = self._cases.current
+            name = case.name if case is not None else ""
+            try:
+                self._cases.feed(event)
+            except MalformedEvent as error:
+                self._result.events.append(Malformed(str(event), error.message, line.time))
+            if isinstance(event, KeyValue) and event.key == ROW_KEY:
+                self._result.measured.row(event.value, name)
+            elif isinstance(event, Text):
+                self._result.measured.line(event.text, name, line.time)
+            if self._on_event is not None:
+                self._on_event(event)
+        return events
+
+
+def _utc(seconds: float) -> pd.Timestamp:
+    import pandas as pd
+
+    return pd.Timestamp(seconds, unit="s", tz="UTC")
