@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from junitparser import Error, Failure, Skipped, xunit2
 
@@ -33,10 +34,11 @@ def to_junit(results: Iterable[Result], path: Path | str | None = None) -> str:
         if not _by_cases(suite) and suite.system_err:
             suite.errors = 1
             document.errors = (document.errors or 0) + 1
-    text: str = document.tostring().decode("utf-8")
-    text = '<?xml version="1.0" encoding="utf-8"?>\n' + text.removeprefix("<?xml version='1.0' encoding='utf-8'?>\n")
+    root = ElementTree.fromstring(document.tostring())
+    ElementTree.indent(root)
+    text = f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
     if path is not None:
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        Path(path).write_text(text, encoding="utf-8")
     return text
 
 
