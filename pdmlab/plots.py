@@ -5,11 +5,14 @@ Every figure says which clock its times were read from and whether they are simu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
-from matplotlib.ticker import FuncFormatter
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+REASONS = ("change", "gt", "lt", "st", "pmax", "observe")
+"""Why a value is told: the attribute that fired; "observe" is the first answer."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
@@ -152,6 +157,31 @@ def timeline(
     return _finish(ax, frame, title)
 
 
+def notifications(
+    frame: pd.DataFrame, *, gt: float | None = None, lt: float | None = None, ax: Axes | None = None, title: str = ""
+) -> Axes:
+    """Draw a value over time (`time_s`, `value`), what was told of it (`told`, `known`), and by which rule (`reason`)."""
+    ax = ax if ax is not None else _new_axes(width=9, height=4)
+    times, values = frame["time_s"].astype(float).tolist(), frame["value"].astype(float).tolist()
+    ax.step(times, values, where="post", color="0.55", lw=1, label="value on the device")
+    known = frame["known"].astype(float).tolist()
+    ax.step(times, known, where="post", color="0.2", lw=1, ls=":", label="what the server knows")
+    for name, limit in (("gt", gt), ("lt", lt)):
+        if limit is not None:
+            ax.axhline(limit, color="0.7", lw=0.8, ls="--")
+            ax.annotate(f" {name}={limit:g}", (1, limit), xycoords=("axes fraction", "data"), fontsize="x-small")
+    told = frame[frame["told"]]
+    for number, reason in enumerate(REASONS):
+        part = told[told["reason"] == reason]
+        if len(part):
+            ax.scatter(part["time_s"].astype(float).tolist(), part["value"].astype(float).tolist(), zorder=3, s=34,
+                       color=COLOURS[number], marker=MARKERS[number], label=f"{reason} ({len(part)})")  # fmt: skip
+    ax.set_xlabel("time (s)")
+    ax.set_ylabel("value")
+    ax.legend(frameon=False, fontsize="small", ncols=2)
+    return _finish(ax, frame, title)
+
+
 def sequence(log: pd.DataFrame, *, left: str, right: str, ax: Axes | None = None, title: str = "") -> Axes:
     """Draw a message log as a sequence diagram: `time_ms`, `direction` (out: left to right), `text` a row."""
     ax = ax if ax is not None else _new_axes(width=8.5, height=1.0 + 0.32 * max(len(log), 3))
@@ -201,6 +231,37 @@ def lanes(
     if len(events) > most:
         ax.text(0.01, len(shown), f"… and {len(events) - most} more", fontsize="x-small", color="0.5")
     return _finish(ax, None, title)
+
+
+def strips(
+    frame: pd.DataFrame,
+    x: str,
+    rows: Mapping[str, str],
+    *,
+    colours: Mapping[str, str],
+    ax: Axes | None = None,
+    title: str = "",
+) -> Axes:
+    """Draw columns of words as strips of cells, one a column: `rows` is column -> what it is, colours word -> colour."""
+    ax = ax if ax is not None else _new_axes(width=9, height=1.4 + 0.42 * len(rows))
+    xs = [float(value) for value in frame[x]]
+    step = min((b - a for a, b in pairwise(sorted(set(xs)))), default=1.0)
+    for number, column in enumerate(rows):
+        for word, colour in colours.items():
+            cells = [(at, step) for at, cell in zip(xs, frame[column], strict=True) if cell == word]
+            ax.broken_barh(cells, (number - 0.4, 0.8), facecolor=colour)
+    used = {word for column in rows for word in frame[column]}
+    handles = [Patch(color=colour, label=word) for word, colour in colours.items() if word in used]
+    ax.legend(handles=handles, frameon=False, fontsize="small", ncols=len(handles), loc="lower left",
+              bbox_to_anchor=(0, 1.0 if not title else 1.04))  # fmt: skip
+    ax.set_yticks(range(len(rows)), list(rows.values()))
+    ax.set_xlim(min(xs), max(xs) + step)
+    ax.invert_yaxis()
+    if x.endswith("_B"):
+        ax.xaxis.set_major_locator(MultipleLocator(2 ** round(math.log2(max(max(xs) / 8, 1)))))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_size(value)))
+    ax.set_xlabel(plain(x))
+    return _finish(ax, frame, title, raised=14)
 
 
 def regions(parts: Iterable[tuple[str, int, int, str]], *, size: int, ax: Axes | None = None, title: str = "") -> Axes:
@@ -272,13 +333,13 @@ def _scale(ax: Axes, frame: pd.DataFrame, x: str, *, log_x: bool) -> None:
         ax.minorticks_off()
 
 
-def _finish(ax: Axes, frame: pd.DataFrame | None, title: str) -> Axes:
+def _finish(ax: Axes, frame: pd.DataFrame | None, title: str, *, raised: float = 0) -> Axes:
     note = ""
     if frame is not None and "simulated" in frame.columns and len(frame):
         simulated = bool(frame["simulated"].any())
         note = f"{'SIMULATED, ' if simulated else ''}{', '.join(sorted(set(frame['clock'])))} clock"
     if title:
-        ax.set_title(title, loc="left", fontsize="medium", weight="bold", pad=16 if note else None)
+        ax.set_title(title, loc="left", fontsize="medium", weight="bold", pad=raised + (16 if note else 6))
     if note:
         ax.text(0, 1.015, note, transform=ax.transAxes, fontsize="x-small", color="0.4")
     for side in ("top", "right"):

@@ -1,0 +1,49 @@
+"""What the notebooks measure: each function takes a board and one point of a sweep, and returns its rows.
+
+They live here and not in the notebooks so that a run can be repeated from its sidecar alone.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pdmlab.measurements.booting import start_up
+    from pdmlab.measurements.downloads import http_download
+    from pdmlab.measurements.files import file_transfer, log_stream
+    from pdmlab.measurements.notifications import temperatures, told
+    from pdmlab.measurements.power_cuts import Replay, power_cut, replay
+
+_HOMES = {
+    "Replay": "power_cuts",
+    "file_transfer": "files",
+    "http_download": "downloads",
+    "log_stream": "files",
+    "power_cut": "power_cuts",
+    "replay": "power_cuts",
+    "start_up": "booting",
+    "temperatures": "notifications",
+    "told": "notifications",
+}
+__all__ = [
+    "Replay",
+    "file_transfer",
+    "http_download",
+    "log_stream",
+    "power_cut",
+    "replay",
+    "start_up",
+    "temperatures",
+    "told",
+]
+
+
+def __getattr__(name: str) -> Any:  # a module's attributes are of any type
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module 'pdmlab.measurements' has no attribute {name!r}") from None
+    value = getattr(import_module(f"pdmlab.measurements.{home}"), name)
+    globals()[name] = value
+    return value

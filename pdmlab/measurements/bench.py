@@ -1,0 +1,67 @@
+"""What a measuring function needs of a board: a virtual one, opened up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pdmlab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pdmlab.network.interface import NetworkInterface
+    from pdmlab.storage.medium import Medium
+    from pdmlab.update.layout import FlashLayout
+
+Row = dict[str, str | int | float | bool]
+
+
+class Media(Protocol):
+    """The bytes that survive power."""
+
+    storage: Medium
+
+
+class Step(Protocol):
+    """A step of a start: what, and from when to when (ns from the start)."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def start_ns(self) -> int: ...
+
+    @property
+    def duration_ns(self) -> int: ...
+
+
+class Bench(Protocol):
+    """A virtual board, as far as it is measured on."""
+
+    network: NetworkInterface
+    layout: FlashLayout
+
+    @property
+    def target(self) -> str: ...
+
+    @property
+    def media(self) -> Media: ...
+
+    @property
+    def run(self) -> Callable[..., Any]: ...
+
+    @property
+    def machine(self) -> Any: ...  # the sim's Machine: started_ns, boot_steps
+
+
+def on_board(board: Bench, application: Callable[..., Any]) -> Any:
+    """Run a function on the board, as its application, and return what it returns.
+
+    Raises:
+        ConfigError: the board is a real one, which runs only what is flashed.
+    """
+    if not hasattr(board, "run"):
+        raise ConfigError(
+            f"{board.target} is a real board: Python does not run on it",
+            hint="measure it with the suites: pdmlab test -n 'fs-*' --run, or take board = 'sim://K64F'",
+        )
+    return board.run(application)
