@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from aiocoap import Message
 from aiocoap.numbers import codes
@@ -14,9 +15,12 @@ from pdmlab.coap.codec import derive
 from pdmlab.coap.parameters import TransmissionParameters
 from pdmlab.coap.transport import Address
 
-Key: TypeAlias = tuple[Address, object]
+T = TypeVar("T")
+Key: TypeAlias = tuple[Address, int]
 
 _UPLOADS_PER_PEER = 4
+_OVERHEAD = 512  # B that a transfer costs besides its payload, about: or tiny ones would not count
+_RESERVED_EXPONENT = 7
 # Not part of what a transfer is known by: they change from block to block.
 _PER_BLOCK = (OptionNumber.BLOCK1, OptionNumber.BLOCK2, OptionNumber.SIZE1, OptionNumber.SIZE2, OptionNumber.OBSERVE)
 
@@ -27,7 +31,7 @@ def exponent(size: int) -> int:
 
 
 def key_of(message: Message, peer: Address) -> Key:
-    """Return what the blocks of one transfer have in common.
+    """Return what the blocks of one transfer have in common: a hash, so that no peer decides how much is kept.
 
     Not the token: the stock client wants the same for all blocks, libcoap takes a new one for each.
     """
@@ -36,36 +40,94 @@ def key_of(message: Message, peer: Address) -> Key:
         for number, values in message.opt._options.items()
         if number not in _PER_BLOCK
     )
-    return peer, (int(message.code), options)
+    return peer, hash((int(message.code), options))
+
+
+def block_size_for(request: Message, block_size: int) -> int:
+    """Return the size (B) of the blocks that answer a request: ours, or the smaller one it asks for."""
+    asked = request.opt.block2
+    return block_size if asked is None else min(block_size, asked.size)
+
+
+def tagged(response: Message) -> Message:
+    """Return the response with an ETag of its payload, so that no two representations are put together as one."""
+    if response.opt.etag is not None:
+        return response
+    return derive(response, response.payload, etag=hashlib.blake2b(response.payload, digest_size=4).digest())
 
 
 def cut(response: Message, request: Message, block_size: int) -> Message:
     """Return the block of the response that the request asks for; the response itself if it fits.
 
-    A response that carries Block2 already is a block that its handler has cut.
+    A response that carries Block2 already is a block that its handler has cut. The text of an error is no
+    representation, and is not told in blocks.
     """
     asked = request.opt.block2
-    if response.opt.block2 is not None or (asked is None and len(response.payload) <= block_size):
+    if asked is not None and asked.size_exponent == _RESERVED_EXPONENT:
+        return Message(code=codes.BAD_REQUEST, payload=b"SZX 7 is reserved")
+    if response.code >= 128:
+        return response if len(response.payload) <= block_size else derive(response, response.payload[:block_size])
+    size = block_size_for(request, block_size)
+    if response.opt.block2 is not None or not response.payload or (asked is None and len(response.payload) <= size):
         return response
-    if asked is not None and len(response.payload) == 0:
-        return response
-    szx = exponent(block_size)
-    start = 0
-    if asked is not None:
-        szx = min(szx, asked.size_exponent)
-        start = asked.start
-    size = 16 << szx
-    if start >= len(response.payload) or start % size:
+    start = 0 if asked is None else asked.start
+    if start >= len(response.payload):
         return Message(code=codes.BAD_REQUEST, payload=b"no such block")
     part = response.payload[start : start + size]
     more = start + size < len(response.payload)
-    return derive(response, part, block2=(start // size, more, szx), size2=len(response.payload))
+    options: dict[str, Any] = {"block2": (start // size, more, exponent(size)), "size2": len(response.payload)}
+    if start:
+        options["observe"] = None  # RFC 7959 section 2.6: only the first block registers or notifies
+    return derive(response, part, **options)
 
 
-@dataclass
-class _Upload:
+@dataclass(slots=True)
+class _Transfer(Generic[T]):
+    item: T
+    size: int
     expires: float
-    body: bytearray = field(default_factory=bytearray)
+
+
+class _Store(Generic[T]):
+    """Transfers of all peers; when they are too much together, the least recently used ones go."""
+
+    def __init__(self, parameters: TransmissionParameters) -> None:
+        self._parameters = parameters
+        self._transfers: OrderedDict[Key, _Transfer[T]] = OrderedDict()
+        self._of_peer: dict[Address, dict[Key, None]] = {}
+        self._held = 0
+
+    def __len__(self) -> int:
+        return len(self._transfers)
+
+    def get(self, key: Key, now: float) -> T | None:
+        transfer = self._transfers.get(key)
+        return transfer.item if transfer is not None and transfer.expires >= now else None
+
+    def put(self, key: Key, item: T, size: int, now: float) -> None:
+        """Keep an item of size (B) for an exchange's lifetime from now on."""
+        self.drop(key)
+        self._transfers[key] = _Transfer(item, size + _OVERHEAD, now + self._parameters.exchange_lifetime)
+        self._of_peer.setdefault(key[0], {})[key] = None
+        self._held += size + _OVERHEAD
+        while len(self._transfers) > 1:
+            oldest, transfer = next(iter(self._transfers.items()))
+            if self._held <= self._parameters.max_held and transfer.expires >= now:
+                break
+            self.drop(oldest)
+
+    def drop(self, key: Key) -> None:
+        transfer = self._transfers.pop(key, None)
+        if transfer is not None:
+            self._held -= transfer.size
+            mine = self._of_peer[key[0]]
+            del mine[key]
+            if not mine:
+                del self._of_peer[key[0]]
+
+    def of_peer(self, peer: Address) -> list[Key]:
+        """Return the peer's keys, the least recently used first."""
+        return list(self._of_peer.get(peer, ()))
 
 
 class Reassembly:
@@ -73,9 +135,7 @@ class Reassembly:
 
     def __init__(self, parameters: TransmissionParameters) -> None:
         self._parameters = parameters
-        self._uploads: OrderedDict[Key, _Upload] = OrderedDict()
-        self._of_peer: dict[Address, list[Key]] = {}
-        self._held = 0
+        self._uploads: _Store[bytearray] = _Store(parameters)
 
     def __len__(self) -> int:
         return len(self._uploads)
@@ -83,84 +143,46 @@ class Reassembly:
     def add(self, request: Message, peer: Address, now: float) -> Message | bytes:
         """Take a block; return the whole payload after the last one, else what to answer."""
         block = request.opt.block1
-        key = key_of(request, peer)
-        szx = min(block.size_exponent, exponent(self._parameters.block_size))
-        echo = (block.block_number, block.more, szx)
-        if block.size_exponent == 7 or not block.is_valid_for_payload_size(len(request.payload)):
+        if block.size_exponent == _RESERVED_EXPONENT or not block.is_valid_for_payload_size(len(request.payload)):
             return Message(code=codes.BAD_REQUEST, payload=b"payload is not one block")
-        if block.block_number == 0:
-            self._drop(key)
-        upload = self._uploads.get(key)
-        if (upload is None and block.block_number) or (
-            upload is not None and (block.start != len(upload.body) or upload.expires < now)
-        ):
-            self._drop(key)
+        key = key_of(request, peer)
+        echo = (block.block_number, block.more, min(block.size_exponent, exponent(self._parameters.block_size)))
+        body = self._uploads.get(key, now) if block.block_number else bytearray()
+        if body is None or block.start != len(body):
+            self._uploads.drop(key)
             return Message(code=codes.REQUEST_ENTITY_INCOMPLETE, block1=echo)
-        announced = request.opt.size1 or 0
-        if max(block.start + len(request.payload), announced) > self._parameters.max_body:
-            self._drop(key)
+        if max(block.start + len(request.payload), request.opt.size1 or 0) > self._parameters.max_body:
+            self._uploads.drop(key)
             return Message(code=codes.REQUEST_ENTITY_TOO_LARGE, block1=echo, size1=self._parameters.max_body)
-        if upload is None:
-            upload = self._begin(key, now)
-        upload.body += request.payload
-        self._held += len(request.payload)
+        body += request.payload
         if not block.more:
-            self._drop(key)
-            return bytes(upload.body)
-        upload.expires = now + self._parameters.exchange_lifetime
-        self._uploads.move_to_end(key)
-        while self._held > self._parameters.max_held and len(self._uploads) > 1:
-            self._drop(next(iter(self._uploads)))
+            self._uploads.drop(key)
+            return bytes(body)
+        self._uploads.put(key, body, len(body), now)
+        mine = self._uploads.of_peer(peer)
+        if len(mine) > _UPLOADS_PER_PEER:
+            self._uploads.drop(mine[0])
         return Message(code=codes.CONTINUE, block1=echo)
-
-    def _begin(self, key: Key, now: float) -> _Upload:
-        while self._uploads and next(iter(self._uploads.values())).expires < now:
-            self._drop(next(iter(self._uploads)))
-        mine = self._of_peer.get(key[0], [])
-        if len(mine) >= _UPLOADS_PER_PEER:
-            self._drop(mine[0])
-        self._of_peer.setdefault(key[0], []).append(key)
-        upload = self._uploads[key] = _Upload(now + self._parameters.exchange_lifetime)
-        return upload
-
-    def _drop(self, key: Key) -> None:
-        upload = self._uploads.pop(key, None)
-        if upload is not None:
-            self._held -= len(upload.body)
-            mine = self._of_peer[key[0]]
-            mine.remove(key)
-            if not mine:
-                del self._of_peer[key[0]]
 
 
 class Responses:
     """Responses of more than one block, kept while the peer may ask for the rest."""
 
     def __init__(self, parameters: TransmissionParameters) -> None:
-        self._parameters = parameters
-        self._kept: OrderedDict[Key, tuple[Message, float]] = OrderedDict()
-        self._held = 0
+        self._kept: _Store[Message] = _Store(parameters)
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
     def keep(self, request: Message, peer: Address, response: Message, now: float) -> None:
         """Keep a whole response for requests of its further blocks."""
-        key = key_of(request, peer)
-        self._drop(key)
-        self._kept[key] = (response, now + self._parameters.exchange_lifetime)
-        self._held += len(response.payload)
-        while self._kept and (self._held > self._parameters.max_held or next(iter(self._kept.values()))[1] < now):
-            self._drop(next(iter(self._kept)))
+        self._kept.put(key_of(request, peer), response, len(response.payload), now)
 
     def find(self, request: Message, peer: Address, now: float) -> Message | None:
         """Return the kept response that the request wants a further block of."""
-        kept = self._kept.get(key_of(request, peer))
-        return kept[0] if kept is not None and kept[1] >= now else None
+        return self._kept.get(key_of(request, peer), now)
 
     def outdated(self, peer: Address) -> None:
         """Forget what the peer has got: a notification has told it that the state is another now."""
-        for key in [key for key in self._kept if key[0] == peer]:
-            self._drop(key)
-
-    def _drop(self, key: Key) -> None:
-        kept = self._kept.pop(key, None)
-        if kept is not None:
-            self._held -= len(kept[0].payload)
+        for key in self._kept.of_peer(peer):
+            self._kept.drop(key)

@@ -82,6 +82,11 @@ class Endpoint:
         return endpoint
 
     @property
+    def closed(self) -> bool:
+        """Whether it neither sends nor hears any more."""
+        return self._socket is None
+
+    @property
     def address(self) -> Address:
         """Where peers reach this endpoint; ("", 0) once it is closed."""
         return self._socket.address if self._socket is not None else ("", 0)
@@ -126,8 +131,12 @@ class Endpoint:
         """Send a confirmable notification; the caller sets Observe. Those of one token go out one by one.
 
         A large one is cut to its first block; the observer asks for the rest with GET. After a reset or a
-        time-out, notifications of the token that still wait end the same way.
+        time-out, notifications of the token that still wait end the same way. In a queue of more than
+        `max_queued` the oldest is left out, and ends as the next one does. A closed endpoint sends nothing,
+        and no result comes.
         """
+        if self.closed:
+            return
         self._responder.notify(peer, message, token, on_result)
 
     def acknowledge(self, request: Message) -> None:
@@ -136,8 +145,8 @@ class Endpoint:
 
     async def close(self) -> None:
         """Stop everything that is under way; requests that wait raise Unreachable."""
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         self.abort()
+        tasks = [task for task in self._tasks if task is not asyncio.current_task(self._loop)]
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def abort(self) -> None:
@@ -154,13 +163,19 @@ class Endpoint:
             observation.active = False
         self._observations.clear()
         self._responder.abort()
+        me = asyncio.current_task(self._loop)  # a handler may close its endpoint, and go on
         for task in self._tasks:
-            task.cancel()
+            if task is not me:
+                task.cancel()
 
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+    def _report(self, what: str, error: Exception) -> None:
+        self._loop.call_exception_handler({"message": what, "exception": error})
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # -- sending -------------------------------------------------------------------------------------
 
@@ -210,6 +225,11 @@ class Endpoint:
         self._send_quietly(data, peer)
         return data
 
+    def _send_again(self, reply: bytes, peer: Address) -> None:
+        if self._tap is not None:
+            self._tapped("out", peer, decode(reply, peer)[0])
+        self._send_quietly(reply, peer)
+
     # -- receiving -----------------------------------------------------------------------------------
 
     def _received(self, data: bytes, peer: Address) -> None:
@@ -233,8 +253,9 @@ class Endpoint:
         else:
             seen, again = self._peers.received(peer, message.mid, data, self._loop.time())
             if again:
-                if seen.reply is not None:
-                    self._send_quietly(seen.reply, peer)
+                # RFC 7252 section 4.3: a NON that comes twice is not answered twice.
+                if seen.reply is not None and kind == Type.CON:
+                    self._send_again(seen.reply, peer)
             elif code_class == 0:
                 self._responder.requested(message, peer, seen, unknown)
             elif code_class in (2, 4, 5) and unknown is None:
@@ -266,9 +287,12 @@ class Endpoint:
         """Take a response, or a notification, in a message of its own."""
         key = peer, message.token
         waiting, observation = self._waiting.get(key), self._observations.get(key)
-        if observation is not None and observation.established and message.opt.observe is not None:
+        if observation is not None and observation.told_by(message):
             waiting = None
-        known = True
+        known = waiting is not None or observation is not None or self._unasked(message, peer)
+        if message.mtype == Type.CON or not known:
+            # Before anybody hears of it: what they do then cannot hold the acknowledgement up.
+            seen.reply = self._send_empty(Type.ACK if known else Type.RST, message.mid, peer)
         if waiting is not None:
             transmission = self._transmissions.pop((peer, waiting.request.mid), None)
             if transmission is not None:  # the response tells that the request arrived
@@ -276,10 +300,16 @@ class Endpoint:
             self._answered(message, peer, waiting)
         elif observation is not None:
             self._requester.notified(observation, message)
-        else:
-            known = self.on_unasked is not None and self.on_unasked(message, peer)
-        if message.mtype == Type.CON or not known:
-            seen.reply = self._send_empty(Type.ACK if known else Type.RST, message.mid, peer)
+
+    def _unasked(self, message: Message, peer: Address) -> bool:
+        """Return whether somebody wants a message whose token nobody here gave."""
+        if self.on_unasked is None:
+            return False
+        try:
+            return self.on_unasked(message, peer)
+        except Exception as error:  # as with handlers: the loop reports it, and the peer is not blamed
+            self._report("what takes unasked messages failed", error)
+            return True
 
     def _answered(self, message: Message, peer: Address, waiting: Waiting) -> None:
         observation = self._observations.get((peer, message.token))

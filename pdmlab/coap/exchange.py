@@ -97,6 +97,7 @@ class Peers:
         self.random: random.Random = secrets.SystemRandom() if seed is None else random.Random(seed)
         self._parameters = parameters
         self._peers: OrderedDict[Address, Peer] = OrderedDict()
+        self._remembered = 0  # messages of all peers
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -115,10 +116,14 @@ class Peers:
     def _forget(self, now: float) -> None:
         # No timer does this: an idle endpoint must not keep a virtual clock moving.
         oldest = now - self._parameters.exchange_lifetime
-        for address, peer in list(itertools.islice(self._peers.items(), 8)):
+        for peer in list(itertools.islice(self._peers.values(), 8)):
             if peer.active > oldest and len(self._peers) <= self._parameters.max_peers:
                 break
-            del self._peers[address]
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        _, peer = self._peers.popitem(last=False)
+        self._remembered -= len(peer.seen)
 
     def next_mid(self, address: Address, now: float) -> int:
         """Return a message ID to send to the peer."""
@@ -135,11 +140,15 @@ class Peers:
         seen = self.touch(address, now).seen
         fingerprint = hash(data)
         old = seen.get(mid)
-        if old is not None and old.fingerprint == fingerprint and old.expires > now:
-            return old, True
-        new = Seen(fingerprint, now + self._parameters.exchange_lifetime)
-        seen[mid] = new
-        seen.move_to_end(mid)
-        if len(seen) > self._parameters.duplicates:
+        if old is not None:
+            if old.fingerprint == fingerprint and old.expires > now:
+                return old, True
+            del seen[mid]
+        elif len(seen) >= self._parameters.duplicates:
             seen.popitem(last=False)
+        else:
+            self._remembered += 1
+        new = seen[mid] = Seen(fingerprint, now + self._parameters.exchange_lifetime)
+        while self._remembered > self._parameters.max_remembered and len(self._peers) > 1:
+            self._drop_oldest()
         return new, False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from aiocoap import Message
@@ -45,12 +46,17 @@ class Observation:
         self.active = True
         self.established = False
         self.freshness = Freshness()
+        self.completing: asyncio.Task[None] | None = None  # asks for the rest of a large notification
         self.on_notification = on_notification
         self.withdraw: Callable[[], Awaitable[Message | None]]
 
     def __repr__(self) -> str:
         state = "active" if self.active else "ended"
         return f"<Observation of /{'/'.join(self.request.opt.uri_path)} at {self.peer[0]}:{self.peer[1]}, {state}>"
+
+    def told_by(self, message: Message) -> bool:
+        """Return whether a message with its token is a notification, not the answer to a request of its own."""
+        return self.active and self.established and message.opt.observe is not None
 
     async def cancel(self) -> Message | None:
         """Tell the peer to stop (GET with Observe 1); return its answer, None if it had ended already."""

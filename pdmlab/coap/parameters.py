@@ -18,9 +18,12 @@ class TransmissionParameters:
     ack_delay: float = 0.1  # s a handler may take before an empty ACK goes ahead of its response
     block_size: int = 1024
     max_body: int = 4 << 20  # B of one reassembled payload
-    max_held: int = 64 << 20  # B of all payloads under way, of all peers
+    max_held: int = 64 << 20  # B of all payloads under way, of all peers, each way
     duplicates: int = 64  # messages remembered for each peer
+    max_remembered: int = 100_000  # messages remembered for all peers together
     max_peers: int = 20_000
+    max_serving: int = 5_000  # requests that handlers have not answered yet; more are answered 5.03
+    max_queued: int = 64  # notifications of one token that wait; then the oldest makes way
 
     def __post_init__(self) -> None:
         if self.block_size not in (16, 32, 64, 128, 256, 512, 1024):

@@ -19,6 +19,8 @@ from pdmlab.errors import NetworkError, TimedOut, Unreachable
 if TYPE_CHECKING:
     from pdmlab.coap.endpoint import Endpoint
 
+_ATTEMPTS = 4  # to read a resource that changes in mid-transfer
+
 OnBlock = Callable[[int, int | None], None]
 
 
@@ -142,11 +144,30 @@ class Requester:
     ) -> Message:
         """Return the response with the payload of all its blocks.
 
+        If the resource changes meanwhile (it has another ETag), the transfer starts over, a few times.
+
         Raises:
             NetworkError: the blocks do not fit together, or are too much.
         """
+        if request.opt.block2 is not None and request.opt.block2.block_number:
+            return first  # it asks for that block
+        part = first
+        for _ in range(_ATTEMPTS):
+            whole = await self._collect(request, part, peer, token, on_block)
+            if whole is not None:
+                return whole
+            part = await self.exchange(_ask_for(request, 0, first.opt.block2.size_exponent), peer, token)
+        raise NetworkError(
+            f"{request.code} {uri(request, peer)}: the resource changed while it was read, {_ATTEMPTS} times",
+            hint="does it change more often than its blocks take? ask for larger ones",
+        )
+
+    async def _collect(
+        self, request: Message, first: Message, peer: Address, token: bytes, on_block: OnBlock | None
+    ) -> Message | None:
+        """Return the whole response that begins with `first`, or None if it changed meanwhile."""
         block = first.opt.block2
-        if block is None or not block.more or block.block_number or (request.opt.block2 or (0,))[0]:
+        if block is None or (block.block_number == 0 and not block.more):
             return first
         limit = self._endpoint.parameters.max_body
         body, total = bytearray(), first.opt.size2
@@ -157,7 +178,7 @@ class Requester:
                 raise NetworkError(
                     f"{request.code} {uri(request, peer)}: block {block.block_number} of {block.size} B does not "
                     f"continue the {len(body)} B before it",
-                    hint="did the resource change while it was read?",
+                    hint="the peer does not keep to RFC 7959",
                 )
             body += part.payload
             if len(body) > limit:
@@ -166,20 +187,17 @@ class Requester:
                 on_block(len(body), total)
             if not block.more:
                 return derive_incoming(first, bytes(body))
-            ask = derive(
-                request,
-                b"",
-                observe=None,
-                block1=None,
-                size1=None,
-                block2=(len(body) // block.size, False, block.size_exponent),
-            )
+            ask = _ask_for(request, len(body) // block.size, block.size_exponent)
             part = await self.exchange(ask, peer, token)
             if part.code != first.code:
                 return part
             block = part.opt.block2
             if block is None:
                 return part  # the peer starts over and sends all at once
+            if part.opt.etag != first.opt.etag:  # not Size2: the stock client's is wrong at times
+                if request.code not in (codes.GET, codes.FETCH):
+                    raise NetworkError(f"{request.code} {uri(request, peer)}: the response changed while it was read")
+                return None
 
     async def exchange(self, message: Message, peer: Address, token: bytes) -> Message:
         """Send one confirmable request and wait for its response."""
@@ -262,8 +280,11 @@ class Requester:
             self._endpoint._observations.pop((observation.peer, message.token), None)
         elif not observation.freshness.accept(number, self._endpoint._loop.time()):
             return
+        if observation.completing is not None:
+            observation.completing.cancel()  # what it still asks for is outdated now
+            observation.completing = None
         if message.opt.block2 is not None and message.opt.block2.more:
-            self._endpoint._spawn(self._complete(observation, message))
+            observation.completing = self._endpoint._spawn(self._complete(observation, message))
         else:
             observation.on_notification(message)
 
@@ -274,7 +295,13 @@ class Requester:
             whole = await self.collect(observation.request, message, peer, self._token(peer))
         except NetworkError:
             return  # the peer is gone or the value has changed again; the next notification tells
-        observation.on_notification(whole)
+        observation.completing = None
+        if whole.code == message.code:
+            observation.on_notification(whole)
+
+
+def _ask_for(request: Message, number: int, szx: int) -> Message:
+    return derive(request, b"", observe=None, block1=None, size1=None, block2=(number, False, szx))
 
 
 def derive_incoming(first: Message, body: bytes) -> Message:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiocoap import Message
 from aiocoap.numbers import codes
 from aiocoap.numbers.types import Type
 
-from pdmlab.coap.blockwise import Reassembly, Responses, cut
+from pdmlab.coap.blockwise import Reassembly, Responses, block_size_for, cut, tagged
 from pdmlab.coap.codec import derive, encode
 from pdmlab.coap.exchange import Outcome, Seen
 from pdmlab.coap.transport import Address
@@ -26,7 +27,7 @@ class Responder:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._serving: dict[tuple[Address, int], Exchange] = {}
-        self._notifying: dict[tuple[Address, bytes], deque[tuple[Message, OnResult | None]]] = {}
+        self._notifying: dict[tuple[Address, bytes], deque[_Notification]] = {}
         self._uploads = Reassembly(endpoint.parameters)
         self._responses = Responses(endpoint.parameters)
 
@@ -39,7 +40,8 @@ class Responder:
             return
         exchange = Exchange(endpoint, self._responses, message, peer, seen)
         if unknown is not None:
-            exchange.respond(Message(code=codes.BAD_OPTION, payload=f"option {unknown} is not known".encode()))
+            if message.mtype == Type.CON:  # RFC 7252 section 5.4.1: others are rejected without a word
+                exchange.respond(Message(code=codes.BAD_OPTION, payload=f"option {unknown} is not known".encode()))
             return
         now = endpoint._loop.time()
         block1, block2 = message.opt.block1, message.opt.block2
@@ -61,6 +63,9 @@ class Responder:
                 # Asking its handler would do it a second time.
                 exchange.respond(Message(code=codes.REQUEST_ENTITY_INCOMPLETE))
                 return
+        if len(self._serving) >= endpoint.parameters.max_serving:
+            exchange.respond(Message(code=codes.SERVICE_UNAVAILABLE, payload=b"too many requests at once", max_age=5))
+            return
         self._serving[peer, message.mid] = exchange
         endpoint._spawn(self._serve(exchange, endpoint.handler))
 
@@ -68,16 +73,18 @@ class Responder:
         exchange.arm()
         try:
             response = await handler(exchange.request, exchange.peer)
+            exchange.disarm()
+            if response is not None:
+                exchange.respond(response)
         except Exception as error:  # a handler's defect must not silence the endpoint; the loop reports it
-            self._endpoint._loop.call_exception_handler(
-                {"message": f"the handler of {exchange.request.code} failed", "exception": error}
-            )
-            response = Message(code=codes.INTERNAL_SERVER_ERROR)
+            self._endpoint._report(f"the handler of {exchange.request.code} failed", error)
+            exchange.disarm()
+            exchange.respond(Message(code=codes.INTERNAL_SERVER_ERROR))
         finally:
             exchange.disarm()
-            self._serving.pop((exchange.peer, exchange.request.mid), None)
-        if response is not None:
-            exchange.respond(response)
+            key = exchange.peer, exchange.request.mid
+            if self._serving.get(key) is exchange:
+                del self._serving[key]
 
     def acknowledge(self, request: Message) -> None:
         """See Endpoint.acknowledge."""
@@ -89,40 +96,55 @@ class Responder:
         """See Endpoint.notify."""
         self._responses.outdated(peer)
         key = peer, token
+        notification = _Notification(message, [] if on_result is None else [on_result])
         queue = self._notifying.get(key)
-        if queue is not None:
-            queue.append((message, on_result))
+        if queue is None:
+            self._notifying[key] = deque()
+            self._notify(key, notification)
             return
-        self._notifying[key] = deque()
-        self._notify(key, message, on_result)
+        queue.append(notification)
+        if len(queue) > self._endpoint.parameters.max_queued:
+            outrun = queue.popleft()
+            queue[0].on_result[:0] = outrun.on_result
 
-    def _notify(self, key: tuple[Address, bytes], message: Message, on_result: OnResult | None) -> None:
+    def _notify(self, key: tuple[Address, bytes], notification: _Notification) -> None:
+        endpoint = self._endpoint
+
         def ended(outcome: Outcome, error: NetworkError | None) -> None:
-            queue = self._notifying[key]
+            queue = self._notifying.get(key)
+            if queue is None:  # the endpoint was closed
+                return
             if outcome == "acknowledged" and queue:
-                self._notify(key, *queue.popleft())
+                self._notify(key, queue.popleft())
             else:
                 del self._notifying[key]
-            if on_result is not None:
-                on_result(outcome)
-            if outcome != "acknowledged":
-                for _, tell in queue:
-                    if tell is not None:
-                        tell(outcome)
+                for other in queue:
+                    notification.on_result.extend(other.on_result)
+            for tell in notification.on_result:
+                tell(outcome)
 
-        whole = cut(message, message, self._endpoint.parameters.block_size)
-        out = derive(whole, whole.payload)
+        message, block_size = notification.message, endpoint.parameters.block_size
+        if message.code < 128 and len(message.payload) > block_size:
+            message = tagged(message)
+        first = cut(message, message, block_size)
+        out = derive(first, first.payload)
         out.token = key[1]
         try:
-            self._endpoint._send_confirmable(out, key[0], ended)
+            endpoint._send_confirmable(out, key[0], ended)
         except NetworkError as error:
-            self._endpoint._loop.call_soon(ended, "timed out", error)
+            endpoint._loop.call_soon(ended, "timed out", error)
 
     def abort(self) -> None:
         """Answer and tell nothing more."""
         self._notifying.clear()
         for exchange in self._serving.values():
             exchange.disarm()
+
+
+@dataclass(slots=True)
+class _Notification:
+    message: Message
+    on_result: list[OnResult]  # also those of notifications that it has outrun
 
 
 class Exchange:
@@ -158,27 +180,30 @@ class Exchange:
     def respond(self, response: Message) -> None:
         """Send the response, or the block of it that was asked for."""
         endpoint, request = self._endpoint, self.request
-        part = cut(response, request, endpoint.parameters.block_size)
-        if part is not response and part.opt.block2 is not None and part.opt.block2.block_number == 0:
+        if endpoint.closed:
+            return
+        size = block_size_for(request, endpoint.parameters.block_size)
+        if response.code < 128 and response.opt.block2 is None and len(response.payload) > size:
+            response = tagged(response)
             self._responses.keep(request, self.peer, response, endpoint._loop.time())
+        part = cut(response, request, endpoint.parameters.block_size)
         out = derive(part, part.payload)
         block1 = request.opt.block1
         if block1 is not None and out.opt.block1 is None:
             out.opt.block1 = (block1.block_number, False, block1.size_exponent)
         out.token = request.token
-        if request.mtype == Type.CON and not self._acknowledged:
-            self._acknowledged = True
-            out.mtype, out.mid = Type.ACK, request.mid
-            self.seen.reply = encode(out)
-        elif request.mtype == Type.CON:
+        if request.mtype == Type.CON and self._acknowledged:
             try:
                 endpoint._send_confirmable(out, self.peer, lambda outcome, error: None)
             except NetworkError:
                 pass
             return
+        if request.mtype == Type.CON:
+            out.mtype, out.mid = Type.ACK, request.mid
         else:
-            out.mtype = Type.NON
-            out.mid = endpoint._peers.next_mid(self.peer, endpoint._loop.time())
-            self.seen.reply = encode(out)
+            out.mtype, out.mid = Type.NON, endpoint._peers.next_mid(self.peer, endpoint._loop.time())
+        data = encode(out)
+        self._acknowledged = True
+        self.seen.reply = data
         endpoint._tapped("out", self.peer, out)
-        endpoint._send_quietly(self.seen.reply, self.peer)
+        endpoint._send_quietly(data, self.peer)

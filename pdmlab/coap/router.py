@@ -13,7 +13,7 @@ from pdmlab.coap.transport import Address
 
 
 class Router:
-    """A handler that asks others: 4.04 for unknown paths, 4.05 for methods that a path has not.
+    """A handler that asks others: 4.04 for unknown paths, 4.05 for methods that a path has not, 5.05 for proxying.
 
     In a pattern `*` stands for one segment and a last `**` for any number: "rd/*/*", "fw/**". Patterns are
     tried in the order in which they were added.
@@ -46,7 +46,10 @@ class Router:
         for methods in allowed:
             if message.code in methods:
                 return methods[message.code](message, peer)
-        return _answer(codes.METHOD_NOT_ALLOWED if allowed else codes.NOT_FOUND)
+        if allowed:
+            return _answer(codes.METHOD_NOT_ALLOWED)
+        # RFC 7252 section 5.7.2; a path that takes Proxy-Uri as it takes a query (fw) has a route.
+        return _answer(codes.NOT_FOUND if message.opt.proxy_uri is None else codes.PROXYING_NOT_SUPPORTED)
 
 
 async def _answer(code: Code) -> Message:

@@ -76,6 +76,7 @@ class _UdpSocket(asyncio.DatagramProtocol):
     def __init__(self, on_datagram: Callable[[bytes, Address], None]) -> None:
         self._on_datagram = on_datagram
         self._transport: asyncio.DatagramTransport | None = None
+        self._error: Exception | None = None
         self.address: Address = ("", 0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -86,12 +87,15 @@ class _UdpSocket(asyncio.DatagramProtocol):
         self._on_datagram(data, cast(Address, addr if len(addr) == 2 else addr[:2]))
 
     def error_received(self, exc: Exception) -> None:
-        # ICMP errors of an unconnected socket name no exchange; the retransmission timer finds out.
-        pass
+        # One from sendto comes before it returns. ICMP errors name no exchange: the retransmission timer finds out.
+        self._error = exc
 
     def send(self, data: bytes, address: Address) -> None:
         if self._transport is not None and not self._transport.is_closing():
+            self._error = None
             self._transport.sendto(data, address)
+            if (error := self._error) is not None:
+                raise Unreachable(f"cannot send {len(data)} B to {address[0]}:{address[1]}: {error}") from error
 
     def close(self) -> None:
         if self._transport is not None:
