@@ -1,5 +1,6 @@
 """The package as a whole: light to import, its names where it says, its environment in agreement with itself."""
 
+import json
 import re
 import subprocess
 import sys
@@ -25,6 +26,24 @@ def test_importing_pdmlab_loads_nothing_heavy():
 @pytest.mark.parametrize("name", pdmlab.__all__)
 def test_every_public_name_is_there_and_documented(name):
     assert getattr(pdmlab, name).__doc__
+
+
+def test_public_names_are_sorted_and_are_what_completion_shows():
+    assert list(pdmlab.__all__) == sorted(pdmlab.__all__)
+    assert set(dir(pdmlab)) == {*pdmlab.__all__, "__version__"}
+    assert pdmlab.__version__ == PROJECT["version"]
+    with pytest.raises(AttributeError, match="no attribute 'serv'"):
+        _ = pdmlab.serv
+
+
+def test_every_module_has_its_layer_and_its_line_in_the_architecture():
+    modules = {path.stem for path in (ROOT / "pdmlab").glob("*.py")} - {"__init__"}
+    modules |= {path.parent.name for path in (ROOT / "pdmlab").glob("*/__init__.py")}
+    (contract,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = [name.strip().removeprefix("pdmlab.") for line in contract["layers"] for name in line.split("|")]
+    assert sorted(layers) == sorted(modules)
+    table = re.findall(r"^\| (`.*?) \|", (ROOT / "docs/architecture.md").read_text("utf-8"), re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", " ".join(table))) == modules
 
 
 def test_no_public_name_is_also_a_folder():
@@ -61,8 +80,6 @@ def test_the_seeds_platforms_are_all_in_the_catalogue():
 
 
 def test_notebooks_carry_no_outputs():
-    import json
-
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         notebook = json.loads(path.read_text())
         assert "widgets" not in notebook["metadata"], path.name

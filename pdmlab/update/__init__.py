@@ -1,1 +1,1 @@
-"""Firmware update: manifests, firmware headers, candidate slots, bootloader and the device's download."""
+"""Firmware updates: manifests, headers, download, candidate slot, bootloader, flash layouts."""
