@@ -1,0 +1,29 @@
+"""Every test on ground of its own: none sees the settings, boards, databases or runs of whoever starts the tests."""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+import pytest
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_settings_of_yours(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name.startswith("PDMLAB_") or name == "CLOUD_SDK_API_KEY":
+                patch.delenv(name)
+        for name in ("STATE", "DATA"):  # for fixtures of a module or a session
+            patch.setenv(f"PDMLAB_{name}", str(tmp_path_factory.getbasetemp() / name.lower()))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _folders_of_its_own(tmp_path_factory, monkeypatch):
+    """Folders are named here and made by those who use them."""
+    number = next(_numbers)
+    for name in ("STATE", "DATA"):
+        monkeypatch.setenv(f"PDMLAB_{name}", str(tmp_path_factory.getbasetemp() / f"{name.lower()}-{number}"))
