@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MultipleLocator
+from matplotlib.ticker import FuncFormatter, MultipleLocator, NullFormatter
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
@@ -60,11 +61,7 @@ def lines(
     """
     ax = ax if ax is not None else _new_axes()
     columns = [y] if isinstance(y, str) else list(y)
-    groups: list[tuple[str, Any]] = (
-        [(f"{label(frame, by, short=True)} {shown(by, key)}", part) for key, part in frame.groupby(by, sort=True)]
-        if by
-        else [("", frame)]
-    )
+    groups: list[tuple[str, Any]] = _groups(frame, by) if by else [("", frame)]
     number = 0
     for name, part in groups:
         for column in columns:
@@ -85,7 +82,7 @@ def lines(
     _scale(ax, frame, x, log_x=log_x)
     if log_y:
         ax.set_yscale("log")
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        _plain_ticks(ax.yaxis)
     else:
         ax.set_ylim(bottom=0)
     ax.set_xlabel(label(frame, x, short=x.endswith("_B")))  # its ticks carry the unit
@@ -100,17 +97,17 @@ def points(
 ) -> Axes:
     """Draw every row as a point, both axes logarithmic; `diagonal` names the line on which y equals x."""
     ax = ax if ax is not None else _new_axes()
-    for number, (key, part) in enumerate(frame.groupby(by, sort=False)):
+    for number, (name, part) in enumerate(_groups(frame, by)):
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         xs, ys = (part[column].astype(float).tolist() for column in (x, y))
-        ax.scatter(xs, ys, marker=marker, color=colour, s=28, alpha=0.8, label=shown(by, key))
+        ax.scatter(xs, ys, marker=marker, color=colour, s=28, alpha=0.8, label=name)
     ax.set_xscale("log")
     ax.set_yscale("log")
     if diagonal:
         ends = [float(frame[[x, y]].min().min()), float(frame[[x, y]].max().max())]
         ax.plot(ends, ends, color="0.4", lw=1, ls="--", label=diagonal)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _plain_ticks(ax.xaxis)
+    _plain_ticks(ax.yaxis)
     ax.set_xlabel(label(frame, x))
     ax.set_ylabel(label(frame, y))
     ax.legend(frameon=False, fontsize="small")
@@ -136,31 +133,26 @@ def stacked(
     return _finish(ax, frame, title)
 
 
-def timeline(
-    steps: Iterable[tuple[str, float, float]],
-    *,
-    unit: str = "ms",
-    frame: pd.DataFrame | None = None,
-    ax: Axes | None = None,
-    title: str = "",
-) -> Axes:
-    """Draw named steps as horizontal bars: (name, start, duration), all in `unit`; `frame` says which clock."""
-    rows = list(steps)
-    ax = ax if ax is not None else _new_axes(height=0.9 + 0.34 * len(rows))
-    for number, (_, start, duration) in enumerate(rows):
+def timeline(frame: pd.DataFrame, *, ax: Axes | None = None, title: str = "") -> Axes:
+    """Draw steps as horizontal bars: `step`, `start_ms` and `duration_ms` a row."""
+    ax = ax if ax is not None else _new_axes(width=9, height=1.2 + 0.34 * len(frame))
+    rows: list[Any] = list(frame.itertuples())
+    for number, row in enumerate(rows):
+        start, duration = float(row.start_ms), float(row.duration_ms)
         ax.barh(number, duration, left=start, color=COLOURS[0], height=0.6)
-        ax.annotate(f" {_number(duration)} {unit}", (start + duration, number), va="center", fontsize="small")
-    ax.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+        ax.annotate(f" {_number(duration)} ms", (start + duration, number), va="center", fontsize="small")
+    ax.set_yticks(range(len(rows)), [str(row.step) for row in rows])
     ax.invert_yaxis()
     ax.margins(x=0.15)
-    ax.set_xlabel(f"time since reset ({unit})")
+    ax.set_xlim(left=0)
+    ax.set_xlabel("time since reset (ms)")
     return _finish(ax, frame, title)
 
 
 def notifications(
     frame: pd.DataFrame, *, gt: float | None = None, lt: float | None = None, ax: Axes | None = None, title: str = ""
 ) -> Axes:
-    """Draw a value over time (`time_s`, `value`), what was told of it (`told`, `known`), and by which rule (`reason`)."""
+    """Draw a value over time (`time_s`, `value`), what was told of it (`told`, `known`), and why (`reason`)."""
     ax = ax if ax is not None else _new_axes(width=9, height=4)
     times, values = frame["time_s"].astype(float).tolist(), frame["value"].astype(float).tolist()
     ax.step(times, values, where="post", color="0.55", lw=1, label="value on the device")
@@ -242,7 +234,7 @@ def strips(
     ax: Axes | None = None,
     title: str = "",
 ) -> Axes:
-    """Draw columns of words as strips of cells, one a column: `rows` is column -> what it is, colours word -> colour."""
+    """Draw columns of words as strips of cells: `rows` is column -> what it is, `colours` word -> colour."""
     ax = ax if ax is not None else _new_axes(width=9, height=1.4 + 0.42 * len(rows))
     xs = [float(value) for value in frame[x]]
     step = min((b - a for a, b in pairwise(sorted(set(xs)))), default=1.0)
@@ -287,6 +279,13 @@ def _new_axes(width: float = 7.0, height: float = 4.0) -> Axes:
     return ax
 
 
+def _groups(frame: pd.DataFrame, by: str) -> list[tuple[str, pd.DataFrame]]:
+    """Return name and rows of each value of a column: numbers in order, words as they first appear."""
+    words = frame[by].dtype == "string"
+    name = "" if words else f"{label(frame, by, short=True)} "
+    return [(name + shown(by, key), part) for key, part in frame.groupby(by, sort=not words)]
+
+
 def label(frame: pd.DataFrame, column: str, *, short: bool = False) -> str:
     """Return a column's axis label with its unit; without it if `short`."""
     labels: Mapping[str, str] = frame.attrs.get("labels", {})
@@ -297,6 +296,12 @@ def label(frame: pd.DataFrame, column: str, *, short: bool = False) -> str:
 def _common_unit(frame: pd.DataFrame, columns: Sequence[str]) -> str:
     units = {frame.attrs.get("units", {}).get(column, "") for column in columns}
     return units.pop() if len(units) == 1 else ""
+
+
+def _plain_ticks(axis: Axis) -> None:
+    """Write the powers of ten of a logarithmic axis as plain numbers."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _number(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,10 @@ from pdmlab.errors import ConfigError
 
 CELL_TIMEOUT_S = 120
 """Host seconds that a cell may take; the longest of ours takes about ten."""
+
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+_COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,11 @@ def run_notebook(path: Path, *, parameters: Mapping[str, Any] | None = None, tim
     if parameters:
         _inject(notebook, parameters)
     client = NotebookClient(
-        notebook, timeout=CELL_TIMEOUT_S, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+        notebook,
+        timeout=CELL_TIMEOUT_S,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(path.parent)}},
+        extra_arguments=["--log-level=ERROR"],  # or each kernel tells that its loopback sockets are not encrypted
     )
     try:
         with client.setup_kernel():
@@ -72,8 +81,25 @@ def run_notebook(path: Path, *, parameters: Mapping[str, Any] | None = None, tim
                     client.execute_cell(cell, index)
             client.set_widgets_metadata()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        return notebook, str(error)
+        return notebook, _COLOUR_CODES.sub("", str(error))
     return notebook, ""
+
+
+def make_still(notebook: Any) -> None:
+    """Let each view be shown by the picture or table that it carries: a page has no kernel to draw widgets."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if _stand_still(output)]
+
+
+def _stand_still(output: Any) -> bool:
+    """Take a widget out of an output; say whether something is left to show.
+
+    Nothing is left of progress bars, whose text is that of their beginning.
+    """
+    was_widget = output.get("data", {}).pop(WIDGET, None) is not None
+    return not was_widget or "text/html" in output.data
 
 
 def _inject(notebook: Any, parameters: Mapping[str, Any]) -> None:
@@ -103,6 +129,7 @@ def write_report(
         started = time.monotonic()
         notebook, error = run_notebook(path, parameters=parameters, times=times)
         page = output / f"{path.stem}.html"
+        make_still(notebook)
         # No MathJax or require.js from the internet: the report has to read the same on a bench without one.
         body, _ = HTMLExporter(mathjax_url="", require_js_url="").from_notebook_node(notebook)
         page.write_text(body, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Answers that are tried out: the judge takes a participant's answer to a board, or to a rule, and looks what happens."""
+"""Judges that try an answer out: on a board, in a replay, or against a rule, to see what happens."""
 
 from __future__ import annotations
 

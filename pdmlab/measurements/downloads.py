@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def http_download(board: Bench, bearer: str, round_trip_ms: int, receive_buffer_B: int) -> Row:
     """Download the corpus (128 KiB) over a bearer whose round trip is so long, through such a receive buffer.
 
-    `bound_kBps` is what a window of receive_buffer_B allows: one window a round trip, the mean of the
-    bearer's jitter included.
+    `buffer_per_round_trip_kBps` is what a window of so many bytes allows: the round trip is that of the link,
+    with the mean of the bearer's jitter.
     """
     board.network.link = Link.of(bearer, latency=round_trip_ms * MS // 2)
 
@@ -30,7 +30,7 @@ def http_download(board: Bench, bearer: str, round_trip_ms: int, receive_buffer_
             "bytes": got.bytes,
             "duration_s": round(got.duration / SECOND, 6),
             "throughput_kBps": round(got.throughput / 1000, 6),
-            "bound_kBps": round(receive_buffer_B * SECOND / link.mean_round_trip / 1000, 6),
+            "buffer_per_round_trip_kBps": round(receive_buffer_B * SECOND / link.mean_round_trip / 1000, 6),
             "link_kBps": round(link.down / 8000, 6),
             "calls": got.calls,
             "wait_p50_ms": round(got.latency(50) / MS, 6),
