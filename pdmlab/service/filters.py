@@ -1,0 +1,191 @@
+"""Filters as the vendor's clients spell them: three spellings, one meaning.
+
+    ?filter=state%3Dregistered%26custom_attributes__site__neq%3Dlab   a query inside the query (SDK)
+    ?state__eq=registered&id__in=a,b                                  parameters of the call (Foundation SDK)
+    "id__eq=0161…&device_class=3a…"                                   a campaign's device_filter (all of them)
+
+A filter that names an unknown field is refused: ignored, it would match more than was meant.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+from urllib.parse import parse_qsl
+
+import sqlalchemy as sa
+
+from pdmlab.errors import ConfigError
+
+Kind = Literal["text", "number", "time", "flag"]
+Operator = Literal["eq", "neq", "gte", "lte", "in", "nin", "like"]
+Value = str | int | bool | datetime.datetime
+
+OPERATORS = ("eq", "neq", "gte", "lte", "in", "nin", "like")
+ATTRIBUTES = "custom_attributes__"
+MAX_CONDITIONS = 100
+MAX_LISTED = 1000  # values of one __in: a database takes a limited number of parameters
+
+_ATTRIBUTE = re.compile(ATTRIBUTES + r"[^\x00-\x1f\"\\]{1,128}")
+
+_TEXTS = """account_id ca_id deployed_state deployment description device_class device_key endpoint_name endpoint_type
+    firmware_checksum host_gateway id issuer_fingerprint lifecycle_status manifest mechanism mechanism_url name
+    serial_number state vendor_id"""
+_TIMES = """bootstrap_expiration_date bootstrapped_timestamp connector_expiration_date created_at
+    enrolment_list_timestamp etag manifest_timestamp updated_at"""
+
+DEVICE_FIELDS: dict[str, Kind] = {
+    **dict.fromkeys(_TEXTS.split(), "text"),
+    **dict.fromkeys(_TIMES.split(), "time"),
+    "auto_update": "flag",
+    "device_execution_mode": "number",
+    ATTRIBUTES: "text",
+}
+"""What a directory query may name, beside custom_attributes__<name>."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition: a field, an operator, and the values it is held against (several for in and nin)."""
+
+    field: str
+    operator: Operator
+    values: tuple[Value, ...]
+
+    def __str__(self) -> str:
+        return f"{self.field}__{self.operator}={','.join(map(str, self.values))}"
+
+    @property
+    def attribute(self) -> str | None:
+        """Return the name of the custom attribute meant, None for any other field."""
+        return self.field.removeprefix(ATTRIBUTES) if self.field.startswith(ATTRIBUTES) else None
+
+
+Filter = tuple[Condition, ...]
+"""Conditions that must all hold."""
+
+
+def where(conditions: Iterable[Condition], table: sa.Table) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions as clauses over a table; nothing is never equal to something, and "" is nothing too."""
+    return [_clause(condition, _column(condition, table)) for condition in conditions]
+
+
+def _column(condition: Condition, table: sa.Table) -> sa.ColumnElement[Any]:
+    if condition.attribute is not None:
+        return table.c[ATTRIBUTES.removesuffix("__")][condition.attribute].as_string()
+    return table.c["updated_at" if condition.field == "etag" and "etag" not in table.c else condition.field]
+
+
+def _clause(condition: Condition, column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    values = [_stored(value, column) for value in condition.values]
+    if condition.operator in ("neq", "nin"):
+        return sa.or_(column.not_in(values), column.is_(None)) if values != [""] else sa.func.coalesce(column, "") != ""
+    if condition.operator in ("eq", "in"):
+        return column.in_(values) if values != [""] else sa.func.coalesce(column, "") == ""
+    if condition.operator == "like":
+        return sa.func.lower(column).contains(str(values[0]).lower(), autoescape=True)
+    return column >= values[0] if condition.operator == "gte" else column <= values[0]
+
+
+def _stored(value: Value, column: sa.ColumnElement[Any]) -> object:
+    """Return a value as the column has it: times are text, some of them days."""
+    if not isinstance(value, datetime.datetime):
+        return value
+    days = isinstance(column.type, sa.String) and column.type.length == 10
+    return value.date().isoformat() if days else value.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def parse(text: str, fields: Mapping[str, Kind] = DEVICE_FIELDS) -> Filter:
+    """Read a query string of conditions, its values encoded or not; no operator means eq.
+
+    Raises:
+        ConfigError: it is no query string, or names what `fields` does not have.
+    """
+    text = text.removeprefix("?").strip()
+    if not text:
+        return ()
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, max_num_fields=MAX_CONDITIONS)
+    except ValueError as error:
+        raise ConfigError(
+            f"the filter {text[:80]!r} cannot be read: {error}", hint="write it as state=registered&name__neq=desk1"
+        ) from error
+    return tuple(_condition(name, value, fields) for name, value in pairs)
+
+
+def from_parameters(parameters: Iterable[tuple[str, str]], fields: Mapping[str, Kind] = DEVICE_FIELDS) -> Filter:
+    """Read the conditions among a call's parameters: `filter`, and every known field or name with an operator.
+
+    Raises:
+        ConfigError: a condition names an unknown field, or its value cannot be one of that field.
+    """
+    conditions: list[Condition] = []
+    for name, value in parameters:
+        if name == "filter":
+            conditions += parse(value, fields)
+        elif name in fields or name.rpartition("__")[2] in OPERATORS or name.startswith(ATTRIBUTES):
+            conditions.append(_condition(name, value, fields))
+    return tuple(conditions)
+
+
+def _condition(name: str, text: str, fields: Mapping[str, Kind]) -> Condition:
+    field, operator = _split(name)
+    kind = fields.get(field)
+    if kind is None and _ATTRIBUTE.fullmatch(field) and ATTRIBUTES in fields:
+        kind = "text"
+    if kind is None:
+        raise ConfigError(
+            f"there is no field {field[:80]!r} to filter by", hint=f"known are {', '.join(sorted(fields))}"
+        )
+    listed = text.split(",") if operator in ("in", "nin") else [text]
+    if len(listed) > MAX_LISTED:
+        raise ConfigError(f"{name} lists {len(listed)} values; at most {MAX_LISTED} are taken")
+    return Condition(field, operator, tuple(_value(field, each, kind) for each in listed))
+
+
+def _split(name: str) -> tuple[str, Operator]:
+    field, separator, last = name.rpartition("__")
+    if separator and last in OPERATORS and field != ATTRIBUTES.removesuffix("__"):
+        return field, cast(Operator, last)
+    return name, "eq"
+
+
+def _value(field: str, text: str, kind: Kind) -> Value:
+    if kind == "text":
+        return text
+    if kind == "time":
+        when = parse_time(text)
+        if when is not None:
+            return when
+    elif kind == "number":
+        if text.isascii() and text.isdigit() and len(text) < 16:
+            return int(text)
+    elif text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    raise ConfigError(
+        f"{field} cannot be compared with {text[:40]!r}",
+        hint={"time": "write times as 2026-11-30T16:25:12Z", "number": "write a number", "flag": "write true or false"}[
+            kind
+        ],
+    )
+
+
+def parse_time(text: str) -> datetime.datetime | None:
+    """Read RFC 3339 with or without a fraction, a date, or 20161130T162512Z; None for anything else.
+
+    An offset before a Z, as one SDK writes it, is taken too; a + that a query turned into a space is a + again.
+    """
+    text = text.strip().replace(" ", "+")
+    if text.endswith("Z") and (text[:-1].endswith("+00:00") or "+" in text):
+        text = text[:-1]
+    try:
+        when = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    try:
+        return (when if when.tzinfo else when.replace(tzinfo=datetime.UTC)).astimezone(datetime.UTC)
+    except (OverflowError, ValueError):
+        return None

@@ -1,0 +1,164 @@
+"""Devices asked one by one: /v2/device-requests and /v2/endpoints. Answers come on the key's channel."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import PlainTextResponse
+from pydantic import BaseModel, Field
+
+from pdmlab.lwm2m.paths import Path
+from pdmlab.service.accounts import Key
+from pdmlab.service.core import Core
+from pdmlab.service.refusal import Refused
+from pdmlab.service.requests import split_uri
+from pdmlab.service.rest.context import TheCore, TheKey
+from pdmlab.service.rest.paging import Json
+from pdmlab.service.values import format_name
+
+router = APIRouter(tags=["Connect"])
+
+_STATUS = {"RESOURCE_NOT_FOUND": 404, "TOO_MANY_REQUESTS": 429}
+"""What the older calls answer where /v2/device-requests has 400."""
+_NO_FORMAT = ("application/x-www-form-urlencoded", "application/json")
+"""What clients put in when they were told nothing: no content format of a device."""
+
+CacheOnly = Annotated[bool, Query(alias="cacheOnly", description="Do not ask the device.")]
+NoResponse = Annotated[bool, Query(alias="noResp", description="Want no answer; devices here always give one: 409.")]
+
+
+class DeviceRequest(BaseModel):
+    """A request to a device."""
+
+    method: str
+    uri: str
+    accept: str | None = None
+    content_type: str | None = Field(None, alias="content-type")
+    payload: str = Field("", alias="payload-b64")
+
+
+@router.post("/v2/device-requests/{device_id}", summary="Ask a device", status_code=202)
+async def post_request(
+    core: TheCore,
+    key: TheKey,
+    device_id: str,
+    wanted: DeviceRequest,
+    async_id: Annotated[str, Query(alias="async-id", description="Names the answer: 1 to 40 of A-Za-z0-9_-")] = "",
+    retry: Annotated[int, Query(ge=0, le=1000, description="Tries after a time-out.")] = 0,
+    expiry_seconds: Annotated[
+        int | None, Query(alias="expiry-seconds", ge=1, le=1 << 31, description="How long it may wait (s).")
+    ] = None,
+) -> Response:
+    """Queue a request; its answer comes on the key's channel as the async-response of this id."""
+    try:
+        payload = base64.b64decode(wanted.payload, validate=True)
+    except (ValueError, binascii.Error):
+        raise Refused(400, "MALFORMED_JSON_CONTENT", hint="payload-b64 is no base64") from None
+    await core.requests.submit(
+        key.id,
+        device_id,
+        async_id,
+        wanted.method.upper(),
+        wanted.uri,
+        payload,
+        wanted.content_type,
+        expiry_seconds,
+        retry=retry,
+    )
+    return Response(status_code=202)
+
+
+@router.get("/v2/endpoints", summary="List registered devices")
+async def list_endpoints(
+    core: TheCore, key: TheKey, type: Annotated[str, Query(description="Only of this endpoint type.")] = ""
+) -> list[Json]:
+    """Registered devices of the account; an older list than /v3/devices."""
+    return [
+        {"name": each.device_id, "type": each.endpoint_type, "status": "ACTIVE", "q": each.queue_mode}
+        for each in core.registrations
+        if each.account_id == key.account_id and type in ("", each.endpoint_type)
+    ]
+
+
+@router.get("/v2/endpoints/{device_id}", summary="List a device's resources")
+async def list_resources(core: TheCore, key: TheKey, device_id: str) -> list[Json]:
+    """What the device listed when it registered; 404 if it is not registered."""
+    _registered(core, key, device_id)
+    return [
+        {"uri": row["path"], "rt": row["rt"], "obs": bool(row["observable"]), "type": ""}
+        for row in core.resources.list(device_id)
+    ]
+
+
+@router.get("/v2/endpoints/{device_id}/{path:path}", summary="Read a resource", response_model=None)
+async def get_resource(
+    core: TheCore,
+    key: TheKey,
+    device_id: str,
+    path: str,
+    cache_only: CacheOnly = False,
+    no_response: NoResponse = False,
+) -> Response | Json:
+    """The value, if the service knows it (200); else the id of the answer that will come (202)."""
+    _registered(core, key, device_id)
+    row = core.resources.get(device_id, str(split_uri(path)[0]))
+    if row is not None and row["value"] is not None:
+        left = None if row["value_expires"] is None else int(row["value_expires"] - core.now())
+        # A value without an end came with the registration; it is kept fresh only if the device notifies by itself.
+        if (left is None and (row["aobs"] is not None or cache_only)) or (left is not None and left > 0):
+            headers = {"Cache-Control": f"max-age={60 if left is None else left}"}
+            return Response(bytes(row["value"]), media_type=format_name(row["content_format"]), headers=headers)
+    if cache_only:
+        return Response(status_code=205)
+    return await _ask(core, key, device_id, "GET", path, b"", None, no_response)
+
+
+@router.put("/v2/endpoints/{device_id}/{path:path}", summary="Write a resource", response_model=None)
+@router.post("/v2/endpoints/{device_id}/{path:path}", summary="Execute a resource", response_model=None)
+@router.delete("/v2/endpoints/{device_id}/{path:path}", summary="Delete a resource", response_model=None)
+async def change_resource(
+    core: TheCore, key: TheKey, device_id: str, path: str, request: Request, no_response: NoResponse = False
+) -> Response:
+    """Send the body to the device; answers with the id of the answer that will come (202)."""
+    _registered(core, key, device_id)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    content_type = None if kind in _NO_FORMAT else kind or None
+    # Attributes of notifications come as the call's query, as they do on CoAP.
+    query = "&".join(f"{name}={value}" for name, value in request.query_params.multi_items() if name != "noResp")
+    uri = f"{path}?{query}" if query else path
+    return await _ask(core, key, device_id, request.method, uri, await request.body(), content_type, no_response)
+
+
+def _registered(core: Core, key: Key, device_id: str) -> None:
+    registration = core.registrations.find(device_id)
+    if registration is None or registration.account_id != key.account_id:
+        raise Refused(404, "DEVICE_NOT_FOUND", hint=f"no device {device_id[:64]} of this account is registered")
+
+
+async def _ask(
+    core: Core,
+    key: Key,
+    device_id: str,
+    method: str,
+    path: str,
+    payload: bytes,
+    content_type: str | None,
+    no_response: bool,
+) -> Response:
+    if no_response:
+        raise Refused(409, "NO_RESPONSE_NOT_SUPPORTED", hint="devices here answer every request")
+    async_id = secrets.token_hex(16)
+    try:
+        await core.requests.submit(key.id, device_id, async_id, method, f"/{path.lstrip('/')}", payload, content_type)
+    except Refused as refused:
+        raise Refused(_STATUS.get(refused.message, refused.status), refused.message, hint=refused.hint) from refused
+    return PlainTextResponse(f'{{"async-response-id":"{async_id}"}}', 202, media_type="application/json")
+
+
+def path_of(text: str) -> Path:
+    """Return the LwM2M path of a call's last segments; raise Refused (400) if they are none."""
+    return split_uri(text)[0]

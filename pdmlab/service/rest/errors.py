@@ -1,0 +1,110 @@
+"""What the REST API says when it cannot do what was asked: JSON for v3, plain-text tokens for v2, never a traceback."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.exceptions import HTTPException
+
+from pdmlab.errors import ConfigError, ManifestRejected, PdmlabError, ServiceError
+from pdmlab.service.refusal import Refused
+
+_log = logging.getLogger(__name__)
+
+TYPES = {
+    400: "bad_request",
+    401: "invalid_apikey",
+    403: "access_denied",
+    404: "not_found",
+    405: "method_not_supported",
+    406: "not_acceptable",
+    409: "duplicate",
+    412: "precondition_failed",
+    413: "validation_error",
+    415: "unsupported_media_type",
+    429: "rate_limit_exceeded",
+    500: "internal_server_error",
+    503: "system_unavailable",
+}
+"""The vendor's word for each status; 413 has none of its own."""
+
+_FIELDS = 50  # of an error's list
+
+
+class Invalid(Refused):
+    """The 400 for wrong fields: (name, message) of each."""
+
+    def __init__(self, *fields: tuple[str, str]) -> None:
+        text = "; ".join(f"{name}: {message}" for name, message in fields[:5])
+        super().__init__(400, text or "the request is not valid", type="validation_error")
+        self.fields = fields
+
+
+def is_v2(path: str) -> bool:
+    """Tell whether a path is one of the older interface, whose errors are plain text."""
+    return path == "/v2" or path.startswith("/v2/")
+
+
+def problem(error: ServiceError, request_id: str) -> dict[str, Any]:
+    """Return an error as v3's JSON has it; the hint is part of the sentence."""
+    body: dict[str, Any] = {
+        "object": "error",
+        "code": error.status,
+        "type": error.problem.get("type") or TYPES.get(error.status, "bad_request"),
+        "message": f"{error.message} ({error.hint})" if error.hint else error.message,
+        "request_id": request_id,
+    }
+    if isinstance(error, Invalid):
+        body["fields"] = [{"name": name, "message": message} for name, message in error.fields[:_FIELDS]]
+    return body
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Let the application turn whatever is raised into an answer of the right shape."""
+    app.add_exception_handler(PdmlabError, _of_ours)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def _answer(request: Request, error: ServiceError, headers: dict[str, str] | None = None) -> Response:
+    if is_v2(request.url.path):
+        return PlainTextResponse(error.message, error.status, headers)
+    return JSONResponse(problem(error, request.state.request_id), error.status, headers)
+
+
+async def _of_ours(request: Request, error: Exception) -> Response:
+    """Say what the service's own code refused: its sentence, its hint and its status are for the caller."""
+    assert isinstance(error, PdmlabError)
+    if isinstance(error, ServiceError):
+        return _answer(request, error)
+    if isinstance(error, ConfigError | ManifestRejected):
+        return _answer(request, Refused(400, error.message, type="validation_error", hint=error.hint))
+    _log.error("request %s failed", request.state.request_id, exc_info=error)
+    return _answer(request, Refused(500, error.message, hint=error.hint))
+
+
+async def _validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    if is_v2(request.url.path):
+        return _answer(request, Refused(400, "MALFORMED_JSON_CONTENT"))
+    fields = [(".".join(map(str, each["loc"][1:])) or "body", str(each["msg"])) for each in error.errors()]
+    return _answer(request, Invalid(*fields))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = {
+        404: f"there is no {request.url.path[:200]} here",
+        405: f"{request.method} is no method of {request.url.path[:200]}",
+    }.get(error.status_code, str(error.detail))
+    return _answer(request, Refused(error.status_code, message), dict(error.headers or {}))
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    _log.error("request %s failed", request.state.request_id, exc_info=error)
+    return _answer(request, Refused(500, "the service made a mistake; its log has the request id"))
