@@ -1,0 +1,190 @@
+"""Firmware update over the LwM2M connection: manifests to /10252/0/1, states out, blocks in, the reboot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from aiocoap import Message
+from aiocoap.numbers import codes
+
+from pdmlab.client.background import Background
+from pdmlab.client.error import Error, error_of_update
+from pdmlab.client.hooks import Hooks, UpdateRequest
+from pdmlab.client.objects import StandardObjects
+from pdmlab.client.observation import Observations
+from pdmlab.client.platform import Platform
+from pdmlab.client.provisioning import Identity
+from pdmlab.coap.blockwise import exponent
+from pdmlab.errors import ImageRejected, NetworkError, ResponseError
+from pdmlab.lwm2m.content import TEXT
+from pdmlab.update.checks import Acceptance
+from pdmlab.update.download import Fota, Step
+from pdmlab.update.header import HEADER_SIZE, NO_PRECURSOR, FirmwareHeader
+from pdmlab.update.manifest import Manifest
+from pdmlab.update.results import FotaResult, FotaState, rejected
+from pdmlab.update.version import Version
+
+COMPONENT = "MAIN"
+TRIES = 10
+"""How often a block is asked for anew after the connection was lost: an estimate, the stock client's is not known."""
+
+
+_REQUESTS = {Step.DOWNLOAD: UpdateRequest.Download, Step.INSTALL: UpdateRequest.Install}
+
+
+class Connection(Protocol):
+    """The registered connection to the LwM2M server."""
+
+    async def request(self, message: Message) -> Message:
+        """Ask the server.
+
+        Raises:
+            NetworkError: it does not answer.
+        """
+        ...
+
+    async def recover(self) -> None:
+        """Wait until the server, which did not answer, knows the device again."""
+        ...
+
+    def report(self, error: Error, details: str) -> None:
+        """Tell the application what went wrong."""
+        ...
+
+
+class FirmwareUpdate:
+    """One device's update client, wired to its resources and its connection."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        identity: Identity,
+        objects: StandardObjects,
+        observations: Observations,
+        connection: Connection,
+        hooks: Hooks,
+        background: Background,
+        *,
+        running: tuple[Version, bytes],
+    ) -> None:
+        self._version, digest = running
+        self._platform = platform
+        self._identity = identity
+        self._objects = objects
+        self._observations = observations
+        self._connection = connection
+        self._hooks = hooks
+        self._background = background
+        self._progress: tuple[int, int] | None = None
+        self._fota = Fota(
+            self._accepts,
+            platform.candidate,
+            self._fetch,
+            identity,
+            self,
+            blocking=background.blocking,
+            running=lambda: digest,
+        )
+
+    async def receive(self, manifest: bytes) -> None:
+        """Carry out the update that a manifest asks for; the server has its answer already."""
+        self._objects.result.update(-1)
+        await self._fota.receive(manifest)
+
+    async def prepare(self) -> None:
+        """Look, before registration, for an update that a reset cut off."""
+        if self._identity.update is not None and await self._fota.prepare():
+            self._objects.state.update(int(self._fota.state))
+
+    async def resume(self) -> None:
+        """Go on with it, once registered."""
+        await self._fota.resume()
+
+    def _accepts(self) -> Acceptance:
+        update = self._identity.update
+        if update is None:
+            raise rejected(FotaResult.MANIFEST_SIGNATURE, "the image has no update certificate")
+        storage = self._platform.candidate.capacity
+        return Acceptance(
+            update.public_key, update.vendor_id, update.class_id, {COMPONENT: self._version}, storage_size=storage
+        )
+
+    async def _fetch(self, uri: str, number: int, size: int) -> tuple[bytes, bool, int | None]:
+        request = Message(
+            code=codes.GET,
+            uri_path=("fw",),
+            content_format=TEXT,
+            max_age=0,
+            block2=(number, False, exponent(size)),
+            proxy_uri=uri,
+        )
+        for again in range(TRIES, -1, -1):
+            try:
+                response = await self._connection.request(request)
+                break
+            except NetworkError:
+                if not again:
+                    raise
+                await self._connection.recover()
+        block = response.opt.block2
+        if not response.code.is_successful():
+            code = str(response.code)
+            raise ResponseError(f"the LwM2M server answered {code} to /fw", code=code, path="/fw")
+        if block is None:
+            if number:
+                raise NetworkError(f"asked for block {number}, the LwM2M server sent everything")
+            return response.payload, False, len(response.payload)
+        if block.block_number != number or block.size != size:
+            raise NetworkError(f"asked for block {number}, the LwM2M server sent block {block.block_number}")
+        return response.payload, block.more, response.opt.size2
+
+    # -- what the update tells (update.download.Callbacks) -------------------------------------------
+
+    async def state(self, state: FotaState) -> None:
+        """Notify the new state; go on only when the server has it."""
+        self._objects.state.update(int(state))
+        while not await self._observations.tell(self._objects.state):
+            await self._connection.recover()
+
+    async def result(self, result: FotaResult, reason: str) -> None:
+        """Notify the result, and tell the application."""
+        error = error_of_update(result)
+        if result is FotaResult.MANIFEST_SIGNATURE and self._identity.update is None:
+            error = Error.UpdateWarningCertificateNotFound
+        self._connection.report(error, f"{reason} (/10252/0/3 is {int(result)})")
+        self._objects.result.update(int(result))
+        while not await self._observations.tell(self._objects.result):
+            await self._connection.recover()
+
+    async def authorise(self, step: Step, manifest: Manifest) -> bool:
+        """Ask the application; without a callback everything is allowed."""
+        callback = self._hooks.authorize
+        # In a thread of its own: it may wait for a person, and other callbacks must not wait with it.
+        return callback is None or await self._background.blocking(callback, _REQUESTS[step]) is not False
+
+    def progress(self, done: int, total: int) -> None:
+        """Tell the application how far it is; of several that it has not heard of yet, the last."""
+        callback = self._hooks.progress
+        if callback is not None:
+            waiting, self._progress = self._progress, (done, total)
+            if waiting is None:
+                self._background.post(self._tell_progress, callback)
+
+    def _tell_progress(self, callback: Callable[[int, int], object]) -> None:
+        progress, self._progress = self._progress, None
+        if progress is not None:
+            callback(*progress)
+
+    async def reboot(self) -> None:
+        """Restart into the bootloader, after what the application still has to hear."""
+        await self._background.call(self._platform.reset)
+
+
+def running_firmware(platform: Platform) -> tuple[Version, bytes]:
+    """Read version and SHA-256 of the running image from its header in flash; blocking."""
+    try:
+        header = FirmwareHeader.parse(platform.flash.read(platform.layout.header_offset, HEADER_SIZE))
+    except ImageRejected:
+        return Version(0, 0, 0), NO_PRECURSOR
+    return header.version, header.digest

@@ -1,0 +1,224 @@
+"""SimpleMbedCloudClient: connect a board to device management in a few lines, beside its application.
+
+client = SimpleMbedCloudClient(net, bd, fs)
+client.init()
+variable = client.create_resource("3201/0/5853", "variable")
+variable.set_value("assign new value")
+variable.methods(M2MMethod.GET | M2MMethod.PUT)
+client.register_and_connect()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+
+from pdmlab.capture import MessageLog
+from pdmlab.client.error import Error
+from pdmlab.client.hooks import Hooks, UpdateRequest
+from pdmlab.client.platform import platform
+from pdmlab.client.provisioning import Provisioning
+from pdmlab.client.resource import MbedCloudClientResource
+from pdmlab.client.session import Session
+from pdmlab.coap.transport import Address
+from pdmlab.errors import ConfigError
+from pdmlab.network.interface import NetworkInterface
+from pdmlab.storage.blockdevice import BlockDevice
+from pdmlab.storage.filesystem import FileSystem
+
+
+@dataclass(frozen=True)
+class ConnectorClientEndpointInfo:
+    """Who the registered device is; internal_endpoint_name is its device id."""
+
+    endpoint_name: str
+    account_id: str
+    internal_endpoint_name: str
+    lwm2m_server_uri: str
+
+
+class SimpleMbedCloudClient:
+    """Device management beside an application: it never blocks the application's loop.
+
+    Make it, and call init() and reformat_storage(), in code that runs on a board. Everything else may be
+    called from any thread.
+
+    Args:
+        net: a network interface, connected by the application.
+        bd, fs: the block device and the file system on it, where credentials are kept.
+        format_storage_layer_on_error: make the storage anew when it holds no credentials that can be opened.
+    """
+
+    def __init__(
+        self, net: NetworkInterface, bd: BlockDevice, fs: FileSystem, *, format_storage_layer_on_error: bool = True
+    ) -> None:
+        self._platform = platform()
+        self._net = net
+        self._provisioning = Provisioning(self._platform, bd, fs, format_on_error=format_storage_layer_on_error)
+        self._resources: list[MbedCloudClientResource] = []
+        self._session: Session | None = None
+        self._on_registered: Callable[[ConnectorClientEndpointInfo], object] | None = None
+        self._on_unregistered: Callable[[], object] | None = None
+        self._on_error: Callable[[int, str], object] | None = None
+        self._hooks = Hooks(self._registered, self._unregistered, self._failed)
+        self.error_description = ""
+        """What the last error was about."""
+        self.log = MessageLog(endpoint="device", clock=self._platform.clock.name)
+        """Every message of the client, decoded."""
+
+    # -- set up ----------------------------------------------------------------------------------------
+
+    def init(self, format: bool = False) -> int:
+        """Open the storage and the credentials in it, making both where there are none; return 0, or an error's number.
+
+        format: make the storage anew in any case; the device gets another identity. `pdmlab.explain` knows the number.
+        """
+        return self._provisioning.init(format=format)
+
+    def reformat_storage(self) -> int:
+        """Make an empty file system; return 0, or an error's number."""
+        return self._provisioning.reformat()
+
+    def create_resource(self, path: str, name: str) -> MbedCloudClientResource:
+        """Make a resource, such as "3201/0/5853"; the server may read it unless its methods() say otherwise.
+
+        Raises:
+            ConfigError: the path is none of a resource, or taken.
+        """
+        resource = MbedCloudClientResource(path, name)
+        if any(each.path == resource.path for each in self._resources):
+            raise ConfigError(f"{resource.path} is there already", hint="keep what create_resource() returned")
+        if self._session is not None:
+            self._session.add(resource)
+            self._session.update()
+        self._resources.append(resource)
+        return resource
+
+    # -- connect ---------------------------------------------------------------------------------------
+
+    def register_and_connect(self) -> bool:
+        """Bootstrap if need be, register, and stay registered, beside the caller; return False if under way already.
+
+        Raises:
+            ConfigError: init() has not been called, or has failed; or a resource has a path of the client's own.
+        """
+        if self._session is not None:
+            return False
+        identity = self._provisioning.identity
+        if identity is None:
+            raise ConfigError(
+                "the client has no credentials to connect with", hint="call init() first, and look at what it returns"
+            )
+        self._session = Session(self._platform, self._net, identity, self._resources, self._hooks, self.log)
+        self._session.start()
+        return True
+
+    def register_update(self) -> None:
+        """Update the registration now, in the background."""
+        if self._session is not None:
+            self._session.update()
+
+    def close(self) -> None:
+        """Deregister and disconnect, in the background; on_unregistered hears of it."""
+        if self._session is not None:
+            self._session.close()
+
+    def is_client_registered(self) -> bool:
+        """Return whether the server knows the device."""
+        return self._session is not None and self._session.is_registered
+
+    # -- callbacks: each runs in a thread of the client's, one after the other, and may block -------------
+
+    def on_registered(self, callback: Callable[[ConnectorClientEndpointInfo], object] | None) -> None:
+        """Call back with who the device is when it has registered."""
+        self._on_registered = callback
+
+    def on_unregistered(self, callback: Callable[[], object] | None) -> None:
+        """Call back when close() has done its work."""
+        self._on_unregistered = callback
+
+    def on_error(self, callback: Callable[[int, str], object] | None) -> None:
+        """Call back with an error's number and its name, instead of printing both; error_description says more."""
+        self._on_error = callback
+
+    def on_update_authorized(self, callback: Callable[[UpdateRequest], object] | None) -> None:
+        """Ask before an update downloads and before it installs; the callback refuses by returning False."""
+        self._hooks.authorize = callback
+
+    def on_update_progress(self, callback: Callable[[int, int], object] | None) -> None:
+        """Call back with the bytes downloaded, and how many there are."""
+        self._hooks.progress = callback
+
+    # -- who it is ---------------------------------------------------------------------------------------
+
+    @property
+    def endpoint_info(self) -> ConnectorClientEndpointInfo | None:
+        """Who the device is at its service; None before the first registration."""
+        identity = self._provisioning.identity
+        if identity is None or identity.device_id is None:
+            return None
+        credentials = identity.credentials
+        return ConnectorClientEndpointInfo(
+            credentials.bootstrap_endpoint_name,
+            credentials.account_id or "",
+            identity.device_id,
+            identity.lwm2m_uri or "",
+        )
+
+    @property
+    def device_id(self) -> str | None:
+        """The device's id at its service (32 hex digits), once it has one."""
+        info = self.endpoint_info
+        return info.internal_endpoint_name if info is not None else None
+
+    @property
+    def endpoint_name(self) -> str | None:
+        """The name in the device's credentials, after init()."""
+        identity = self._provisioning.identity
+        return identity.credentials.bootstrap_endpoint_name if identity is not None else None
+
+    @property
+    def address(self) -> Address | None:
+        """Where the device answers CoAP requests; None while it is not connected."""
+        return self._session.address if self._session is not None else None
+
+    def __repr__(self) -> str:
+        state = "registered" if self.is_client_registered() else "not registered"
+        return f"<SimpleMbedCloudClient {self.endpoint_name}, device {self.device_id}, {state}>"
+
+    def _repr_html_(self) -> str:
+        address = self.address
+        rows = {
+            "registered": "yes" if self.is_client_registered() else "no",
+            "device id": self.device_id or "none yet",
+            "endpoint name": self.endpoint_name or "none before init()",
+            "answers at": f"coap://{address[0]}:{address[1]}" if address else "nowhere",
+            "resources": ", ".join(f"{each.path} {each.name}" for each in self._resources) or "the client's own",
+            "last error": self.error_description or "none",
+        }
+        cells = "".join(
+            f"<tr style='text-align:left'><th>{escape(name)}</th><td>{escape(value)}</td></tr>"
+            for name, value in rows.items()
+        )
+        return f"<table><caption>SimpleMbedCloudClient</caption>{cells}</table>"
+
+    # -- what the session tells ----------------------------------------------------------------------------
+
+    def _registered(self) -> None:
+        info = self.endpoint_info
+        if self._on_registered is not None and info is not None:
+            self._on_registered(info)
+
+    def _unregistered(self) -> None:
+        self._session = None
+        if self._on_unregistered is not None:
+            self._on_unregistered()
+
+    def _failed(self, error: Error, details: str) -> None:
+        self.error_description = details
+        if self._on_error is not None:
+            self._on_error(int(error), str(error))
+            return
+        lines = (f"\r\n[SMCC] Error occurred : {error}", f"[SMCC] Error code : {int(error)}")
+        self._platform.uart.write("\r\n".join((*lines, f"[SMCC] Error details : {details}\r\n")))
