@@ -7,6 +7,7 @@ again after an interrupted set-up, in another folder, or by another Python: keep
 
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -62,7 +63,7 @@ def setup() -> None:
     while something is installed, so that an interrupted set-up is seen.
     """
     environment = f"Python {sys.version_info.major}.{sys.version_info.minor} in {HERE}"
-    wanted = hashlib.sha256((HERE / "pyproject.toml").read_bytes()).hexdigest()
+    wanted = requirements()
     stamp = STAMP.read_text(encoding="utf-8") if STAMP.is_file() else ""
     usable = stamp.startswith(f"{environment}\n") and starts(PYTHON)
     if usable and stamp == f"{environment}\n{wanted}\n":
@@ -83,11 +84,19 @@ def setup() -> None:
         return
     if usable:  # an installer that gives up by itself leaves the environment as it was
         STAMP.write_text(stamp, encoding="utf-8")
-    way_out = f"\n      what was installed before still runs: {PYTHON} -m pdmlab.cli lab" if usable else ""
+    way_out = f"\n      what was installed before still runs: {PYTHON.parent / 'pdmlab'} lab" if usable else ""
     give_up(
         f"{'uv' if uv else 'pip'} could not install what pyproject.toml asks for (its message is above)",
         f"is there a network? Behind a proxy set HTTPS_PROXY. The next run tries again.{way_out}",
     )
+
+
+def requirements() -> str:
+    """Return a digest of what pyproject.toml says of the package, but not of the tools that check it."""
+    import tomllib  # not in the Pythons that are told above that they are too old
+
+    document = tomllib.loads((HERE / "pyproject.toml").read_text(encoding="utf-8"))
+    return hashlib.sha256(json.dumps([document["build-system"], document["project"]]).encode()).hexdigest()
 
 
 def make_environment(uv: str | None) -> None:
@@ -134,7 +143,7 @@ def run(*command: str) -> int:
 
 def lab(arguments: list[str]) -> int:
     """Open JupyterLab on the first notebook."""
-    return call("-m", "jupyterlab", "notebooks/00-start-here.ipynb", *arguments)
+    return call("-c", "from pdmlab.cli import main; main(prog_name='pdmlab')", "lab", *arguments)
 
 
 def lint(_: list[str]) -> int:

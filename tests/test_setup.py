@@ -36,6 +36,7 @@ version = "0"
 [project.optional-dependencies]
 dev = []
 """
+NEWER = '[project.scripts]\npdmlab = "pdmlab:main"\n'
 BACKEND = """\
 import tomllib, zipfile
 
@@ -90,7 +91,7 @@ class Checkout:
         done = self.run("setup")
         assert done.returncode == 0, done.stdout + done.stderr
         python = self.folder / lab.PYTHON.relative_to(ROOT)
-        subprocess.run([python, "-c", "import pdmlab"], check=True)
+        subprocess.run([python, "-c", "import pdmlab"], cwd=self.folder, check=True)
         return done.stdout
 
 
@@ -103,16 +104,19 @@ def test_an_environment_is_made_once_brought_up_to_date_and_made_again_after_an_
     assert "Setting up .venv" in checkout.setup()
     assert checkout.setup() == ""
 
-    made = (checkout.folder / ".venv/pyvenv.cfg").stat().st_mtime_ns
     pyproject = checkout.folder / "pyproject.toml"
-    pyproject.write_text(PYPROJECT + "# another reason\n")
+    pyproject.write_text(PYPROJECT + "[tool.ruff]\n")
+    assert checkout.setup() == ""
+
+    made = (checkout.folder / ".venv/pyvenv.cfg").stat().st_mtime_ns
+    pyproject.write_text(PYPROJECT + NEWER)
     assert "bringing .venv up to date" in checkout.setup()
 
     pyproject.write_text(PYPROJECT.replace("dev = []", 'dev = ["nowhere-to-be-had"]'))
     failed = checkout.run("setup")
     assert failed.returncode == 1
     assert "is there a network?" in failed.stderr and "what was installed before still runs" in failed.stderr
-    pyproject.write_text(PYPROJECT + "# another reason\n")
+    pyproject.write_text(PYPROJECT + NEWER)
     assert checkout.setup() == ""
     assert (checkout.folder / ".venv/pyvenv.cfg").stat().st_mtime_ns == made
 
