@@ -1,0 +1,42 @@
+"""Views in a notebook: thin ipywidgets over public calls.
+
+Each is a `View`: it shows live in JupyterLab, and as a still picture or table where no kernel answers (an HTML
+report, a repository's page). Whatever a view does can be done by a call as well; its documentation names it.
+
+>>> explore(run.frame, x="buffer_B", y="throughput_kBps", by="bus_Hz", over=["sync_every_B"])
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pdmlab.widgets.drawing import explore, redraw
+    from pdmlab.widgets.management import campaign, progress, queue, resources
+    from pdmlab.widgets.serial import console
+    from pdmlab.widgets.stopping import stop_button
+    from pdmlab.widgets.view import View
+
+_HOMES = {
+    "View": "view",
+    "campaign": "management",
+    "console": "serial",
+    "explore": "drawing",
+    "progress": "management",
+    "queue": "management",
+    "redraw": "drawing",
+    "resources": "management",
+    "stop_button": "stopping",
+}
+__all__ = ["View", "campaign", "console", "explore", "progress", "queue", "redraw", "resources", "stop_button"]
+
+
+def __getattr__(name: str) -> Any:  # a module's attributes are of any type
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module 'pdmlab.widgets' has no attribute {name!r}") from None
+    value = getattr(import_module(f"pdmlab.widgets.{home}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,78 @@
+"""An update replayed with the supply cut: no single cut bricks a board, and codes that do are found out."""
+
+import pytest
+
+from pdmlab import measurements
+from pdmlab.errors import ConfigError
+from pdmlab.measurements.power_cuts import replay
+from pdmlab.sim.board import VirtualBoard
+
+IMAGE_B = 24 * 1024
+
+
+@pytest.fixture(scope="module")
+def board():
+    with VirtualBoard("K64F", id="cuts", memory=True, power=False) as board:
+        yield board
+
+
+def test_without_a_cut_the_new_version_runs(board):
+    story = replay(board, "download boot", image_B=IMAGE_B)
+    assert story.running == story.active == story.candidate == "2.0.0" and story.cuts == 0
+    assert set(story.slot_map["holds"]) == {"2.0.0"}
+
+
+def test_no_cut_anywhere_bricks_the_board(board):
+    download, boot = replay(board, "download boot", image_B=IMAGE_B).steps
+    cuts = range(1, download.operations + boot.operations + 1, 3)
+    rows = [measurements.power_cut(board, cut, IMAGE_B) for cut in cuts]
+    assert {row["in_the_end"] for row in rows} == {"2.0.0"}
+    # The last operation marks the candidate as whole; half of its block carries the whole mark.
+    unmarked = [row for cut, row in zip(cuts, rows, strict=True) if cut < download.operations]
+    assert {row["first_start"] for row in unmarked} == {"1.0.0"}
+    assert {row["first_start"] for row in rows if row["step"] == "install"} == {"2.0.0"}
+    assert {row["active"] for row in rows if row["step"] == "install"} == {"incomplete"}
+
+
+def test_a_cut_beyond_the_last_operation_is_none(board):
+    assert measurements.power_cut(board, 100_000, IMAGE_B)["operation"] == "none"
+
+
+def test_a_download_goes_on_where_the_cut_left_it(board):
+    cut = replay(board, "download!40 boot download", image_B=48 * 1024)
+    assert cut.steps[-1].outcome.startswith("whole, from 1")  # the last mark, 16 KiB or so
+    assert cut.steps[-1].operations < replay(board, "download", image_B=48 * 1024).steps[0].operations
+
+
+def test_a_formatted_card_after_a_cut_installation_is_the_end(board):
+    story = replay(board, "download boot!20 format-card boot", image_B=IMAGE_B)
+    assert story.running == "nothing" and story.cuts == 1
+    assert "Failed to jump to application!" in story.steps[-1].outcome
+
+
+def test_a_card_that_was_only_out_is_not(board):
+    story = replay(board, "download boot!20 pull-card boot seat-card boot", image_B=IMAGE_B)
+    assert [step.running for step in story.steps] == ["1.0.0", "nothing", "nothing", "nothing", "nothing", "2.0.0"]
+
+
+def test_nothing_downloads_where_nothing_runs(board):
+    story = replay(board, "download boot!20 download", image_B=IMAGE_B)
+    assert story.steps[-1].outcome == "nothing runs that could download"
+
+
+@pytest.mark.parametrize("code", ["", "boot!0", "boot!", "download boot!-1", "flash", "boot " * 21])
+def test_a_code_that_cannot_be_replayed_is_refused(board, code):
+    with pytest.raises(ConfigError):
+        replay(board, code)
+
+
+def test_a_board_without_a_card_has_none_to_pull():
+    with VirtualBoard("DISCO_F413ZH", id="soldered", memory=True, power=False) as board:
+        story = replay(board, "download pull-card boot", image_B=IMAGE_B)
+    assert "has no card" in story.steps[1].outcome and story.running == "2.0.0"
+
+
+def test_it_reads_well_in_a_log_and_in_a_cell(board):
+    story = replay(board, "download boot!20 boot", image_B=IMAGE_B)
+    assert "power lost in operation 20" in repr(story) and "SIMULATED" in story._repr_html_()
+    assert list(story.frame["step"]) == ["download", "boot!20", "boot"]
