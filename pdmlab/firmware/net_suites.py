@@ -8,6 +8,7 @@ of how long a piece kept the application waiting.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from pdmlab.clock import SECOND
 from pdmlab.errors import NetworkError
@@ -33,10 +34,7 @@ Case = tuple[str, Callable[[], None]]
 def net_single(device: Device) -> None:
     """Download the corpus once with each receive buffer, 128 B to 4 KiB."""
     name = device.network.type
-    cases = [
-        (f"{name} {size:5} buffer", lambda size=size: download_corpus(device, 0, size))  # type: ignore[misc]
-        for size in RECEIVE_BUFFERS
-    ]
+    cases = [(f"{name} {size:5} buffer", partial(download_corpus, device, 0, size)) for size in RECEIVE_BUFFERS]
     _run(device, 480, [(f"{name} network setup", lambda: set_up_network(device)), *cases])
 
 
@@ -45,9 +43,7 @@ def net_multi(device: Device) -> None:
     name = device.network.type
 
     def downloads(count: int) -> None:
-        _together(
-            device, [lambda thread=thread: download_corpus(device, thread, 1024) for thread in range(1, count + 1)]
-        )
+        _together(device, [partial(download_corpus, device, thread, 1024) for thread in range(1, count + 1)])
 
     cases: list[Case] = [
         (f"{name} 1 thread", lambda: downloads(1)),
@@ -64,10 +60,10 @@ def stress_net_fs(device: Device) -> None:
     name = f"{storage}+{device.network.type}"
 
     def get(thread: int) -> Callable[[], None]:
-        return lambda: download_corpus(device, thread, 1024)
+        return partial(download_corpus, device, thread, 1024)
 
     def file(thread: int, size: int) -> Callable[[], None]:
-        return lambda: exercise_file(device, fs, thread, size)
+        return partial(exercise_file, device, fs, thread, size)
 
     def one_after_the_other() -> None:
         for work in (get(1), file(2, 1024)):

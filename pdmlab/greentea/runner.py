@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PREAMBLE_TIMEOUT = 10.0
 """Seconds (host clock) from the sync to the host test's name."""
-AFTER_END = 2.0
+AFTER_END = 1.0
 """Seconds (host clock) that `__exit` may come after `end`."""
 _SLICE = 0.2
 
@@ -52,11 +52,12 @@ def run_suite(
         host_tests: host tests by name, besides the built-in ones.
         on_event: called with everything that the board says, as it comes.
     """
-    return _Conversation(board, suite, target or _name(board), sync, sync_timeout, timeout,
+    return _Conversation(board, suite, target or board_name(board), sync, sync_timeout, timeout,
                          {**BUILT_IN, **(host_tests or {})}, on_event).run()  # fmt: skip
 
 
-def _name(board: Board) -> str:
+def board_name(board: Board) -> str:
+    """Return what reports call a board: its target name."""
     row = getattr(board, "info", None)
     return str(getattr(row, "target", None) or getattr(board, "target", None) or "board")
 
@@ -89,6 +90,10 @@ class _Conversation:
         self._cases = CaseTracker()
         self._success: bool | None = None
         self._completed: tuple[bool, str] | None = None
+        self._exited = False
+        self._limit = 0.0
+        self._begun = 0.0
+        self._last: float | None = None  # when to stop listening, once the end has been said
         self._started = time.monotonic()
         simulated = getattr(board, "simulated", None)
         self._result = Result(suite, target, "UNDEF", measured=Measured(target, simulated, suite))
@@ -102,7 +107,9 @@ class _Conversation:
         self._board.reset()
 
     def complete(self, success: bool, reason: str = "") -> None:
+        # The board may still say how the case ended in which this happened.
         self._completed = (success, reason)
+        self._last = time.monotonic() + AFTER_END
 
     def log(self, text: str) -> None:
         self._result.notes.append(text)
@@ -156,41 +163,50 @@ class _Conversation:
         raise _Over("SYNC_FAILED", why, hint)
 
     def _listen(self) -> None:
-        limit = self._timeout or PREAMBLE_TIMEOUT
-        begun = time.monotonic()
-        named = False
-        ended: float | None = None
+        """Take what the board says, and answer it, until the suite is over."""
+        self._limit = self._timeout or PREAMBLE_TIMEOUT
+        self._begun = time.monotonic()
         while True:
-            deadline = begun + limit if ended is None else min(ended + AFTER_END, begun + limit)
-            line = self._read(deadline)
-            if line is None:
-                if ended is not None:
-                    self._judge()
-                raise self._ran_out(limit, named)
-            for event in self._take(line):
-                if not isinstance(event, KeyValue):
+            line = self._read(self._begun + self._limit if self._last is None else self._last)
+            for event in self._take(line) if line is not None else ():
+                if isinstance(event, KeyValue):
+                    self._key_value(event)
+                else:
                     self._watch_for_faults(event)
-                    continue
-                if event.key == "__version":
-                    self._result.version = event.value
-                elif event.key == "__timeout" and not named:
-                    begun = time.monotonic()
-                    limit = self._timeout or float(event.number())
-                elif event.key == "__timeout_set" and self._timeout is None:
-                    limit = float(event.number())
-                elif event.key == "__timeout_adjust" and self._timeout is None:
-                    limit += event.number()
-                elif event.key == "__host_test_name":
-                    named = named or self._begin(event.value)
-                elif event.key == "__exit":
-                    self._judge()
-                elif event.key == "end":
-                    self._success = event.value == "success"
-                    ended = time.monotonic()
-                elif self._host_test is not None and not event.system:
-                    self._hear(event)
+            self._stop_if_over(silent=line is None)
 
-    def _begin(self, name: str) -> bool:
+    def _key_value(self, event: KeyValue) -> None:
+        match event.key:
+            case "__version":
+                self._result.version = event.value
+            case "__timeout" if self._host_test is None:
+                self._begun = time.monotonic()
+                self._limit = self._timeout or float(event.number())
+            case "__timeout_set" if self._timeout is None:
+                self._limit = float(event.number())
+            case "__timeout_adjust" if self._timeout is None:
+                self._limit += event.number()
+            case "__host_test_name" if self._host_test is None:
+                self._begin(event.value)
+            case "__exit":
+                self._exited = True
+            case "end":
+                self._success = event.value == "success"
+                self._last = self._last or time.monotonic() + AFTER_END
+            case _ if self._host_test is not None and not event.system and self._completed is None:
+                self._attempt(lambda test: test.hear(event))
+
+    def _stop_if_over(self, *, silent: bool) -> None:
+        """End if the board, or the host test, has said all; raise what came of it."""
+        if self._completed is not None and (silent or self._exited or self._cases.current is None):
+            success, reason = self._completed
+            raise _Over("OK" if success else "FAIL", reason)
+        if self._exited or (silent and self._success is not None):
+            self._judge()
+        if silent:
+            raise self._ran_out()
+
+    def _begin(self, name: str) -> None:
         """Start the host test that the board asks for."""
         make = self._host_tests.get(name)
         if make is None:
@@ -202,10 +218,6 @@ class _Conversation:
         self._result.host_test = name
         self._host_test = make()
         self._attempt(lambda test: test.setup(self))
-        return True
-
-    def _hear(self, event: KeyValue) -> None:
-        self._attempt(lambda test: test.hear(event))
 
     def _attempt(self, work: Callable[[HostTest], object]) -> None:
         """Let the host test do something; what goes wrong in it ends the suite with ERROR."""
@@ -218,9 +230,6 @@ class _Conversation:
             raise _Over(
                 "ERROR", f"the host test {self._result.host_test}: {error.message}", error.hint or ""
             ) from error
-        if self._completed is not None:
-            success, reason = self._completed
-            raise _Over("OK" if success else "FAIL", reason)
 
     def _judge(self) -> None:
         """End with the board's word, else the host test's."""
@@ -233,8 +242,9 @@ class _Conversation:
         why = "; ".join(f"{case.name}: {case.message or 'failed'}" for case in failed)
         raise _Over("OK" if success else "FAIL", "" if success and not failed else why or "the board says failure")
 
-    def _ran_out(self, limit: float, named: bool) -> _Over:
-        if not named:
+    def _ran_out(self) -> _Over:
+        limit = self._limit
+        if self._host_test is None:
             return _Over(
                 "TIMEOUT",
                 f"the board echoed the sync, but named no host test in {limit:g} s",

@@ -14,6 +14,7 @@ from pdmlab.greentea.result import Result
 from tests.greentea.scripted import ScriptedBoard, suite
 
 GOLDEN = Path(__file__).parent / "golden"
+DONE = ("{{end;success}}", "{{__exit;0}}")
 FAILS = (
     "{{__testcase_count;3}}", "{{__testcase_name;SD+FAT format}}", "{{__testcase_name;SD+FAT 1 file, buff     1}}",
     "{{__testcase_name;SD+FAT 1 file, buff     4}}", "{{__testcase_start;SD+FAT format}}",
@@ -32,7 +33,7 @@ def fixed(board: ScriptedBoard, name: str) -> Result:
 @pytest.fixture
 def results() -> list[Result]:
     return [
-        fixed(ScriptedBoard(suite("{{__testcase_start;a}}", "{{__testcase_finish;a;1;0}}", "{{end;success}}")), "sums"),
+        fixed(ScriptedBoard(suite("{{__testcase_start;a}}", "{{__testcase_finish;a;1;0}}", *DONE)), "sums"),
         fixed(ScriptedBoard(suite(*FAILS)), "fs-single"),
         fixed(ScriptedBoard(lambda _: [], ["Mbed Bootloader", "booting...", "idle \x07 <here>"]), "connect"),
         fixed(ScriptedBoard(suite("{{__testcase_start;b}}", *["waiting"] * 9)), "net-single"),

@@ -1,0 +1,99 @@
+"""Suites by name: put one on a board that can be flashed with it, run it, and say what came of it.
+
+>>> run(board, "fs-single").rows
+>>> run(board, "connect", cloud=pdmlab.Cloud(service.url, service.api_key))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+from pdmlab.errors import ConfigError, FlashFailed, ImageRejected
+from pdmlab.greentea.board import Board
+from pdmlab.greentea.host_tests import HostTests
+from pdmlab.greentea.management import Cloud, CloudManagement
+from pdmlab.greentea.result import Result, Word
+from pdmlab.greentea.runner import board_name, run_suite
+from pdmlab.greentea.sdk_host_tests import SdkHostTests
+from pdmlab.update.developer import Developer
+
+MANAGED = ("connect", "update")
+"""The suites that need a service."""
+ACCOUNT = "MBED_CLOUD_DEV_ACCOUNT_ID"
+UPDATE_VERSION = "1.0.1"
+"""Of the update that `update` installs over 1.0.0."""
+
+
+class Buildable(Protocol):
+    """A board that images can be built for: a virtual one."""
+
+    def flash_application(self, name: str) -> None:
+        """Flash an application and restart."""
+        ...
+
+    def build(self, application: str, *, version: str) -> bytes:
+        """Build an image of an application."""
+        ...
+
+    def installed(self) -> Any:  # an ImageInfo, which has a mapping of credentials
+        """Return what the installed image says of itself."""
+        ...
+
+
+def run(
+    board: Board,
+    suite: str,
+    *,
+    cloud: Cloud | None = None,
+    developer: Developer | None = None,
+    update_image: bytes | None = None,
+    update_version: str = UPDATE_VERSION,
+    host_tests: HostTests | None = None,
+    **options: Any,  # as run_suite takes them
+) -> Result:
+    """Run a suite by its name. A virtual board is flashed with it; on a real one it is taken to be there already.
+
+    Args:
+        cloud: the service that `connect` and `update` are to register with.
+        developer: whose keys sign the update (a service's `developer`).
+        update_image, update_version: the image that `update` installs; on a virtual board it is built.
+        options: as run_suite takes them: sync, sync_timeout, timeout, target, on_event.
+
+    Raises:
+        ConfigError: the suite needs a service, and none was given.
+    """
+    tests: dict[str, Any] = dict(host_tests or {})
+    if cloud is None and suite in MANAGED and "sdk_host_tests" not in tests:
+        raise ConfigError(
+            f"the suite {suite!r} needs a service to register with",
+            hint="service = pdmlab.serve(); run(board, …, cloud=pdmlab.Cloud(service.url, service.api_key), "
+            "developer=service.developer)",
+        )
+    buildable = cast("Buildable", board) if hasattr(board, "flash_application") else None
+    if buildable is not None:
+        try:
+            buildable.flash_application(suite)
+        except (FlashFailed, ImageRejected) as error:
+            word: Word = "NO_IMAGE" if isinstance(error, ImageRejected) else "IOERR_COPY"
+            return Result(suite, board_name(board), word, error.message, error.hint or "")
+    if cloud is not None:
+        management = CloudManagement(cloud, developer, version=update_version)
+        image = _update_image(buildable, update_image, update_version)
+        account = _account(buildable)
+        tests.setdefault("sdk_host_tests", lambda: SdkHostTests(management, account_id=account, update_image=image))
+    return run_suite(board, suite, host_tests=tests, **options)
+
+
+def _update_image(board: Buildable | None, image: bytes | None, version: str) -> Callable[[], bytes] | None:
+    if image is not None:
+        return lambda: image
+    return (lambda: board.build("update", version=version)) if board is not None else None
+
+
+def _account(board: Buildable | None) -> str | None:
+    """Return the account that is compiled into what is installed, if it can be told."""
+    installed = board.installed() if board is not None else None
+    credentials = getattr(installed, "credentials", None) or {}
+    account = credentials.get(ACCOUNT)
+    return str(account) if account else None
