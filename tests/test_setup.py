@@ -305,3 +305,26 @@ def assert_wheels(*options: str) -> None:
 def test_the_smoke_tests_exist():
     assert all((ROOT / name).is_file() for name in SMOKE)
     assert importlib.util.find_spec("uv")
+
+
+# -- JupyterLab --------------------------------------------------------------------------------------------
+
+
+def test_arguments_of_lab_reach_jupyterlab():
+    done = subprocess.run(
+        [sys.executable, "-c", "from pdmlab.cli import main; main()", "lab", "--version"],
+        cwd=ROOT / "notebooks",
+        capture_output=True,
+        text=True,
+    )
+    assert re.fullmatch(r"4\.\d+\.\d+\S*", done.stdout.strip()), done.stderr
+
+
+def test_lab_outside_a_checkout_says_where_to_run_it(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", "from pdmlab.cli import main; main()", "lab"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and "run it in the checkout" in done.stderr
