@@ -12,7 +12,7 @@ from pdmlab.firmware.fs_suites import THREADS, WRITE_BUFFERS, exercise_file, for
 from pdmlab.firmware.net_suites import RECEIVE_BUFFERS, download_corpus, set_up_network
 from pdmlab.sim import VirtualBoard
 
-Work = Callable[[], None]
+Work = Callable[[], object]
 
 
 def fs_cases(device: Device) -> Iterator[tuple[str, str, list[Work]]]:
@@ -42,10 +42,15 @@ def net_cases(device: Device) -> Iterator[tuple[str, str, list[Work]]]:
             f"1024 B x {count}",
             [lambda thread=thread: download_corpus(device, thread, 1024) for thread in range(count)],
         )
+    yield (
+        "stress-net-fs",
+        "download, then 1024 B",
+        [lambda: (download_corpus(device, 0, 1024), exercise_file(device, fs, 0, 1024))],
+    )
     for files in ((1024,), (256, 1024), (1, 256, 1024)):
         yield (
             "stress-net-fs",
-            f"download, {', '.join(f'{size} B' for size in files)}",
+            f"download + {' + '.join(f'{size} B' for size in files)}",
             [
                 lambda: download_corpus(device, 0, 1024),
                 *(lambda n=n, size=size: exercise_file(device, fs, n, size) for n, size in enumerate(files)),
