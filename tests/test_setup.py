@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -300,6 +301,25 @@ def assert_wheels(*options: str) -> None:
         unavailable(done.stderr.strip()[-500:])
     assert done.returncode == 0, done.stderr
     assert re.search(r"^littlefs-python==", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_every_file_of_the_package(tmp_path):
+    """Tables, schemas and migrations too, and nothing else."""
+    built = subprocess.run(
+        [sys.executable, "-m", "uv", "build", "--quiet", "--wheel", "--out-dir", str(tmp_path), str(ROOT)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if built.returncode:
+        unavailable(built.stderr.strip()[-500:])
+    (wheel,) = tmp_path.glob("pdmlab-*.whl")
+    carried = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    there = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "pdmlab").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert carried == there
 
 
 def test_the_smoke_tests_exist():
