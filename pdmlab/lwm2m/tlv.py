@@ -67,7 +67,8 @@ def _encode(entry: Entry) -> bytes:
     wide = entry.id > 0xFF
     width = 0 if size < 8 else (size.bit_length() + 7) // 8
     head = entry.kind << 6 | wide << 5 | width << 3 | (size if width == 0 else 0)
-    return bytes((head,)) + entry.id.to_bytes(1 + wide, "big") + size.to_bytes(width, "big") + value
+    length = size.to_bytes(width, "big") if width else b""
+    return bytes((head,)) + entry.id.to_bytes(1 + wide, "big") + length + value
 
 
 def decode(data: bytes) -> tuple[Entry, ...]:
