@@ -34,7 +34,10 @@ from pdmlab.service.registrations import Registrations
 from pdmlab.service.requests import Requests
 from pdmlab.service.resources import Resources
 from pdmlab.service.routes import routes
+from pdmlab.service.schema import accounts
 from pdmlab.service.store import Store
+
+_ACCOUNT = sa.select(accounts.c.id).where(accounts.c.id == sa.bindparam("account"))
 
 PARAMETERS = TransmissionParameters(block_size=512)
 """The stock client's largest block."""
@@ -71,10 +74,11 @@ class Core:
         self.downloads = Downloads(self)
         self.campaigns = Campaigns(self)
         self.bootstrap = Bootstrap(self)
-        self.accounts = Accounts(self)
-        self.channels = Channels(self)
+        self.accounts = Accounts(self.store)
+        self.channels = Channels(self.store)
         self.firmware = Firmware(self)
         self._endpoints: dict[str, Endpoint] = {}
+        self._accounts: set[str] = set()
 
     def __repr__(self) -> str:
         state = f"{self.bootstrap_uri}, {self.lwm2m_uri}" if self._endpoints else "not started"
@@ -100,7 +104,6 @@ class Core:
             self.lwm2m.on_unasked = self.observations.notified
             for endpoint in self._endpoints.values():
                 endpoint.handler = routes(self, endpoint)
-            await self.channels.start()
             self.requests.resume()
             self.observations.resume()
             self.campaigns.resume()
@@ -110,9 +113,10 @@ class Core:
 
     async def stop(self) -> None:
         """Stop everything; what is under way goes on at the next start. A second call does nothing."""
-        for part in (self.channels, self.campaigns, self.observations, self.requests, self.bootstrap):
-            await part.stop()
-        self.registrations.stop()
+        self.channels.drain()
+        for part in (self.campaigns, self.observations, self.requests, self.bootstrap):
+            await part.close()
+        self.registrations.close()
         for endpoint in self._endpoints.values():
             await endpoint.close()
         self._endpoints.clear()
@@ -132,6 +136,14 @@ class Core:
             return self._endpoints[name]
         except KeyError:
             raise ServiceError("the service is not started", status=503, hint="await core.start(...)") from None
+
+    def knows_account(self, account_id: str) -> bool:
+        """Whether there is such an account."""
+        if account_id not in self._accounts:
+            if self.store.row(_ACCOUNT, account=account_id) is None:
+                return False
+            self._accounts.add(account_id)
+        return True
 
     @property
     def account_id(self) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from pdmlab.service.schema import device_events, devices
+from pdmlab.service.store import Row, Rows
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
-
-Row = dict[str, Any]  # Any: a column's type is its own
 
 EVENTS = {
     "update.device.device-created": "Device created",
@@ -25,6 +24,15 @@ EVENTS = {
 }
 """Event types and their descriptions; campaigns add their own (UPD4_…)."""
 
+_DEVICE = sa.select(devices).where(devices.c.id == sa.bindparam("device"))
+_NAMED = (
+    sa.select(devices)
+    .where(devices.c.account_id == sa.bindparam("account"), devices.c.endpoint_name == sa.bindparam("endpoint"))
+    .order_by(devices.c.id.desc())
+    .limit(1)
+)
+_EVENT = sa.insert(device_events)
+
 
 class Directory:
     """Devices and their events, of all accounts."""
@@ -35,21 +43,17 @@ class Directory:
 
     def find(self, device_id: str, account_id: str | None = None) -> Row | None:
         """Return a device's row; None if there is none, or none in that account."""
-        wanted = sa.select(devices).where(devices.c.id == device_id)
-        return self._store.row(wanted if account_id is None else wanted.where(devices.c.account_id == account_id))
+        row = self._store.row(_DEVICE, device=device_id)
+        return row if row is None or account_id in (None, row["account_id"]) else None
 
     def find_endpoint(self, account_id: str, endpoint_name: str) -> Row | None:
         """Return the device of that endpoint name; the latest, where several have had it."""
-        return self._store.row(
-            sa.select(devices)
-            .where(devices.c.account_id == account_id, devices.c.endpoint_name == endpoint_name)
-            .order_by(devices.c.id.desc())
-            .limit(1)
-        )
+        return self._store.row(_NAMED, account=account_id, endpoint=endpoint_name)
 
-    def list(self, account_id: str) -> list[Row]:
-        """Return an account's devices, the oldest first."""
-        return self._store.rows(sa.select(devices).where(devices.c.account_id == account_id).order_by(devices.c.id))
+    def list(self, account_id: str, *conditions: sa.ColumnElement[bool]) -> Rows:
+        """Return an account's devices that meet all conditions (filters.where), the oldest first."""
+        mine = devices.c.account_id == account_id
+        return self._store.rows(sa.select(devices).where(mine, *conditions).order_by(devices.c.id))
 
     def add(self, account_id: str, **fields: object) -> Row:
         """Make a device; return its row. Part of the open transaction, if there is one."""
@@ -58,7 +62,7 @@ class Directory:
         row.setdefault("name", row.get("endpoint_name"))
         with self._store.begin() as db:
             db.execute(sa.insert(devices).values(row))
-            found = db.execute(sa.select(devices).where(devices.c.id == row["id"])).mappings().one()
+            found = db.execute(_DEVICE, {"device": row["id"]}).mappings().one()
             self.event(account_id, row["id"], "update.device.device-created")
         return dict(found)
 
@@ -77,6 +81,7 @@ class Directory:
             ).rowcount
         if gone:
             self._core.registrations.forget(device_id)
+            self._core.campaigns.removed(device_id)
         return bool(gone)
 
     def event(
@@ -95,7 +100,7 @@ class Directory:
         title = EVENTS.get(event_type, "")
         with self._store.begin() as db:
             db.execute(
-                sa.insert(device_events),
+                _EVENT,
                 {
                     "id": self._store.ids.new(),
                     "account_id": account_id,
@@ -112,7 +117,7 @@ class Directory:
                 },
             )
 
-    def events(self, account_id: str, device_id: str | None = None) -> list[Row]:
+    def events(self, account_id: str, device_id: str | None = None) -> Rows:
         """Return events, the oldest first."""
         wanted = sa.select(device_events).where(device_events.c.account_id == account_id).order_by(device_events.c.id)
         return self._store.rows(wanted if device_id is None else wanted.where(device_events.c.device_id == device_id))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -186,12 +187,12 @@ registrations = Table(
     Column("binding", String(16), nullable=False),
     Column("queue_mode", Boolean, nullable=False, server_default=false()),
     Column("lwm2m_version", String(8), nullable=False),
-    Column("generation", Integer, nullable=False),
+    Column("generation", BigInteger, nullable=False),
     Column("expires", Float, nullable=False),
     Column("registered_at", Time, nullable=False),
     Column("updated_at", Time, nullable=False),
     Index(None, "account_id"),
-    comment="generation counts full registrations of the device; its values and observations belong to the latest",
+    comment="generation grows with each full registration; values and observations belong to the latest",
 )
 
 resources = Table(
@@ -413,7 +414,7 @@ campaign_devices = Table(
     Column("mechanism_url", String(255)),
     Column("result", Integer),
     Column("tries", Integer, nullable=False, server_default="0"),
-    Column("generation", Integer, nullable=False, server_default="0"),
+    Column("generation", BigInteger, nullable=False, server_default="0"),
     Column("done_B", Integer, nullable=False, server_default="0"),
     Column("deadline", Float),
     *_created(),

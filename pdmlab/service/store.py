@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine, RootTransaction
@@ -25,6 +25,11 @@ from pdmlab.service.ids import Ids, timestamp
 MIGRATIONS = Path(__file__).parent / "migrations"
 MAX_TURNS = 64  # of the loop that a batch stays open while more comes in: a few milliseconds
 CACHE_KiB = 16_384
+
+Row: TypeAlias = dict[str, Any]
+"""A row as a dict. Any: a column's type is its own."""
+
+Rows: TypeAlias = list[Row]
 
 
 class Store:
@@ -121,7 +126,7 @@ class Store:
 
     @property
     def connection(self) -> Connection:
-        """The connection, for reading; what a batch has written already is seen.
+        """The connection; read with `rows`, `row` and `scalar`, which see what a batch has written already.
 
         Raises:
             ServiceError: the store is closed.
@@ -141,7 +146,7 @@ class Store:
             yield self.connection
             return
         self.flush()
-        with _wrapped(), self.connection.begin():
+        with _wrapped(), self._transaction():
             self._depth += 1
             try:
                 yield self.connection
@@ -161,7 +166,7 @@ class Store:
         connection = self.connection
         if self._batch is None:
             loop = asyncio.get_running_loop()
-            self._batch, self._done = connection.begin(), loop.create_future()
+            self._batch, self._done = self._transaction(), loop.create_future()
             loop.call_soon(self._settle, self._writes, 0)
         self._writes += 1
         self._depth += 1
@@ -174,6 +179,15 @@ class Store:
         finally:
             connection.exec_driver_sql("RELEASE SAVEPOINT one")
             self._depth -= 1
+
+    def _transaction(self) -> RootTransaction:
+        connection = self.connection
+        if connection.in_transaction():
+            connection.rollback()  # somebody has only read on it
+        transaction = connection.begin()
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN")
+        return transaction
 
     async def written(self) -> None:
         """Wait until everything that was written in batches before is committed.
@@ -220,8 +234,7 @@ class Store:
 
     def fact(self, name: str) -> str | None:
         """Return what `remember` kept under a name."""
-        value: str | None = self.connection.scalar(sa.select(schema.facts.c.value).where(schema.facts.c.name == name))
-        self._end_reading()
+        value: str | None = self.scalar(sa.select(schema.facts.c.value).where(schema.facts.c.name == name))
         return value
 
     def remember(self, name: str, value: str) -> None:
@@ -230,17 +243,23 @@ class Store:
             if db.execute(sa.update(schema.facts).where(schema.facts.c.name == name).values(value=value)).rowcount == 0:
                 db.execute(sa.insert(schema.facts).values(name=name, value=value))
 
-    def rows(self, statement: sa.Executable) -> list[dict[str, Any]]:  # Any: a column's type is its own
-        """Return what a SELECT finds, as dicts."""
-        found = [dict(row) for row in self.connection.execute(statement).mappings()]
+    def rows(self, statement: sa.Executable, **values: object) -> Rows:
+        """Return what a SELECT finds, as dicts; values are those of its bindparams."""
+        found = [dict(row) for row in self.connection.execute(statement, values or None).mappings()]
         self._end_reading()
         return found
 
-    def row(self, statement: sa.Executable) -> dict[str, Any] | None:  # Any: a column's type is its own
+    def row(self, statement: sa.Executable, **values: object) -> Row | None:
         """Return the first row that a SELECT finds, or None."""
-        found = self.connection.execute(statement).mappings().first()
+        found = self.connection.execute(statement, values or None).mappings().first()
         self._end_reading()
         return None if found is None else dict(found)
+
+    def scalar(self, statement: sa.Executable, **values: object) -> Any:  # Any: a column's type is its own
+        """Return the first column of the first row that a SELECT finds, or None."""
+        value = self.connection.scalar(statement, values or None)
+        self._end_reading()
+        return value
 
     def _end_reading(self) -> None:
         """Leave no transaction open behind a read: it would keep the log of a SQLite file growing."""
@@ -280,7 +299,7 @@ def _engine(url: sa.URL) -> Engine:
 
     @sa.event.listens_for(engine, "connect")
     def configure(connection: Any, _: object) -> None:  # Any: the driver's own connection
-        connection.isolation_level = None  # transactions begin where SQLAlchemy says so, not where the driver guesses
+        connection.isolation_level = None  # transactions begin where the store says so, not where the driver guesses
         for pragma in (
             "journal_mode=WAL",
             "synchronous=NORMAL",
@@ -290,10 +309,6 @@ def _engine(url: sa.URL) -> Engine:
             f"cache_size=-{CACHE_KiB}",
         ):
             connection.execute(f"PRAGMA {pragma}")
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
 
     return engine
 

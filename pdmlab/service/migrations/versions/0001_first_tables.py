@@ -261,7 +261,7 @@ def upgrade() -> None:
         sa.Column("mechanism_url", sa.String(length=255), nullable=True),
         sa.Column("result", sa.Integer(), nullable=True),
         sa.Column("tries", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("generation", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("generation", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("done_B", sa.Integer(), server_default="0", nullable=False),
         sa.Column("deadline", sa.Float(), nullable=True),
         sa.Column("created_at", sa.String(length=27), nullable=False),
@@ -370,7 +370,7 @@ def upgrade() -> None:
         sa.Column("binding", sa.String(length=16), nullable=False),
         sa.Column("queue_mode", sa.Boolean(), server_default=sa.text("0"), nullable=False),
         sa.Column("lwm2m_version", sa.String(length=8), nullable=False),
-        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("generation", sa.BigInteger(), nullable=False),
         sa.Column("expires", sa.Float(), nullable=False),
         sa.Column("registered_at", sa.String(length=27), nullable=False),
         sa.Column("updated_at", sa.String(length=27), nullable=False),
@@ -381,7 +381,7 @@ def upgrade() -> None:
             ["device_id"], ["devices.id"], name=op.f("fk_registrations_device_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("device_id", name=op.f("pk_registrations")),
-        comment="generation counts full registrations of the device; its values and observations belong to the latest",
+        comment="generation grows with each full registration; values and observations belong to the latest",
     )
     op.create_index(op.f("ix_registrations_account_id"), "registrations", ["account_id"], unique=False)
     op.create_table(

@@ -1,0 +1,81 @@
+"""How devices are asked: at their registered address, one exchange at a time, and only when they can hear."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aiocoap import Message
+
+from pdmlab.errors import Unreachable
+
+if TYPE_CHECKING:
+    from pdmlab.service.core import Core
+
+
+@dataclass
+class _Line:
+    """A device's turn-taking: who waits, and what is under way."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+    doing: str = ""
+    since: float = 0.0
+
+
+class Delivery:
+    """The lines to all devices."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._lines: dict[str, _Line] = {}
+
+    def obstacle(self, device_id: str) -> str | None:
+        """Say why a device cannot be asked now; None if it can."""
+        core = self._core
+        registration = core.registrations.find(device_id)
+        if registration is None:
+            device = core.directory.find(device_id)
+            state = device["state"] if device is not None else "deleted"
+            return f"the device is not registered: it is {state}"
+        if registration.queue_mode:
+            silence = core.now() - registration.heard
+            if silence > core.parameters.max_transmit_wait:
+                return f"the device is in queue mode, and has slept for {silence:.0f} s: it is asked when it wakes"
+        return None
+
+    def under_way(self, device_id: str) -> str | None:
+        """Say what the device is being asked just now, and for how long."""
+        line = self._lines.get(device_id)
+        if line is None or not line.doing:
+            return None
+        return f"{line.doing}, for {self._core.now() - line.since:.0f} s"
+
+    async def ask(self, device_id: str, message: Message) -> Message:
+        """Send a confirmable request when the device's turn comes; return its answer, errors included.
+
+        Raises:
+            Unreachable: it is not registered or asleep, or it reset the request.
+            TimedOut: it did not answer.
+        """
+        line = self._lines.setdefault(device_id, _Line())
+        line.users += 1
+        try:
+            async with line.lock:
+                obstacle = self.obstacle(device_id)
+                registration = self._core.registrations.find(device_id)
+                if obstacle is not None or registration is None:
+                    raise Unreachable(obstacle or "the device is not registered")
+                line.doing = f"{message.code} /{'/'.join(message.opt.uri_path)}"
+                line.since = self._core.now()
+                try:
+                    answer = await self._core.lwm2m.request(message, registration.peer)
+                finally:
+                    line.doing = ""
+                self._core.registrations.hear(device_id)
+                return answer
+        finally:
+            line.users -= 1
+            if line.users == 0:
+                self._lines.pop(device_id, None)

@@ -1,0 +1,331 @@
+"""Requests to devices: queued in the database, delivered one at a time and in order, answered on a key's channel."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import re
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from aiocoap import Message
+from aiocoap.numbers import codes
+from aiocoap.numbers.codes import Code
+
+from pdmlab.errors import Lwm2mError, NetworkError, ServiceError
+from pdmlab.lwm2m.paths import Path
+from pdmlab.service.ids import timestamp
+from pdmlab.service.refusal import Refused
+from pdmlab.service.schema import api_keys, requests
+from pdmlab.service.store import Row
+from pdmlab.service.values import as_json, format_number, max_age_of
+
+if TYPE_CHECKING:
+    from pdmlab.service.core import Core
+
+_log = logging.getLogger(__name__)
+
+MAX_QUEUED = 20
+"""Requests that may wait for one device."""
+DEFAULT_EXPIRY_S = 3 * 86_400.0
+MAX_PAYLOAD = 1 << 20  # B
+
+_ASYNC_ID = re.compile(r"[A-Za-z0-9_\-]{1,40}", re.ASCII)
+_METHODS: dict[str, Code] = {"GET": codes.GET, "PUT": codes.PUT, "POST": codes.POST, "DELETE": codes.DELETE}
+
+_TIMEOUT = {"status": 504, "error": "TIMEOUT"}
+
+_COUNT = sa.select(sa.func.count()).where(requests.c.device_id == sa.bindparam("device"))
+_NEXT = sa.select(requests).where(requests.c.device_id == sa.bindparam("device")).order_by(requests.c.number).limit(1)
+_INSERT = sa.insert(requests)
+_MARK = (
+    sa.update(requests)
+    .where(requests.c.number == sa.bindparam("which"))
+    .values(state=sa.bindparam("state"), reason=sa.bindparam("reason"), retries=sa.bindparam("retries"))
+)
+_DONE = sa.delete(requests).where(requests.c.number == sa.bindparam("which"))
+_ACCOUNT = sa.select(api_keys.c.account_id).where(api_keys.c.id == sa.bindparam("key"))
+
+
+class Requests:
+    """The queues of all devices, and the workers that empty them."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._store = core.store
+        self._workers: dict[str, asyncio.Task[None]] = {}
+        self._kicked: set[str] = set()
+        self._sending: set[int] = set()
+        self._patient: set[str] = set()  # devices with a request that waits to be sent again
+        self._timer: asyncio.TimerHandle | None = None
+        self._next_end = float("inf")
+
+    async def submit(
+        self,
+        api_key_id: str,
+        device_id: str,
+        async_id: str,
+        method: str,
+        uri: str,
+        payload: bytes = b"",
+        content_type: str | None = None,
+        expiry_s: float | None = None,
+        *,
+        retry: int = 0,
+    ) -> None:
+        """Queue a request; it is on disk when this returns, and its answer comes on the key's channel.
+
+        uri: a path, with a query for notification attributes ("/3/0/1?pmin=5"); expiry_s: how long it may wait;
+        retry: how often it is sent again, after a time-out, when the device is heard the next time.
+
+        Raises:
+            Refused: DEVICE_NOT_FOUND (404), RESOURCE_NOT_FOUND, MALFORMED_ASYNC_ID, MALFORMED_JSON_CONTENT,
+                UNSUPPORTED_CONTENT_TYPE, TOO_MANY_REQUESTS (400).
+        """
+        if not _ASYNC_ID.fullmatch(async_id):
+            raise Refused(400, "MALFORMED_ASYNC_ID", hint="1 to 40 letters, digits, - and _")
+        path, _ = split_uri(uri)
+        if method not in _METHODS:
+            raise Refused(400, "MALFORMED_JSON_CONTENT", hint=f"method is one of {', '.join(_METHODS)}")
+        if len(payload) > MAX_PAYLOAD:
+            raise Refused(413, "PAYLOAD_TOO_LARGE", hint=f"at most {MAX_PAYLOAD} B")
+        format_number(content_type)
+        account_id = self._store.scalar(_ACCOUNT, key=api_key_id)
+        if account_id is None or self._core.directory.find(device_id, account_id) is None:
+            raise Refused(404, "DEVICE_NOT_FOUND", hint=f"this account has no device {device_id[:64]}")
+        if self._core.registrations.find(device_id) is not None and self._core.resources.missing(device_id, path):
+            raise Refused(400, "RESOURCE_NOT_FOUND", hint=f"the device has registered no {path}")
+        if (self._store.scalar(_COUNT, device=device_id) or 0) >= MAX_QUEUED:
+            raise Refused(400, "TOO_MANY_REQUESTS", hint=f"{MAX_QUEUED} requests wait for this device already")
+        expires = self._core.now() + (DEFAULT_EXPIRY_S if expiry_s is None else max(expiry_s, 0.0))
+        with self._store.batch() as db:
+            db.execute(
+                _INSERT,
+                {
+                    "account_id": account_id,
+                    "api_key_id": api_key_id,
+                    "device_id": device_id,
+                    "async_id": async_id,
+                    "method": method,
+                    "uri": uri,
+                    "payload": payload,
+                    "content_type": content_type,
+                    "retries": max(retry, 0),
+                    "expires": expires,
+                    "created_at": self._store.timestamp(),
+                },
+            )
+        await self._store.written()
+        if expires < self._next_end:
+            self._arm(expires)
+        self.kick(device_id)
+
+    def queue(self, device_id: str | None = None, *, account_id: str | None = None) -> list[Row]:
+        """Return what waits, in the order of delivery: for which device, what, why, since when and until when."""
+        wanted = sa.select(requests).order_by(requests.c.device_id, requests.c.number)
+        if device_id is not None:
+            wanted = wanted.where(requests.c.device_id == device_id)
+        if account_id is not None:
+            wanted = wanted.where(requests.c.account_id == account_id)
+        shown: list[Row] = []
+        ahead: dict[str, int] = {}
+        for row in self._store.rows(wanted):
+            before = ahead.get(row["device_id"], 0)
+            ahead[row["device_id"]] = before + 1
+            shown.append(
+                {
+                    "device_id": row["device_id"],
+                    "async_id": row["async_id"],
+                    "request": f"{row['method']} {row['uri']}",
+                    "payload_B": len(row["payload"]),
+                    "state": row["state"],
+                    "why": self._why(row, before),
+                    "since": row["created_at"],
+                    "until": timestamp(row["expires"]),
+                }
+            )
+        return shown
+
+    def _why(self, row: Row, before: int) -> str:
+        delivery, device_id = self._core.delivery, row["device_id"]
+        obstacle = delivery.obstacle(device_id)
+        if obstacle is not None:
+            return f"{row['reason']}; {obstacle}" if row["reason"] else obstacle
+        if before:
+            return f"{before} request{'s' if before > 1 else ''} of this device come first"
+        if row["state"] == "waiting":
+            return str(row["reason"])
+        under_way = delivery.under_way(device_id)
+        return f"the device is being asked: {under_way}" if under_way else "it is about to be sent"
+
+    # -- delivering ----------------------------------------------------------------------------------------
+
+    def resume(self) -> None:
+        """Go on after a start: what may have been executed already is not sent twice."""
+        rows = self._store.rows(sa.select(requests))
+        with self._store.begin():
+            for row in rows:
+                if row["state"] == "sent" and row["method"] == "POST":
+                    # The service ended between sending and hearing: whether the device did it, nobody knows.
+                    self._answer(row, _TIMEOUT)
+        self._arm()
+        self._patient |= {row["device_id"] for row in rows if row["state"] == "waiting"}
+        for device_id in {row["device_id"]: None for row in rows}:
+            self.kick(device_id)
+
+    async def close(self) -> None:
+        """Deliver nothing any more; the queues stay on disk."""
+        if self._timer is not None:
+            self._timer.cancel()
+        workers = list(self._workers.values())
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+    def kick(self, device_id: str) -> None:
+        """Deliver what waits for a device that has registered or updated, or has just got something to do."""
+        self._kicked.add(device_id)
+        if device_id not in self._workers:
+            self._workers[device_id] = asyncio.get_running_loop().create_task(self._work(device_id))
+
+    def heard(self, device_id: str, *, queue_mode: bool) -> None:
+        """Deliver what waits for a sign of life, which has just come."""
+        if queue_mode or device_id in self._patient:
+            self.kick(device_id)
+
+    async def _work(self, device_id: str) -> None:
+        try:
+            while device_id in self._kicked:
+                self._kicked.discard(device_id)
+                await self._empty(device_id)
+        except ServiceError as error:
+            _log.error("the queue of device %s stands still: %s", device_id, error)
+        finally:
+            del self._workers[device_id]
+
+    async def _empty(self, device_id: str) -> None:
+        while self._core.delivery.obstacle(device_id) is None:
+            row = self._store.row(_NEXT, device=device_id)
+            if row is None:
+                return
+            if row["expires"] <= self._core.now():
+                self._finish(row, _TIMEOUT)
+                continue
+            asked = self._core.registrations.find(device_id)
+            self._sending.add(row["number"])
+            try:
+                await self._mark(row, "sent", "")
+                answer = await self._core.delivery.ask(device_id, _message(row))
+            except NetworkError as error:
+                self._sending.discard(row["number"])
+                if not await self._again(row, asked, error):
+                    return
+            else:
+                self._finish(row, _result(row, answer))
+            finally:
+                self._sending.discard(row["number"])
+
+    async def _mark(self, row: Row, state: str, reason: str) -> None:
+        row.update(state=state, reason=reason)
+        if state == "sent" and row["method"] != "POST":
+            return  # asking twice does no harm: no need to know after a crash
+        with self._store.batch() as db:
+            db.execute(_MARK, {"which": row["number"], **{k: row[k] for k in ("state", "reason", "retries")}})
+        await self._store.written()
+
+    async def _again(self, row: Row, asked: object, error: NetworkError) -> bool:
+        """Decide after a failure; return whether to go on with the queue at once."""
+        device_id = row["device_id"]
+        now = self._core.registrations.find(device_id)
+        if row["expires"] <= self._core.now():
+            self._finish(row, _TIMEOUT)
+            return True
+        if now is not asked or self._core.delivery.obstacle(device_id) is not None:
+            # It has registered, moved, gone or fallen asleep meanwhile: where it is now, it has not been asked.
+            await self._mark(row, "queued", error.message)
+            return True
+        if now is not None and (now.queue_mode or row["retries"] > 0):
+            row["retries"] = max(row["retries"] - 1, 0)
+            self._patient.add(device_id)
+            await self._mark(row, "waiting", f"{error.message}; it is sent again when the device is heard")
+            return False
+        self._finish(row, _TIMEOUT)
+        return True
+
+    def _finish(self, row: Row, result: Row) -> None:
+        with self._store.batch():
+            self._answer(row, result)
+
+    def _answer(self, row: Row, result: Row) -> None:
+        with self._store.begin() as db:
+            if db.execute(_DONE, {"which": row["number"]}).rowcount:
+                self._core.channels.put(row["api_key_id"], {"async-responses": [{"id": row["async_id"], **result}]})
+
+    # -- expiring ------------------------------------------------------------------------------------------
+
+    def _arm(self, expires: float | None = None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        now = self._core.now()
+        if expires is None:
+            first = sa.select(sa.func.min(requests.c.expires).label("first")).where(requests.c.expires > now)
+            row = self._store.row(first)
+            expires = row["first"] if row is not None else None
+        self._next_end = float("inf") if expires is None else expires
+        if expires is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(expires - now, 0.001), self._expire)
+
+    def _expire(self) -> None:
+        try:
+            for row in self._store.rows(sa.select(requests).where(requests.c.expires <= self._core.now())):
+                if row["number"] not in self._sending:
+                    self._finish(row, _TIMEOUT)
+        except ServiceError as error:
+            _log.error("requests cannot expire: %s", error)
+        self._arm()
+
+
+def split_uri(uri: str) -> tuple[Path, list[str]]:
+    """Return the path and the query parts of "/3/0/1?pmin=5".
+
+    Raises:
+        Refused: it is no LwM2M path (400).
+    """
+    text, _, query = uri.partition("?")
+    try:
+        path = Path.parse(text)
+    except Lwm2mError as error:
+        raise Refused(400, "MALFORMED_JSON_CONTENT", hint=str(error)) from error
+    parts = [part for part in query.split("&") if part]
+    if len(uri) > 512 or any(len(part.encode()) > 255 for part in parts):
+        raise Refused(400, "MALFORMED_JSON_CONTENT", hint="the uri is too long")
+    return path, parts
+
+
+def _message(row: Row) -> Message:
+    path, query = split_uri(row["uri"])
+    message = Message(code=_METHODS[row["method"]], payload=bytes(row["payload"]))
+    message.opt.uri_path = path.segments
+    if query:
+        message.opt.uri_query = query
+    format = format_number(row["content_type"])
+    if format is not None and row["payload"]:
+        message.opt.content_format = format
+    return message
+
+
+def _result(row: Row, answer: Message) -> Row:
+    """Return an async-response without its id: 200 for every 2.xx, c.dd as c·100 + dd otherwise."""
+    code = int(answer.code)
+    if code < 128:
+        format = answer.opt.content_format
+        path = str(split_uri(row["uri"])[0])
+        number = None if format is None else int(format)
+        return {"status": 200, **as_json(path, answer.payload, number, max_age_of(answer))}
+    result: Row = {"status": (code >> 5) * 100 + (code & 31), "error": str(answer.code)}
+    if answer.payload:
+        result["payload"] = base64.b64encode(answer.payload).decode()
+        result["ct"] = "text/plain"
+    return result

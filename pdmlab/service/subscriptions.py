@@ -1,0 +1,303 @@
+"""Subscriptions: which key wants to hear of which path, in the database, one by one or by a pattern beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from pdmlab.errors import Lwm2mError
+from pdmlab.lwm2m.paths import Path
+from pdmlab.service.refusal import Refused
+from pdmlab.service.schema import api_keys, observations, presubscriptions, subscriptions
+from pdmlab.service.store import Row, Rows
+from pdmlab.service.values import as_json
+
+if TYPE_CHECKING:
+    from pdmlab.service.core import Core
+    from pdmlab.service.registrations import Registration
+
+_OF_DEVICE = sa.select(subscriptions).where(subscriptions.c.device_id == sa.bindparam("device"))
+_MINE = _OF_DEVICE.where(subscriptions.c.api_key_id == sa.bindparam("key"))
+_ASKING = _OF_DEVICE.where(subscriptions.c.path == sa.bindparam("which"), subscriptions.c.async_id.is_not(None))
+_ACCOUNT = sa.select(api_keys.c.account_id).where(api_keys.c.id == sa.bindparam("key"))
+_PATTERNS = (
+    sa.select(presubscriptions)
+    .where(presubscriptions.c.account_id == sa.bindparam("account"))
+    .order_by(presubscriptions.c.api_key_id, presubscriptions.c.position)
+)
+
+
+class Subscriptions:
+    """What keys want to hear; `Observations` sees to it that devices tell it."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._store = core.store
+        self._keys: dict[str, dict[str, list[str]]] = {}
+
+    def kick(self, device_id: str) -> None:
+        """Make the observations of a device that wait."""
+        raise NotImplementedError
+
+    # -- what keys ask ---------------------------------------------------------------------------------
+
+    async def subscribe(self, api_key_id: str, device_id: str, path: str, *, async_id: str | None = None) -> str:
+        """Subscribe a key to a path; return the id of the async-response that brings the present value, or the refusal.
+
+        A device that cannot be asked now is asked when it registers or updates.
+
+        Raises:
+            Refused: DEVICE_NOT_FOUND, RESOURCE_NOT_FOUND (404), or a path that is none (400).
+        """
+        path = str(_path(path))
+        device = self._device(api_key_id, device_id)
+        if self._core.registrations.find(device_id) is not None and self._core.resources.missing(
+            device_id, _path(path)
+        ):
+            raise Refused(404, "RESOURCE_NOT_FOUND", hint=f"the device has registered no {path}")
+        async_id = async_id or self._store.ids.new()
+        with self._store.batch():
+            self._add(device["account_id"], api_key_id, device_id, path, async_id=async_id)
+            observed = self._observed(device["account_id"], device_id, path)
+            if observed == "active":
+                self.fulfil_from_cache(device_id, path)
+        await self._store.written()
+        if observed != "active":
+            self.kick(device_id)
+        return async_id
+
+    async def unsubscribe(self, api_key_id: str, device_id: str | None = None, path: str | None = None) -> bool:
+        """End a key's subscription to a path, all of a device, or all; return whether there was one.
+
+        A device learns that nobody wants a path any more when its next notification is reset.
+        """
+        wanted = [subscriptions.c.api_key_id == api_key_id]
+        if device_id is not None:
+            wanted.append(subscriptions.c.device_id == device_id)
+        if path is not None:
+            wanted.append(subscriptions.c.path == str(_path(path)))
+        with self._store.batch() as db:
+            rows = db.execute(sa.select(subscriptions).where(*wanted)).mappings().all()
+            db.execute(sa.delete(subscriptions).where(*wanted))
+            for row in rows:
+                self._keys.pop(row["device_id"], None)
+                if row["path"] not in self.keys_of(row["device_id"]):
+                    self._remove(row["device_id"], row["path"])
+        await self._store.written()
+        return bool(rows)
+
+    def list(self, api_key_id: str, device_id: str) -> Sequence[str]:
+        """Return the paths of a device that a key has subscribed to, in numeric order."""
+        rows = self._store.rows(_MINE, key=api_key_id, device=device_id)
+        return sorted((row["path"] for row in rows), key=Path.parse)
+
+    def of_device(self, device_id: str) -> Rows:
+        """Return all keys' subscriptions to a device."""
+        return self._store.rows(_OF_DEVICE, device=device_id)
+
+    def keys_of(self, device_id: str) -> Mapping[str, Sequence[str]]:
+        """Return the keys that want each path of a device."""
+        keys = self._keys.get(device_id)
+        if keys is None:
+            keys = self._keys[device_id] = {}
+            for row in self.of_device(device_id):
+                keys.setdefault(row["path"], []).append(row["api_key_id"])
+        return keys
+
+    # -- patterns --------------------------------------------------------------------------------------
+
+    def presubscriptions(self, api_key_id: str) -> Sequence[dict[str, Any]]:
+        """Return a key's patterns as it has given them."""
+        rows = self._store.rows(
+            sa.select(presubscriptions)
+            .where(presubscriptions.c.api_key_id == api_key_id)
+            .order_by(presubscriptions.c.position)
+        )
+        shown = []
+        for row in rows:
+            entry = {"endpoint-name": row["endpoint_name"], "endpoint-type": row["endpoint_type"]}
+            entry["resource-path"] = row["resource_path"] or None
+            shown.append({name: value for name, value in entry.items() if value is not None})
+        return shown
+
+    async def set_presubscriptions(self, api_key_id: str, entries: Iterable[Mapping[str, Any]]) -> None:
+        """Replace a key's patterns (endpoint-name, endpoint-type, resource-path); devices are matched as they come.
+
+        What the old patterns had subscribed to ends.
+        """
+        account_id = self._store.scalar(_ACCOUNT, key=api_key_id)
+        if account_id is None:
+            raise Refused(404, f"there is no API key {api_key_id[:64]}", type="not_found")
+        with self._store.batch() as db:
+            db.execute(sa.delete(presubscriptions).where(presubscriptions.c.api_key_id == api_key_id))
+            for position, entry in enumerate(entries):
+                db.execute(
+                    sa.insert(presubscriptions).values(
+                        id=self._store.ids.new(),
+                        account_id=account_id,
+                        api_key_id=api_key_id,
+                        position=position,
+                        endpoint_name=entry.get("endpoint-name"),
+                        endpoint_type=entry.get("endpoint-type"),
+                        resource_path=list(entry.get("resource-path") or []),
+                        created_at=self._store.timestamp(),
+                    )
+                )
+            old = db.execute(
+                sa.delete(subscriptions)
+                .where(subscriptions.c.api_key_id == api_key_id, subscriptions.c.from_presubscription)
+                .returning(subscriptions.c.device_id, subscriptions.c.path)
+            ).all()
+            for device_id, path in old:
+                self._keys.pop(device_id, None)
+                if path not in self.keys_of(device_id):
+                    self._remove(device_id, path)
+            for registration in self._core.registrations:
+                if registration.account_id == account_id:
+                    self.presubscribe(registration)
+        await self._store.written()
+        for registration in self._core.registrations:
+            if registration.account_id == account_id:
+                self.kick(registration.device_id)
+
+    def presubscribe(self, registration: Registration) -> None:
+        """Subscribe every key whose patterns fit to what a device has, as part of the open transaction."""
+        patterns = self._store.rows(_PATTERNS, account=registration.account_id)
+        if not patterns:
+            return
+        device_id = registration.device_id
+        listed = self._core.resources.list(device_id)
+        for pattern in patterns:
+            if not _fits(pattern, registration):
+                continue
+            for row in listed:
+                exact = row["path"] in pattern["resource_path"]
+                if exact or (row["observable"] and _covers(pattern["resource_path"], row["path"])):
+                    self._add(registration.account_id, pattern["api_key_id"], device_id, row["path"], pattern=True)
+                    self._observed(registration.account_id, device_id, row["path"])
+
+    # -- answers -----------------------------------------------------------------------------------------
+
+    def fulfil(self, device_id: str, path: str, value: Mapping[str, Any]) -> Sequence[str]:
+        """Tell the keys that have just subscribed to a path its present value; return which they were."""
+        return self._tell(device_id, path, {"status": 200, **value})
+
+    def fulfil_from_cache(self, device_id: str, path: str) -> None:
+        """Tell the keys that have just subscribed to a path the value that is known of it."""
+        row = self._core.resources.get(device_id, path) or {
+            "value": None,
+            "content_format": None,
+            "value_expires": None,
+        }
+        left = max(0, round((row["value_expires"] or 0) - self._core.now()))
+        self.fulfil(device_id, path, as_json(path, bytes(row["value"] or b""), row["content_format"], left))
+
+    def refuse(self, device_id: str, path: str, status: int, reason: str) -> None:
+        """Tell the keys that have just subscribed to a path that the device refuses; their subscriptions end."""
+        keys = self._tell(device_id, path, {"status": status, "error": reason})
+        with self._store.batch() as db:
+            for key in keys:
+                db.execute(
+                    sa.delete(subscriptions).where(
+                        subscriptions.c.api_key_id == key,
+                        subscriptions.c.device_id == device_id,
+                        subscriptions.c.path == path,
+                    )
+                )
+        self._keys.pop(device_id, None)
+
+    def _tell(self, device_id: str, path: str, result: Mapping[str, Any]) -> Sequence[str]:
+        asking = self._store.rows(_ASKING, device=device_id, which=path)
+        with self._store.batch() as db:
+            for row in asking:
+                self._core.channels.put(row["api_key_id"], {"async-responses": [{"id": row["async_id"], **result}]})
+            if asking:
+                db.execute(
+                    sa.update(subscriptions)
+                    .where(subscriptions.c.device_id == device_id, subscriptions.c.path == path)
+                    .values(async_id=None)
+                )
+        return [row["api_key_id"] for row in asking]
+
+    # -- rows ----------------------------------------------------------------------------------------------
+
+    def _device(self, api_key_id: str, device_id: str) -> Row:
+        account_id = self._store.scalar(_ACCOUNT, key=api_key_id)
+        device = None if account_id is None else self._core.directory.find(device_id, account_id)
+        if device is None:
+            raise Refused(404, "DEVICE_NOT_FOUND", hint=f"this account has no device {device_id[:64]}")
+        return device
+
+    def _add(
+        self,
+        account_id: str,
+        api_key_id: str,
+        device_id: str,
+        path: str,
+        *,
+        async_id: str | None = None,
+        pattern: bool = False,
+    ) -> None:
+        mine = (
+            subscriptions.c.api_key_id == api_key_id,
+            subscriptions.c.device_id == device_id,
+            subscriptions.c.path == path,
+        )
+        with self._store.batch() as db:
+            if api_key_id in self.keys_of(device_id).get(path, ()):
+                if not pattern:
+                    db.execute(
+                        sa.update(subscriptions).where(*mine).values(async_id=async_id, from_presubscription=False)
+                    )
+                return
+            db.execute(
+                sa.insert(subscriptions).values(
+                    account_id=account_id,
+                    api_key_id=api_key_id,
+                    device_id=device_id,
+                    path=path,
+                    async_id=async_id,
+                    from_presubscription=pattern,
+                    created_at=self._store.timestamp(),
+                )
+            )
+        self._keys.pop(device_id, None)
+
+    def _observed(self, account_id: str, device_id: str, path: str) -> str:
+        """See to it that a path has an observation; return its state."""
+        mine = (observations.c.device_id == device_id, observations.c.path == path)
+        with self._store.batch() as db:
+            state: str | None = db.scalar(sa.select(observations.c.state).where(*mine))
+            if state == "active":
+                return state
+            at = self._store.timestamp()
+            if state is not None:
+                db.execute(sa.update(observations).where(*mine).values(state="waiting", updated_at=at))
+            else:
+                row = {"account_id": account_id, "device_id": device_id, "path": path, "state": "waiting"}
+                db.execute(sa.insert(observations).values(**row, created_at=at, updated_at=at))
+        return "waiting"
+
+    def _remove(self, device_id: str, path: str) -> None:
+        raise NotImplementedError
+
+
+def _path(text: str) -> Path:
+    try:
+        return Path.parse(text)
+    except Lwm2mError as error:
+        raise Refused(400, "RESOURCE_NOT_FOUND", hint=str(error)) from error
+
+
+def _fits(pattern: Row, registration: Registration) -> bool:
+    name, type = pattern["endpoint_name"], pattern["endpoint_type"]
+    if type is not None and type != registration.endpoint_type:
+        return False
+    names = (registration.device_id, registration.endpoint_name)
+    return name is None or any(each == name or (name.endswith("*") and each.startswith(name[:-1])) for each in names)
+
+
+def _covers(patterns: Sequence[str], path: str) -> bool:
+    return not patterns or any(each == path or (each.endswith("*") and path.startswith(each[:-1])) for each in patterns)

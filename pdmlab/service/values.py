@@ -1,0 +1,100 @@
+"""Resource values between CoAP and the JSON that notification channels carry."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from aiocoap import Message
+
+from pdmlab.errors import Lwm2mError
+from pdmlab.lwm2m import content, tlv
+from pdmlab.lwm2m.paths import Path
+from pdmlab.lwm2m.registry import core_objects
+from pdmlab.service.refusal import Refused
+
+TLV_NAME = "application/vnd.oma.lwm2m+tlv"
+DEFAULT_MAX_AGE = 60  # s, RFC 7252 section 5.10.5
+
+_NAMES = {
+    content.TEXT: "text/plain",
+    content.LINK_FORMAT: "application/link-format",
+    41: "application/xml",
+    content.OPAQUE: "application/octet-stream",
+    47: "application/exi",
+    50: "application/json",
+    60: "application/cbor",
+    content.TLV_OLD: TLV_NAME,
+    110: "application/senml+json",
+    112: "application/senml+cbor",
+    content.TLV: TLV_NAME,
+    11543: "application/vnd.oma.lwm2m+json",
+}
+_NUMBERS = {name: number for number, name in _NAMES.items()}
+
+
+def format_name(number: int | None) -> str:
+    """Return the media type of a content format; text where a message names none."""
+    return _NAMES.get(content.TEXT if number is None else number, f"application/coap-{number}")
+
+
+def format_number(name: str | None) -> int | None:
+    """Return the content format of a media type; None where none is given.
+
+    Raises:
+        Refused: devices know no such format (400).
+    """
+    if not name:
+        return None
+    plain = name.partition(";")[0].strip().lower()
+    if plain.isascii() and plain.isdigit() and int(plain[:6]) <= 0xFFFF:
+        return int(plain)
+    if plain not in _NUMBERS:
+        raise Refused(400, "UNSUPPORTED_CONTENT_TYPE", hint=f"{name[:80]!r} is none of {', '.join(sorted(_NUMBERS))}")
+    return _NUMBERS[plain]
+
+
+def max_age_of(message: Message) -> int:
+    """Return how long a value may be kept (s)."""
+    return DEFAULT_MAX_AGE if message.opt.max_age is None else int(message.opt.max_age)
+
+
+def as_json(path: str, payload: bytes, format: int | None, max_age: int) -> dict[str, Any]:
+    """Return ct, payload (base64) and max-age of a value as channels carry them.
+
+    A single resource in TLV becomes text: clients of the REST API expect it, and one of them dies of TLV.
+    """
+    if format in (content.TLV, content.TLV_OLD):
+        text = _as_text(path, payload)
+        if text is not None:
+            payload, format = text, content.TEXT
+    return {
+        "ct": format_name(format),
+        "payload": base64.b64encode(payload).decode(),
+        "max-age": str(max_age),
+    }
+
+
+def _as_text(path: str, payload: bytes) -> bytes | None:
+    try:
+        where = Path.parse(path)
+        known = core_objects().resource(where)
+        if known is None or known.type is None or len(where.ids) < 3:
+            return None
+        (entry,) = tlv.decode(payload)
+        if entry.kind not in (tlv.Kind.RESOURCE, tlv.Kind.RESOURCE_INSTANCE):
+            return None
+        return content.to_text(content.from_bytes(entry.value, known.type), known.type).encode()
+    except (Lwm2mError, ValueError):
+        return None
+
+
+def published(path: Path, text: str) -> tuple[bytes, int]:
+    """Return value and content format of what a registration sends along with a path (`v=`)."""
+    known = core_objects().resource(path)
+    if known is not None and known.type == "opaque":
+        try:
+            return base64.b64decode(text, validate=True), content.OPAQUE
+        except ValueError:
+            pass
+    return text.encode(), content.TEXT
