@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import sys
 from pathlib import Path
-from typing import IO
 
-from pdmlab.errors import BoardError, ConfigError, PortBusy
+from pdmlab.errors import BoardError, ConfigError
+from pdmlab.filelock import FileLock
 
 
 class StateDirectory:
@@ -30,12 +28,11 @@ class StateDirectory:
         self.path = root / "boards" / board_id
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(self.path / "lock")
-        except _Held as held:
-            raise PortBusy(
-                f"the virtual board {board_id!r} is open in {held.owner}",
+            self._lock = FileLock(
+                self.path / "lock",
+                f"the virtual board {board_id!r}",
                 hint="close it there, or take another id: sim://" + target + "?id=desk2",
-            ) from None
+            )
         except OSError as error:
             raise BoardError(
                 f"the state directory {self.path} cannot be used: {error.strerror}",
@@ -65,33 +62,3 @@ class StateDirectory:
     def close(self) -> None:
         """Give the directory back."""
         self._lock.close()
-
-
-class _Held(Exception):
-    def __init__(self, owner: str) -> None:
-        self.owner = owner
-
-
-def _lock(path: Path) -> IO[str]:
-    file = path.open("a+", encoding="utf-8")
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            # Far behind the text, so that others can still read who the owner is.
-            file.seek(1 << 20)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.seek(0)
-        owner = file.read(200).strip() or "another program"
-        file.close()
-        raise _Held(owner) from None
-    file.seek(0)
-    file.truncate()
-    file.write(f"process {os.getpid()}\n")
-    file.flush()
-    return file
