@@ -5,11 +5,7 @@ An error of pdmlab's own ends a command with one line and its hint, and exit sta
 
 from __future__ import annotations
 
-import signal
-import sys
-import threading
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,9 +13,11 @@ import click
 from pdmlab.errors import PdmlabError
 
 _ELSEWHERE = {
+    "board": "pdmlab.cli.board",
     "detect": "pdmlab.cli.detect",
     "dm": "pdmlab.cli.dm",
     "doctor": "pdmlab.cli.doctor",
+    "lab": "pdmlab.cli.lab",
     "run": "pdmlab.cli.run",
     "test": "pdmlab.cli.test",
 }
@@ -57,75 +55,18 @@ def main(verbose: bool) -> None:
 
 
 @main.command()
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def lab(arguments: tuple[str, ...]) -> None:
-    """Open JupyterLab on the first notebook."""
-    import subprocess
-
-    first = next((p / "notebooks/00-start-here.ipynb" for p in (Path.cwd(), *Path.cwd().parents)
-                  if (p / "notebooks/00-start-here.ipynb").is_file()), None)  # fmt: skip
-    if first is None:
-        raise click.ClickException("no notebooks/00-start-here.ipynb here or above: run it in the checkout")
-    raise SystemExit(
-        subprocess.run([sys.executable, "-m", "jupyterlab", str(first), *arguments], check=False).returncode
-    )
-
-
-@main.command()
-@click.argument("target", default="K64F")
-@click.option("--id", "board_id", default=None, help="Whose flash and card it is; default: the target's name.")
-@click.option("--seed", type=int, default=None, help="Seed of everything random on the board.")
-@click.option("--application", default=None, help="Flash this application first: fs-single, connect, example …")
-@click.option("--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Flash this image first.")
-@click.option("--tcp", is_flag=True, help="Serve the line on a TCP port instead of a pty.")
-@click.option("--port", type=int, default=0, help="The TCP port; 0 takes a free one.")
-@click.option("--link", type=click.Path(path_type=Path), help="Make a symbolic link of this name to the pty.")
-def board(
-    target: str,
-    board_id: str | None,
-    seed: int | None,
-    application: str | None,
-    image: Path | None,
-    tcp: bool,
-    port: int,
-    link: Path | None,
-) -> None:
-    """Run a virtual board as a process of its own, on a pty or a TCP port, until Ctrl-C."""
-    from pdmlab.sim import bridge
-    from pdmlab.sim.board import VirtualBoard
-
-    with VirtualBoard(target, id=board_id, seed=seed) as virtual:
-        if image is not None:
-            virtual.flash(image)
-        elif application is not None:
-            virtual.flash_application(application)
-        if tcp:
-            with bridge.tcp_bridge(virtual.uart, port=port) as (host, number):
-                click.echo(f"SIMULATED {target} on socket://{host}:{number}")
-                _until_stopped()
-        else:
-            with bridge.pty_bridge(virtual.uart, link=link) as name:
-                click.echo(f"SIMULATED {target} on {name}")
-                _until_stopped()
-
-
-@main.command()
 @click.option("--name", default="default", help="Whose database it is; two names do not see each other.")
 @click.option("--port", type=int, default=0, help="REST port; 0 takes a free one.")
 @click.option("--coap-port", type=int, default=0, help="LwM2M port (UDP); 0 takes a free one.")
 @click.option("--bootstrap-port", type=int, default=0, help="Bootstrap port (UDP); 0 takes a free one.")
 def service(name: str, port: int, coap_port: int, bootstrap_port: int) -> None:
     """Run the device-management service on loopback until Ctrl-C."""
+    from pdmlab.cli.stopping import stoppable
     from pdmlab.service import serve
 
-    with serve(name=name, port=port, coap_port=coap_port, bootstrap_port=bootstrap_port) as running:
+    with (
+        serve(name=name, port=port, coap_port=coap_port, bootstrap_port=bootstrap_port) as running,
+        stoppable() as until_stopped,
+    ):
         click.echo(str(running))
-        _until_stopped()
-
-
-def _until_stopped() -> None:
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    while not stop.wait(0.5):  # in slices: Windows delivers no signal to a thread that waits for ever
-        pass
+        until_stopped()

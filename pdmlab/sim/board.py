@@ -109,6 +109,7 @@ class VirtualBoard:
             self.network = INTERFACES[self.info.interface_type](
                 self.clock, fabric=self.fabric, name=self.id, seed=self.seed
             )
+            self.media.supply.cut = self.power_off
             self.faults = Faults(self)
             self._programmer = Programmer(self.layout, self.media.flash)
             if self._programmer.is_blank() or is_function(self.installed()):
@@ -116,7 +117,11 @@ class VirtualBoard:
             self._close = undo.pop_all()
         enter(self)
         if power:
-            self.power_on()
+            try:
+                self.power_on()
+            except BaseException:
+                self.close()
+                raise
 
     def _make_fabric(self) -> Fabric:
         fabric = Fabric(self.clock, self.seed)

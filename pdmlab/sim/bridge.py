@@ -52,7 +52,7 @@ def pty_bridge(line: HostLine, *, link: Path | None = None) -> Iterator[str]:
         link: a symbolic link to make to it, so that its name is known beforehand.
 
     Raises:
-        ConfigError: the operating system has no pseudo-terminals.
+        ConfigError: the operating system has no pseudo-terminals, or something else has the link's name.
     """
     if sys.platform == "win32":
         raise ConfigError("Windows has no pseudo-terminals", hint="use --tcp, and socket://127.0.0.1:PORT")
@@ -65,16 +65,26 @@ def pty_bridge(line: HostLine, *, link: Path | None = None) -> Iterator[str]:
     os.set_blocking(host_end, False)
     try:
         if link is not None:
-            link.unlink(missing_ok=True)
-            link.symlink_to(name)
+            _make_link(link, name)
         # Our own descriptor of the board's end stays open: without it the pty hangs up when a program leaves.
         with _pump(line, host_end, lambda: os.read(host_end, _READ_SIZE), lambda data: os.write(host_end, data)):
             yield name
     finally:
-        if link is not None:
-            link.unlink(missing_ok=True)
+        if link is not None and link.is_symlink() and os.readlink(link) == name:
+            link.unlink()
         os.close(host_end)
         os.close(board_end)
+
+
+def _make_link(link: Path, name: str) -> None:
+    try:
+        if link.is_symlink():  # left over by a board that was killed
+            link.unlink()
+        link.symlink_to(name)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot make the link {link} to {name}: {error.strerror}", hint="take a name that is free"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from pdmlab.errors import ConfigError
 
 if TYPE_CHECKING:
     from pdmlab.sim.board import VirtualBoard
+    from pdmlab.storage.medium import Medium
 
 
 class Faults:
@@ -38,6 +39,25 @@ class Faults:
         """Wear out the erase block of the storage part that holds address (B): it takes no more programs."""
         self._board.media.storage.wear_out(address)
 
+    def cut_power(self, *, after_writes: int | None = None, after_s: float | None = None) -> None:
+        """Let the supply fail once: now, in the middle of a later program or erase, or at a later time.
+
+        Give it back with `board.power_on()`; what had reached flash and card is still there.
+
+        Args:
+            after_writes: programs and erases, of flash and storage part together, that still succeed; of the next
+                one the first half takes effect.
+            after_s: device time from now (s).
+        """
+        if after_writes is not None and after_s is not None:
+            raise ConfigError("the supply fails once", hint="give after_writes or after_s")
+        if after_writes is not None:
+            self._board.media.supply.writes_left = after_writes
+        elif after_s is not None:
+            self._board.clock.on_loop(lambda: self._board.clock.loop.call_later(after_s, self._board.power_off))
+        else:
+            self._board.power_off()
+
     def cut_wire(self, which: str) -> None:
         """Cut `tx` (the board's output) or `rx` (its input) until `mend_wires`; the other side keeps talking."""
         if which not in ("tx", "rx"):
@@ -60,12 +80,8 @@ class Faults:
     def __repr__(self) -> str:
         return "Faults: " + ", ".join(name for name in dir(self) if not name.startswith("_"))
 
-    def _card(self) -> Card:
+    def _card(self) -> Medium:
         card = self._board.media.storage
         if self._board.info.storage != "SD":
             raise ConfigError(f"a {self._board.target} has no SD card", hint="wear_out() works on soldered parts too")
         return card
-
-
-if TYPE_CHECKING:
-    from pdmlab.storage.medium import Medium as Card

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,15 +29,63 @@ if TYPE_CHECKING:
     from pdmlab.boards.catalog import BoardRow
 
 
+class Supply:
+    """What feeds the media: it can be made to fail after a number of programs and erases.
+
+    writes_left: how many still succeed; the next one is torn. None: the supply is sound.
+    cut: takes the board's power away.
+    """
+
+    def __init__(self) -> None:
+        self.writes_left: int | None = None
+        self.cut: Callable[[], None] = lambda: None
+
+    def fails_now(self) -> bool:
+        """Count one program or erase; whether the supply fails in the middle of it."""
+        if self.writes_left is None:
+            return False
+        self.writes_left -= 1
+        if self.writes_left >= 0:
+            return False
+        self.writes_left = None
+        return True
+
+
+class SuppliedMedium(Medium):
+    """A part on a supply that may fail: of the program or erase in which it does, the first half takes effect."""
+
+    def __init__(self, size: int, *, erase_value: int, path: Path | None, supply: Supply) -> None:
+        super().__init__(size, erase_value=erase_value, path=path)
+        self._supply = supply
+
+    def program(self, offset: int, data: bytes) -> None:
+        """Program data."""
+        if self._supply.fails_now():
+            super().program(offset, data[: len(data) // 2])
+            self._supply.cut()
+        super().program(offset, data)
+
+    def erase(self, offset: int, size: int) -> None:
+        """Erase a block."""
+        if self._supply.fails_now():
+            super().erase(offset, size // 2)
+            self._supply.cut()
+        super().erase(offset, size)
+
+
 class BoardMedia:
     """The bytes that survive power: internal flash and card or chip, in files below a folder, or in memory."""
 
     def __init__(self, row: BoardRow, layout: FlashLayout, folder: Path | None) -> None:
-        self.flash = Medium(layout.geometry.size, erase_value=0xFF, path=folder and folder / "flash.bin")
-        self.storage = Medium(
+        self.supply = Supply()
+        self.flash = SuppliedMedium(
+            layout.geometry.size, erase_value=0xFF, path=folder and folder / "flash.bin", supply=self.supply
+        )
+        self.storage = SuppliedMedium(
             row.storage_size,
             erase_value=0x00 if row.storage == "SD" else 0xFF,
             path=folder and folder / f"{row.storage.lower()}.bin",
+            supply=self.supply,
         )
         self._name = row.storage
 

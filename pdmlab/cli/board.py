@@ -1,0 +1,62 @@
+"""`pdmlab board`: a virtual board as a process of its own, on a pty or a TCP port, for any serial program."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from pdmlab.cli.stopping import stoppable
+
+
+@click.command()
+@click.argument("target", default="K64F")
+@click.option("--id", "board_id", default=None, help="Whose flash and card it is; default: the target's name.")
+@click.option("--seed", type=int, default=None, help="Seed of everything random on the board.")
+@click.option("--application", default=None, help="Flash this application first: fs-single, connect, example …")
+@click.option("--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Flash this image first.")
+@click.option("--tcp", is_flag=True, help="Serve the line on a TCP port of this machine instead of a pty.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="The TCP port; 0 takes a free one.")
+@click.option("--link", type=click.Path(path_type=Path), help="Make a symbolic link of this name to the pty.")
+def board(
+    target: str,
+    board_id: str | None,
+    seed: int | None,
+    application: str | None,
+    image: Path | None,
+    tcp: bool,
+    port: int,
+    link: Path | None,
+) -> None:
+    """Run a virtual board as a process of its own, until Ctrl-C or the end of its terminal.
+
+    Whatever its end, flash and card stay in their files. On a POSIX system SIGUSR1 presses its reset button.
+    """
+    from pdmlab.errors import ConfigError
+    from pdmlab.sim import VirtualBoard, bridge
+
+    if tcp and link is not None:
+        raise ConfigError("--link names a pty, and --tcp has none", hint="leave one of them out")
+    if application is not None and image is not None:
+        raise ConfigError("a board starts one program", hint="leave --application or --image out")
+    with (
+        VirtualBoard(target, id=board_id, seed=seed, power=False) as virtual,
+        stoppable({"SIGUSR1": virtual.reset}) as until_stopped,
+    ):
+        if image is not None:
+            virtual.flash(image)
+        elif application is not None:
+            virtual.flash_application(application)
+        virtual.attach("its bridge")
+        ending = f"Ctrl-C ends it (process {os.getpid()})."
+        if tcp:
+            with bridge.tcp_bridge(virtual.uart, port=port) as (host, number):
+                virtual.power_on()
+                click.echo(f"SIMULATED {virtual.target} on socket://{host}:{number}. {ending}")
+                until_stopped()
+        else:
+            with bridge.pty_bridge(virtual.uart, link=link) as name:
+                virtual.power_on()
+                click.echo(f"SIMULATED {virtual.target} on {name}. {ending}")
+                until_stopped()
