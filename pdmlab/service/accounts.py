@@ -7,17 +7,13 @@ import hmac
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 
 from pdmlab.service.refusal import not_found
 from pdmlab.service.schema import accounts, api_keys
-
-if TYPE_CHECKING:
-    from pdmlab.service.core import Core
-
-Row = dict[str, Any]  # Any: a column's type is its own
+from pdmlab.service.store import Row, Store
 
 MARK = "ak_"
 SHOWN = 10  # characters of a key that lists show, so that people can tell their keys apart
@@ -38,8 +34,8 @@ class Key:
 class Accounts:
     """The service's accounts and their keys."""
 
-    def __init__(self, core: Core) -> None:
-        self._store = core.store
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._seen: dict[str, float] = {}
 
     # -- keys --------------------------------------------------------------------------------------------

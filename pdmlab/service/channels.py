@@ -9,15 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from pdmlab.service.refusal import Refused
 from pdmlab.service.schema import api_keys, channel_messages, channels
-
-if TYPE_CHECKING:
-    from pdmlab.service.core import Core
+from pdmlab.service.store import Store
 
 LONG_POLLING: Literal["LONG_POLLING"] = "LONG_POLLING"
 IDLE_S = 600.0
@@ -32,7 +30,7 @@ QUEUE = 10_000
 _PRUNE_EVERY = 500  # events written
 
 _COLUMNS = ["account_id", "api_key_id", "kind", "body", "created"]
-_EVENT = sa.bindparam("kind"), sa.bindparam("body"), sa.bindparam("now")
+_EVENT: list[sa.BindParameter[Any]] = [sa.bindparam("kind"), sa.bindparam("body"), sa.bindparam("now")]
 _LEAVE = sa.insert(channel_messages).from_select(
     _COLUMNS, sa.select(api_keys.c.account_id, api_keys.c.id, *_EVENT).where(api_keys.c.id == sa.bindparam("to"))
 )
@@ -67,20 +65,11 @@ class _Poll:
 class Channels:
     """The service's channels. All of it belongs to the loop that the store belongs to."""
 
-    def __init__(self, core: Core) -> None:
-        self._store = core.store
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._polls: dict[str, _Poll] = {}
         self._draining = False
         self._written = 0
-
-    async def start(self) -> None:
-        """Take polls again, after `drain`."""
-        self._draining = False
-
-    async def stop(self) -> None:
-        """Do as `drain` does, and give the open polls a turn of the loop to end."""
-        self.drain()
-        await asyncio.sleep(0)
 
     def put(self, api_key_id: str, message: Message) -> None:
         """Leave events for one key, whether its channel is open or not."""

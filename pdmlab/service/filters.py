@@ -29,6 +29,7 @@ ATTRIBUTES = "custom_attributes__"
 MAX_CONDITIONS = 100
 MAX_LISTED = 1000  # values of one __in: a database takes a limited number of parameters
 
+_DAY = 10  # characters of 2026-11-30: the columns that hold no more
 _ATTRIBUTE = re.compile(ATTRIBUTES + r"[^\x00-\x1f\"\\]{1,128}")
 
 _TEXTS = """account_id ca_id deployed_state deployment description device_class device_key endpoint_name endpoint_type
@@ -63,19 +64,54 @@ class Condition:
         """Return the name of the custom attribute meant, None for any other field."""
         return self.field.removeprefix(ATTRIBUTES) if self.field.startswith(ATTRIBUTES) else None
 
+    def holds(self, record: Mapping[str, object]) -> bool:
+        """Tell whether a row meets the condition; nothing is never equal to something, and "" is nothing too."""
+        found = record.get("updated_at" if self.field == "etag" and "etag" not in record else self.field)
+        if self.attribute is not None:
+            attributes = record.get(ATTRIBUTES.removesuffix("__"))
+            found = attributes.get(self.attribute) if isinstance(attributes, Mapping) else None
+        values = self.values
+        if isinstance(values[0], datetime.datetime) and isinstance(found, str):
+            days = len(found) == _DAY
+            values = tuple(_midnight(each) if days else each for each in values)
+            found = parse_time(found)
+        same = found in values or (found is None and values == ("",))
+        if self.operator in ("eq", "in"):
+            return same
+        if self.operator in ("neq", "nin"):
+            return not same
+        if found is None:
+            return False
+        wanted: Any = values[0]  # of the found value's type, or text
+        if self.operator == "like":
+            return str(wanted).lower() in str(found).lower()
+        return bool(found >= wanted if self.operator == "gte" else found <= wanted)
+
+
+def _midnight(value: Value) -> Value:
+    if not isinstance(value, datetime.datetime):
+        return value
+    return value.replace(hour=0, minute=0, second=0, microsecond=0)
+
 
 Filter = tuple[Condition, ...]
 """Conditions that must all hold."""
 
 
+def matches(conditions: Iterable[Condition], record: Mapping[str, object]) -> bool:
+    """Tell whether a row meets all conditions."""
+    return all(condition.holds(record) for condition in conditions)
+
+
 def where(conditions: Iterable[Condition], table: sa.Table) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions as clauses over a table; nothing is never equal to something, and "" is nothing too."""
+    """Return the conditions as clauses over a table; they mean what `matches` does."""
     return [_clause(condition, _column(condition, table)) for condition in conditions]
 
 
 def _column(condition: Condition, table: sa.Table) -> sa.ColumnElement[Any]:
     if condition.attribute is not None:
-        return table.c[ATTRIBUTES.removesuffix("__")][condition.attribute].as_string()
+        attribute: sa.ColumnElement[Any] = table.c[ATTRIBUTES.removesuffix("__")][condition.attribute].as_string()
+        return attribute
     return table.c["updated_at" if condition.field == "etag" and "etag" not in table.c else condition.field]
 
 
@@ -94,7 +130,7 @@ def _stored(value: Value, column: sa.ColumnElement[Any]) -> object:
     """Return a value as the column has it: times are text, some of them days."""
     if not isinstance(value, datetime.datetime):
         return value
-    days = isinstance(column.type, sa.String) and column.type.length == 10
+    days = isinstance(column.type, sa.String) and column.type.length == _DAY
     return value.date().isoformat() if days else value.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
@@ -133,13 +169,15 @@ def from_parameters(parameters: Iterable[tuple[str, str]], fields: Mapping[str, 
 
 def _condition(name: str, text: str, fields: Mapping[str, Kind]) -> Condition:
     field, operator = _split(name)
-    kind = fields.get(field)
+    kind = fields.get(field) if field != ATTRIBUTES else None
     if kind is None and _ATTRIBUTE.fullmatch(field) and ATTRIBUTES in fields:
         kind = "text"
     if kind is None:
         raise ConfigError(
             f"there is no field {field[:80]!r} to filter by", hint=f"known are {', '.join(sorted(fields))}"
         )
+    if (kind == "flag" and operator in ("gte", "lte")) or (kind != "text" and operator == "like"):
+        raise ConfigError(f"{field} cannot be compared with __{operator}", hint="__eq and __neq are always there")
     listed = text.split(",") if operator in ("in", "nin") else [text]
     if len(listed) > MAX_LISTED:
         raise ConfigError(f"{name} lists {len(listed)} values; at most {MAX_LISTED} are taken")

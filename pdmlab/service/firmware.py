@@ -6,19 +6,19 @@ import base64
 import hashlib
 import re
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from pdmlab.errors import ConfigError
 from pdmlab.service.refusal import Refused, not_found
 from pdmlab.service.schema import firmware_images, firmware_manifests, upload_chunks, upload_jobs
+from pdmlab.service.store import Row
 from pdmlab.update.manifest import SignedManifest
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
 
-Row = dict[str, Any]  # Any: a column's type is its own
 
 MAX_IMAGE = 256 << 20  # B; what comes in one request is limited before (rest/front.py)
 MAX_MANIFEST = 2048  # B

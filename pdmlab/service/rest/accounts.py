@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pdmlab.service import filters
 from pdmlab.service.rest.context import TheCore, TheKey
 from pdmlab.service.rest.errors import Invalid
-from pdmlab.service.rest.paging import Json, Page, Row
+from pdmlab.service.rest.paging import Json, Page
 from pdmlab.service.rest.times import milliseconds, whole_seconds
 from pdmlab.service.schema import api_keys
+from pdmlab.service.store import Row
 
 router = APIRouter(tags=["Account"])
 
@@ -147,6 +148,7 @@ async def delete_key(core: TheCore, key: TheKey, key_id: str) -> Response:
     """Revoke a key for good, with its channel, subscriptions and requests."""
     key_id = key.id if key_id == "me" else key_id
     core.accounts.key(key.account_id, key_id)
+    await core.observations.unsubscribe(key_id)
     core.channels.delete(key_id)
     core.accounts.delete_key(key.account_id, key_id)
     return Response(status_code=204)

@@ -8,9 +8,10 @@ from pydantic import BaseModel, Field
 
 from pdmlab.service.refusal import Refused, not_found
 from pdmlab.service.rest.context import TheCore, TheKey
-from pdmlab.service.rest.paging import Json, Row
+from pdmlab.service.rest.paging import Json
 from pdmlab.service.rest.times import whole_seconds
 from pdmlab.service.schema import developer_certificates
+from pdmlab.service.store import Row
 from pdmlab.update.credentials import Credentials
 
 router = APIRouter(tags=["Developer credentials"])

@@ -11,8 +11,9 @@ from pydantic import BaseModel, Field, StringConstraints
 from pdmlab.service import filters
 from pdmlab.service.refusal import not_found
 from pdmlab.service.rest.context import TheCore, TheKey
-from pdmlab.service.rest.paging import Json, Page, Row
+from pdmlab.service.rest.paging import Json, Page
 from pdmlab.service.schema import device_events, devices
+from pdmlab.service.store import Row
 
 router = APIRouter(tags=["Device directory"])
 

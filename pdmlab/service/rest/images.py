@@ -14,8 +14,9 @@ from pdmlab.service import filters
 from pdmlab.service.firmware import FILE_NAME, MAX_DESCRIPTION, MAX_NAME
 from pdmlab.service.refusal import not_found
 from pdmlab.service.rest.context import TheCore, TheKey, base_url
-from pdmlab.service.rest.paging import Json, Page, Row
+from pdmlab.service.rest.paging import Json, Page
 from pdmlab.service.schema import firmware_images
+from pdmlab.service.store import Row
 
 router = APIRouter(tags=["Update"])
 

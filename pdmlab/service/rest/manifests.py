@@ -11,8 +11,9 @@ from pdmlab.service.firmware import MAX_MANIFEST, MAX_NAME
 from pdmlab.service.refusal import Refused, not_found
 from pdmlab.service.rest.context import TheCore, TheKey, base_url
 from pdmlab.service.rest.images import NAMED, Description, Name, ranged
-from pdmlab.service.rest.paging import Json, Page, Row
+from pdmlab.service.rest.paging import Json, Page
 from pdmlab.service.schema import firmware_manifests
+from pdmlab.service.store import Row
 
 router = APIRouter(tags=["Update"])
 

@@ -10,13 +10,12 @@ import sqlalchemy as sa
 from fastapi import Depends, Query
 
 from pdmlab.service.rest.errors import Invalid
-from pdmlab.service.store import Store
+from pdmlab.service.store import Row, Store
 
 LEAST, MOST, USUAL = 2, 1000, 50
 """Items on a page."""
 
 Json = dict[str, Any]  # Any: what JSON holds
-Row = dict[str, Any]  # Any: a column's type is its own
 
 
 @dataclass(frozen=True)

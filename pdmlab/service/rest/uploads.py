@@ -11,8 +11,9 @@ from pdmlab.service import filters
 from pdmlab.service.firmware import MAX_DESCRIPTION, MAX_NAME
 from pdmlab.service.rest.context import TheCore, TheKey
 from pdmlab.service.rest.images import NAMED
-from pdmlab.service.rest.paging import Json, Page, Row
+from pdmlab.service.rest.paging import Json, Page
 from pdmlab.service.schema import upload_jobs
+from pdmlab.service.store import Row
 
 router = APIRouter(tags=["Update"])
 

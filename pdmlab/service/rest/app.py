@@ -1,0 +1,57 @@
+"""The application that serves the REST API over a core that has been started."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from pdmlab.service.core import Core
+from pdmlab.service.rest import (
+    accounts,
+    campaigns,
+    connect,
+    credentials,
+    devices,
+    docs,
+    images,
+    lab,
+    manifests,
+    notification,
+    subscriptions,
+    uploads,
+)
+from pdmlab.service.rest.errors import handle_errors
+from pdmlab.service.rest.front import Front
+
+HOLD_S = 25.0
+"""How long a poll is held; stock SDKs ask again at once, so that a short one would keep both sides busy."""
+
+_ABOUT = (
+    "Paths, fields and status codes are those of Pelion Device Management, as its SDK and manifest tool use them. "
+    "Transport to devices is CoAP without security, on loopback only."
+)
+
+
+def make_app(core: Core, *, hold_s: float = HOLD_S) -> ASGIApp:
+    """Return the ASGI application; it has to run on the loop on which the core was started.
+
+    hold_s: how long a poll for notifications is held (s).
+    """
+    app = FastAPI(
+        title="pdmlab device management",
+        description=_ABOUT,
+        version="3",
+        docs_url=None,  # FastAPI's own page loads scripts from the internet
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.core = core
+    app.state.hold_s = hold_s
+    handle_errors(app)
+    # uploads before images: its paths would match theirs
+    for part in (accounts, devices, connect, subscriptions, notification, uploads, images, manifests, campaigns):
+        app.include_router(part.router)
+    app.include_router(credentials.router)
+    app.include_router(lab.router)
+    docs.add_docs(app)
+    return Front(app, core)

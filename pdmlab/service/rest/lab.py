@@ -1,0 +1,52 @@
+"""What only this service has: what it heard and said, what waits, and what is observed. For looking, under /lab."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from pdmlab.service.refusal import not_found
+from pdmlab.service.rest.context import TheCore, TheKey
+from pdmlab.service.rest.paging import Json
+
+router = APIRouter(prefix="/lab", tags=["Lab"])
+
+
+@router.get("/log", summary="List CoAP messages")
+async def get_log(
+    core: TheCore, key: TheKey, limit: Annotated[int, Query(ge=1, le=100_000, description="The latest.")] = 10_000
+) -> list[Json]:
+    """Messages between the service and devices, oldest first; none where the service keeps no log."""
+    rows = list(core.log) if core.log is not None else []
+    return [asdict(row) for row in rows[-limit:]]
+
+
+@router.get("/queue", summary="List waiting requests")
+async def get_queues(core: TheCore, key: TheKey) -> list[Json]:
+    """Requests that wait for the account's devices, and why."""
+    return core.requests.queue(account_id=key.account_id)
+
+
+@router.get("/queue/{device_id}", summary="List a device's waiting requests")
+async def get_queue(core: TheCore, key: TheKey, device_id: str) -> list[Json]:
+    """Requests that wait for a device, in the order in which it will get them, and why they wait."""
+    if core.directory.find(device_id, key.account_id) is None:
+        raise not_found("device", device_id)
+    return core.requests.queue(device_id)
+
+
+@router.get("/observations/{device_id}", summary="List a device's observations")
+async def get_observations(core: TheCore, key: TheKey, device_id: str) -> list[Json]:
+    """Which token means which path, and how many keys want it."""
+    if core.directory.find(device_id, key.account_id) is None:
+        raise not_found("device", device_id)
+    return core.observations.table(device_id)
+
+
+@router.get("/campaigns/{campaign_id}/progress", summary="List how far a campaign's devices are")
+async def get_progress(core: TheCore, key: TheKey, campaign_id: str) -> list[Json]:
+    """Of each device: what it does, bytes of the image that it has, and how long the rest will take (s)."""
+    core.campaigns.find(key.account_id, campaign_id)
+    return core.campaigns.progress(campaign_id)

@@ -1,0 +1,96 @@
+"""What a key wants to hear of: /v2/subscriptions, one by one, or for all that fits beforehand."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from pdmlab.service.refusal import Refused
+from pdmlab.service.requests import split_uri
+from pdmlab.service.rest.context import TheCore, TheKey
+from pdmlab.service.rest.paging import Json
+
+router = APIRouter(tags=["Subscriptions"])
+
+MAX_PRESUBSCRIPTIONS = 1024
+
+_URI_LIST = "text/uri-list"
+
+
+class Presubscription(BaseModel):
+    """A pattern of devices and paths; what is left out is any."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    endpoint_name: Annotated[str | None, Field(alias="endpoint-name", max_length=64)] = None
+    endpoint_type: Annotated[str | None, Field(alias="endpoint-type", max_length=64)] = None
+    resource_path: Annotated[
+        list[Annotated[str, StringConstraints(max_length=128)]] | None, Field(alias="resource-path", max_length=256)
+    ] = None
+
+
+@router.get("/v2/subscriptions", summary="List pre-subscriptions")
+async def get_presubscriptions(core: TheCore, key: TheKey) -> list[Json]:
+    """The key's patterns, as they were given."""
+    return list(core.observations.presubscriptions(key.id))
+
+
+@router.put("/v2/subscriptions", summary="Set pre-subscriptions", status_code=204)
+async def put_presubscriptions(core: TheCore, key: TheKey, wanted: list[Presubscription]) -> Response:
+    """Replace the key's patterns; an empty list clears them. They take effect as devices register, and now."""
+    if len(wanted) > MAX_PRESUBSCRIPTIONS:
+        raise Refused(400, "TOO_MANY_PRESUBSCRIPTIONS", hint=f"at most {MAX_PRESUBSCRIPTIONS}")
+    await core.observations.set_presubscriptions(key.id, [each.model_dump(by_alias=True) for each in wanted])
+    return Response(status_code=204)
+
+
+@router.delete("/v2/subscriptions", summary="End all subscriptions", status_code=204)
+async def delete_all(core: TheCore, key: TheKey) -> Response:
+    """End the key's subscriptions and patterns."""
+    await core.observations.set_presubscriptions(key.id, [])
+    await core.observations.unsubscribe(key.id)
+    return Response(status_code=204)
+
+
+@router.get("/v2/subscriptions/{device_id}", summary="List subscriptions to a device")
+async def list_subscriptions(core: TheCore, key: TheKey, device_id: str) -> Response:
+    """The paths that the key subscribed to, a line each; 404 if there are none."""
+    paths = core.observations.list(key.id, device_id)
+    if not paths:
+        raise Refused(404, "SUBSCRIPTION_NOT_FOUND", hint="this key has not subscribed to anything of this device")
+    return PlainTextResponse("".join(f"{path}\n" for path in paths), media_type=_URI_LIST)
+
+
+@router.delete("/v2/subscriptions/{device_id}", summary="End subscriptions to a device", status_code=204)
+async def delete_subscriptions(core: TheCore, key: TheKey, device_id: str) -> Response:
+    """End all of the key's subscriptions to a device."""
+    if (
+        not await core.observations.unsubscribe(key.id, device_id)
+        and core.directory.find(device_id, key.account_id) is None
+    ):
+        raise Refused(404, "DEVICE_NOT_FOUND")
+    return Response(status_code=204)
+
+
+@router.put("/v2/subscriptions/{device_id}/{path:path}", summary="Subscribe to a resource", status_code=202)
+async def put_subscription(core: TheCore, key: TheKey, device_id: str, path: str) -> Json:
+    """Subscribe; the present value comes as the async-response of the id returned, later ones as notifications."""
+    return {"async-response-id": await core.observations.subscribe(key.id, device_id, path)}
+
+
+@router.get("/v2/subscriptions/{device_id}/{path:path}", summary="Ask whether a resource is subscribed to")
+async def get_subscription(core: TheCore, key: TheKey, device_id: str, path: str) -> Response:
+    """200 if the key has subscribed to it, else 404."""
+    if str(split_uri(path)[0]) not in core.observations.list(key.id, device_id):
+        raise Refused(404, "SUBSCRIPTION_NOT_FOUND")
+    return Response(status_code=200)
+
+
+@router.delete("/v2/subscriptions/{device_id}/{path:path}", summary="End a subscription", status_code=204)
+async def delete_subscription(core: TheCore, key: TheKey, device_id: str, path: str) -> Response:
+    """End it; 404 if there is none."""
+    if not await core.observations.unsubscribe(key.id, device_id, path):
+        raise Refused(404, "SUBSCRIPTION_NOT_FOUND")
+    return Response(status_code=204)
