@@ -60,11 +60,13 @@ class Store:
     # -- opening -------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Connect, bring the schema up to date, and make the default account if there is none.
+        """Connect, bring the schema up to date, and make the default account if there is none; once is enough.
 
         Raises:
             ServiceError: the database cannot be used, or a newer pdmlab has written it.
         """
+        if self._connection is not None:
+            return
         self.engine = _engine(self.url)
         try:
             self._connection = self.engine.connect()
