@@ -88,7 +88,12 @@ _FORMS = {
 
 
 def parse(line: str, time: float = 0.0) -> list[Event]:
-    """Return what a line says, in order; an empty line says an empty text."""
+    """Return what a line says, in order; an empty line says an empty text.
+
+    A line that repeats the host's wake-up repeats whatever it hears (a shell does), and says nothing of its own.
+    """
+    if WAKE_UP in line:
+        return [Text(line.rstrip(), time)]
     matches = list(_KEY_VALUE.finditer(line))
     if not matches:
         return [_text(line.rstrip(), time)]

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pdmlab.errors import ConsoleLost, MalformedEvent, PdmlabError
+from pdmlab.errors import BoardError, ConsoleLost, MalformedEvent, PdmlabError
 from pdmlab.greentea.board import Board, ConsoleLine
 from pdmlab.greentea.cases import CaseTracker
 from pdmlab.greentea.host_tests import BUILT_IN, HostTest, HostTests
@@ -91,6 +91,7 @@ class _Conversation:
         self._success: bool | None = None
         self._completed: tuple[bool, str] | None = None
         self._exited = False
+        self._no_reset = ""  # why the board could not be reset
         self._limit = 0.0
         self._begun = 0.0
         self._last: float | None = None  # when to stop listening, once the end has been said
@@ -146,8 +147,7 @@ class _Conversation:
         tries = self._sync
         while tries != 0:
             tries -= 1
-            self._console.skip()
-            self._board.reset()
+            self._restart()
             sent.append(str(uuid.uuid4()))
             self._console.write(WAKE_UP)
             self.send("__sync", sent[-1])
@@ -160,7 +160,17 @@ class _Conversation:
                         return
                     wrong += 1
         why, hint = explain_silence(self._result.events, sent=len(sent), wrong=wrong, seconds=self._sync_timeout)
-        raise _Over("SYNC_FAILED", why, hint)
+        raise _Over("SYNC_FAILED", why, self._no_reset or hint)
+
+    def _restart(self) -> None:
+        """Reset the board; where its line carries no break, take it as it is: it may have just booted."""
+        self._console.skip()
+        try:
+            self._board.reset()
+        except BoardError as error:
+            if not self._no_reset:
+                self._no_reset = f"{error.message}: {error.hint}" if error.hint else error.message
+                self.log(f"not reset: {error.message}")
 
     def _listen(self) -> None:
         """Take what the board says, and answer it, until the suite is over."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pdmlab.greentea.protocol import Event, KeyValue, Malformed, Text
+from pdmlab.greentea.protocol import WAKE_UP, Event, KeyValue, Malformed, Text
 
 if TYPE_CHECKING:
     from pdmlab.greentea.result import Word
@@ -43,6 +43,11 @@ def explain_silence(events: Sequence[Event], *, sent: int, wrong: int, seconds: 
         return (
             f"what the board prints cannot be read; {asked}{last}",
             "the baud rates differ: Mbed OS speaks 9600 or 115200",
+        )
+    if any(WAKE_UP in text for text in texts):
+        return (
+            f"the board repeats what it hears, but answers no sync: a shell runs there, and no suite; {asked}{last}",
+            "flash the suite first",
         )
     if any(isinstance(event, KeyValue) for event in events):
         return (

@@ -21,6 +21,7 @@ from pdmlab.greentea.protocol import Event, KeyValue, Malformed, Text, format_ke
         ("  indented text  ", [Text("  indented text")]),
         ("{{__testcase_name;Initialize Simple PDMC }}", [KeyValue("__testcase_name", "Initialize Simple PDMC ")]),
         ("{{verify_lwm2m_get_test;/5000/0/1}}", [KeyValue("verify_lwm2m_get_test", "/5000/0/1")]),
+        (f"echo: {'mbed' * 10}{{{{__sync;a}}}}", [Text(f"echo: {'mbed' * 10}{{{{__sync;a}}}}")]),
         ("{{{{__timeout;5}}", [Malformed("{{", "it ends too early"), KeyValue("__timeout", "5")]),
     ],
 )
