@@ -59,6 +59,17 @@ def find_interpreter(version: str) -> str | None:
     return None
 
 
+def program(*names: str) -> str:
+    """Return the first of these programs that is on the path.
+
+    Skips the test with a reason if there is none; fails it where CI=true.
+    """
+    for name in names:
+        if found := shutil.which(name):
+            return found
+    unavailable(f"there is no {' or '.join(names)} here")
+
+
 def _interpreter(version: str | None) -> str:
     found = sys.executable if version is None else find_interpreter(version)
     if found is None:
