@@ -174,55 +174,63 @@ def notifications(
     return _finish(ax, frame, title)
 
 
-def sequence(log: pd.DataFrame, *, left: str, right: str, ax: Axes | None = None, title: str = "") -> Axes:
-    """Draw a message log as a sequence diagram: `time_ms`, `direction` (out: left to right), `text` a row."""
-    ax = ax if ax is not None else _new_axes(width=8.5, height=1.0 + 0.32 * max(len(log), 3))
-    rows: list[Any] = list(log.itertuples())
-    for number, row in enumerate(rows):
-        outward = row.direction == "out"
-        start, end = (0.0, 1.0) if outward else (1.0, 0.0)
-        colour = COLOURS[0] if outward else COLOURS[1]
-        ax.annotate("", (end, number), (start, number), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 1.2})
-        ax.text(0.5, number - 0.12, str(row.text), ha="center", va="bottom", fontsize="small", color=colour)
-        ax.text(-0.02, number, f"{float(row.time_ms):.1f}", ha="right", va="center", fontsize="x-small", color="0.4")
-    ax.axvline(0, color="0.3", lw=1)
-    ax.axvline(1, color="0.3", lw=1)
-    ax.text(0, -1.1, left, ha="center", weight="bold")
-    ax.text(1, -1.1, right, ha="center", weight="bold")
-    ax.set_xlim(-0.15, 1.1)
-    ax.set_ylim(len(log), -1.8)
-    ax.set_yticks([])
-    ax.set_xticks([])
-    for side in ax.spines.values():
-        side.set_visible(False)
-    ax.set_ylabel("time since the first message (ms) →", fontsize="small")
+def sequence(
+    log: pd.DataFrame, *, left: str = "board", ax: Axes | None = None, title: str = "", most: int = 60
+) -> Axes:
+    """Draw a service's message log (MessageLog.frame()) as a sequence diagram: the board on the left.
+
+    Its rows are what the service's endpoints received ("in") and sent ("out"), on the log's own clock.
+    """
+    shown_rows: list[Any] = list(log.head(most).itertuples())
+    ax = ax if ax is not None else _new_axes(width=9.5, height=1.1 + 0.31 * max(len(shown_rows), 3))
+    begin = shown_rows[0].time_ns if shown_rows else 0
+    endpoints = list(dict.fromkeys(str(row.endpoint) for row in shown_rows))
+    places = {name: 0.72 + 0.28 * number / max(len(endpoints) - 1, 1) for number, name in enumerate(endpoints)}
+    for number, row in enumerate(shown_rows):
+        place, colour = places[str(row.endpoint)], COLOURS[endpoints.index(str(row.endpoint))]
+        start, end = (0.0, place) if row.direction == "in" else (place, 0.0)
+        ax.annotate("", (end, number), (start, number), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 1.1})
+        ax.text(0.01, number - 0.1, _message(row), ha="left", va="bottom", fontsize="small", color=colour)
+        milliseconds = f"{(row.time_ns - begin) / 1e6:,.1f}"
+        ax.text(-0.02, number, milliseconds, ha="right", va="center", fontsize="x-small", color="0.4")
+    for name, place in ((left, 0.0), *places.items()):
+        ax.plot([place, place], [-0.9, len(shown_rows) - 0.4], color="0.3", lw=1)
+        ax.text(place, -1.1, name, ha="center", va="bottom", weight="bold")
+    ax.text(-0.02, -1.1, "ms", ha="right", va="bottom", fontsize="x-small", color="0.4")
+    if len(log) > most:
+        ax.text(0.01, len(shown_rows), f"… and {len(log) - most} more", fontsize="x-small", color="0.5")
+    ax.set_xlim(-0.12, 1.06)
+    ax.set_ylim(len(shown_rows) + 0.6, -2.2)
+    ax.axis("off")
     return _finish(ax, log, title)
 
 
 def lanes(
-    events: pd.DataFrame, *, names: Mapping[str, str], ax: Axes | None = None, title: str = "", most: int = 40
+    transcript: pd.DataFrame, *, simulated: bool, ax: Axes | None = None, title: str = "", most: int = 40
 ) -> Axes:
-    """Draw a transcript in two lanes, one a direction: `time_s`, `direction`, `text` a row; at most `most` rows."""
-    shown = events.head(most)
-    ax = ax if ax is not None else _new_axes(width=9.5, height=1.0 + 0.26 * max(len(shown), 4))
-    places = dict(zip(names, (0.01, 0.51), strict=True))
-    rows: list[Any] = list(shown.itertuples())
+    """Draw a console's transcript in two lanes, the board's and the host's: `time`, `direction`, `text` a row."""
+    rows: list[Any] = list(transcript.head(most).itertuples())
+    ax = ax if ax is not None else _new_axes(width=9.5, height=0.9 + 0.25 * max(len(rows), 4))
+    places = {"host": (0.09, COLOURS[1]), "board": (0.53, COLOURS[0])}
     for number, row in enumerate(rows):
-        place = places[str(row.direction)]
-        colour = COLOURS[list(names).index(str(row.direction))]
+        place, colour = places[str(row.direction)]
         text = str(row.text)
-        ax.text(place + 0.06, number, text if len(text) < 60 else text[:57] + "…", fontsize="small", color=colour,
+        ax.text(place, number, text if len(text) < 52 else text[:50] + "…", fontsize="small", color=colour,
                 family="monospace", va="center")  # fmt: skip
-        ax.text(place, number, f"{float(row.time_s):7.3f}", fontsize="x-small", color="0.5", va="center")
-    for direction, name in names.items():
-        ax.text(places[direction], -1.2, name, weight="bold")
-    ax.axvline(0.5, color="0.8", lw=1)
+        seconds = (row.time - rows[0].time).total_seconds()
+        ax.text(0.06, number, f"{seconds:.3f}", fontsize="x-small", color="0.5", va="center", ha="right")
+    for direction, (place, colour) in places.items():
+        ax.text(place, -1.2, direction, weight="bold", color=colour)
+    ax.text(0.06, -1.2, "s", fontsize="x-small", color="0.5", ha="right")
+    ax.axvline(0.51, color="0.85", lw=1)
     ax.set_xlim(0, 1)
-    ax.set_ylim(len(shown), -2)
+    figure = ax.get_figure()
+    lines_that_fit = int(figure.get_figheight() / 0.27) - 3 if figure is not None else 4
+    ax.set_ylim(max(len(rows), lines_that_fit), -2)
     ax.axis("off")
-    if len(events) > most:
-        ax.text(0.01, len(shown), f"… and {len(events) - most} more", fontsize="x-small", color="0.5")
-    return _finish(ax, None, title)
+    if len(transcript) > most:
+        ax.text(0.09, len(rows), f"… and {len(transcript) - most} more", fontsize="x-small", color="0.5")
+    return _finish(ax, None, title, note=f"{'SIMULATED, ' if simulated else ''}host clock")
 
 
 def strips(
@@ -304,6 +312,16 @@ def _plain_ticks(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def _message(row: Any) -> str:  # Any: a row of itertuples()
+    """Return a logged message in words: type, code, path and payload."""
+    what = f"{row.type} {row.code}" if row.code else row.type
+    query = f"?{row.query.removeprefix('?')}" if row.query else ""
+    where = f"{row.path}{query}"
+    where = where if len(where) <= 64 else where[:62] + "…"
+    size = f"  {row.payload_B} B" if row.payload_B else ""
+    return f"{what} {where}{size}"
+
+
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
@@ -338,8 +356,7 @@ def _scale(ax: Axes, frame: pd.DataFrame, x: str, *, log_x: bool) -> None:
         ax.minorticks_off()
 
 
-def _finish(ax: Axes, frame: pd.DataFrame | None, title: str, *, raised: float = 0) -> Axes:
-    note = ""
+def _finish(ax: Axes, frame: pd.DataFrame | None, title: str, *, note: str = "", raised: float = 0) -> Axes:
     if frame is not None and "simulated" in frame.columns and len(frame):
         simulated = bool(frame["simulated"].any())
         note = f"{'SIMULATED, ' if simulated else ''}{', '.join(sorted(set(frame['clock'])))} clock"

@@ -2,15 +2,17 @@
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
-import textwrap
 import threading
 
 import pytest
 
 from pdmlab import experiment
 from pdmlab.errors import BadMeasurement, ConfigError, ExperimentError, RunNotFound
+from pdmlab.measurements import file_transfer
+from pdmlab.sim.board import VirtualBoard
 
 
 class Bench:
@@ -79,27 +81,34 @@ def test_a_stopped_sweep_ends_after_the_point_in_hand(tmp_path):
     assert run.sidecar["state"] == "interrupted" and run.frame.n.tolist() == [1]
 
 
-def test_a_killed_kernel_loses_no_finished_row(tmp_path):
-    program = textwrap.dedent(
-        """
-        import os, signal, sys
-        sys.path.insert(0, sys.argv[1])
-        from test_experiment import Bench
-        from pdmlab import experiment
+KILLED = """
+import sys, time
+from pdmlab import experiment
 
-        def measure(board, n):
-            if n == 3:
-                os._exit(9)
-            return {"m": n}
+def measure(board, n):
+    if n == 3:
+        print("third point", flush=True)
+        time.sleep(600)  # until it is killed
+    return {"m": n}
 
-        experiment.sweep(measure, {"n": [1, 2, 3]}, experiment="x", board=Bench(), data=sys.argv[2], progress=False)
-        """
-    )
-    here = str(__import__("pathlib").Path(__file__).parent)
-    assert subprocess.run([sys.executable, "-c", program, here, str(tmp_path)], check=False).returncode == 9
-    runs = experiment.list_runs(data=tmp_path)
+from pdmlab.sim.board import VirtualBoard
+with VirtualBoard("K64F", id="killed") as board:
+    experiment.sweep(measure, {"n": [1, 2, 3]}, experiment="x", board=board, progress=False)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
+def test_a_sweep_killed_in_mid_point_loses_no_finished_row(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"third point\n"
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    runs = experiment.list_runs()
     assert runs.state.tolist() == ["unfinished"] and runs.rows.tolist() == [2]
-    assert experiment.load_run(runs.run[0], data=tmp_path).m.tolist() == [1, 2]
+    frame = experiment.load_run(runs.run[0])
+    assert frame.m.tolist() == [1, 2] and frame.attrs["run"] == runs.run[0]
+    with VirtualBoard("K64F", id="killed") as again:  # the dead process holds nothing back
+        assert again.powered
 
 
 def test_a_journal_cut_off_in_a_line_keeps_the_whole_ones(tmp_path):
@@ -120,6 +129,32 @@ def test_a_run_is_repeated_from_its_sidecar_alone(tmp_path, monkeypatch):
     run = experiment.sweep(cube, {"side_B": [4]}, experiment="c", board=Bench(), data=tmp_path, progress=False)
     monkeypatch.setattr("pdmlab.boards.connect", lambda url: contextlib.nullcontext(Bench()))
     assert experiment.rerun(run, measure=cube, data=tmp_path, progress=False).digest == run.digest
+
+
+POINT = {"buffer_B": [1024], "bus_Hz": [25_000_000], "sync_every_B": [65536]}
+
+
+def test_a_run_on_a_virtual_board_is_repeated_from_its_sidecar_with_the_same_digest():
+    with VirtualBoard("K64F", id="repeated", seed=7) as board:
+        run = experiment.sweep(file_transfer, POINT, experiment="files", board=board, seed=3, progress=False)
+        beside = experiment.rerun(run.name, progress=False)  # the board is open, and stays so
+        assert board.powered
+    alone = experiment.rerun(run, progress=False)
+    assert run.digest == beside.digest == alone.digest
+    assert len({run.name, beside.name, alone.name}) == 3
+    assert run.sidecar["board_row"] and run.sidecar["measure"] == "pdmlab.measurements.files:file_transfer"
+
+
+def test_a_sweep_leaves_the_board_that_it_opened_itself_to_others():
+    experiment.sweep(file_transfer, POINT, experiment="files", board="sim://K64F?id=lent", progress=False)
+    with VirtualBoard("K64F", id="lent"):
+        pass
+
+
+def test_progress_tells_the_points_and_the_time_left(tmp_path, capsys):
+    experiment.sweep(cube, {"side_B": [1, 2]}, experiment="c", board=Bench(), data=tmp_path)
+    shown = capsys.readouterr().err
+    assert "2/2" in shown and "<" in shown and "point" in shown
 
 
 def test_a_notebooks_own_function_has_to_be_handed_in_again(tmp_path):

@@ -89,7 +89,8 @@ class ConsoleView(View):
             for row in rows
         )
         return (
-            f"<div style='max-height:22em;overflow:auto'><pre style='line-height:1.25'>{lines}</pre></div>"
+            "<div style='max-height:22em;overflow:auto;display:flex;flex-direction:column-reverse'>"  # its end shows
+            f"<pre style='line-height:1.25;font-family:monospace'>{lines}</pre></div>"
             "<small>seconds since the first line, host clock; blue: sent by the host</small>"
         )
 
