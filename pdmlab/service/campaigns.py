@@ -14,18 +14,19 @@ import sqlalchemy as sa
 
 from pdmlab.coap.transport import Address
 from pdmlab.errors import PdmlabError, ServiceError
-from pdmlab.service.campaign_words import RUNNING, SUMMARIES, event_title
+from pdmlab.service.campaign_table import CampaignTable
+from pdmlab.service.campaign_words import RUNNING
 from pdmlab.service.deployments import Deployments
 from pdmlab.service.filters import parse, parse_time, where
 from pdmlab.service.ids import timestamp
-from pdmlab.service.refusal import Refused, not_found
+from pdmlab.service.refusal import Refused
 from pdmlab.service.schema import campaign_devices, campaigns, devices
 from pdmlab.service.store import Row, Rows
 from pdmlab.update.manifest import SignedManifest
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
-    from pdmlab.service.registrations import Registration
+    from pdmlab.service.register import Registration
 
 _log = logging.getLogger(__name__)
 
@@ -35,12 +36,11 @@ MAX_FILTER = 8192  # characters
 _EDITABLE = ("name", "description", "device_filter", "root_manifest_id", "when", "campaign_strategy")
 
 
-class Campaigns:
-    """The campaigns of all accounts."""
+class Campaigns(CampaignTable):
+    """The campaigns of all accounts, and what keeps them going."""
 
     def __init__(self, core: Core) -> None:
-        self._core = core
-        self._store = core.store
+        super().__init__(core)
         self._deployments = Deployments(core, self._device_done)
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
@@ -77,19 +77,6 @@ class Campaigns:
         with self._store.begin() as db:
             db.execute(sa.insert(campaigns).values(row))
         return self.find(account_id, row["id"])
-
-    def find(self, account_id: str, id: str) -> Row:
-        """Return a campaign's row; raise Refused (404) if the account has no such campaign."""
-        row = self._store.row(sa.select(campaigns).where(campaigns.c.account_id == account_id, campaigns.c.id == id))
-        if row is None:
-            raise not_found("campaign", id)
-        return row
-
-    def list(self, account_id: str) -> Rows:
-        """Return an account's campaigns, the oldest first."""
-        return self._store.rows(
-            sa.select(campaigns).where(campaigns.c.account_id == account_id).order_by(campaigns.c.id)
-        )
 
     def change(self, account_id: str, id: str, **changes: Any) -> Row:  # Any: a column's type is its own
         """Change a campaign: all of a draft, later its name and description only; return its row.
@@ -169,58 +156,6 @@ class Campaigns:
         self._in_phase(account_id, id, "draft", "stopped", "archived")
         with self._store.begin() as db:
             db.execute(sa.delete(campaigns).where(campaigns.c.id == id))
-
-    def metadata(self, account_id: str, id: str) -> Rows:
-        """Return the rows of a campaign's devices; raise as `find` does."""
-        self.find(account_id, id)
-        return self._store.rows(
-            sa.select(campaign_devices).where(campaign_devices.c.campaign_id == id).order_by(campaign_devices.c.id)
-        )
-
-    def statistics(self, account_id: str, id: str) -> Rows:
-        """Return how many devices failed, succeeded, are under way and were skipped; raise as `find` does."""
-        campaign = self.find(account_id, id)
-        counted = self._counts(id, campaign_devices.c.summary_status)
-        return [
-            {
-                "id": summary,
-                "summary_status": summary.upper(),
-                "count": counted.get((summary,), 0),
-                "campaign_id": id,
-                "created_at": campaign["started_at"] or campaign["created_at"],
-            }
-            for summary in SUMMARIES
-        ]
-
-    def event_types(self, account_id: str, id: str, summary_id: str | None = None) -> Rows:
-        """Return how many devices are at which event; of one summary (fail, success …), or of all. Raise as `find`."""
-        campaign = self.find(account_id, id)
-        counted = self._counts(id, campaign_devices.c.summary_status, campaign_devices.c.event_type)
-        return [
-            {
-                "id": event_type.lower(),
-                "event_type": event_type,
-                "description": event_title(event_type),
-                "count": count,
-                "summary_status": summary.upper(),
-                "summary_status_id": summary,
-                "campaign_id": id,
-                "created_at": campaign["started_at"] or campaign["created_at"],
-            }
-            for (summary, event_type), count in sorted(counted.items())
-            if summary_id in (None, summary)
-        ]
-
-    def metrics(self, account_id: str, id: str) -> dict[str, int]:
-        """Return total_count, success_count, failed_count, pending_count and skipped_count; raise as `find` does."""
-        counts = {row["id"]: row["count"] for row in self.statistics(account_id, id)}
-        return {
-            "total_count": sum(counts.values()),
-            "success_count": counts["success"],
-            "failed_count": counts["fail"],
-            "pending_count": counts["info"],
-            "skipped_count": counts["skipped"],
-        }
 
     def progress(self, id: str) -> Rows:
         """Return how far each device of a campaign is: phase, block, bytes of total, predicted seconds left."""
@@ -327,27 +262,6 @@ class Campaigns:
         self._timers[id] = asyncio.get_running_loop().call_later(max(seconds, 0.0), run)
 
     # -- rows --------------------------------------------------------------------------------------------
-
-    def _row(self, id: str) -> Row | None:
-        return self._store.row(sa.select(campaigns).where(campaigns.c.id == id))
-
-    def _set(self, id: str, **values: object) -> None:
-        with self._store.begin() as db:
-            values["updated_at"] = self._store.timestamp()
-            db.execute(sa.update(campaigns).where(campaigns.c.id == id).values(values))
-
-    def _in_phase(self, account_id: str, id: str, *phases: str) -> Row:
-        row = self.find(account_id, id)
-        if row["phase"] not in phases:
-            raise Refused(
-                409, f"campaign {id} is in phase {row['phase']}, not {' or '.join(phases)}", type="precondition_failed"
-            )
-        return row
-
-    def _counts(self, id: str, *columns: sa.Column[str]) -> dict[tuple[str, ...], int]:
-        counted = sa.select(*columns, sa.func.count().label("count")).where(campaign_devices.c.campaign_id == id)
-        rows = self._store.rows(counted.group_by(*columns))
-        return {tuple(row[column.name] for column in columns): row["count"] for row in rows}
 
     def _checked(self, account_id: str, **fields: Any) -> Row:  # Any: a column's type is its own
         """Return fields as they are kept; raise if one cannot be."""

@@ -27,7 +27,7 @@ from pdmlab.service.values import as_json, max_age_of
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
-    from pdmlab.service.registrations import Registration
+    from pdmlab.service.register import Registration
 
 _log = logging.getLogger(__name__)
 

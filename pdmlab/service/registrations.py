@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -15,6 +13,7 @@ from aiocoap.numbers import codes
 from pdmlab.coap.transport import Address
 from pdmlab.errors import ServiceError
 from pdmlab.lwm2m.linkformat import Link, parse_links
+from pdmlab.service.register import Register, Registration
 from pdmlab.service.registering import DEFAULT_LIFETIME, Wish, answer, facts_of, read_wish
 from pdmlab.service.resources import as_listed, leaves
 from pdmlab.service.schema import channels, devices, registrations
@@ -36,76 +35,36 @@ _REGISTERED = _DEVICE.values(
 )
 
 
-@dataclass(slots=True)
-class Registration:
-    """A registered device; times in Unix seconds, `heard` is when its latest message came."""
-
-    device_id: str
-    account_id: str
-    endpoint_name: str
-    endpoint_type: str
-    peer: Address
-    lifetime: int
-    binding: str
-    queue_mode: bool
-    lwm2m_version: str
-    generation: int
-    expires: float
-    registered_at: str
-    updated_at: str
-    heard: float
-
-    @property
-    def location(self) -> tuple[str, str, str]:
-        """The path of its registration, as Location-Path has it."""
-        return "rd", self.account_id, self.device_id
-
-
 class Registrations:
     """All registrations: the table is the truth, this is its index by device and by address."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._store = core.store
-        self._by_device: dict[str, Registration] = {}
-        self._by_peer: dict[Address, str] = {}
-        self._ends: list[tuple[float, str]] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._register = Register(core.now, self._expired)
+        self.find, self.at = self._register.find, self._register.at
 
     def __len__(self) -> int:
-        return len(self._by_device)
+        return len(self._register)
 
     def __iter__(self) -> Iterator[Registration]:
-        return iter(list(self._by_device.values()))
+        return iter(self._register)
 
     def load(self) -> None:
         """Read the table, and expire what ran out meanwhile."""
-        self._by_device.clear()
-        self._by_peer.clear()
-        self._ends.clear()
+        self._register.clear()
         for row in self._store.rows(sa.select(registrations)):
             peer = row.pop("host"), row.pop("port")
-            self._keep(Registration(peer=peer, heard=0.0, **row))
-        self._expire()
+            self._register.keep(Registration(peer=peer, heard=0.0, **row))
+        self._register.expire()
 
     def close(self) -> None:
         """Expire nothing any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def find(self, device_id: str) -> Registration | None:
-        """Return the registration of a device, if it has one."""
-        return self._by_device.get(device_id)
-
-    def at(self, peer: Address) -> Registration | None:
-        """Return the registration of whoever sends from an address."""
-        device_id = self._by_peer.get(peer)
-        return None if device_id is None else self._by_device.get(device_id)
+        self._register.close()
 
     def hear(self, device_id: str) -> None:
         """Note that a device has just sent something; one in queue mode is awake then."""
-        registration = self._by_device.get(device_id)
+        registration = self.find(device_id)
         if registration is not None:
             registration.heard = self._core.now()
 
@@ -166,7 +125,7 @@ class Registrations:
             )
             self._core.observations.lost(new)
             self._core.channels.broadcast(account_id, {"registrations": [_event(new, _listed(links))]})
-            self._keep(new)
+            self._register.keep(new)
         await self._written()
         self._follow_up(new, full=True)
         created = Message(code=codes.CREATED)
@@ -202,7 +161,7 @@ class Registrations:
             if self._somebody_listens(renewed.account_id):
                 listed = as_listed(self._core.resources.list(renewed.device_id))
                 self._core.channels.broadcast(renewed.account_id, {"reg-updates": [_event(renewed, listed)]})
-            self._keep(renewed)
+            self._register.keep(renewed)
         await self._written()
         self._follow_up(renewed, full=False)
         return Message(code=codes.CHANGED)
@@ -218,10 +177,7 @@ class Registrations:
 
     def forget(self, device_id: str) -> None:
         """Drop a device that is no longer in the directory."""
-        registration = self._by_device.pop(device_id, None)
-        if registration is not None:
-            if self._by_peer.get(registration.peer) == device_id:
-                del self._by_peer[registration.peer]
+        if self._register.drop(device_id) is not None:
             self._core.observations.forget(device_id)
 
     # -- inside ------------------------------------------------------------------------------------------
@@ -247,22 +203,8 @@ class Registrations:
 
     def _located(self, message: Message) -> Registration | None:
         _, account_id, device_id = message.opt.uri_path
-        registration = self._by_device.get(device_id)
+        registration = self.find(device_id)
         return registration if registration is not None and registration.account_id == account_id else None
-
-    def _keep(self, registration: Registration) -> None:
-        old = self._by_device.get(registration.device_id)
-        if old is not None and self._by_peer.get(old.peer) == old.device_id:
-            del self._by_peer[old.peer]
-        self._by_device[registration.device_id] = registration
-        self._by_peer[registration.peer] = registration.device_id
-        if len(self._ends) > 2 * len(self._by_device) + 100:
-            self._ends = [(each.expires, each.device_id) for each in self._by_device.values()]
-            heapq.heapify(self._ends)
-        else:
-            heapq.heappush(self._ends, (registration.expires, registration.device_id))
-        if self._ends[0][1] == registration.device_id or self._timer is None:
-            self._arm()
 
     def _somebody_listens(self, account_id: str) -> bool:
         return self._store.row(_LISTENING, account=account_id) is not None
@@ -280,6 +222,9 @@ class Registrations:
         core.requests.kick(registration.device_id)
         core.campaigns.registered(registration, full=full)
 
+    def _expired(self, registration: Registration) -> None:
+        self._end(registration, "update.device.registration-expired", "registrations-expired")
+
     def _end(self, registration: Registration, event: str, told: str) -> None:
         device_id, account_id = registration.device_id, registration.account_id
         with self._store.batch() as db:
@@ -295,28 +240,6 @@ class Registrations:
             self._core.observations.ended(registration)
             self._core.channels.broadcast(account_id, {told: [device_id]})
         self.forget(device_id)
-
-    # -- lifetimes -----------------------------------------------------------------------------------------
-
-    def _arm(self) -> None:
-        self.close()
-        while self._ends:
-            expires, device_id = self._ends[0]
-            registration = self._by_device.get(device_id)
-            if registration is not None and registration.expires == expires:
-                # Not sooner than a millisecond: rounding must not make a timer fire over and over.
-                left = max(expires - self._core.now(), 0.001)
-                self._timer = asyncio.get_running_loop().call_later(left, self._expire)
-                return
-            heapq.heappop(self._ends)  # renewed or gone
-
-    def _expire(self) -> None:
-        now = self._core.now()
-        while self._ends and self._ends[0][0] <= now:
-            registration = self._by_device.get(heapq.heappop(self._ends)[1])
-            if registration is not None and registration.expires <= now:
-                self._end(registration, "update.device.registration-expired", "registrations-expired")
-        self._arm()
 
 
 def _columns(registration: Registration) -> dict[str, Any]:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import re
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from aiocoap import Message
-from aiocoap.numbers import codes
-from aiocoap.numbers.codes import Code
 
-from pdmlab.errors import Lwm2mError, NetworkError, ServiceError
-from pdmlab.lwm2m.paths import Path
+from pdmlab.errors import NetworkError, ServiceError
+from pdmlab.service.asking import METHODS, TIMEOUT, message_of, result_of
+from pdmlab.service.asking import split_uri as split_uri  # REST reads its paths with it as well
 from pdmlab.service.ids import timestamp
 from pdmlab.service.refusal import Refused
 from pdmlab.service.schema import api_keys, requests
 from pdmlab.service.store import Row
-from pdmlab.service.values import as_json, format_number, max_age_of
+from pdmlab.service.values import format_number
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
@@ -32,9 +29,6 @@ DEFAULT_EXPIRY_S = 3 * 86_400.0
 MAX_PAYLOAD = 1 << 20  # B
 
 _ASYNC_ID = re.compile(r"[A-Za-z0-9_\-]{1,40}", re.ASCII)
-_METHODS: dict[str, Code] = {"GET": codes.GET, "PUT": codes.PUT, "POST": codes.POST, "DELETE": codes.DELETE}
-
-_TIMEOUT = {"status": 504, "error": "TIMEOUT"}
 
 _COUNT = sa.select(sa.func.count()).where(requests.c.device_id == sa.bindparam("device"))
 _NEXT = sa.select(requests).where(requests.c.device_id == sa.bindparam("device")).order_by(requests.c.number).limit(1)
@@ -86,8 +80,8 @@ class Requests:
         if not _ASYNC_ID.fullmatch(async_id):
             raise Refused(400, "MALFORMED_ASYNC_ID", hint="1 to 40 letters, digits, - and _")
         path, _ = split_uri(uri)
-        if method not in _METHODS:
-            raise Refused(400, "MALFORMED_JSON_CONTENT", hint=f"method is one of {', '.join(_METHODS)}")
+        if method not in METHODS:
+            raise Refused(400, "MALFORMED_JSON_CONTENT", hint=f"method is one of {', '.join(METHODS)}")
         if len(payload) > MAX_PAYLOAD:
             raise Refused(413, "PAYLOAD_TOO_LARGE", hint=f"at most {MAX_PAYLOAD} B")
         format_number(content_type)
@@ -168,7 +162,7 @@ class Requests:
             for row in rows:
                 if row["state"] == "sent" and row["method"] == "POST":
                     # The service ended between sending and hearing: whether the device did it, nobody knows.
-                    self._answer(row, _TIMEOUT)
+                    self._answer(row, TIMEOUT)
         self._arm()
         self._patient |= {row["device_id"] for row in rows if row["state"] == "waiting"}
         for device_id in {row["device_id"]: None for row in rows}:
@@ -210,19 +204,19 @@ class Requests:
             if row is None:
                 return
             if row["expires"] <= self._core.now():
-                self._finish(row, _TIMEOUT)
+                self._finish(row, TIMEOUT)
                 continue
             asked = self._core.registrations.find(device_id)
             self._sending.add(row["number"])
             try:
                 await self._mark(row, "sent", "")
-                answer = await self._core.delivery.ask(device_id, _message(row))
+                answer = await self._core.delivery.ask(device_id, message_of(row))
             except NetworkError as error:
                 self._sending.discard(row["number"])
                 if not await self._again(row, asked, error):
                     return
             else:
-                self._finish(row, _result(row, answer))
+                self._finish(row, result_of(row, answer))
             finally:
                 self._sending.discard(row["number"])
 
@@ -239,7 +233,7 @@ class Requests:
         device_id = row["device_id"]
         now = self._core.registrations.find(device_id)
         if row["expires"] <= self._core.now():
-            self._finish(row, _TIMEOUT)
+            self._finish(row, TIMEOUT)
             return True
         if now is not asked or self._core.delivery.obstacle(device_id) is not None:
             # It has registered, moved, gone or fallen asleep meanwhile: where it is now, it has not been asked.
@@ -250,7 +244,7 @@ class Requests:
             self._patient.add(device_id)
             await self._mark(row, "waiting", f"{error.message}; it is sent again when the device is heard")
             return False
-        self._finish(row, _TIMEOUT)
+        self._finish(row, TIMEOUT)
         return True
 
     def _finish(self, row: Row, result: Row) -> None:
@@ -281,51 +275,7 @@ class Requests:
         try:
             for row in self._store.rows(sa.select(requests).where(requests.c.expires <= self._core.now())):
                 if row["number"] not in self._sending:
-                    self._finish(row, _TIMEOUT)
+                    self._finish(row, TIMEOUT)
         except ServiceError as error:
             _log.error("requests cannot expire: %s", error)
         self._arm()
-
-
-def split_uri(uri: str) -> tuple[Path, list[str]]:
-    """Return the path and the query parts of "/3/0/1?pmin=5".
-
-    Raises:
-        Refused: it is no LwM2M path (400).
-    """
-    text, _, query = uri.partition("?")
-    try:
-        path = Path.parse(text)
-    except Lwm2mError as error:
-        raise Refused(400, "MALFORMED_JSON_CONTENT", hint=str(error)) from error
-    parts = [part for part in query.split("&") if part]
-    if len(uri) > 512 or any(len(part.encode()) > 255 for part in parts):
-        raise Refused(400, "MALFORMED_JSON_CONTENT", hint="the uri is too long")
-    return path, parts
-
-
-def _message(row: Row) -> Message:
-    path, query = split_uri(row["uri"])
-    message = Message(code=_METHODS[row["method"]], payload=bytes(row["payload"]))
-    message.opt.uri_path = path.segments
-    if query:
-        message.opt.uri_query = query
-    format = format_number(row["content_type"])
-    if format is not None and row["payload"]:
-        message.opt.content_format = format
-    return message
-
-
-def _result(row: Row, answer: Message) -> Row:
-    """Return an async-response without its id: 200 for every 2.xx, c.dd as c·100 + dd otherwise."""
-    code = int(answer.code)
-    if code < 128:
-        format = answer.opt.content_format
-        path = str(split_uri(row["uri"])[0])
-        number = None if format is None else int(format)
-        return {"status": 200, **as_json(path, answer.payload, number, max_age_of(answer))}
-    result: Row = {"status": (code >> 5) * 100 + (code & 31), "error": str(answer.code)}
-    if answer.payload:
-        result["payload"] = base64.b64encode(answer.payload).decode()
-        result["ct"] = "text/plain"
-    return result

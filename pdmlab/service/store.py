@@ -26,6 +26,9 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 MAX_TURNS = 64  # of the loop that a batch stays open while more comes in: a few milliseconds
 CACHE_KiB = 16_384
 
+# Alembic's own table, which says how far its migrations have come.
+_VERSION = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))
+
 Row: TypeAlias = dict[str, Any]
 """A row as a dict. Any: a column's type is its own."""
 
@@ -93,18 +96,31 @@ class Store:
         self.account_id = found
 
     def _migrate(self, connection: Connection) -> None:
-        found = None
-        if sa.inspect(connection).has_table("alembic_version"):
-            found = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+        """Bring the tables to the version of this program; a new database gets them as they are now."""
+        there = set(sa.inspect(connection).get_table_names())
+        found = connection.scalar(sa.select(_VERSION.c.version_num)) if _VERSION.name in there else None
         connection.rollback()
-        if found == schema.HEAD:
-            return  # without loading alembic, which costs more than all the rest of a start
+        if found is None and there & set(schema.metadata.tables):
+            raise ServiceError(
+                f"the database {self.url.render_as_string(hide_password=True)} has tables of these names already",
+                status=503,
+                hint="they are another program's: take another database",
+            )
         if found is not None and found > schema.HEAD:
             raise ServiceError(
                 f"the database has version {found}, this pdmlab knows {schema.HEAD}",
                 status=503,
                 hint="a newer pdmlab has written it: update this one, or take another name or state folder",
             )
+        if found is None:
+            with self._transaction():
+                schema.metadata.create_all(connection)
+                _VERSION.create(connection)
+                connection.execute(sa.insert(_VERSION).values(version_num=schema.HEAD))
+        elif found < schema.HEAD:
+            self._upgrade(connection)
+
+    def _upgrade(self, connection: Connection) -> None:
         from alembic import command
         from alembic.config import Config
 

@@ -16,7 +16,7 @@ from pdmlab.service.values import as_json
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
-    from pdmlab.service.registrations import Registration
+    from pdmlab.service.register import Registration
 
 _OF_DEVICE = sa.select(subscriptions).where(subscriptions.c.device_id == sa.bindparam("device"))
 _MINE = _OF_DEVICE.where(subscriptions.c.api_key_id == sa.bindparam("key"))
