@@ -149,7 +149,7 @@ class Requester:
         Raises:
             NetworkError: the blocks do not fit together, or are too much.
         """
-        if request.opt.block2 is not None and request.opt.block2.block_number:
+        if request.opt.block2 is not None:
             return first  # it asks for that block
         part = first
         for _ in range(_ATTEMPTS):
