@@ -305,8 +305,9 @@ class VirtualBoard:
             Exception: whatever the function raises.
         """
         label = getattr(application, "__name__", "the function")
-        self.flash(self.build(self._runs.adopt(application, args, kwargs)))
+        image = self.build(self._runs.adopt(application, args, kwargs))
         try:
+            self.flash(image)
             return cast(T, self.wait_for_end(timeout, what=label))
         except KeyboardInterrupt:
             self.power_off()

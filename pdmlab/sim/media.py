@@ -81,12 +81,16 @@ class BoardMedia:
         self.flash = SuppliedMedium(
             layout.geometry.size, erase_value=0xFF, path=folder and folder / "flash.bin", supply=self.supply
         )
-        self.storage = SuppliedMedium(
-            row.storage_size,
-            erase_value=0x00 if row.storage == "SD" else 0xFF,
-            path=folder and folder / f"{row.storage.lower()}.bin",
-            supply=self.supply,
-        )
+        try:
+            self.storage = SuppliedMedium(
+                row.storage_size,
+                erase_value=0x00 if row.storage == "SD" else 0xFF,
+                path=folder and folder / f"{row.storage.lower()}.bin",
+                supply=self.supply,
+            )
+        except BaseException:
+            self.flash.close()
+            raise
         self._name = row.storage
 
     @property
