@@ -123,7 +123,7 @@ class _Sequence:
                 lifetime = from_bytes(values[1], "integer")
                 self._lifetime = lifetime if isinstance(lifetime, int) else None
         except (Lwm2mError, ConfigError) as error:
-            return self._fail(f"the bootstrap server wrote /{object}: {error.message}")
+            return self._fail(f"the bootstrap server wrote /{object}: {error.message}", error.hint)
         return Message(code=codes.CHANGED, max_age=0)
 
     def _security(self, values: dict[int, bytes]) -> None:
@@ -151,9 +151,9 @@ class _Sequence:
         if not self._done.done():
             self._done.set_result(None)
 
-    def _fail(self, why: str) -> Message:
+    def _fail(self, why: str, hint: str | None = None) -> Message:
         if not self._done.done():
-            self._done.set_exception(BootstrapFailed(why, hint="look at the service's log of this device"))
+            self._done.set_exception(BootstrapFailed(why, hint=hint or "look at the service's log of this device"))
             self._done.exception()  # whoever waits sees it; perhaps nobody does yet
         code: Code = codes.BAD_REQUEST
         return Message(code=code, payload=why.encode()[:200], max_age=0)

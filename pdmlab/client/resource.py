@@ -108,8 +108,8 @@ class Resource:
         if self.on_change is not None:
             self.on_change(self)
 
-    def write(self, value: Value) -> Code:
-        """Set the value on the server's behalf; return the code to answer with."""
+    def write(self, value: Value, text: str | None = None) -> Code:
+        """Set the value on the server's behalf, who may have written it as text; return the code to answer with."""
         if self._write is not None:
             return self._write(value)
         self.update(value)
@@ -237,8 +237,16 @@ class MbedCloudClientResource(Resource):
             return value
         return content.from_text(str(value), self.type)
 
-    def write(self, value: Value) -> Code:
-        self.update(value if isinstance(value, bytes) else content.to_text(value, self.type))
+    def content(self, accept: int | None = None) -> tuple[bytes, int]:
+        value = self._value
+        if isinstance(value, str) and accept in (None, content.TEXT, content.OPAQUE):
+            return value.encode(), accept or content.TEXT  # as the application wrote it: "20" stays "20"
+        return super().content(accept)
+
+    def write(self, value: Value, text: str | None = None) -> Code:
+        self.update(
+            value if isinstance(value, bytes) else text if text is not None else content.to_text(value, self.type)
+        )
         if self._on_put is not None and self.background is not None:
             self.background.post(self._on_put, self, self.get_value())
         return codes.CHANGED

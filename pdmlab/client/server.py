@@ -147,7 +147,10 @@ class ResourceServer:
             return _answer(resource.refusal, error.message)
         if isinstance(value, dict):
             return _answer(codes.BAD_REQUEST, f"{path} has one value")
-        return _answer(resource.write(value))
+        text = (
+            request.payload.decode() if isinstance(value, str | int | float) and format not in (TLV, TLV_OLD) else None
+        )
+        return _answer(resource.write(value, text))
 
     # -- POST ----------------------------------------------------------------------------------------
 

@@ -215,7 +215,8 @@ class Session:
             delay = self._rebootstrap.next()
             self._registration = None
             await self._background.blocking(self.identity.forget_server)
-        self.report(number, f"{error.message}; trying again in {delay:.1f} s")
+        hint = f" (hint: {error.hint})" if error.hint else ""
+        self.report(number, f"{error.message}; trying again in {delay:.1f} s{hint}")
         self._wanted = False
         until = self._loop.time() + delay
         while self._loop.time() < until and not (self._closing or self._wanted):

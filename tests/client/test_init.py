@@ -1,0 +1,182 @@
+"""init(): what a board prints, stores and finds again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+import pytest
+
+from pdmlab.client import Error, SimpleMbedCloudClient
+from pdmlab.client.provisioning import ITEMS
+from pdmlab.codes import explain
+from pdmlab.errors import ConfigError, StorageError
+from pdmlab.storage import CredentialStore, FATFileSystem, LittleFileSystem2, Medium, SDBlockDevice
+from pdmlab.storage.nvstore import SotpType
+from tests.client.bench import CREDENTIALS, DEVICE, Bench
+
+T = TypeVar("T")
+FOUR_LINES = [
+    "[SMCC] Initializing storage.",
+    "[SMCC] Autoformatting the storage.",
+    "[SMCC] Reset storage to an empty state.",
+    "[SMCC] Starting developer flow",
+]
+HEALTHY = [FOUR_LINES[0], FOUR_LINES[3], "[SMCC] Developer credentials already exist"]
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.clock.close()
+
+
+def on(bench: Bench, work: Callable[[], T]) -> T:
+    return bench.clock.call_async(bench.device(work))
+
+
+def boot(bench: Bench, **options: bool) -> int:
+    return on(bench, lambda: bench.make_client(**options).init())
+
+
+def stored(bench: Bench) -> dict[str, bytes]:
+    def read() -> dict[str, bytes]:
+        fs = LittleFileSystem2("fs", bench.block_device)
+        store = CredentialStore(fs, bench.nvstore.get(SotpType.ROT))
+        return {name: store.get(name) for name in store.list()}
+
+    return on(bench, read)
+
+
+def test_a_blank_board_prints_the_seeds_four_lines_and_stores_its_credentials(bench: Bench) -> None:
+    assert boot(bench) == 0
+    assert bench.uart.lines() == FOUR_LINES
+    items = stored(bench)
+    assert items["mbed.EndpointName"] == b"desk-1"
+    assert items["mbed.BootstrapServerURI"] == CREDENTIALS.bootstrap_server_uri.encode()
+    assert set(items) == {ITEMS[name] for name in ITEMS if getattr(CREDENTIALS, name) is not None}
+
+
+def test_a_second_boot_finds_what_the_first_has_stored(bench: Bench) -> None:
+    boot(bench)
+    bench.uart.lines()
+    assert boot(bench) == 0
+    assert bench.uart.lines() == HEALTHY
+
+
+def test_without_its_root_of_trust_a_board_starts_over(bench: Bench) -> None:
+    boot(bench)
+    remember(bench)
+    bench.erase_sotp()
+    bench.uart.lines()
+    assert boot(bench) == 0
+    assert bench.uart.lines() == FOUR_LINES
+    assert "mbed.InternalEndpoint" not in stored(bench)
+
+
+def test_without_leave_to_format_nothing_is_lost(bench: Bench) -> None:
+    boot(bench)
+    remember(bench)
+    before = dict(bench.block_device._blocks)
+    bench.erase_sotp()
+    bench.uart.lines()
+    assert boot(bench, format_storage_layer_on_error=False) == Error.ConnectorFailedToReadCredentials
+    assert any("format-storage-layer-on-error" in line for line in bench.uart.lines())
+    assert bench.block_device._blocks == before
+
+
+def test_a_pulled_card_is_reported_with_the_code_of_its_driver(bench: Bench) -> None:
+    card = Medium(16 << 20, erase_value=0)
+    card.seated = False
+
+    def main() -> int:
+        bd = SDBlockDevice(card, clock=bench.clock)
+        return SimpleMbedCloudClient(bench.network, bd, FATFileSystem("fs", bd)).init()
+
+    assert on(bench, main) == -5005
+    assert bench.uart.lines() == [*FOUR_LINES[:2], "[SMCC] Autoformatting failed with error -5005"]
+    assert explain(-5005).name == "SD_BLOCK_DEVICE_ERROR_NO_DEVICE"
+
+
+def test_init_can_be_told_to_format(bench: Bench) -> None:
+    boot(bench)
+    remember(bench)
+    bench.uart.lines()
+    assert on(bench, lambda: bench.make_client().init(format=True)) == 0
+    assert bench.uart.lines() == FOUR_LINES
+    assert "mbed.InternalEndpoint" not in stored(bench)
+
+
+def remember(bench: Bench) -> None:
+    """Store what bootstrap and registration would have brought."""
+
+    def store() -> None:
+        client = bench.make_client()
+        client.init()
+        identity = client._provisioning.identity
+        assert identity is not None
+        identity.remember(lwm2m_uri="coap://cloud:5685?aid=x", device_id=DEVICE)
+
+    on(bench, store)
+
+
+def test_an_identity_outlives_a_reset(bench: Bench) -> None:
+    boot(bench)
+    remember(bench)
+
+    def main() -> str | None:
+        client = bench.make_client()
+        client.init()
+        return client.device_id
+
+    assert on(bench, main) == DEVICE
+
+
+def test_other_compiled_in_credentials_make_another_device(bench: Bench) -> None:
+    boot(bench)
+    remember(bench)
+    bench.uart.lines()
+    bench.image.credentials = replace(CREDENTIALS, bootstrap_endpoint_name="desk-2").to_mapping()
+    assert boot(bench) == 0
+    assert bench.uart.lines() == [FOUR_LINES[0], *FOUR_LINES[2:]]
+    items = stored(bench)
+    assert items["mbed.EndpointName"] == b"desk-2"
+    assert "mbed.InternalEndpoint" not in items and "mbed.LwM2MServerURI" not in items
+
+
+def test_a_service_that_has_moved_is_bootstrapped_at_again_by_the_same_device(bench: Bench) -> None:
+    boot(bench)
+    remember(bench)
+    moved = replace(CREDENTIALS, bootstrap_server_uri="coap://cloud:9999?aid=x")
+    bench.image.credentials = moved.to_mapping()
+    assert boot(bench) == 0
+    items = stored(bench)
+    assert items["mbed.BootstrapServerURI"] == b"coap://cloud:9999?aid=x"
+    assert items["mbed.InternalEndpoint"] == DEVICE.encode()
+    assert "mbed.LwM2MServerURI" not in items
+
+
+def test_an_image_without_credentials_says_so(bench: Bench) -> None:
+    bench.image.credentials = None
+    assert boot(bench) == Error.ConnectorInvalidCredentials
+    assert bench.uart.lines()[-1] == "[SMCC] Failed to load developer credentials - the image has none"
+
+
+def test_a_medium_that_fails_in_the_developer_flow_gives_its_number(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise StorageError("full", code=-28)
+
+    monkeypatch.setattr(CredentialStore, "set", refuse)
+    assert boot(bench) == -28
+    assert bench.uart.lines()[-1] == "[SMCC] Failed to load developer credentials - full (-28)"
+
+
+def test_registering_needs_init_and_a_client_needs_a_board(bench: Bench) -> None:
+    with pytest.raises(ConfigError, match="no credentials"):
+        on(bench, lambda: bench.make_client().register_and_connect())
+    with pytest.raises(ConfigError, match="runs on a board"):
+        bench.make_client()
