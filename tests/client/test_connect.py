@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 from aiocoap import Message
@@ -239,7 +240,7 @@ def test_a_server_in_trouble_is_tried_again_later_each_time(bench: Bench) -> Non
         for number in range(1, 6):
             await cloud.hears("POST rd", number)
             times.append(bench.clock.now() / SECOND)
-        gaps = [later - sooner for sooner, later in zip(times, times[1:], strict=False)]
+        gaps = [later - sooner for sooner, later in itertools.pairwise(times)]
         assert cloud.heard.count("POST bs") == 1
         assert all(0.6 * 13 * 2**n < gap < 1.4 * 13 * 2**n for n, gap in enumerate(gaps)), gaps
 
@@ -314,7 +315,7 @@ FINISH = Message(code=codes.POST, uri_path=("bs",))
 
 def test_the_smallest_bootstrap_is_one_write_and_the_finish(bench: Bench) -> None:
     async def story() -> None:
-        cloud, client, answers = await bootstrap_with(bench, put(Cloud(bench).security()), FINISH)
+        cloud, _client, answers = await bootstrap_with(bench, put(Cloud(bench).security()), FINISH)
         assert answers == ["2.04 Changed", "2.04 Changed"]
         await cloud.hears("POST rd")
 
@@ -324,7 +325,7 @@ def test_the_smallest_bootstrap_is_one_write_and_the_finish(bench: Bench) -> Non
 def test_a_bootstrap_in_blocks_is_put_together(bench: Bench) -> None:
     async def story() -> None:
         uri = f"coap://cloud:5685?aid={ACCOUNT}&iep={DEVICE}&pad={'x' * 900}"
-        cloud, client, answers = await bootstrap_with(bench, put(Cloud(bench).security(uri)), FINISH)
+        _cloud, client, answers = await bootstrap_with(bench, put(Cloud(bench).security(uri)), FINISH)
         assert answers == ["2.04 Changed", "2.04 Changed"]
         identity = client._provisioning.identity
         assert identity is not None and identity.lwm2m_uri == uri
@@ -358,7 +359,7 @@ def test_a_bootstrap_that_makes_no_sense_is_refused_and_asked_for_again(bench: B
 
 def test_a_bootstrap_server_that_never_finishes_is_asked_again(bench: Bench) -> None:
     async def story() -> None:
-        cloud, client, answers = await bootstrap_with(bench, put(Cloud(bench).security()))
+        cloud, client, _answers = await bootstrap_with(bench, put(Cloud(bench).security()))
         await cloud.hears("POST bs", 2)
         assert "did not finish in 60 s" in client.error_description
 
@@ -416,7 +417,7 @@ def test_close_before_anybody_has_answered_ends_at_once(bench: Bench) -> None:
 def test_bootstrap_writes_a_lifetime_that_the_next_update_tells(bench: Bench) -> None:
     async def story() -> None:
         server = tlv.encode([tlv.object_instance(0, [tlv.resource(1, to_bytes(600, "integer"))])])
-        cloud, client, answers = await bootstrap_with(bench, put(Cloud(bench).security()), put(server, "1"), FINISH)
+        cloud, _client, _answers = await bootstrap_with(bench, put(Cloud(bench).security()), put(server, "1"), FINISH)
         await cloud.hears("POST rd")
         assert "lt=7200" in cloud.queries[-1]
         assert (await cloud.get("/1/0/1")).payload == b"600"
