@@ -185,9 +185,15 @@ class _Told:
 
 
 def _cloud(host: str | None, api_key: str | None) -> Cloud:
-    """Return the service that is named, or set, or runs on this machine under the user's state folder."""
+    """Return the service that is named or set, else the one that runs on this machine."""
+    from pdmlab import settings
     from pdmlab.cloud import Cloud
+    from pdmlab.service.elsewhere import find
 
+    if not settings.load(host=host)["host"]:
+        found = find()
+        if found is not None:
+            return Cloud(found[0], api_key or found[1])
     return Cloud(host, api_key)
 
 

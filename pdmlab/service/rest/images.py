@@ -94,9 +94,8 @@ async def delete_image(core: TheCore, key: TheKey, image_id: str) -> Response:
     return Response(status_code=204)
 
 
-@router.api_route(
-    "/v3/firmware-images/{image_id}/{file}", methods=["GET", "HEAD"], summary="Download an image", response_model=None
-)
+@router.head("/v3/firmware-images/{image_id}/{file}", include_in_schema=False)
+@router.get("/v3/firmware-images/{image_id}/{file}", summary="Download an image")
 async def download_image(core: TheCore, image_id: str, file: str, request: Request) -> Response:
     """The bytes, or a range of them; without a key, as devices come."""
     data = core.firmware.data(image_id)

@@ -88,12 +88,8 @@ async def delete_manifest(core: TheCore, key: TheKey, manifest_id: str) -> Respo
     return Response(status_code=204)
 
 
-@router.api_route(
-    "/v3/firmware-manifests/{manifest_id}/{file}",
-    methods=["GET", "HEAD"],
-    summary="Download a manifest",
-    response_model=None,
-)
+@router.head("/v3/firmware-manifests/{manifest_id}/{file}", include_in_schema=False)
+@router.get("/v3/firmware-manifests/{manifest_id}/{file}", summary="Download a manifest")
 async def download_manifest(core: TheCore, manifest_id: str, file: str, request: Request) -> Response:
     """The bytes, without a key."""
     data = core.firmware.manifest_data(manifest_id)
