@@ -14,6 +14,7 @@ from aiocoap.message import Direction
 from aiocoap.numbers.codes import Code
 from aiocoap.numbers.optionnumbers import OptionNumber
 from aiocoap.numbers.types import Type
+from aiocoap.options import Options
 
 from pdmlab.coap.transport import Address
 
@@ -58,6 +59,19 @@ class Malformed(ValueError):
         self.mid = mid
 
 
+_CODES = [Code(number) for number in range(256)]
+_TYPES = [Type(number) for number in range(4)]
+_BLANK = vars(Message(code=Code.EMPTY))
+
+
+def blank(code: Code) -> Message:
+    """Make an outgoing message, at a fifth of what Message() costs: each request needs six."""
+    message = Message.__new__(Message)
+    vars(message).update(_BLANK)
+    message.code, message.opt = code, Options()
+    return message
+
+
 def decode(data: bytes, peer: Address) -> tuple[Message, int | None]:
     """Read a message; the second item is a critical option that it has and we do not know, or None.
 
@@ -70,8 +84,8 @@ def decode(data: bytes, peer: Address) -> tuple[Message, int | None]:
     if len(data) < 4 or data[0] >> 6 != 1:
         raise Malformed("not a CoAP version 1 message")
     kind, token_length, code, mid = data[0] >> 4 & 3, data[0] & 15, data[1], data[2] << 8 | data[3]
-    message = Message(code=Code(code))
-    message.mtype, message.mid, message.remote = Type(kind), mid, peer
+    message = blank(_CODES[code])
+    message.mtype, message.mid, message.remote = _TYPES[kind], mid, peer
     message.direction = Direction.INCOMING
     if code == 0:
         return message, None
@@ -143,7 +157,8 @@ def derive(message: Message, payload: bytes, **options: Any) -> Message:  # Any:
 
     Shares the option values, which nobody changes in place; Message.copy copies them deeply at 20 times the cost.
     """
-    new = Message(code=message.code, payload=payload)
+    new = blank(message.code)
+    new.payload = payload
     new.mtype, new.mid, new.token = message.mtype, message.mid, message.token
     new.opt._options = dict(message.opt._options)
     for name, value in options.items():

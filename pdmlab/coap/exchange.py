@@ -15,6 +15,7 @@ from pdmlab.coap.transport import Address
 from pdmlab.errors import NetworkError
 
 Outcome = Literal["acknowledged", "reset", "timed out"]
+OnEnd = Callable[[Outcome, NetworkError | None], None]
 
 
 class Transmission:
@@ -28,7 +29,7 @@ class Transmission:
         data: bytes,
         interval: float,
         tries: int,
-        on_end: Callable[[Outcome, NetworkError | None], None],
+        on_end: OnEnd,
     ) -> None:
         """Send data, then again after interval (s), twice that, and so on: `tries` times in all.
 
@@ -58,14 +59,20 @@ class Transmission:
     def end(self, outcome: Outcome, error: NetworkError | None = None) -> None:
         """Stop sending and say how it ended."""
         if self._timer is not None:
+            on_end = self._on_end
             self.cancel()
-            self._on_end(outcome, error)
+            on_end(outcome, error)
 
     def cancel(self) -> None:
         """Stop sending; nobody hears of it."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self._on_end = _nobody  # it knows this transmission: without the cycle, nothing waits for the collector
+
+
+def _nobody(outcome: Outcome, error: NetworkError | None) -> None:
+    pass
 
 
 class Seen:

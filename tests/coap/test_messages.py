@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdmlab.clock import DeviceClock
-from pdmlab.coap.codec import MAX_OPTIONS, Malformed, decode, empty, encode, uri
+from pdmlab.coap.codec import MAX_OPTIONS, Malformed, blank, decode, empty, encode, uri
 from pdmlab.coap.router import Router
 from tests.coap.wire import PEER, Wire, x
 
@@ -88,6 +88,16 @@ def test_any_bytes_are_a_message_or_malformed(data: bytes) -> None:
     else:
         assert data[0] >> 6 == 1
         assert message.code == data[1]
+
+
+def test_a_blank_message_is_what_aiocoap_makes() -> None:
+    """The short cut past Message() holds for the aiocoap that is installed."""
+    ours, theirs = vars(blank(codes.GET)), vars(Message(code=codes.GET))
+    assert ours.keys() == theirs.keys()
+    for name in ours.keys() - {"opt", "transport_tuning"}:
+        assert ours[name] == theirs[name]
+    assert blank(codes.GET).opt is not blank(codes.GET).opt
+    assert type(ours["transport_tuning"]) is type(theirs["transport_tuning"])
 
 
 def test_empty_messages_are_four_bytes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 
 import pytest
@@ -411,3 +412,19 @@ async def test_an_idle_endpoint_keeps_no_timer(wire: Wire, clock: DeviceClock) -
     await wire.tell("64 45", request.mid, request.token, "ff 6869")
     await task
     assert not live_timers(clock.loop)
+
+
+async def test_a_finished_exchange_leaves_nothing_for_the_garbage_collector(wire: Wire) -> None:
+    endpoint = await wire.open(hello)
+    gc.collect()
+    gc.disable()
+    try:
+        for n in range(20):
+            await wire.tell(f"41 01 {n:04x} aa b1 61")
+            task = await ask(endpoint)
+            request = await wire.one()
+            await wire.tell("64 45", request.mid, request.token, "ff 6869")
+            await task
+        assert gc.collect() < 20
+    finally:
+        gc.enable()
