@@ -66,6 +66,8 @@ class VirtualUart:
         return line.rstrip(b"\r").decode("utf-8", "replace")
 
     async def _more_input(self) -> None:
+        if b"\n" in self._input:  # it came between readline's look and this coroutine's first turn
+            return
         waiter = asyncio.get_running_loop().create_future()
         self._input_waiters.add(waiter)
         try:
