@@ -52,7 +52,7 @@ class RestLab:
 
     def close(self) -> None:
         for device in self.devices:
-            self.run(device.endpoint.close())
+            device.close()
         self.run(self.core.stop())
         self.run(self.client.aclose())
         self.loop.close()
@@ -97,8 +97,8 @@ class RestLab:
 
     def device(self, name: str = "desk1", *, links: str = LINKS, query: str = "") -> Device:
         """Register a device of that endpoint name."""
-        device = Device(self, name)
-        self.run(device.register(links, query))
+        device = Device(self.run, self.core.lwm2m.address, name)
+        device.register(links, query)
         self.devices.append(device)
         return device
 
@@ -119,20 +119,24 @@ class RestLab:
 class Device:
     """A device over a real socket: values by path, and what it was asked."""
 
-    def __init__(self, lab: RestLab, name: str) -> None:
-        self.lab, self.name, self.id = lab, name, ""
+    def __init__(self, run: Callable[[Coroutine[Any, Any, Any]], Any], server: tuple[str, int], name: str) -> None:
+        self.run, self.server, self.name, self.id = run, server, name, ""
         self.values = {"/3/0/0": b"pdmlab", "/3/0/9": b"97", "/5000/0/1": b"test0", "/5000/0/2": b"1"}
         self.asked: list[str] = []
         self.silent = False
         self._observed: dict[str, bytes] = {}
         self._number = 1
 
-    async def register(self, links: str = LINKS, query: str = "") -> None:
-        self.endpoint = await Endpoint.open(udp(), self._answer)
+    def register(self, links: str = LINKS, query: str = "") -> None:
         message = Message(code=codes.POST, payload=links.encode(), content_format=40)
         message.opt.uri_path = ("rd",)
         message.opt.uri_query = (f"ep={self.name}", "lt=3600", "lwm2m=1.0", "b=U", *filter(None, query.split("&")))
-        answer = await self.endpoint.request(message, self.lab.core.lwm2m.address)
+
+        async def register() -> Message:
+            self.endpoint = await Endpoint.open(udp(), self._answer)
+            return await self.endpoint.request(message, self.server)
+
+        answer = self.run(register())
         assert answer.code == codes.CREATED, answer
         self.location = answer.opt.location_path
         self.id = self.location[-1]
@@ -140,7 +144,10 @@ class Device:
     def deregister(self) -> None:
         message = Message(code=codes.DELETE)
         message.opt.uri_path = self.location
-        assert self.lab.run(self.endpoint.request(message, self.lab.core.lwm2m.address)).code == codes.DELETED
+        assert self.run(self.endpoint.request(message, self.server)).code == codes.DELETED
+
+    def close(self) -> None:
+        self.run(self.endpoint.close())
 
     def tell(self, path: str, value: bytes) -> None:
         """Change a value and notify, if it is observed."""
@@ -149,9 +156,9 @@ class Device:
             self.values[path] = value
             self._number += 1
             message = Message(code=codes.CONTENT, payload=value, observe=self._number, content_format=0)
-            self.endpoint.notify(self.lab.core.lwm2m.address, message, self._observed[path])
+            self.endpoint.notify(self.server, message, self._observed[path])
 
-        self.lab.run(notify())
+        self.run(notify())
 
     async def _answer(self, message: Message, peer: object) -> Message | None:
         path = "/" + "/".join(message.opt.uri_path)

@@ -70,9 +70,10 @@ async def post_campaign(core: TheCore, key: TheKey, wanted: CampaignChange, requ
     given = _given(wanted)
     if not str(given.get("device_filter") or "").strip():
         raise Invalid(("device_filter", "is required; id=… or state=registered, for example"))
-    row = core.campaigns.create(key.account_id, **given)
-    if wanted.state == "scheduled":
-        row = core.campaigns.start(key.account_id, row["id"])
+    with core.store.begin():  # both or nothing
+        row = core.campaigns.create(key.account_id, **given)
+        if wanted.state == "scheduled":
+            row = core.campaigns.start(key.account_id, row["id"])
     return shape(row, base_url(request))
 
 
@@ -97,9 +98,10 @@ async def put_campaign(core: TheCore, key: TheKey, campaign_id: str, change: Cam
     given = _given(change)
     if "device_filter" in given and not str(given["device_filter"]).strip():
         raise Invalid(("device_filter", "must not be empty"))
-    row = core.campaigns.change(key.account_id, campaign_id, **given)
-    if change.state == "scheduled" and row["phase"] == "draft":
-        row = core.campaigns.start(key.account_id, campaign_id)
+    with core.store.begin():  # both or nothing
+        row = core.campaigns.change(key.account_id, campaign_id, **given)
+        if change.state == "scheduled" and row["phase"] == "draft":
+            row = core.campaigns.start(key.account_id, campaign_id)
     return shape(row, base_url(request))
 
 

@@ -1,0 +1,301 @@
+"""Images, manifests and campaigns over REST, as the SDK and manifest-dev-tool call them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pdmlab.service import firmware
+from pdmlab.update.developer import Developer
+from tests.service.restlab import RestLab
+
+IMAGE = bytes(range(256)) * 20
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestLab]:
+    lab = RestLab(tmp_path_factory.mktemp("rest") / "lab.sqlite", hold_s=1)
+    yield lab
+    lab.close()
+
+
+@pytest.fixture(scope="module")
+def developer(tmp_path_factory: pytest.TempPathFactory) -> Developer:
+    developer = Developer(tmp_path_factory.mktemp("developer"))
+    developer.init("company.com", "thermostat")
+    return developer
+
+
+def upload(lab: RestLab, data: bytes = IMAGE, name: str = "fw", **fields: str) -> dict[str, Any]:
+    # manifest-tool adds datafile_encryption as Python writes a bool.
+    form = {"name": name, "description": "", "datafile_encryption": "False", **fields}
+    answer = lab.call("POST", "/v3/firmware-images/", data=form, files={"datafile": ("fw.bin", data)})
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def manifest(lab: RestLab, developer: Developer, uri: str, version: str = "1.0.1") -> dict[str, Any]:
+    der = developer.sign(IMAGE, version=version, uri=uri)
+    answer = lab.call("POST", "/v3/firmware-manifests", data={"name": "m"}, files={"datafile": ("m.bin", der)})
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def download(lab: RestLab, url: str, method: str = "GET", **headers: str) -> Any:
+    return lab.run(lab.client.request(method, url, headers=headers))  # without a key, as devices come
+
+
+# -- images ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_uploaded_image_is_what_devices_download(lab: RestLab) -> None:
+    image = upload(lab)
+    assert image["datafile_size"] == len(IMAGE)
+    assert image["datafile_checksum"] == hashlib.sha256(IMAGE).hexdigest()
+    assert image["datafile"].startswith("http://lab:8080/v3/firmware-images/") and len(image["datafile"]) <= 255
+    assert {"short_datafile", "datafile_encryption", "encrypted_datafile_checksum", "encrypted_datafile_size"} <= set(
+        image
+    )
+    assert download(lab, image["datafile"]).content == IMAGE
+    assert lab.get(f"/v3/firmware-images/{image['id']}/") == image
+    assert image in lab.get("/v3/firmware-images/?limit=1000")["data"]
+    assert lab.run(_payload(lab, image["datafile"])) == lab.run(_payload(lab, image["short_datafile"])) == IMAGE
+
+
+async def _payload(lab: RestLab, uri: str) -> bytes | None:
+    return lab.core.firmware.payload(uri)
+
+
+def test_an_image_is_found_whatever_port_the_service_has_now(lab: RestLab) -> None:
+    id = upload(lab)["id"]
+    for uri in (f"http://127.0.0.1:1/v3/firmware-images/{id}/firmware.bin", f"coap://[::1]:5/fw/{id}", f"/fw/{id}"):
+        assert lab.run(_payload(lab, uri)) == IMAGE
+    for uri in ("", "x", f"http://h/v3/devices/{id}", f"/fw/{id[:-1]}", f"/fw/{'f' * 32}", f"/fw/{id}x"):
+        assert lab.run(_payload(lab, uri)) is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "part"),
+    [
+        ("bytes=0-9", slice(0, 10)),
+        ("bytes=100-", slice(100, None)),
+        ("bytes=-7", slice(-7, None)),
+        ("bytes=5000-999999", slice(5000, None)),
+        ("bytes=-999999", slice(0, None)),
+    ],
+)
+def test_a_download_goes_on_where_it_was_cut_off(lab: RestLab, wanted: str, part: slice) -> None:
+    answer = download(lab, upload(lab)["datafile"], Range=wanted)
+    assert (answer.status_code, answer.content) == (206, IMAGE[part])
+    start, stop, _ = part.indices(len(IMAGE))
+    assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{len(IMAGE)}"
+
+
+def test_a_range_that_is_none_gives_all_and_one_outside_nothing(lab: RestLab) -> None:
+    url = upload(lab)["datafile"]
+    for wanted in ("bytes=-", "bytes=a-b", "lines=1-2", "bytes=0-1,5-6"):
+        assert download(lab, url, Range=wanted).content == IMAGE
+    refused = download(lab, url, Range="bytes=999999-")
+    assert (refused.status_code, refused.headers["content-range"]) == (416, f"bytes */{len(IMAGE)}")
+    assert download(lab, url, "HEAD").headers["content-length"] == str(len(IMAGE))
+
+
+def test_a_deleted_image_is_gone_for_devices_as_well(lab: RestLab) -> None:
+    image = upload(lab)
+    assert download(lab, image["datafile"]).status_code == 200
+    assert lab.call("DELETE", f"/v3/firmware-images/{image['id']}/").status_code == 204
+    assert download(lab, image["datafile"]).status_code == 404
+    assert lab.call("GET", f"/v3/firmware-images/{image['id']}").status_code == 404
+
+
+def test_an_image_of_nothing_and_one_that_is_too_large_are_refused(
+    lab: RestLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(firmware, "MAX_IMAGE", 1000)
+    for data, status in ((b"", 400), (bytes(1001), 413)):
+        answer = lab.call("POST", "/v3/firmware-images", data={"name": "x"}, files={"datafile": ("x", data)})
+        assert answer.status_code == status and answer.json()["object"] == "error"
+    assert lab.call("POST", "/v3/firmware-images", data={"name": "x"}).status_code == 400
+    assert lab.call("POST", "/v3/firmware-images", data={"datafile": "text"}).status_code == 400
+
+
+# -- uploads in chunks -----------------------------------------------------------------------------------------------
+
+
+def chunk(lab: RestLab, job: str, data: bytes, md5: str | None = None) -> Any:
+    md5 = md5 or base64.b64encode(hashlib.md5(data).digest()).decode()
+    headers = {"Content-Type": "binary/octet-stream", "Content-MD5": md5}
+    return lab.call("POST", f"/v3/firmware-images/upload-jobs/{job}/chunks", content=data, headers=headers)
+
+
+def test_an_image_that_comes_in_chunks_is_whole_when_the_empty_one_has_come(lab: RestLab) -> None:
+    made = lab.call("POST", "/v3/firmware-images/upload-jobs", json={"name": "big", "datafile_encryption": False})
+    assert made.status_code == 201
+    job = made.json()
+    assert (job["status"], job["complete"], job["firmware_image_id"]) == ("in_progress", False, None)
+    for number, start in enumerate(range(0, len(IMAGE), 2000), 1):
+        answer = chunk(lab, job["id"], IMAGE[start : start + 2000])
+        assert answer.status_code == 201 and answer.json()["id"] == number
+    assert chunk(lab, job["id"], b"wrong", md5="AAAA").status_code == 400
+    assert chunk(lab, job["id"], b"").status_code == 201
+    path = f"/v3/firmware-images/upload-jobs/{job['id']}"
+    done = lab.get(path)  # stock tools do not poll: the image is there at once
+    assert done["complete"] and lab.get(f"/v3/firmware-images/{done['firmware_image_id']}")["name"] == "big"
+    assert download(lab, lab.get(f"/v3/firmware-images/{done['firmware_image_id']}")["datafile"]).content == IMAGE
+    assert [each["length"] for each in lab.get(f"{path}/chunks")["data"]] == [2000, 2000, 1120, 0]
+    assert chunk(lab, job["id"], b"late").status_code == 400
+    assert lab.call("PUT", path, json={"name": "renamed"}).json()["name"] == "renamed"
+    assert job["id"] in str(lab.get("/v3/firmware-images/upload-jobs/"))
+    assert lab.call("DELETE", path).status_code == 204
+    assert lab.call("GET", path).status_code == 404
+
+
+def test_an_upload_of_nothing_makes_no_image(lab: RestLab) -> None:
+    job = lab.call("POST", "/v3/firmware-images/upload-jobs", json={"name": "none"}).json()["id"]
+    assert chunk(lab, job, b"").status_code == 400
+    assert lab.get(f"/v3/firmware-images/upload-jobs/{job}")["status"] == "in_progress"
+
+
+# -- manifests -------------------------------------------------------------------------------------------------------
+
+
+def test_a_manifest_is_kept_with_the_class_of_device_it_is_for(lab: RestLab, developer: Developer) -> None:
+    made = manifest(lab, developer, upload(lab)["datafile"])
+    assert made["device_class"] == developer.resources.class_id.hex()
+    assert made["object"] == "firmware-manifest" and made["timestamp"].endswith("Z") and made["key_table"] is None
+    assert lab.get(f"/v3/firmware-manifests/{made['id']}/") == made
+    assert made in lab.get(f"/v3/firmware-manifests/?device_class__eq={made['device_class']}&limit=1000")["data"]
+    assert len(download(lab, made["datafile"]).content) == made["datafile_size"]
+    assert lab.call("DELETE", f"/v3/firmware-manifests/{made['id']}").status_code == 204
+    assert lab.call("GET", f"/v3/firmware-manifests/{made['id']}").status_code == 404
+
+
+@pytest.mark.parametrize("data", [b"", b"\x30", b"no manifest", b"\x30\x80" * 500, bytes(3000)], ids=range(5))
+def test_what_is_no_manifest_is_refused(lab: RestLab, data: bytes) -> None:
+    answer = lab.call("POST", "/v3/firmware-manifests/", data={"name": "m"}, files={"datafile": ("m", data)})
+    assert answer.status_code == 400 and answer.json()["message"]
+
+
+# -- campaigns -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def campaign(lab: RestLab, developer: Developer) -> dict[str, Any]:
+    made = manifest(lab, developer, upload(lab)["datafile"])
+    body = {"name": "update", "device_filter": "id__eq=" + "0" * 32, "root_manifest_id": made["id"]}
+    answer = lab.call("POST", "/v3/update-campaigns/", json=body)
+    assert answer.status_code == 201, answer.text
+    created: dict[str, Any] = answer.json()
+    return created
+
+
+def test_a_campaign_is_a_draft_with_every_field_that_stock_tools_index(lab: RestLab, campaign: dict[str, Any]) -> None:
+    assert (campaign["phase"], campaign["state"], campaign["object"]) == ("draft", "draft", "update-campaign")
+    fields = "autostop_reason when started_at finished created_at updated_at etag root_manifest_url health_indicator"
+    assert set(fields.split()) <= campaign.keys()
+    assert campaign["device_filter"] == "id__eq=" + "0" * 32  # the SDK decodes it back
+    assert lab.get(f"/v3/update-campaigns/{campaign['id']}/") == campaign
+    assert lab.call("GET", f"/v3/update-campaigns/{campaign['id']}/metrics").status_code == 404
+    assert campaign in lab.get("/v3/update-campaigns/?phase__eq=draft&limit=1000")["data"]
+
+
+@pytest.mark.parametrize("how", ["start", "scheduled"])
+def test_a_started_campaign_is_seen_to_run_and_then_to_have_stopped(
+    lab: RestLab, campaign: dict[str, Any], how: str
+) -> None:
+    path = f"/v3/update-campaigns/{campaign['id']}"
+    if how == "start":
+        assert lab.call("POST", f"{path}/start").status_code == 202
+    else:  # as the SDK does: all of it again, with another state
+        again = {name: campaign[name] for name in ("name", "description", "device_filter", "root_manifest_id")}
+        assert lab.call("PUT", f"{path}/", json={**again, "state": "scheduled"}).status_code == 200
+    # manifest-tool takes a campaign that it does not see running for one that did not start.
+    assert lab.get(path)["phase"] in ("starting", "active")
+    assert lab.call("POST", f"{path}/start").status_code == 409
+    assert lab.call("DELETE", path).status_code == 409
+    assert lab.call("PUT", path, json={"name": "renamed"}).status_code == 200
+    assert lab.call("PUT", path, json={"device_filter": "state=registered"}).status_code == 403
+    assert lab.get(f"{path}/metrics")["total_count"] == 0
+    assert lab.call("POST", f"{path}/stop").status_code == 202
+    lab.until(lambda: lab.core.campaigns.find(lab.core.account_id, campaign["id"])["phase"] == "stopped")
+    assert lab.call("POST", f"{path}/stop").status_code == 409
+    assert lab.call("POST", f"{path}/archive").status_code == 202
+    assert lab.get(path)["phase"] == "archived"
+    assert lab.call("DELETE", f"{path}/").status_code == 204
+    assert lab.call("GET", path).status_code == 404
+
+
+def test_a_device_of_a_campaign_is_found_in_each_of_its_views(lab: RestLab, campaign: dict[str, Any]) -> None:
+    device = lab.device("updatable", links='</10252/0/1>,</14/0/2>;v="1.0.0"')
+    path = f"/v3/update-campaigns/{campaign['id']}"
+    assert lab.call("PUT", path, json={"device_filter": f"id={device.id}&state=registered"}).status_code == 200
+    assert lab.call("POST", f"{path}/start").status_code == 202
+    lab.until(lambda: "POST /10252/0/1" in device.asked)
+    (row,) = lab.get(f"{path}/campaign-device-metadata/")["data"]
+    assert row["device_id"] == device.id and row["object"] == "update-campaign-device-metadata"
+    assert lab.get(f"{path}/campaign-device-metadata/{row['id']}/") == row
+    # The device has no /10252/0/1: it did not take the manifest.
+    statistics = {each["id"]: each["count"] for each in lab.get(f"{path}/statistics/")["data"]}
+    assert set(statistics) == {"fail", "success", "info", "skipped"} and sum(statistics.values()) == 1
+    summary = next(name for name, count in statistics.items() if count)
+    assert lab.get(f"{path}/statistics/{summary}")["count"] == 1
+    (event,) = lab.get(f"{path}/statistics/{summary}/event_types/")["data"]
+    assert event["object"] == "event-type" and event["description"]
+    assert lab.get(f"{path}/statistics/{summary}/event_types/{event['id']}") == event
+    assert lab.get(f"/lab/campaigns/{campaign['id']}/progress")[0]["device_id"] == device.id
+    lab.call("POST", f"{path}/stop")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"device_filter": ""},
+        {"device_filter": "colour=red"},
+        {"device_filter": "id=a", "root_manifest_id": "f" * 32},
+        {"device_filter": "id=a", "when": "soon"},
+        {"device_filter": "id=a", "campaign_strategy": "for ever"},
+        {"device_filter": "id=a", "name": "x" * 129},
+        {"device_filter": {"id": "a"}},
+    ],
+)
+def test_a_campaign_that_could_not_be_carried_out_is_refused(lab: RestLab, body: dict[str, Any]) -> None:
+    answer = lab.call("POST", "/v3/update-campaigns", json=body)
+    assert answer.status_code in (400, 404) and answer.json()["message"]
+
+
+def test_a_time_that_one_sdk_sends_back_wrongly_is_mended(lab: RestLab, campaign: dict[str, Any]) -> None:
+    path = f"/v3/update-campaigns/{campaign['id']}"
+    changed = lab.call("PUT", path, json={"when": "2040-01-01T00:00:00+00:00Z"})
+    assert changed.json()["when"] == "2040-01-01T00:00:00.000000Z"
+    assert lab.call("PUT", path, json={"when": None}).json()["when"] is None
+
+
+def test_a_campaign_without_a_manifest_does_not_start(lab: RestLab) -> None:
+    made = lab.call("POST", "/v3/update-campaigns", json={"device_filter": "id=a"}).json()
+    assert lab.call("POST", f"/v3/update-campaigns/{made['id']}/start").status_code == 400
+    assert (
+        lab.call("POST", "/v3/update-campaigns", json={"device_filter": "id=a", "state": "scheduled"}).status_code
+        == 400
+    )
+
+
+def test_uploads_survive_a_restart_in_the_middle(tmp_path: Path) -> None:
+    lab = RestLab(tmp_path / "lab.sqlite")
+    try:
+        job = lab.call("POST", "/v3/firmware-images/upload-jobs", json={"name": "big"}).json()["id"]
+        chunk(lab, job, IMAGE[:1000])
+        lab.restart()
+        chunk(lab, job, IMAGE[1000:])
+        chunk(lab, job, b"")
+        image = lab.get(f"/v3/firmware-images/upload-jobs/{job}")["firmware_image_id"]
+        assert lab.get(f"/v3/firmware-images/{image}")["datafile_checksum"] == hashlib.sha256(IMAGE).hexdigest()
+    finally:
+        lab.close()
