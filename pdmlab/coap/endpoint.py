@@ -289,7 +289,14 @@ class Endpoint:
         waiting, observation = self._waiting.get(key), self._observations.get(key)
         if observation is not None and observation.told_by(message):
             waiting = None
-        known = waiting is not None or observation is not None or self._unasked(message, peer)
+        known = waiting is not None or observation is not None
+        if not known and self.on_unasked is not None:
+            try:
+                known = self.on_unasked(message, peer)
+            except Exception as error:  # as with handlers, the loop reports it; the peer's next try is taken anew
+                self._report("what takes unasked messages failed", error)
+                self._peers.forget(peer, message.mid)
+                return
         if message.mtype == Type.CON or not known:
             # Before anybody hears of it: what they do then cannot hold the acknowledgement up.
             seen.reply = self._send_empty(Type.ACK if known else Type.RST, message.mid, peer)
@@ -300,16 +307,6 @@ class Endpoint:
             self._answered(message, peer, waiting)
         elif observation is not None:
             self._requester.notified(observation, message)
-
-    def _unasked(self, message: Message, peer: Address) -> bool:
-        """Return whether somebody wants a message whose token nobody here gave."""
-        if self.on_unasked is None:
-            return False
-        try:
-            return self.on_unasked(message, peer)
-        except Exception as error:  # as with handlers: the loop reports it, and the peer is not blamed
-            self._report("what takes unasked messages failed", error)
-            return True
 
     def _answered(self, message: Message, peer: Address, waiting: Waiting) -> None:
         observation = self._observations.get((peer, message.token))

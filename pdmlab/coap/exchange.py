@@ -159,3 +159,9 @@ class Peers:
         while self._remembered > self._parameters.max_remembered and len(self._peers) > 1:
             self._drop_oldest()
         return new, False
+
+    def forget(self, address: Address, mid: int) -> None:
+        """Take a message from the peer as not received: it will be no duplicate when it comes again."""
+        peer = self._peers.get(address)
+        if peer is not None and peer.seen.pop(mid, None) is not None:
+            self._remembered -= 1

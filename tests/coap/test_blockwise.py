@@ -338,12 +338,13 @@ async def test_a_block_size_can_be_asked_for(wire: Wire) -> None:
     assert (await task).payload == BODY[:20]
 
 
-async def test_a_message_that_names_a_block_gets_that_block_alone(wire: Wire) -> None:
-    task = await ask(await wire.open(), get(block2=(3, False, 1)))
-    request = await answer(wire, "45", x("d1 0a", block(3, True, 32)), bytes(32))
-    assert request.body == x("b1 61 c1", block(3, False, 32))
+@pytest.mark.parametrize("number", [0, 3])
+async def test_a_message_that_has_block2_itself_gets_that_block_alone(wire: Wire, number: int) -> None:
+    task = await ask(await wire.open(), get(block2=(number, False, 1)))
+    request = await answer(wire, "45", x("d1 0a", block(number, True, 32)), bytes(32))
+    assert request.body == x("b1 61 c1", block(number, False, 32))
     response = await task
-    assert (response.opt.block2, response.payload) == ((3, True, 1), bytes(32))
+    assert (response.opt.block2, response.payload) == ((number, True, 1), bytes(32))
 
 
 async def test_a_changed_etag_starts_the_transfer_over(wire: Wire) -> None:

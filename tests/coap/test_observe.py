@@ -386,11 +386,20 @@ async def test_unasked_notifications_go_to_who_wants_them(wire: Wire) -> None:
     assert [payload for token, payload in told if token == b"\x01\xff"] == [b"3", b"4"]
 
 
-async def test_when_taking_unasked_ones_fails_it_is_reported_and_the_peer_acknowledged(wire: Wire) -> None:
+async def test_when_taking_an_unasked_one_fails_it_is_reported_and_the_next_try_is_taken_anew(wire: Wire) -> None:
+    """What the service acknowledges is on disk: a failing disk must not make it acknowledged."""
+    tries = []
+
     def on_unasked(message: Message, peer: object) -> bool:
-        raise RuntimeError("defect")
+        tries.append(message.payload)
+        if len(tries) == 1:
+            raise RuntimeError("the disk is full")
+        return True
 
     endpoint: Endpoint = await wire.open()
     endpoint.on_unasked = on_unasked
-    assert await wire.tell("42 45 7001 01ff 61 02 ff 33") == [x("60 00 7001")]
+    assert await wire.tell("42 45 7001 01ff 61 02 ff 33") == []
     assert wire.problems == ["what takes unasked messages failed"]
+    assert await wire.tell("42 45 7001 01ff 61 02 ff 33") == [x("60 00 7001")]
+    assert await wire.tell("42 45 7001 01ff 61 02 ff 33") == [x("60 00 7001")]
+    assert tries == [b"3", b"3"]
