@@ -120,13 +120,18 @@ class Observations(Subscriptions):
         number, max_age = None if format is None else int(format), max_age_of(message)
         with self._store.batch():
             self._core.resources.keep(device_id, path, message.payload, number, max_age)
-            keys = [key for key in self.keys_of(device_id).get(path, ()) if key not in told]
-            if keys:
-                value = {"ep": device_id, "path": path, **as_json(path, message.payload, number, max_age)}
-                for key in keys:
-                    self._core.channels.put(key, {"notifications": [value]})
+            self._pass_on(device_id, path, message.payload, number, max_age, told)
             if path.startswith("/10252/0/"):
                 self._core.campaigns.told(registration, path, message.payload)
+
+    def _pass_on(
+        self, device_id: str, path: str, payload: bytes, format: int | None, max_age: int, told: Collection[str]
+    ) -> None:
+        keys = [key for key in self.keys_of(device_id).get(path, ()) if key not in told]
+        if keys:
+            value = {"ep": device_id, "path": path, **as_json(path, payload, format, max_age)}
+            for key in keys:
+                self._core.channels.put(key, {"notifications": [value]})
 
     async def _read_whole(self, registration: Registration, path: str) -> None:
         message = Message(code=codes.GET)
@@ -221,8 +226,11 @@ class Observations(Subscriptions):
             return True
         listed = self._core.resources.get(device_id, path)
         if listed is not None and listed["aobs"] is not None:
-            self._set(device_id, path, None, "active", "observed by the device itself")
-            self.fulfil_from_cache(device_id, path)
+            with self._store.batch():
+                self._set(device_id, path, None, "active", "observed by the device itself")
+                told = self.fulfil_from_cache(device_id, path)
+                if listed["value"] is not None:
+                    self._pass_on(device_id, path, bytes(listed["value"]), listed["content_format"], 0, told)
             return True
         message = Message(code=codes.GET, observe=0)
         message.opt.uri_path = Path.parse(path).segments
@@ -247,12 +255,10 @@ class Observations(Subscriptions):
             self._tokens_of(device_id)[answer.token] = path
             fresh = self._fresh.setdefault(device_id, {})[answer.token] = Freshness()
             fresh.accept(answer.opt.observe, asyncio.get_running_loop().time())
-            changed = listed is None or bytes(listed["value"] or b"") != answer.payload
             format = answer.opt.content_format
             number, max_age = None if format is None else int(format), max_age_of(answer)
             told = self.fulfil(device_id, path, as_json(path, answer.payload, number, max_age))
-            # Who had subscribed before hears only of what changed while the device was away.
-            self._take(registration, path, answer, told if changed else self.keys_of(device_id)[path])
+            self._take(registration, path, answer, told)
         return True
 
     def _set(self, device_id: str, path: str, token: bytes | None, state: str, reason: str) -> None:

@@ -184,15 +184,15 @@ class Subscriptions:
         """Tell the keys that have just subscribed to a path its present value; return which they were."""
         return self._tell(device_id, path, {"status": 200, **value})
 
-    def fulfil_from_cache(self, device_id: str, path: str) -> None:
-        """Tell the keys that have just subscribed to a path the value that is known of it."""
+    def fulfil_from_cache(self, device_id: str, path: str) -> Sequence[str]:
+        """Tell the keys that have just subscribed to a path the value that is known of it; return which they were."""
         row = self._core.resources.get(device_id, path) or {
             "value": None,
             "content_format": None,
             "value_expires": None,
         }
         left = max(0, round((row["value_expires"] or 0) - self._core.now()))
-        self.fulfil(device_id, path, as_json(path, bytes(row["value"] or b""), row["content_format"], left))
+        return self.fulfil(device_id, path, as_json(path, bytes(row["value"] or b""), row["content_format"], left))
 
     def refuse(self, device_id: str, path: str, status: int, reason: str) -> None:
         """Tell the keys that have just subscribed to a path that the device refuses; their subscriptions end."""

@@ -1,0 +1,291 @@
+"""Observations: made once for all keys, made again when a device forgets them, never silently dead."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiocoap import Message
+from aiocoap.numbers import codes
+
+from pdmlab.service.refusal import Refused
+from tests.service.corelab import CoreLab, FakeDevice, Stage, value
+
+PATH = "/5000/0/1"
+
+
+async def subscribed(lab: CoreLab, device: FakeDevice, path: str = PATH, key_id: str | None = None) -> None:
+    async_id = await lab.core.observations.subscribe(key_id or lab.key_id, device.id, path)
+    found = []
+    while not found:
+        events = await lab.events(60, key_id)
+        assert events, "no async-response to the subscription"
+        found = [each for each in events.get("async-responses", ()) if each["id"] == async_id]
+    assert found[0]["status"] == 200
+
+
+def test_a_subscription_brings_the_present_value_and_then_each_new_one(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered()
+        async_id = await lab.core.observations.subscribe(lab.key_id, device.id, PATH)
+        (first,) = await lab.answers()
+        assert (first["id"], first["status"], value(first)) == (async_id, 200, b"test0")
+        for new in ("a", "b", "b"):
+            assert await device.notify(PATH, new) == "acknowledged"
+        assert await lab.told(3) == [(PATH, b"a"), (PATH, b"b"), (PATH, b"b")]
+        assert lab.core.resources.value(device.id, PATH) == "b"
+        assert lab.core.observations.list(lab.key_id, device.id) == [PATH]
+        (row,) = lab.core.observations.table(device.id)
+        assert (row["path"], row["state"], row["keys"]) == (PATH, "active", 1) and len(row["token"]) == 8
+
+    play(story)
+
+
+def test_two_keys_share_one_observation_and_each_hears_only_what_it_wants(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device, other = await lab.registered(), lab.new_key()
+        await subscribed(lab, device)
+        await subscribed(lab, device, key_id=other)
+        await subscribed(lab, device, "/3/0/0", key_id=other)
+        assert device.asked.count(f"GET {PATH}") == 1
+        await device.notify(PATH, "x")
+        await device.notify("/3/0/0", "y")
+        assert await lab.told(1) == [(PATH, b"x")]
+        assert await lab.told(2, key_id=other) == [(PATH, b"x"), ("/3/0/0", b"y")]
+        assert await lab.told(1, hold_s=5) == []
+
+    play(story)
+
+
+def test_a_path_with_its_own_observation_needs_no_request(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered(aobs=(PATH,))
+        await subscribed(lab, device)
+        assert not any(line.startswith("GET") for line in device.asked)
+        assert await device.notify(PATH, "x") == "acknowledged"
+        assert await lab.told(1) == [(PATH, b"x")]
+        (row,) = lab.core.observations.table(device.id)
+        assert row["why"] == "observed by the device itself"
+
+    play(story)
+
+
+def test_auto_observed_values_are_kept_though_nobody_subscribed(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered(aobs=(PATH,))
+        assert await device.notify(PATH, "kept") == "acknowledged"
+        assert lab.core.resources.value(device.id, PATH) == "kept"
+        assert await lab.told(1, hold_s=5) == []
+
+    play(story)
+
+
+def test_a_token_that_nobody_gave_is_reset(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered()
+        device.observers[PATH] = b"\x12\x34\x56\x78"
+        assert await device.notify(PATH, "x") == "reset"
+        stranger = await lab.device("stranger")
+        stranger.observers[PATH] = b"\x12\x34\x56\x78"
+        assert await stranger.notify(PATH, "x") == "reset"
+
+    play(story)
+
+
+def test_observations_are_made_again_when_a_device_registers_anew(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered()
+        await subscribed(lab, device)
+        await device.update()
+        await device.notify(PATH, "before")
+        assert await lab.told(1) == [(PATH, b"before")]
+        device.power_off()
+        await device.power_on()
+        device.values[PATH] = b"while away"
+        await device.register()
+        assert lab.core.observations.table(device.id)[0]["why"].endswith("and forgot it")
+        assert await lab.told(1) == [(PATH, b"while away")]
+        assert await device.notify(PATH, "after") == "acknowledged"
+        assert await lab.told(1) == [(PATH, b"after")]
+
+    play(story)
+
+
+def test_what_a_device_observes_by_itself_is_told_anew_when_it_registers_anew(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered(aobs=(PATH,))
+        await subscribed(lab, device)
+        device.values[PATH], device.aobs[PATH] = b"while away", 77
+        await device.register()
+        assert await lab.told(1) == [(PATH, b"while away")]
+        assert await device.notify(PATH, "after") == "acknowledged"
+        assert await lab.told(1) == [(PATH, b"after")]
+        assert not any(line.startswith("GET") for line in device.asked)
+
+    play(story)
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_observations_outlive_a_restart_of_the_service(play: Stage, kill: bool) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered(aobs=("/3/0/0",))
+        await subscribed(lab, device)
+        await lab.restart(away=10, kill=kill)
+        assert await device.notify(PATH, "x") == "acknowledged"
+        assert await device.notify("/3/0/0", "y") == "acknowledged"
+        assert await lab.told(1) == [(PATH, b"x")]
+        assert device.asked.count(f"GET {PATH}") == 1
+        assert lab.core.resources.value(device.id, "/3/0/0") == "y"
+
+    play(story)
+
+
+def test_a_notification_while_the_service_is_away_comes_with_its_retransmission(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered()
+        await subscribed(lab, device)
+        telling = asyncio.ensure_future(device.notify(PATH, "x"))
+        await lab.restart(away=5, kill=True)
+        assert await telling == "acknowledged"
+        assert await lab.told(1) == [(PATH, b"x")]
+
+    play(story)
+
+
+def test_what_was_told_late_does_not_replace_what_is_newer(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered()
+        await subscribed(lab, device)
+        await device.notify(PATH, "newer")
+        device.numbers[PATH] = 0
+        assert await device.notify(PATH, "older") == "acknowledged"
+        assert lab.core.resources.value(device.id, PATH) == "newer"
+
+    play(story)
+
+
+def test_a_subscription_waits_for_a_device_that_is_away(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.device()
+        await device.bootstrap()
+        await lab.core.observations.subscribe(lab.key_id, device.id, PATH)
+        assert lab.core.observations.table(device.id)[0]["state"] == "waiting"
+        await device.register()
+        assert value((await lab.answers())[0]) == b"test0"
+
+    play(story)
+
+
+def test_a_device_that_refuses_is_told_to_the_key_and_the_subscription_ends(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered()
+        device.refuse = codes.METHOD_NOT_ALLOWED
+        await lab.core.observations.subscribe(lab.key_id, device.id, PATH)
+        (answer,) = await lab.answers()
+        assert (answer["status"], answer["error"]) == (405, "4.05 Method Not Allowed")
+        assert lab.core.observations.list(lab.key_id, device.id) == []
+        device.refuse = None
+        await subscribed(lab, device)
+
+    play(story)
+
+
+def test_a_device_that_answers_without_observing_is_412(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered()
+
+        async def only_reads(message: Message, peer: object) -> Message:
+            return Message(code=codes.CONTENT, payload=b"x")
+
+        device.endpoint.handler = only_reads
+        await lab.core.observations.subscribe(lab.key_id, device.id, PATH)
+        assert (await lab.answers())[0]["status"] == 412
+
+    play(story)
+
+
+def test_the_last_subscription_takes_the_observation_with_it(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device, other = await lab.registered(), lab.new_key()
+        await subscribed(lab, device)
+        await subscribed(lab, device, key_id=other)
+        assert await lab.core.observations.unsubscribe(lab.key_id, device.id, PATH)
+        assert not await lab.core.observations.unsubscribe(lab.key_id, device.id, PATH)
+        assert await device.notify(PATH, "x") == "acknowledged"
+        assert await lab.core.observations.unsubscribe(other)
+        assert lab.core.observations.table(device.id) == []
+        assert await device.notify(PATH, "y") == "reset"
+        await subscribed(lab, device)
+        assert await device.notify(PATH, "z") == "acknowledged"
+
+    play(story)
+
+
+def test_a_device_that_ends_an_observation_is_believed(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered()
+        await subscribed(lab, device)
+        gone = Message(code=codes.NOT_FOUND, payload=b"gone")
+        ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        device.endpoint.notify(device.service, gone, device.observers[PATH], on_result=ended.set_result)
+        assert await ended == "acknowledged"
+        (row,) = lab.core.observations.table(device.id)
+        assert (row["state"], row["why"]) == ("refused", "the device ended it: 4.04 Not Found gone")
+
+    play(story)
+
+
+def test_what_cannot_be_subscribed_to_is_refused(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered()
+        for device_id, path, token in (
+            ("0" * 32, PATH, "DEVICE_NOT_FOUND"),
+            (device.id, "/9/9/9", "RESOURCE_NOT_FOUND"),
+            (device.id, "nine", "RESOURCE_NOT_FOUND"),
+        ):
+            with pytest.raises(Refused, match=token):
+                await lab.core.observations.subscribe(lab.key_id, device_id, path)
+
+    play(story)
+
+
+def test_patterns_subscribe_to_devices_as_they_register(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        patterns = [{"endpoint-name": "desk*", "resource-path": ["/5000/*"]}]
+        await lab.core.observations.set_presubscriptions(lab.key_id, patterns)
+        assert lab.core.observations.presubscriptions(lab.key_id) == patterns
+        device, other = await lab.registered("desk1"), await lab.registered("chair")
+        await asyncio.sleep(1)
+        assert await device.notify(PATH, "x") == "acknowledged"
+        assert await other.notify(PATH, "x") == "nobody observes it"
+        assert (PATH, b"x") in await lab.told(2, hold_s=10)
+        await lab.core.observations.set_presubscriptions(lab.key_id, [])
+        assert await device.notify(PATH, "y") == "reset"
+        assert lab.core.observations.list(lab.key_id, device.id) == []
+
+    play(story)
+
+
+def test_a_large_notification_is_read_whole(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered()
+        await subscribed(lab, device)
+        assert await device.notify(PATH, "x" * 3000) == "acknowledged"
+        assert await lab.told(1) == [(PATH, b"x" * 3000)]
+
+    play(story)
+
+
+def test_expiry_ends_the_observations_too(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered()
+        await subscribed(lab, device)
+        await asyncio.sleep(3700)
+        (row,) = lab.core.observations.table(device.id)
+        assert (row["state"], row["token"]) == ("waiting", "")
+        assert await device.notify(PATH, "x") == "reset"
+        await device.register()
+        await asyncio.sleep(1)
+        assert await device.notify(PATH, "y") == "acknowledged"
+
+    play(story)
