@@ -1,0 +1,188 @@
+"""A board and a service over real sockets: what the example sets is read by REST, and by programs of others."""
+
+from __future__ import annotations
+
+import queue
+import re
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from pdmlab import Cloud, M2MMethod, SimpleMbedCloudClient, serve
+from pdmlab.clock import SECOND
+from pdmlab.network.interface import NetworkInterface
+from pdmlab.service import Service
+from pdmlab.sim.board import VirtualBoard
+from pdmlab.storage import FATFileSystem
+from pdmlab.storage.blockdevice import BlockDevice
+from pdmlab.update.manifest import Manifest
+from tests.tools import program
+
+CLIENT = ("coap-client-notls", "coap-client-openssl", "coap-client-gnutls", "coap-client")
+LARGE = bytes(i * 7 % 251 for i in range(4096))
+CONNECTED = r"Connected to Pelion Device Management\. Device ID: ([0-9a-f]{32})"
+FOUR_LINES = [
+    "[SMCC] Initializing storage.",
+    "[SMCC] Autoformatting the storage.",
+    "[SMCC] Reset storage to an empty state.",
+    "[SMCC] Starting developer flow",
+]
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with serve(name="live") as service:
+        yield service
+
+
+@pytest.fixture
+def board(service: Service) -> Iterator[VirtualBoard]:
+    with VirtualBoard("K64F", id="live", memory=True, seed=3) as board:
+        yield board
+
+
+def connected(board: VirtualBoard) -> str:
+    """Wait until the board has registered; return its device id."""
+    return board.console.expect(CONNECTED, timeout=30)[1]
+
+
+def smcc_lines(board: VirtualBoard) -> list[str]:
+    return [line for line in board.console.transcript["text"] if str(line).startswith("[SMCC]")]
+
+
+def notebook() -> SimpleMbedCloudClient:
+    """What notebook 03 runs: the seed's example, and a large resource."""
+    # Initialize connectivity
+    net = NetworkInterface.get_default_instance()
+    net.connect()
+
+    # Initialize storage
+    bd = BlockDevice.get_default_instance()
+    fs = FATFileSystem("fs", bd)
+
+    # Initialize SimpleMbedCloudClient
+    client = SimpleMbedCloudClient(net, bd, fs)
+    client.init()
+
+    # Create resource
+    variable = client.create_resource("3201/0/5853", "variable")
+    variable.set_value("assign new value")
+    variable.methods(M2MMethod.GET | M2MMethod.PUT)
+
+    large = client.create_resource("5000/0/2", "large")
+    large.set_value(LARGE)
+
+    client.register_and_connect()
+    while not client.is_client_registered():
+        net.clock.sleep(SECOND // 100)
+    return client
+
+
+def test_rest_reads_and_writes_what_the_example_has_set(service: Service, board: VirtualBoard) -> None:
+    board.flash_application("example")
+    device_id = connected(board)
+    with Cloud(service.url, service.api_key) as cloud:
+        device = cloud.device(device_id)
+        assert device.state == "registered"
+        assert device.read("/3201/0/5853") == "assign new value"
+        device.write("/3201/0/5853", "another one")
+        assert device.read("/3201/0/5853") == "another one"
+        assert device.read("/3/0/0") == "dev_manufacturer"
+        assert list(device.resources()["path"]).count("/3201/0/5853") == 1
+
+
+def test_a_function_of_a_notebook_goes_on_working_after_it_has_returned(service: Service, board: VirtualBoard) -> None:
+    client = board.run(notebook, timeout=60)
+    assert re.fullmatch("[0-9a-f]{32}", client.device_id)
+    assert "registered" in repr(client) and client.device_id in client._repr_html_()
+    with Cloud(service.url, service.api_key) as cloud:
+        device = cloud.device(client.device_id)
+        assert device.read("/3201/0/5853") == "assign new value"
+        assert device.read("/5000/0/2") == LARGE
+        assert len(client.log.frame()) == len(client.log) > 10
+        gone: queue.Queue[bool] = queue.Queue()
+        client.on_unregistered(lambda: gone.put(True))
+        client.close()
+        assert gone.get(timeout=30)
+        device.wait_for("deregistered")
+
+
+def test_values_set_in_a_notebook_are_notified(service: Service, board: VirtualBoard) -> None:
+    client = board.run(notebook, timeout=60)
+    variable = next(each for each in client._resources if each.name == "variable")
+    variable.observable(True)
+    with (
+        Cloud(service.url, service.api_key) as cloud,
+        cloud.device(client.device_id).observe("/3201/0/5853") as observation,
+    ):
+        variable.set_value("from the notebook's thread")
+        while observation.next(timeout=30).value != "from the notebook's thread":
+            pass
+
+
+def test_a_second_boot_skips_bootstrap_and_keeps_the_identity(service: Service, board: VirtualBoard) -> None:
+    board.flash_application("example")
+    device_id = connected(board)
+    board.reset()
+    assert connected(board) == device_id
+    assert sum(row.path == "/bs" and row.code == "POST" and row.direction == "in" for row in service.log) == 1
+    assert smcc_lines(board) == [
+        *FOUR_LINES,
+        FOUR_LINES[0],
+        FOUR_LINES[3],
+        "[SMCC] Developer credentials already exist",
+    ]
+
+
+def test_with_its_root_of_trust_a_board_loses_its_identity(service: Service, board: VirtualBoard) -> None:
+    board.flash_application("example")
+    device_id = connected(board)
+    board.power_off()
+    board.faults.erase_sotp()
+    board.power_on()
+    assert connected(board) != device_id
+    assert smcc_lines(board) == [*FOUR_LINES, *FOUR_LINES]
+
+
+def test_a_board_follows_a_service_that_comes_back_on_other_ports(board: VirtualBoard, service: Service) -> None:
+    first = board.run(notebook, timeout=60).device_id
+    service.close()
+    with serve(name="live", bootstrap_port=0) as again:
+        assert again is not service
+        assert board.run(notebook, timeout=60).device_id == first
+
+
+def test_an_update_goes_through_to_the_new_version(service: Service, board: VirtualBoard) -> None:
+    board.flash_application("example", version="1.0.0")
+    device_id = connected(board)
+    image = board.build("example", version="1.0.1")
+    with Cloud(service.url, service.api_key) as cloud:
+        uploaded = cloud.firmware_image("example 1.0.1", image)
+        update = service.update_resources()
+        assert update is not None
+        manifest = Manifest.for_image(
+            image, version="1.0.1", uri=uploaded.url, vendor_id=update.vendor_id, class_id=update.class_id
+        ).sign(service.developer.private_key)
+        cloud.campaign(cloud.manifest("to 1.0.1", manifest), devices=device_id)
+        assert connected(board) == device_id
+        assert str(board.installed()) == "example 1.0.1 (build 0)"
+        assert cloud.device(device_id).read("/14/0/2") == "1.0.1"
+
+
+@pytest.mark.debian
+def test_coap_client_reads_the_boards_own_port(service: Service, board: VirtualBoard) -> None:
+    coap_client = program(*CLIENT)
+    client = board.run(notebook, timeout=60)
+    address = client.address
+    assert address is not None
+
+    def get(path: str) -> bytes:
+        url = f"coap://127.0.0.1:{address[1]}{path}"
+        done = subprocess.run([coap_client, "-m", "get", "-B", "20", url], capture_output=True, timeout=30)
+        assert done.returncode == 0 and done.stderr == b"", done.stderr
+        return done.stdout
+
+    assert get("/3/0/0").strip() == b"dev_manufacturer"
+    assert get("/5000/0/2")[:4096] == LARGE
+    assert b"</3201/0/5853>" in get("/.well-known/core")
