@@ -84,6 +84,10 @@ class Campaign:
             ("device_id", "state", "outcome", "updated_at"),
         )
 
+    def progress(self) -> pd.DataFrame:
+        """Return how far each device is: what it does, bytes of the image that it has, seconds that are left."""
+        return frame_of(self._rest.call("GET", f"/lab/campaigns/{self.id}/progress").json())
+
     def metrics(self) -> dict[str, int]:
         """Return how many devices there are: total, success, failed, pending, skipped; all 0 before the start."""
         names = ("total", "success", "failed", "pending", "skipped")

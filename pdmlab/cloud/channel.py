@@ -48,6 +48,11 @@ _ANSWER_HINTS = {
     504: "the device did not answer in time: is it asleep, switched off, or off the network?",
 }
 
+_SHARED = (
+    "another program polls with the same key, and may get what was meant for this one: give each a key of its own, "
+    "such as cloud.create_api_key('mine')"
+)
+
 
 def refused(event: Event, what: str) -> ServiceError:
     """Return the error for an async-response that is one."""
@@ -81,9 +86,10 @@ class Mailbox:
             except queue.Empty:
                 if time.monotonic() < end:
                     continue
-                trouble = self._channel.trouble
-                message = f"{what}: nothing came in {timeout:.1f} s"
-                raise TimedOut(message + (f"; the last poll failed: {trouble}" if trouble else ""), hint=hint) from None
+                channel = self._channel
+                trouble = f"; the last poll failed: {channel.trouble}" if channel.trouble else ""
+                message = f"{what}: nothing came in {timeout:.1f} s{trouble}"
+                raise TimedOut(message, hint=_SHARED if channel.contested else hint) from None
             if isinstance(event, PdmlabError):
                 raise event
             return event
@@ -99,6 +105,8 @@ class Channel:
         self._host, self._headers = rest.host, rest.headers
         self.trouble = ""
         """Why the last poll failed; empty when it did not."""
+        self.contested = False
+        """Whether another program has been seen to poll with the same key."""
         self._lock = threading.Lock()
         self._waiting: dict[tuple[str, ...], list[Mailbox]] = {}
         self._early: OrderedDict[str, Event] = OrderedDict()
@@ -193,12 +201,9 @@ class Channel:
             except (ValueError, AttributeError, KeyError, TypeError):
                 return ServiceError(f"GET {path}: the answer is no notification message", status=200)
         elif answer.status_code not in (204, 410):  # 410: somebody deleted the channel; the next poll makes it anew
-            hint = (
-                "another program polls with the same key, and a key has one channel: give each a key of its own"
-                if answer.status_code == 409
-                else None
-            )
-            return refusal(answer.status_code, answer.text, f"GET {path}", hint)
+            taken = answer.status_code == 409
+            self.contested = self.contested or taken
+            return refusal(answer.status_code, answer.text, f"GET {path}", _SHARED if taken else None)
         return None
 
     def _deliver(self, message: dict[str, list[Event]]) -> None:

@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 TIMEOUT_S = 30.0
 
 _SHOWN = ("name", "endpoint_name", "state", "endpoint_type", "vendor_id", "device_class", "created_at", "updated_at")
-_HINTS = {
-    "DEVICE_NOT_CONNECTED": "the device is not registered: is the board on, and its client connected?",
-    "DEVICE_NOT_FOUND": "cloud.devices() lists what there is",
-    "TOO_MANY_REQUESTS": "the device's queue is full; device.queue() shows what waits in it",
-}
 
 
 class Device:
@@ -132,8 +127,7 @@ class Device:
                     parameters={"async-id": async_id, "expiry-seconds": str(max(1, math.ceil(timeout)))},
                 )
             except ServiceError as error:
-                token = str(error.problem.get("message", ""))
-                raise refusal(error.status, token, what, _HINTS.get(token)) from error
+                raise refusal(error.status, str(error.problem.get("message", "")), what) from error
             event = mailbox.get(timeout, what, "the device may sleep: device.queue() shows what waits for it")
         if event["status"] >= 300:
             raise refused(event, what)

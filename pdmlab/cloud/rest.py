@@ -27,6 +27,13 @@ _HINTS = {
     503: "the service is shutting down, or the device cannot be reached",
 }
 
+_TOKEN_HINTS = {
+    "DEVICE_NOT_CONNECTED": "the device is not registered: is the board on, and its client connected?",
+    "DEVICE_NOT_FOUND": "cloud.devices() lists what there is",
+    "RESOURCE_NOT_FOUND": "device.resources() lists what the device registered",
+    "TOO_MANY_REQUESTS": "the device's queue is full; device.queue() shows what waits in it",
+}
+
 
 class Rest:
     """A service's address and a key, and the calls that can be made with them; never shows the key."""
@@ -151,7 +158,8 @@ def refusal(status: int, text: str, what: str, hint: str | None = None) -> Servi
     if not isinstance(problem, dict):
         problem = {"message": text.strip()[:200]} if text.strip() else {}
     said = problem.get("message") or problem.get("type") or "no reason given"
-    return ServiceError(f"{what}: {status}, {said}", status=status, problem=problem, hint=hint or _HINTS.get(status))
+    hint = hint or _TOKEN_HINTS.get(str(said)) or _HINTS.get(status)
+    return ServiceError(f"{what}: {status}, {said}", status=status, problem=problem, hint=hint)
 
 
 def parsed(answer: httpx.Response, what: str) -> dict[str, Any]:

@@ -174,7 +174,7 @@ class Device:
                 answer.opt.observe = self._number
             return answer
         if message.code == codes.PUT:
-            if path.startswith("/3/"):
+            if path.startswith("/3/") and not message.opt.uri_query:
                 return Message(code=codes.METHOD_NOT_ALLOWED)
             if message.payload:
                 self.values[path] = message.payload

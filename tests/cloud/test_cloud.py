@@ -1,0 +1,330 @@
+"""The cloud client against a running service, over HTTP on loopback, with devices over CoAP."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import httpx
+import pandas as pd
+import pytest
+
+import pdmlab
+from pdmlab.aio import LoopThread
+from pdmlab.cloud import Cloud, channel
+from pdmlab.errors import ConfigError, NetworkError, ServiceError, TimedOut, Unreachable
+from pdmlab.service import serve
+from pdmlab.service.service import Service
+from tests.service.restlab import LINKS, Device
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with serve(name="cloud-tests") as running:
+        yield running
+
+
+@pytest.fixture
+def cloud(service: Service) -> Iterator[Cloud]:
+    with Cloud(service.url, service.api_key) as cloud:
+        yield cloud
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[LoopThread]:
+    with LoopThread("devices") as loop:
+        yield loop
+
+
+@pytest.fixture
+def desk(service: Service, loop: LoopThread, request: pytest.FixtureRequest) -> Iterator[Device]:
+    device = Device(
+        lambda coroutine: loop.run(coroutine, timeout=30), service.core.lwm2m.address, request.node.name[:60]
+    )
+    device.register()
+    yield device
+    device.close()
+
+
+# -- reaching the service ----------------------------------------------------------------------------------------------
+
+
+def test_the_address_and_key_come_from_settings_and_the_mbed_variable(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PDMLAB_HOST", service.url + "/")
+    with pytest.raises(ConfigError, match="no API key"):
+        Cloud()
+    monkeypatch.setenv("CLOUD_SDK_API_KEY", service.api_key)
+    with Cloud() as cloud:
+        assert cloud.account()["id"] == service.account_id
+    monkeypatch.setenv("PDMLAB_API_KEY", "ak_other")
+    with Cloud() as cloud, pytest.raises(ServiceError, match="401") as refused:
+        cloud.account()
+    assert refused.value.status == 401 and refused.value.hint
+
+
+@pytest.mark.parametrize("host", ["", "127.0.0.1:80", "coap://127.0.0.1"])
+def test_a_host_that_is_none_is_said_to_be_none(host: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        Cloud(host or None, "ak_x")
+    assert error.value.hint
+
+
+def test_the_key_is_shown_nowhere(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "ak_secret" + "x" * 40
+    shown = []
+    for bad in (key, key + "\nInjected: yes", key + "é"):
+        with pytest.raises((ServiceError, ConfigError)) as error, Cloud(service.url, bad) as cloud:
+            shown += [repr(cloud), str(vars(cloud)), repr(cloud.device)]
+            cloud.account()
+        shown += [str(error.value), repr(error.value), str(error.value.__cause__)]
+    with Cloud("http://127.0.0.1:9", key) as cloud, pytest.raises(Unreachable) as unreachable:
+        cloud.account()
+    shown += [str(unreachable.value), repr(unreachable.value.__cause__)]
+    assert "ak_secret" not in " ".join(shown)
+
+
+def test_a_service_that_is_not_there_is_an_error_with_a_hint() -> None:
+    with Cloud("http://127.0.0.1:9", "ak_x") as cloud, pytest.raises(Unreachable, match=r"127\.0\.0\.1:9") as error:
+        cloud.devices()
+    assert "pdmlab service" in str(error.value)
+
+
+def test_another_program_behind_the_address_is_recognised() -> None:
+    def other(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, text="<html>")
+
+    cloud = Cloud("http://elsewhere", "ak_x", transport=httpx.MockTransport(other))
+    with cloud, pytest.raises(ServiceError, match="no JSON"):
+        cloud.account()
+
+
+def test_the_package_offers_it(service: Service) -> None:
+    assert pdmlab.Cloud is Cloud
+    with Cloud(service.url, service.api_key) as cloud:
+        assert repr(cloud) == f"<Cloud {service.url}>"
+        assert service.account_id in cloud._repr_html_()
+
+
+# -- devices -----------------------------------------------------------------------------------------------------------
+
+
+def test_devices_are_a_frame_of_all_pages(cloud: Cloud, desk: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pdmlab.cloud.rest.PAGE", 2)
+    for name in ("a", "b", "c"):
+        cloud.create_api_key(f"page {name}")
+    keys = cloud.api_keys()
+    assert isinstance(keys, pd.DataFrame) and {"page a", "page b", "page c"} <= set(keys["name"])
+    assert list(cloud.devices(id=desk.id)["state"]) == ["registered"]
+    assert cloud.devices(name__eq="nobody").empty
+
+
+def test_a_device_is_found_by_id_or_name(cloud: Cloud, desk: Device) -> None:
+    assert cloud.device(desk.id).id == cloud.device(desk.name).id == desk.id
+    with pytest.raises(ConfigError, match="no device"):
+        cloud.device("nobody")
+    assert cloud.device(desk.id).state == "registered"
+    assert desk.id in cloud.device(desk.id)._repr_html_()
+
+
+def test_resources_are_read_written_and_executed(cloud: Cloud, desk: Device) -> None:
+    device = cloud.device(desk.id)
+    resources = device.resources()
+    assert list(resources.loc[resources["path"] == "/3/0/0", "name"]) == ["Device / Manufacturer"]
+    assert device.read("/3/0/0") == "pdmlab"
+    device.write("/5000/0/2", 86405)
+    assert desk.values["/5000/0/2"] == b"86405"
+    assert device.execute("/5000/0/3") == ""
+    device.set_attributes("/3/0/9", pmin=1, pmax=10)
+    assert desk.asked[-1] == "PUT /3/0/9?pmin=1?pmax=10"
+
+
+@pytest.mark.parametrize(("path", "status", "hint"), [("/9999/0/0", 400, "resources"), ("/3/0/0", 405, "methods")])
+def test_what_cannot_be_written_says_why(cloud: Cloud, desk: Device, path: str, status: int, hint: str) -> None:
+    with pytest.raises(ServiceError, match=f"PUT {path} on device {desk.id}") as error:
+        cloud.device(desk.id).write(path, "x")
+    assert error.value.status == status and hint in str(error.value)
+
+
+def test_a_silent_device_is_a_time_out_with_a_hint(cloud: Cloud, desk: Device) -> None:
+    desk.silent = True
+    with pytest.raises(TimedOut, match=r"GET /3/0/0 on device .* in 0\.3 s") as error:
+        cloud.device(desk.id).read("/3/0/0", timeout=0.3)
+    assert "queue" in str(error.value)
+
+
+def test_what_waits_for_a_device_can_be_looked_at(cloud: Cloud, desk: Device) -> None:
+    desk.deregister()
+    device = cloud.device(desk.id)
+    assert device.queue().empty
+    with pytest.raises(TimedOut):
+        device.read("/3/0/0", timeout=0.2)
+    assert "registered" in device.queue()["why"].iloc[0]
+    with pytest.raises(TimedOut, match="deregistered"):
+        device.wait_for("registered", timeout=0)
+    assert "update.device.device-deregistered" in set(device.events()["event_type"])
+
+
+def test_a_device_is_renamed_and_deleted(cloud: Cloud, desk: Device) -> None:
+    device = cloud.device(desk.id)
+    device.rename("kitchen")
+    assert device.info["name"] == "kitchen"
+    device.delete()
+    with pytest.raises(ServiceError, match="404"):
+        _ = device.info
+
+
+# -- observing ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_observation_brings_values_and_ends_with_the_statement(cloud: Cloud, desk: Device) -> None:
+    device = cloud.device(desk.id)
+    with device.observe("/3/0/9") as values:
+        assert values.seen[0].value == "97"
+        for value in (b"96", b"95"):
+            desk.tell("/3/0/9", value)
+            assert values.next(10).value == value.decode()
+        assert list(values.frame()["value"]) == ["97", "96", "95"]
+        assert list(values.take(3, timeout=0.05)) == []
+    assert cloud._rest.call("GET", f"/lab/observations/{desk.id}").json() == []
+    with pytest.raises(ConfigError):
+        values.next(1)
+
+
+def test_an_observation_ends_even_if_its_statement_breaks(cloud: Cloud, desk: Device) -> None:
+    with pytest.raises(KeyboardInterrupt), cloud.device(desk.id).observe("/3/0/9"):
+        raise KeyboardInterrupt
+    with pytest.raises(ServiceError, match="404"):
+        cloud._rest.call("GET", f"/v2/subscriptions/{desk.id}/3/0/9")
+
+
+def test_what_cannot_be_observed_says_so_and_leaves_nothing_behind(cloud: Cloud, desk: Device) -> None:
+    with pytest.raises(ServiceError, match="RESOURCE_NOT_FOUND"), cloud.device(desk.id).observe("/5000/0/4"):
+        pass
+    assert not channel.Channel.of(cloud._rest)._waiting
+
+
+def test_two_who_observe_the_same_do_not_end_each_other(cloud: Cloud, desk: Device) -> None:
+    device = cloud.device(desk.id)
+    with device.observe("/3/0/9") as first:
+        with device.observe("/3/0/9"):
+            pass
+        desk.tell("/3/0/9", b"12")
+        assert first.next(10).value == "12"
+
+
+def test_threads_share_the_one_poll_of_a_key(cloud: Cloud, service: Service, desk: Device) -> None:
+    results: list[object] = []
+
+    def read() -> None:
+        with Cloud(service.url, service.api_key) as another:
+            results.append(another.device(desk.id).read("/3/0/0"))
+
+    threads = [threading.Thread(target=read) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == ["pdmlab"] * 5
+
+
+@pytest.fixture
+def contested(
+    cloud: Cloud, service: Service, desk: Device, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Cloud]:
+    """A key that another program polls with."""
+    if getattr(request, "param", "") == "away":
+        desk.deregister()  # now: later it would be news, and end the poll
+    monkeypatch.setattr(channel, "RETRY_S", (0.0, 0.0))
+    key = cloud.create_api_key("shared")
+    with httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {key}"}, timeout=30) as other:
+        polling = threading.Thread(target=other.get, args=["/v2/notification/pull"])
+        polling.start()
+        while other.get("/v2/notification/channel").status_code != 200:
+            pass
+        with Cloud(service.url, key) as mine:
+            yield mine
+        other.delete("/v2/notification/pull")
+        polling.join()
+
+
+@pytest.mark.parametrize("contested", ["away"], indirect=True)
+def test_a_poll_that_another_program_holds_is_named(contested: Cloud, desk: Device) -> None:
+    with pytest.raises(ServiceError, match="409") as error:
+        contested.device(desk.id).read("/3/0/0")
+    assert "key of its own" in str(error.value)
+
+
+def test_an_answer_that_another_program_took_is_explained(contested: Cloud, desk: Device) -> None:
+    channel.Channel.of(contested._rest).contested = True
+    with pytest.raises((TimedOut, ServiceError)) as error:
+        contested.device(desk.id).read("/3/0/0", timeout=0.3)
+    assert "key of its own" in str(error.value)
+
+
+def test_a_revoked_key_fails_at_once_and_not_after_a_time_out(cloud: Cloud, service: Service, desk: Device) -> None:
+    key = cloud.create_api_key("doomed")
+    with Cloud(service.url, key) as mine:
+        device = mine.device(desk.id)
+        (id,) = mine.api_keys().query("name == 'doomed'")["id"]
+        cloud.delete_api_key(id)
+        with pytest.raises((ServiceError, NetworkError), match="401"):
+            device.read("/3/0/0")
+
+
+# -- updates -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_update_is_uploaded_started_and_told_in_words(cloud: Cloud, service: Service, loop: LoopThread) -> None:
+    old = Device(lambda coroutine: loop.run(coroutine, timeout=30), service.core.lwm2m.address, "no-updates")
+    old.register(LINKS + ',</10252/0/1>,</14/0/2>;v="1.0.0"')
+    image = cloud.firmware_image("fw", b"firmware" * 100)
+    assert httpx.get(image.url).content == b"firmware" * 100
+    signed = service.developer.sign(b"firmware" * 100, version="2.0.0", uri=image.url)
+    manifest = cloud.manifest("fw", signed)
+    campaign = cloud.campaign(manifest, devices=cloud.device(old.id), name="try")
+    seen: list[dict[str, int]] = []
+    outcome = campaign.wait(timeout=30, progress=lambda _, metrics: seen.append(metrics))
+    old.close()
+    # The device answered 4.04 to the manifest.
+    assert list(outcome["device_id"]) == [old.id] and outcome["state"].iloc[0] != "deployed"
+    assert len(outcome["outcome"].iloc[0].split()) > 3
+    assert seen[0]["total"] in (0, 1) and seen[-1] == {
+        "total": 1,
+        "success": 0,
+        "failed": 1,
+        "pending": 0,
+        "skipped": 0,
+    }
+    assert campaign.id in set(cloud.campaigns()["id"]) and image.id in set(cloud.firmware_images()["id"])
+    assert list(campaign.progress()["device_id"]) == [old.id]
+    assert old.id in campaign._repr_html_()
+    for each in (campaign, manifest, image):
+        each.delete()
+    assert campaign.id not in set(cloud.campaigns()["id"])
+
+
+def test_a_campaign_for_nobody_in_particular_is_refused_before_it_is_made(cloud: Cloud) -> None:
+    with pytest.raises(ConfigError, match="which devices"):
+        cloud.campaign("0" * 32)
+
+
+def test_a_large_image_goes_in_chunks(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pdmlab.cloud.uploads.ONE_REQUEST", 100)
+    monkeypatch.setattr("pdmlab.cloud.uploads.CHUNK", 64)
+    for size in (128, 130):
+        image = cloud.firmware_image("chunked", bytes(range(size)))
+        assert image.size == size and httpx.get(image.url).content == bytes(range(size))
+
+
+def test_credentials_for_a_build_come_from_the_service(cloud: Cloud, service: Service) -> None:
+    credentials = cloud.developer_credentials("kettle")
+    assert credentials.bootstrap_server_uri == service.bootstrap_uri
+    with pytest.raises(ServiceError, match="409"):
+        cloud.developer_credentials("kettle")
+
+
+def test_the_message_log_is_a_frame(cloud: Cloud, desk: Device) -> None:
+    cloud.device(desk.id).read("/3/0/0")
+    assert "/3/0/0" in set(cloud.log()["path"])
