@@ -16,6 +16,7 @@ class Progress:
     uri: str
     first_B: int
     since: float
+    block_B: int = 0
     done_B: int = 0
     total_B: int = 0
     block: int = 0
@@ -26,7 +27,8 @@ class Progress:
         """Count a block; one that was sent again counts once."""
         self.done_B = max(self.done_B, start + size)
         self.total_B, self.latest = total, now
-        self.block = start // size if size else self.block
+        self.block_B = max(self.block_B, size)  # the last one may be smaller
+        self.block = start // self.block_B
         self.blocks += 1
 
     @property
