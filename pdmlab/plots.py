@@ -133,8 +133,8 @@ def stacked(
     return _finish(ax, frame, title)
 
 
-def timeline(frame: pd.DataFrame, *, ax: Axes | None = None, title: str = "") -> Axes:
-    """Draw steps as horizontal bars: `step`, `start_ms` and `duration_ms` a row."""
+def timeline(frame: pd.DataFrame, *, since: str = "reset", ax: Axes | None = None, title: str = "") -> Axes:
+    """Draw steps as horizontal bars: `step`, `start_ms` and `duration_ms` (since what?) a row."""
     ax = ax if ax is not None else _new_axes(width=9, height=1.2 + 0.34 * len(frame))
     rows: list[Any] = list(frame.itertuples())
     for number, row in enumerate(rows):
@@ -145,12 +145,18 @@ def timeline(frame: pd.DataFrame, *, ax: Axes | None = None, title: str = "") ->
     ax.invert_yaxis()
     ax.margins(x=0.15)
     ax.set_xlim(left=0)
-    ax.set_xlabel("time since reset (ms)")
+    ax.set_xlabel(f"time since {since} (ms)")
     return _finish(ax, frame, title)
 
 
 def notifications(
-    frame: pd.DataFrame, *, gt: float | None = None, lt: float | None = None, ax: Axes | None = None, title: str = ""
+    frame: pd.DataFrame,
+    *,
+    ylabel: str = "value",
+    gt: float | None = None,
+    lt: float | None = None,
+    ax: Axes | None = None,
+    title: str = "",
 ) -> Axes:
     """Draw a value over time (`time_s`, `value`), what was told of it (`told`, `known`), and why (`reason`)."""
     ax = ax if ax is not None else _new_axes(width=9, height=4)
@@ -169,7 +175,7 @@ def notifications(
             ax.scatter(part["time_s"].astype(float).tolist(), part["value"].astype(float).tolist(), zorder=3, s=34,
                        color=COLOURS[number], marker=MARKERS[number], label=f"{reason} ({len(part)})")  # fmt: skip
     ax.set_xlabel("time (s)")
-    ax.set_ylabel("value")
+    ax.set_ylabel(ylabel)
     ax.legend(frameon=False, fontsize="small", ncols=2)
     return _finish(ax, frame, title)
 
@@ -196,7 +202,7 @@ def sequence(
     for name, place in ((left, 0.0), *places.items()):
         ax.plot([place, place], [-0.9, len(shown_rows) - 0.4], color="0.3", lw=1)
         ax.text(place, -1.1, name, ha="center", va="bottom", weight="bold")
-    ax.text(-0.02, -1.1, "ms", ha="right", va="bottom", fontsize="x-small", color="0.4")
+    ax.text(-0.06, -1.1, "ms", ha="right", va="bottom", fontsize="x-small", color="0.4")
     if len(log) > most:
         ax.text(0.01, len(shown_rows), f"… and {len(log) - most} more", fontsize="x-small", color="0.5")
     ax.set_xlim(-0.12, 1.06)
@@ -224,7 +230,7 @@ def lanes(
     ax.text(0.06, -1.2, "s", fontsize="x-small", color="0.5", ha="right")
     ax.axvline(0.51, color="0.85", lw=1)
     ax.set_xlim(0, 1)
-    figure = ax.get_figure()
+    figure = ax.get_figure(root=True)
     lines_that_fit = int(figure.get_figheight() / 0.27) - 3 if figure is not None else 4
     ax.set_ylim(max(len(rows), lines_that_fit), -2)
     ax.axis("off")
@@ -239,6 +245,7 @@ def strips(
     rows: Mapping[str, str],
     *,
     colours: Mapping[str, str],
+    xlabel: str = "",
     ax: Axes | None = None,
     title: str = "",
 ) -> Axes:
@@ -260,7 +267,7 @@ def strips(
     if x.endswith("_B"):
         ax.xaxis.set_major_locator(MultipleLocator(2 ** round(math.log2(max(max(xs) / 8, 1)))))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_size(value)))
-    ax.set_xlabel(plain(x))
+    ax.set_xlabel(xlabel or plain(x))
     return _finish(ax, frame, title, raised=14)
 
 
@@ -315,9 +322,9 @@ def _plain_ticks(axis: Axis) -> None:
 def _message(row: Any) -> str:  # Any: a row of itertuples()
     """Return a logged message in words: type, code, path and payload."""
     what = f"{row.type} {row.code}" if row.code else row.type
-    query = f"?{row.query.removeprefix('?')}" if row.query else ""
-    where = f"{row.path}{query}"
-    where = where if len(where) <= 64 else where[:62] + "…"
+    is_answer = str(row.code)[:1].isdigit()
+    where = str(row.path) if is_answer else f"{row.path}{row.query}"
+    where = where if len(where) <= 52 else where[:50] + "…"
     size = f"  {row.payload_B} B" if row.payload_B else ""
     return f"{what} {where}{size}"
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pdmlab import measurements
+from pdmlab.errors import ConfigError, Lwm2mError
+from pdmlab.lwm2m.attributes import NotificationAttributes
 
 if TYPE_CHECKING:
     from pdmlab.exercises import Judge
@@ -54,5 +57,60 @@ def download_speed(board: Any, *, bearer: str, round_trip_ms: int, receive_buffe
         if abs(ratio - 1) <= WITHIN:
             return True
         return f"The measurement was {'below' if ratio > 1 else 'above'} that, by {abs(1 - 1 / ratio):.0%}."
+
+    return judge
+
+
+def attributes_within(values: Sequence[float], *, most: int, off_by: float, for_s: int, silence_s: int) -> Judge:
+    """Judge attributes, {"pmin": 5, "st": 0.5}: few enough notifications, and the server never far off for long.
+
+    Args:
+        most: notifications over all values, one value a second.
+        off_by, for_s: what the server believes may be further off than this for so many seconds on end, not more.
+        silence_s: the longest time without a notification.
+    """
+
+    def judge(answer: Any) -> bool | str:
+        try:
+            attributes = NotificationAttributes(**dict(answer))
+        except Lwm2mError as error:
+            return f"The device would refuse them: {error.message}."
+        rows = measurements.told(values, attributes)
+        faults = []
+        if (count := int(rows["told"].sum())) > most:
+            faults.append(f"{count} notifications, {most} are allowed")
+        if (stale := longest_run((rows["error"] > off_by).tolist())) > for_s:
+            faults.append(f"the server is off by more than {off_by:g} for {stale} s on end, {for_s} s are allowed")
+        if (silent := longest_run((~rows["told"]).tolist())) > silence_s:
+            faults.append(f"{silent} s without a notification, {silence_s} s are allowed")
+        return "; ".join(faults).capitalize() + "." if faults else True
+
+    return judge
+
+
+def longest_run(flags: Sequence[bool]) -> int:
+    """Return the longest run of true flags."""
+    longest = run = 0
+    for flag in flags:
+        run = run + 1 if flag else 0
+        longest = max(longest, run)
+    return longest
+
+
+def bricks(board: Any, *, image_B: int) -> Judge:  # Any: a virtual board
+    """Judge a replay code: one power cut, the card in its place at the end, and no start that starts anything."""
+
+    def judge(answer: Any) -> bool | str:
+        code = str(answer).strip()
+        try:
+            story = measurements.replay(board, code, image_B=image_B)
+            after = measurements.replay(board, f"{code} seat-card boot download boot", image_B=image_B)
+        except ConfigError as error:
+            return f"{error.message}."
+        if story.cuts != 1:
+            return f"The power is lost {story.cuts} times, not once."
+        if after.running != "nothing":
+            return f"It is not bricked: with its card in place, the next starts end with {after.running} running."
+        return True
 
     return judge

@@ -12,27 +12,34 @@ if TYPE_CHECKING:
     from pdmlab.measurements.booting import start_up
     from pdmlab.measurements.downloads import http_download
     from pdmlab.measurements.files import file_transfer, log_stream
+    from pdmlab.measurements.managing import Asked, ask, run_until_registered
     from pdmlab.measurements.notifications import temperatures, told
     from pdmlab.measurements.power_cuts import Replay, power_cut, replay
 
 _HOMES = {
+    "Asked": "managing",
     "Replay": "power_cuts",
+    "ask": "managing",
     "file_transfer": "files",
     "http_download": "downloads",
     "log_stream": "files",
     "power_cut": "power_cuts",
     "replay": "power_cuts",
+    "run_until_registered": "managing",
     "start_up": "booting",
     "temperatures": "notifications",
     "told": "notifications",
 }
 __all__ = [
+    "Asked",
     "Replay",
+    "ask",
     "file_transfer",
     "http_download",
     "log_stream",
     "power_cut",
     "replay",
+    "run_until_registered",
     "start_up",
     "temperatures",
     "told",

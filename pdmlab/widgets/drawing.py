@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +27,18 @@ class Drawing(View):
     """A figure under its sliders: `choices` has a widget for each name, `image` the picture as PNG."""
 
     def __init__(
-        self, draw: Callable[..., object], choices: dict[str, Sequence[Any]], *, size: tuple[float, float]
+        self,
+        draw: Callable[..., object],
+        choices: Mapping[str, Sequence[Any]],
+        *,
+        size: tuple[float, float],
+        start: Mapping[str, Any],
     ) -> None:
         self._draw = draw
         self._size = size
         # With kernel subshells, two sliders may be answered in two threads.
         self._drawing = threading.Lock()
-        self.choices = {name: _selector(name, values) for name, values in choices.items()}
+        self.choices = {name: _selector(name, values, start.get(name)) for name, values in choices.items()}
         self.image = ipywidgets.Image(format="png", layout={"max_width": "100%"})
         self.problem = ipywidgets.HTML()
         for selector in self.choices.values():
@@ -70,7 +75,7 @@ def redraw(draw: Callable[..., object], *, size: tuple[float, float] = (7.5, 4.0
 
     >>> redraw(lambda ax, gain: ax.plot([0, gain]), gain=[1, 2, 5])
     """
-    return Drawing(draw, choices, size=size)
+    return Drawing(draw, choices, size=size, start=start or {})
 
 
 def explore(
@@ -104,17 +109,17 @@ def explore(
     for column in over:
         values = frame[column].unique().tolist()
         choices[column] = values if isinstance(values[0], str) else sorted(values)
-    return Drawing(draw, choices, size=size)
+    return Drawing(draw, choices, size=size, start={})
 
 
-def _selector(name: str, values: Sequence[Any]) -> Any:  # ipywidgets ships no types
+def _selector(name: str, values: Sequence[Any], first: Any) -> Any:  # ipywidgets ships no types
     options = [(plots.shown(name, value), value) for value in values]
     if not options:
         raise ConfigError(f"there is nothing to choose from for {name}")
     kind = ipywidgets.Dropdown if isinstance(values[0], str) else ipywidgets.SelectionSlider
     return kind(
         options=options,
-        value=options[0][1],
+        value=options[0][1] if first is None else first,
         description=plots.plain(name),
         style={"description_width": "9em"},
         layout={"width": "30em"},

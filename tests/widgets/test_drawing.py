@@ -40,6 +40,11 @@ def test_several_measures_are_a_choice_of_their_own():
     assert drawing.values == {"show": "speed_kBps"}
 
 
+def test_a_slider_may_start_elsewhere():
+    drawing = widgets.redraw(lambda ax, n: None, start={"n": 3}, n=[1, 3, 5])
+    assert drawing.values == {"n": 3}
+
+
 def test_a_column_that_is_not_there_is_named():
     with pytest.raises(ConfigError, match="no column 'sped_kBps'"):
         widgets.explore(ROWS, x="buffer_B", y="sped_kBps")

@@ -8,6 +8,7 @@ import pytest
 
 from pdmlab import widgets
 from pdmlab.errors import ServiceError, TimedOut
+from pdmlab.widgets.management import CampaignView
 
 
 class Device:
@@ -18,7 +19,9 @@ class Device:
     def __init__(self):
         self.values = {"/3201/0/5853": "on", "/5000/0/2": ""}
         self.executed = []
-        self.waiting = pd.DataFrame([{"request": "GET /3/0/0", "why": "asleep"}])
+        self.waiting = pd.DataFrame(
+            [{"request": "GET /3/0/0", "state": "queued", "why": "asleep", "since": "now", "until": "later"}]
+        )
         self.notes = []
         self.observed = threading.Event()
 
@@ -126,4 +129,34 @@ def test_progress_tells_the_time_left():
     assert view.look() and view.look() and view.look()
     assert "600 of 1,000 B" in view.text.value and "s left (host clock)" in view.text.value
     assert not view.look() and view.bar.value == 1
+    view.close()
+
+
+class Campaign:
+    """A campaign whose device gets a block at each look."""
+
+    id = "1" * 32
+
+    def __init__(self):
+        self.done = 0
+        self.phase = "active"
+
+    @property
+    def info(self):
+        return {"name": "to <2.0.0>", "phase": self.phase}
+
+    def progress(self):
+        self.done += 512
+        left = 12.3 if self.done < 1024 else None
+        self.phase = "stopped" if self.done >= 1536 else "active"
+        rows = [{"device_id": "0" * 32, "done_B": self.done, "total_B": 1536, "left_s": left, "description": "loads"}]
+        return pd.DataFrame(rows)
+
+
+def test_a_campaign_shows_bytes_and_time_left_until_it_has_ended():
+    view = CampaignView(Campaign())
+    assert "512 of 1,536 B, 12 s left (host clock). loads" in view._table()
+    assert "to &lt;2.0.0&gt;" in view.phase.value and len(view.children) == 2
+    assert view.look()
+    assert not view.look() and view.bars["0" * 32].value == 1
     view.close()
