@@ -70,8 +70,16 @@ class Drawing(View):
         return f"<div>{escape(chosen)}</div><img src='data:image/png;base64,{data}' alt='{escape(chosen)}'>"
 
 
-def redraw(draw: Callable[..., object], *, size: tuple[float, float] = (7.5, 4.0), **choices: Sequence[Any]) -> Drawing:
+def redraw(
+    draw: Callable[..., object],
+    *,
+    size: tuple[float, float] = (7.5, 4.0),
+    start: Mapping[str, Any] | None = None,
+    **choices: Sequence[Any],
+) -> Drawing:
     """Show draw(axes, **values) with a slider (numbers) or drop-down (names) for each choice.
+
+    start: what is chosen at first, where it is not a choice's first value.
 
     >>> redraw(lambda ax, gain: ax.plot([0, gain]), gain=[1, 2, 5])
     """
