@@ -20,7 +20,8 @@ from pdmlab.errors import StorageError
 from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.filesystem import File, FileSystem, Kept, Stat, StatVfs, storage_error
 
-_volumes = threading.Lock()
+# Recursive: the garbage collector may give a volume back while another is being claimed by the same thread.
+_volumes = threading.RLock()
 _VOLUMES = 10
 # A board without a set clock: the same files make the same image in every run.
 ff.datetime = SimpleNamespace(datetime=SimpleNamespace(now=lambda: datetime(1980, 1, 1)))
