@@ -150,9 +150,11 @@ class Device:
         self.run(self.endpoint.close())
 
     def tell(self, path: str, value: bytes) -> None:
-        """Change a value and notify, if it is observed."""
+        """Change a value and notify, as soon as it is observed."""
 
         async def notify() -> None:
+            while path not in self._observed:
+                await asyncio.sleep(0.001)
             self.values[path] = value
             self._number += 1
             message = Message(code=codes.CONTENT, payload=value, observe=self._number, content_format=0)
