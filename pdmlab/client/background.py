@@ -39,6 +39,8 @@ class Background:
 
     def defer(self, work: Callable[..., object], *args: object) -> None:
         """Call work on the clock's loop, soon; from any OS thread, device thread or callback ("interrupt context")."""
+        if self.loop.is_closed():  # the board is gone, and with it all who could hear
+            return
         schedule = self.loop.call_soon if self.clock.inside else self.loop.call_soon_threadsafe
         schedule(work, *args, context=self._context.copy())
 

@@ -9,7 +9,7 @@ from aiocoap import Message
 from aiocoap.numbers import codes
 from aiocoap.numbers.codes import Code
 
-from pdmlab.client.server import PARAMETERS, delivered
+from pdmlab.client.server import PARAMETERS, delivered, refuse_unblocked
 from pdmlab.client.server_uri import ServerUri
 from pdmlab.coap.endpoint import Endpoint, Tap
 from pdmlab.coap.transport import Address, Opener
@@ -97,6 +97,8 @@ class _Sequence:
 
     async def __call__(self, request: Message, peer: Address) -> Message | None:
         path = request.opt.uri_path
+        if (refusal := refuse_unblocked(request)) is not None:
+            return refusal
         if request.code == codes.DELETE and path and all(len(part) == 1 and part.isdigit() for part in path[:2]):
             self._uri = None if path[0] == "0" else self._uri
             return Message(code=codes.DELETED, max_age=0)

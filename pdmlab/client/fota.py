@@ -26,6 +26,8 @@ from pdmlab.update.results import FotaResult, FotaState, rejected
 from pdmlab.update.version import Version
 
 COMPONENT = "MAIN"
+NO_RESULT = -1
+"""What /10252/0/3 says while an update is under way."""
 TRIES = 10
 """How often a block is asked for anew after the connection was lost: an estimate, the stock client's is not known."""
 
@@ -89,8 +91,9 @@ class FirmwareUpdate:
 
     async def receive(self, manifest: bytes) -> None:
         """Carry out the update that a manifest asks for; the server has its answer already."""
-        self._objects.result.update(-1)
-        await self._fota.receive(manifest)
+        if not self._fota.busy:
+            self._objects.result.update(NO_RESULT)
+            await self._fota.receive(manifest)
 
     async def prepare(self) -> None:
         """Look, before registration, for an update that a reset cut off."""

@@ -25,6 +25,8 @@ DEFAULT_ATTRIBUTES = NotificationAttributes(pmin=1)
 """The stock client's own: at most one notification a second."""
 LONGEST_DELIVERY = 100.0
 """How long a notification may take, with the one that it waits for (s)."""
+MAX_OBSERVERS = 64
+"""Who observes more than that is answered and not told: an estimate of what a board has room for."""
 _FIRST_NUMBER = 2  # the response to the observation itself has 0
 _Key: TypeAlias = tuple[Path, Address, bool]
 
@@ -67,6 +69,7 @@ class Observations:
         self._observers: dict[_Key, Observer] = {}
         self._attributes: dict[Path, NotificationAttributes] = {}
         self._waited_for: set[Fate] = set()
+        self._server: Address | None = None
         self._endpoint: Endpoint | None = None
 
     # -- the connection ------------------------------------------------------------------------------
@@ -87,10 +90,13 @@ class Observations:
 
     # -- who observes --------------------------------------------------------------------------------
 
-    def observe(self, resource: Resource, peer: Address, token: bytes) -> None:
-        """Start telling a peer, or go on under another token."""
+    def observe(self, resource: Resource, peer: Address, token: bytes) -> bool:
+        """Start telling a peer, or go on under another token; return False if there are too many."""
+        if sum(not each.auto for each in self._observers.values()) >= MAX_OBSERVERS:
+            return False
         self._put(Observer(resource, peer, token, self._rule(resource), auto=False))
         _tell_application(resource, NotificationDeliveryStatus.SUBSCRIBED)
+        return True
 
     def cancel(self, resource: Resource, peer: Address) -> int | None:
         """Stop telling a peer that asked for it; return the number of its last notification."""
@@ -107,6 +113,7 @@ class Observations:
                 self._remove(observer)
             observer.cancel()
         self._observers.clear()
+        self._server = server
         for path, number in self._tree.auto.items():
             resource = self._tree.find(path)
             assert resource is not None
@@ -201,7 +208,10 @@ class Observations:
                 self._remove(observer)
             elif outcome == "timed out":
                 _tell_application(resource, NotificationDeliveryStatus.SEND_FAILED)
-                self._on_lost()
+                if observer.peer == self._server:
+                    self._on_lost()
+                else:  # a visitor who has left
+                    self._remove(observer)
             if on_result is not None:
                 on_result(outcome)
 

@@ -59,12 +59,13 @@ class Identity:
         Raises:
             StorageError: they cannot be stored.
         """
+        if device_id is not None and device_id != self.device_id:
+            self.store.set(DEVICE_ID, device_id.encode())
+            self.device_id = device_id
         # The URI last: with it the device does not bootstrap any more.
-        for item, value, known in ((DEVICE_ID, device_id, self.device_id), (LWM2M_URI, lwm2m_uri, self.lwm2m_uri)):
-            if value is not None and value != known:
-                self.store.set(item, value.encode())
-        self.device_id = device_id or self.device_id
-        self.lwm2m_uri = lwm2m_uri or self.lwm2m_uri
+        if lwm2m_uri is not None and lwm2m_uri != self.lwm2m_uri:
+            self.store.set(LWM2M_URI, lwm2m_uri.encode())
+            self.lwm2m_uri = lwm2m_uri
 
     def forget_server(self) -> None:
         """Forget where the LwM2M server is, so that the device bootstraps again, as who it was; blocking."""

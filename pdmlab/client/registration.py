@@ -107,8 +107,8 @@ class Registration:
 
 
 def _changes(old: list[Link], new: list[Link]) -> list[Link]:
-    """Return what an update says: nothing unless resources came or went, else all that are there now."""
-    return new if {link.path for link in old} != {link.path for link in new} else []
+    """Return what an update says: nothing unless resources have come or can be observed now, else all there are."""
+    return new if {(each.path, each.obs) for each in old} != {(each.path, each.obs) for each in new} else []
 
 
 def _refused(response: Message, path: str) -> ResponseError:

@@ -43,9 +43,8 @@ class ResourceServer:
 
     async def __call__(self, request: Message, peer: Address) -> Message | None:
         segments = request.opt.uri_path
-        if request.opt.block1 is None and len(request.payload) > PARAMETERS.block_size:
-            hint = (0, True, exponent(PARAMETERS.block_size))
-            return Message(code=codes.REQUEST_ENTITY_TOO_LARGE, block1=hint, max_age=0)
+        if (refusal := refuse_unblocked(request)) is not None:
+            return refusal
         if segments == (".well-known", "core") and request.code == codes.GET:
             return self._links(None)
         try:
@@ -84,8 +83,7 @@ class ResourceServer:
             return _answer(codes.NOT_ACCEPTABLE, error.message)
         if accept is not None:
             resource.sticky_format = accept
-        if observe == 0:
-            self._observations.observe(resource, peer, request.token)
+        if observe == 0 and self._observations.observe(resource, peer, request.token):
             response.opt.observe = 0
         elif observe == 1:
             response.opt.observe = self._observations.cancel(resource, peer)
@@ -193,6 +191,14 @@ async def delivered(endpoint: Endpoint, peer: Address, message: Message, token: 
     fate = Fate()
     endpoint.notify(peer, message, token, on_result=fate)
     return await fate.known()
+
+
+def refuse_unblocked(request: Message) -> Message | None:
+    """Return what answers a payload that should have come in blocks: 4.13 with their size."""
+    if request.opt.block1 is not None or len(request.payload) <= PARAMETERS.block_size:
+        return None
+    hint = (0, True, exponent(PARAMETERS.block_size))
+    return Message(code=codes.REQUEST_ENTITY_TOO_LARGE, block1=hint, max_age=0)
 
 
 def _answer(code: Code, text: str = "") -> Message:

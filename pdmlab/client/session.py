@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from random import Random
+from typing import Literal
 
 from aiocoap import Message
 
@@ -25,15 +27,17 @@ from pdmlab.client.server import PARAMETERS, ResourceServer
 from pdmlab.client.server_uri import ServerUri
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.transport import Address, Opener
-from pdmlab.errors import PdmlabError, TimedOut, Unreachable
+from pdmlab.errors import ConfigError, PdmlabError, StorageError, TimedOut, Unreachable
 from pdmlab.network.interface import NetworkInterface
 
 _at_work: set[Session] = set()  # the loop holds tasks weakly, and an application may forget its client
 
 
 class Session:
-    """One client's life at its servers; make it in device code, and call nothing from other threads but `close`,
-    `update`, `changed` and what only reads."""
+    """One client's life at its servers.
+
+    Make and `start` it in device code; `add`, `update`, `close` and what only reads may be called from any thread.
+    """
 
     def __init__(
         self,
@@ -69,6 +73,7 @@ class Session:
             self.add(resource)
         self._registration: Registration | None = None
         self._endpoint: Endpoint | None = None
+        self._host = ""
         self._peer: Address = ("", 0)
         self._due = 0.0
         self._staying = self._lost = self._wanted = self._closing = False
@@ -124,10 +129,13 @@ class Session:
 
     async def _run(self) -> None:
         try:
-            await self._update.prepare()
+            await self._prepare()
             while not self._closing:
                 try:
                     await self._live()
+                except ConfigError as error:  # credentials that make no sense make none later either
+                    self.report(error_of(error), _sentence(error))
+                    return
                 except PdmlabError as error:
                     await self._stumbled(error)
             await self._sign_off()
@@ -137,6 +145,12 @@ class Session:
             self._hang_up()
             self._observations.stop()
 
+    async def _prepare(self) -> None:
+        try:
+            await self._update.prepare()
+        except StorageError as error:
+            self.report(Error.ConnectorFailedToReadCredentials, error.message)
+
     async def _live(self) -> None:
         """Do all that it takes to be registered, and stay so until close()."""
         if self.identity.lwm2m_uri is None:
@@ -145,9 +159,8 @@ class Session:
         opener, self._peer = await self._find(uri)
         self._hang_up()
         self._endpoint = await Endpoint.open(
-            opener, self._server, parameters=PARAMETERS, seed=self._random.getrandbits(64), tap=self._log
+            opener, self._server, parameters=PARAMETERS, seed=self._random.getrandbits(64), tap=self._tap
         )
-        self._log.clock = self._platform.clock.name
         self._server.endpoint = self._endpoint
         if self._registration is None:
             self._registration = Registration(uri, self.identity.credentials.bootstrap_endpoint_name, self._tree)
@@ -163,7 +176,12 @@ class Session:
             self._staying = False
             self._online.clear()
 
+    def _tap(self, direction: Literal["in", "out"], peer: Address, message: Message, when: int) -> None:
+        self._log.clock = self._platform.clock.name  # it goes live with the first real socket
+        self._log(direction, peer, message, when)
+
     async def _find(self, uri: ServerUri) -> tuple[Opener, Address]:
+        self._host = uri.host
         peer = (await self._net.resolve(uri.host), uri.port)
         return self._net.opener(peer), peer
 
@@ -178,7 +196,7 @@ class Session:
             credentials.bootstrap_endpoint_name,
             identity.device_id,
             seed=self._random.getrandbits(64),
-            tap=self._log,
+            tap=self._tap,
         )
         self._registration = None
         await self._background.blocking(lambda: identity.remember(lwm2m_uri=done.lwm2m_uri, device_id=done.device_id))
@@ -187,15 +205,15 @@ class Session:
 
     async def _sign_on(self, registration: Registration, endpoint: Endpoint) -> None:
         """Tell the server that the device is there: by an update if it may still know it, else in full."""
-        known = registration.location and await registration.update(endpoint, self._peer, self._lifetime)
-        if not known:
+        if not registration.location or not await registration.update(endpoint, self._peer, self._lifetime):
             await registration.register(endpoint, self._peer)
             self._observations.registered(self._peer)
+        if registration.device_id != self.identity.device_id:
             await self._background.blocking(lambda: self.identity.remember(device_id=registration.device_id))
-            if not self.is_registered:
-                self.is_registered = True
-                self._background.post(self._hooks.registered)
-                self._background.spawn(self._update.resume())
+        if not self.is_registered:
+            self.is_registered = True
+            self._background.post(self._hooks.registered)
+            self._background.spawn(self._update.resume())
         self._due = self._loop.time() + UPDATE_AT * registration.lifetime
 
     async def _stay(self, registration: Registration, endpoint: Endpoint) -> None:
@@ -213,14 +231,23 @@ class Session:
         delay = self._backoff.next()
         if number is Error.ConnectInvalidParameters:
             delay = self._rebootstrap.next()
-            self._registration = None
-            await self._background.blocking(self.identity.forget_server)
-        hint = f" (hint: {error.hint})" if error.hint else ""
-        self.report(number, f"{error.message}; trying again in {delay:.1f} s{hint}")
+            await self._forget_server()
+        self.report(number, _sentence(error, f"; trying again in {delay:.1f} s"))
         self._wanted = False
         until = self._loop.time() + delay
-        while self._loop.time() < until and not (self._closing or self._wanted):
-            await self._attention(until)
+        # A server that is not in the simulation keeps the clock at the wall's pace, or an idle board would try
+        # thousands of times a second.
+        inside = self._net.inside(self._host)
+        with contextlib.nullcontext() if inside else self._platform.clock.outside():
+            while self._loop.time() < until and not (self._closing or self._wanted):
+                await self._attention(until)
+
+    async def _forget_server(self) -> None:
+        self._registration = None
+        try:
+            await self._background.blocking(self.identity.forget_server)
+        except StorageError as error:  # the next start finds it again, and is refused again
+            self.report(Error.ConnectorFailedToStoreCredentials, error.message)
 
     async def _attention(self, until: float) -> None:
         """Wait until somebody wants something, or until a time of the loop (s)."""
@@ -295,3 +322,7 @@ class Session:
     async def _factory_reset(self, payload: bytes) -> None:
         await self._background.blocking(self.identity.store.clear)
         await self._reboot(payload)
+
+
+def _sentence(error: PdmlabError, more: str = "") -> str:
+    return f"{error.message}{more}" + (f" (hint: {error.hint})" if error.hint else "")

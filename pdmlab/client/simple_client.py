@@ -10,9 +10,11 @@ client.register_and_connect()
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
+from typing import TypeVar
 
 from pdmlab.capture import MessageLog
 from pdmlab.client.error import Error
@@ -22,10 +24,12 @@ from pdmlab.client.provisioning import Provisioning
 from pdmlab.client.resource import MbedCloudClientResource
 from pdmlab.client.session import Session
 from pdmlab.coap.transport import Address
-from pdmlab.errors import ConfigError
+from pdmlab.errors import BoardError, ConfigError
 from pdmlab.network.interface import NetworkInterface
 from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.filesystem import FileSystem
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,7 @@ class ConnectorClientEndpointInfo:
 class SimpleMbedCloudClient:
     """Device management beside an application: it never blocks the application's loop.
 
-    Make it, and call init() and reformat_storage(), in code that runs on a board. Everything else may be
-    called from any thread.
+    Make it in code that runs on a board. Its methods may be called from any thread.
 
     Args:
         net: a network interface, connected by the application.
@@ -54,6 +57,7 @@ class SimpleMbedCloudClient:
         self, net: NetworkInterface, bd: BlockDevice, fs: FileSystem, *, format_storage_layer_on_error: bool = True
     ) -> None:
         self._platform = platform()
+        self._context = contextvars.copy_context()  # which board this is
         self._net = net
         self._provisioning = Provisioning(self._platform, bd, fs, format_on_error=format_storage_layer_on_error)
         self._resources: list[MbedCloudClientResource] = []
@@ -74,11 +78,11 @@ class SimpleMbedCloudClient:
 
         format: make the storage anew in any case; the device gets another identity. `pdmlab.explain` knows the number.
         """
-        return self._provisioning.init(format=format)
+        return self._on_board(lambda: self._provisioning.init(format=format))
 
     def reformat_storage(self) -> int:
         """Make an empty file system; return 0, or an error's number."""
-        return self._provisioning.reformat()
+        return self._on_board(self._provisioning.reformat)
 
     def create_resource(self, path: str, name: str) -> MbedCloudClientResource:
         """Make a resource, such as "3201/0/5853"; the server may read it unless its methods() say otherwise.
@@ -110,8 +114,12 @@ class SimpleMbedCloudClient:
             raise ConfigError(
                 "the client has no credentials to connect with", hint="call init() first, and look at what it returns"
             )
-        self._session = Session(self._platform, self._net, identity, self._resources, self._hooks, self.log)
-        self._session.start()
+
+        def start() -> None:
+            self._session = Session(self._platform, self._net, identity, self._resources, self._hooks, self.log)
+            self._session.start()
+
+        self._on_board(start)
         return True
 
     def register_update(self) -> None:
@@ -127,6 +135,13 @@ class SimpleMbedCloudClient:
     def is_client_registered(self) -> bool:
         """Return whether the server knows the device."""
         return self._session is not None and self._session.is_registered
+
+    def _on_board(self, work: Callable[[], T]) -> T:
+        """Run device code: as it is when the caller is on the board, else in a thread of the board's."""
+        clock = self._platform.clock
+        if clock.loop.is_closed():
+            raise BoardError("the board of this client is closed", hint="open it again, and make another client on it")
+        return work() if clock.inside else self._context.copy().run(clock.call, work)
 
     # -- callbacks: each runs in a thread of the client's, one after the other, and may block -------------
 

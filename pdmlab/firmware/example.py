@@ -20,11 +20,6 @@ def example(device: Device) -> SimpleMbedCloudClient:
 
     # Initialize SimpleMbedCloudClient
     client = SimpleMbedCloudClient(net, bd, fs)
-    client.on_registered(
-        lambda endpoint: device.uart.write(
-            f"[INFO] Connected to Pelion Device Management. Device ID: {endpoint.internal_endpoint_name}\r\n"
-        )
-    )
     client.init()
 
     # Create resource
@@ -32,5 +27,11 @@ def example(device: Device) -> SimpleMbedCloudClient:
     variable.set_value("assign new value")
     variable.methods(M2MMethod.GET | M2MMethod.PUT)
 
+    # Connect, in the background
+    client.on_registered(
+        lambda endpoint: device.uart.write(
+            f"[INFO] Connected to Pelion Device Management. Device ID: {endpoint.internal_endpoint_name}\r\n"
+        )
+    )
     client.register_and_connect()
     return client

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
+from dataclasses import replace
 
 import pytest
 from aiocoap import Message
@@ -11,9 +13,11 @@ from aiocoap.numbers import codes
 
 from pdmlab.client import ConnectorClientEndpointInfo, M2MMethod, SimpleMbedCloudClient
 from pdmlab.clock import SECOND
+from pdmlab.errors import BoardError, StorageError
 from pdmlab.lwm2m import tlv
 from pdmlab.lwm2m.content import TLV, to_bytes
-from tests.client.bench import ACCOUNT, DEVICE, Bench, Cloud
+from pdmlab.storage import CredentialStore
+from tests.client.bench import ACCOUNT, CREDENTIALS, DEVICE, Bench, Cloud
 
 
 @pytest.fixture
@@ -279,11 +283,30 @@ def test_an_unknown_host_and_a_network_that_is_down_have_numbers_of_their_own(be
         await asyncio.sleep(1)
         assert errors == [12], client.error_description
         await bench.device(bench.network.disconnect)
-        await asyncio.sleep(20)
+        before = time.monotonic()
+        client.register_update()  # no need to wait
+        await asyncio.sleep(0.1)
         assert errors == [12, 6]
+        assert time.monotonic() - before >= 0.05, "outside the simulation nobody is asked faster than the wall"
         cloud = await Cloud(bench).open()
         await bench.device(bench.network.connect)
+        client.register_update()
         await cloud.registered.wait()
+
+    bench.play(story)
+
+
+def test_credentials_that_make_no_sense_are_reported_once(bench: Bench) -> None:
+    async def story() -> None:
+        bench.image.credentials = replace(CREDENTIALS, bootstrap_server_uri="coap://cloud").to_mapping()
+        errors: list[tuple[int, str]] = []
+        client = await bench.connect(lambda client: client.on_error(lambda *error: errors.append(error)))
+        await asyncio.sleep(10_000)
+        assert errors == [(15, "MbedCloudClient::ConnectorInvalidCredentials")]
+        assert "with the port" in client.error_description
+        client.close()
+        await asyncio.sleep(1)
+        assert await bench.device(client.register_and_connect), "as often as one likes"
 
     bench.play(story)
 
@@ -425,3 +448,56 @@ def test_bootstrap_writes_a_lifetime_that_the_next_update_tells(bench: Bench) ->
         assert cloud.queries[-1] == "et=default&lt=600"
 
     bench.play(story)
+
+
+def test_a_medium_that_fails_while_bootstrap_is_stored_is_reported_and_tried_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        cloud = await Cloud(bench).open()
+        keep = CredentialStore.set
+        trouble = [StorageError("the card is gone", code=-5005)]
+
+        def fail(self: CredentialStore, name: str, value: bytes, *, replace: bool = True) -> None:
+            if name == "mbed.LwM2MServerURI" and trouble:
+                raise trouble.pop()
+            keep(self, name, value, replace=replace)
+
+        monkeypatch.setattr(CredentialStore, "set", fail)
+        client = await bench.connect()
+        await cloud.hears("bootstrapped")
+        await asyncio.sleep(1)
+        assert "[SMCC] Error occurred : MbedCloudClient::ConnectorFailedToStoreCredentials" in bench.uart.lines()
+        assert client.error_description.startswith("the card is gone; trying again in")
+        await cloud.registered.wait()
+        assert cloud.queries[1] == f"ep=desk-1&aid={ACCOUNT}&iep={DEVICE}", "no second device"
+
+    bench.play(story)
+
+
+def test_a_client_is_connected_from_another_thread_too(bench: Bench) -> None:
+    """As a notebook does with the client that its function has returned."""
+
+    def main() -> SimpleMbedCloudClient:
+        return bench.make_client()
+
+    cloud = bench.clock.call_async(Cloud(bench).open())
+    client = bench.clock.call_async(bench.device(main))
+    try:
+        assert client.init() == 0
+        client.create_resource("5000/0/1", "text").set_value("x")
+        assert client.register_and_connect()
+        bench.clock.call_async(cloud.hears("POST rd"))
+        assert "/5000/0/1" in cloud.links
+    finally:
+        bench.clock.close()
+
+
+def test_a_client_whose_board_is_gone_says_so(bench: Bench) -> None:
+    client = bench.clock.call_async(bench.device(bench.make_client))
+    resource = client.create_resource("5000/0/1", "text")
+    bench.clock.close()
+    resource.set_value("nobody hears it")
+    client.close()
+    with pytest.raises(BoardError, match="is closed"):
+        client.init()

@@ -10,7 +10,9 @@ from aiocoap import Message
 from aiocoap.numbers import codes
 
 from pdmlab.client import M2MMethod, MbedCloudClientResource, NotificationDeliveryStatus, SimpleMbedCloudClient
+from pdmlab.client.observation import MAX_OBSERVERS
 from pdmlab.clock import SECOND
+from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.observation import Observation
 from pdmlab.lwm2m.content import TEXT, TLV
 from tests.client.bench import Bench, Cloud
@@ -258,5 +260,29 @@ def test_a_server_that_does_not_acknowledge_is_connected_to_anew_and_told_what_i
         cloud.rd.on_unasked = lambda message, peer: bool(desk.told.append((0, message.payload, 0))) or True
         await asyncio.sleep(3)
         assert desk.told[-1][1] == b"21"
+
+    desk.play(story)
+
+
+def test_visitors_come_and_go_without_troubling_the_registration(desk: Desk) -> None:
+    async def story(cloud: Cloud, client: SimpleMbedCloudClient) -> None:
+        host = desk.bench.fabric.host("visitors")
+        request = Message(code=codes.GET, uri_path=("3303", "0", "5700"))
+        seen: list[bytes] = []
+        visitors = []
+        for number in range(MAX_OBSERVERS + 1):
+            visitor = await Endpoint.open(host.opener(), seed=number)
+            visitors.append(
+                await visitor.observe(request, client.address, lambda message: seen.append(message.payload))
+            )
+        assert [each.active for each in visitors] == [True] * MAX_OBSERVERS + [False]
+        assert visitors[-1].first.payload == b"20", "it is answered, and not told"
+        await desk.course(21, step=2)
+        assert seen == [b"21"] * MAX_OBSERVERS
+        host.online = False
+        await desk.course(22, step=100)
+        assert client.error_description == "" and cloud.heard.count("update") == 0
+        await desk.course(23, step=2)
+        assert (await desk.observe()).active, "there is room again"
 
     desk.play(story)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from collections.abc import Awaitable, Callable
 
@@ -352,3 +353,34 @@ def test_paths_that_are_none_or_taken_are_refused(desk: Desk) -> None:
             client.register_and_connect()
 
     desk.bench.play(lambda: desk.bench.device(main))
+
+
+def test_no_request_makes_the_device_fail(desk: Desk) -> None:
+    """Random methods, paths, formats, queries and payloads get an answer of a client's or a server's making."""
+
+    async def story(cloud: Cloud, client: SimpleMbedCloudClient) -> None:
+        chance = random.Random(5)
+        paths = [str(resource.path) for resource in client._session._tree]  # type: ignore[union-attr]
+        paths = [path for path in paths if path not in ("/3/0/4", "/3/0/5", "/10252/0/1")]
+        paths += ["/3", "/3/0", "/0/0", "/3/0/11/0", "/3/0/11/9", "/x", "/65535/1", "/1/2/3/4/5", "/3303"]
+        formats = [None, TEXT, LINK_FORMAT, OPAQUE, JSON, TLV, TLV_OLD, 65000]
+        reported: list[object] = []
+        desk.bench.clock.loop.set_exception_handler(lambda loop, context: reported.append(context))
+        for _ in range(600):
+            options = {"content_format": chance.choice(formats), "accept": chance.choice(formats)}
+            if chance.random() < 0.2:
+                options["uri_query"] = [chance.choice(["pmin=1", "pmax=0", "st=-1", "gt=nan", "lt", "x=y", "ep=desk"])]
+            if chance.random() < 0.2:
+                options["observe"] = chance.choice([0, 1, 7])
+            response = await cloud.ask(
+                chance.choice([codes.GET, codes.PUT, codes.POST, codes.DELETE, codes.FETCH, codes.PATCH]),
+                chance.choice(paths),
+                chance.choice([b"", b"5", chance.randbytes(chance.randrange(60))]),
+                **{name: value for name, value in options.items() if value is not None},
+            )
+            assert response.code.class_ in (2, 4), response
+        assert not reported
+        assert client.is_client_registered()
+        assert read(await cloud.get("/3/0/0", accept=TEXT)) == ("2.05", TEXT, b"ACME")
+
+    desk.play(story)
