@@ -188,15 +188,24 @@ class Store:
             loop.call_soon(self._settle, self._writes, 0)
         self._writes += 1
         self._depth += 1
-        connection.exec_driver_sql("SAVEPOINT one")
         try:
-            yield connection
+            with _wrapped():
+                connection.exec_driver_sql("SAVEPOINT one")
+                yield connection
+                connection.exec_driver_sql("RELEASE SAVEPOINT one")
         except BaseException:
-            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one")
+            self._undo_one(connection)
             raise
         finally:
-            connection.exec_driver_sql("RELEASE SAVEPOINT one")
             self._depth -= 1
+
+    def _undo_one(self, connection: Connection) -> None:
+        """Undo one writer's part of the batch; all of it, where the database has done that by itself."""
+        try:
+            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one")
+            connection.exec_driver_sql("RELEASE SAVEPOINT one")
+        except sa.exc.DBAPIError as error:  # SQLite ends a transaction for which there is no room
+            self._abandon(_unwritten(error))
 
     def _transaction(self) -> RootTransaction:
         connection = self.connection
@@ -233,20 +242,26 @@ class Store:
         """
         if self._batch is None or self._depth:
             return
+        try:
+            self._batch.commit()
+        except sa.exc.DBAPIError as error:
+            failure = _unwritten(error)
+            self._abandon(failure)
+            raise failure from error
+        done = self._done
+        self._batch = self._done = None
+        self.commits += 1
+        if done is not None and not done.done():
+            done.set_result(None)
+
+    def _abandon(self, failure: ServiceError) -> None:
         batch, done = self._batch, self._done
         self._batch = self._done = None
-        assert done is not None
-        try:
-            with _wrapped():
-                batch.commit()
-        except ServiceError as error:
+        if batch is not None:
             batch.rollback()
-            done.set_exception(error)
+        if done is not None and not done.done():
+            done.set_exception(failure)
             done.exception()  # whoever waits sees it; nobody has to
-            raise
-        self.commits += 1
-        if not done.cancelled():
-            done.set_result(None)
 
     # -- small things ----------------------------------------------------------------------------------
 
@@ -296,9 +311,13 @@ def _wrapped() -> Iterator[None]:
     except sa.exc.DBAPIError as error:
         if isinstance(error, sa.exc.IntegrityError):
             raise
-        raise ServiceError(
-            f"the database could not be written: {_cause(error)}", status=503, hint="is the disk full?"
-        ) from error
+        raise _unwritten(error) from error
+
+
+def _unwritten(error: sa.exc.DBAPIError) -> ServiceError:
+    return ServiceError(
+        f"the database could not be written: {_cause(error)}", status=503, hint="is the disk full or read-only?"
+    )
 
 
 def _cause(error: BaseException) -> str:
