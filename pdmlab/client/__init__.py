@@ -1,4 +1,15 @@
-"""SimpleMbedCloudClient: what an application needs to be managed, in the seed's names."""
+"""SimpleMbedCloudClient: what an application needs to be managed, in the seed's names.
+
+On the wire it behaves as mbed-cloud-client 4.13 does, its oddities included, except that
+
+* it speaks coap:// over UDP only: no DTLS, TLS, TCP, certificate enrolment (35011) or queue mode;
+* its empty acknowledgements have four bytes, and options that it does not know are ignored if they are elective;
+* it takes the bootstrap server's first write as the answer to POST /bs, should that have been lost;
+* it answers any peer, and /.well-known/core;
+* a resource of the application is executed before its answer is sent, so that 2.04 means that it was done;
+* a download outlives a lost connection: up to ten times a block, the device connects anew and asks again;
+* it has no /1/0/4 (disable), and no /3/0/13 (current time), since without TLS nobody tells it the time.
+"""
 
 from __future__ import annotations
 

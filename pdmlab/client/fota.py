@@ -30,8 +30,6 @@ NO_RESULT = -1
 """What /10252/0/3 says while an update is under way."""
 TRIES = 10
 """How often a block is asked for anew after the connection was lost: an estimate, the stock client's is not known."""
-
-
 _REQUESTS = {Step.DOWNLOAD: UpdateRequest.Download, Step.INSTALL: UpdateRequest.Install}
 
 
