@@ -1,0 +1,148 @@
+"""`pdmlab dm`, as people type it, with and without a service that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pdmlab.aio import LoopThread
+from pdmlab.cli import main
+from pdmlab.cloud import Cloud
+from pdmlab.firmware.image import ImageInfo, build_image
+from pdmlab.service import serve
+from pdmlab.service.elsewhere import find
+from pdmlab.service.service import Service
+from pdmlab.update.credentials import CREDENTIALS_FILE, RESOURCES_FILE
+from pdmlab.update.developer import CERTIFICATE_FILE, KEY_FILE, Developer
+from pdmlab.update.manifest import SignedManifest
+from tests.service.restlab import LINKS, Device
+
+INIT = ("dm", "init", "-d", "company.com", "--model-name", "thermostat")
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner()
+    return lambda *arguments, **options: runner.invoke(main, [str(each) for each in arguments], **options)
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    file = tmp_path / "fw.bin"
+    file.write_bytes(build_image(ImageInfo("example", "1.0.1"), size=4096))
+    return file
+
+
+def test_init_makes_everything_a_build_compiles_in(run: Run, service: Service, tmp_path: Path) -> None:
+    done = run(*INIT, "-q")
+    assert done.exit_code == 0, done.output
+    developer = Developer(tmp_path)
+    assert developer.credentials.bootstrap_server_uri == service.bootstrap_uri
+    assert developer.credentials.account_id == service.account_id
+    assert developer.private_key.public_key() is not None
+    assert developer.resources.vendor_id.hex() in done.output and CREDENTIALS_FILE in done.output
+
+
+def test_init_overwrites_only_what_it_may(run: Run, service: Service, tmp_path: Path) -> None:
+    run(*INIT, "-q")
+    before = (tmp_path / RESOURCES_FILE).read_bytes()
+    refused = run(*INIT, "-q")
+    assert refused.exit_code == 1 and "--force" in refused.stderr
+    assert run(*INIT, input="n\n").exit_code == 1
+    assert (tmp_path / RESOURCES_FILE).read_bytes() == before
+    assert run(*INIT, input="y\n").exit_code == 0
+    after = (tmp_path / RESOURCES_FILE).read_bytes()
+    assert after != before
+    assert run(*INIT, "-q", "--force").exit_code == 0
+    assert (tmp_path / RESOURCES_FILE).read_bytes() != after
+
+
+def test_init_without_a_service_says_what_to_do_and_writes_nothing(run: Run, tmp_path: Path) -> None:
+    done = run(*INIT, "-q")
+    assert done.exit_code == 1 and "pdmlab service" in done.stderr and "--no-credentials" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert run(*INIT, "-q", "--no-credentials").exit_code == 0
+    assert (tmp_path / KEY_FILE).exists() and not (tmp_path / CREDENTIALS_FILE).exists()
+
+
+def test_init_takes_the_key_that_mbed_tools_take(
+    run: Run, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PDMLAB_HOST", service.url)
+    monkeypatch.setenv("CLOUD_SDK_API_KEY", "ak_wrong")
+    refused = run(*INIT, "-q")
+    assert refused.exit_code == 1 and "401" in refused.stderr and "ak_wrong" not in refused.output
+    monkeypatch.setenv("CLOUD_SDK_API_KEY", service.api_key)
+    assert run(*INIT, "-q").exit_code == 0
+    assert run(*INIT, "-q", "--force", "-a", service.api_key, "--host", service.url).exit_code == 0
+
+
+@pytest.mark.parametrize("domain", ["company", "no spaces.com", ""])
+def test_init_refuses_what_is_no_domain_before_it_asks_a_service(run: Run, domain: str) -> None:
+    done = run("dm", "init", "-d", domain, "--model-name", "m", "-q")
+    assert done.exit_code == 1 and "domain" in done.stderr
+
+
+def test_a_manifest_is_made_and_shown(run: Run, image: Path, tmp_path: Path) -> None:
+    run(*INIT, "-q", "--no-credentials")
+    made = run("dm", "create", "-p", image, "-u", "http://127.0.0.1/fw", "-o", "fw.manifest")
+    assert made.exit_code == 0, made.output
+    signed = SignedManifest.parse((tmp_path / "fw.manifest").read_bytes())
+    assert signed.manifest.version == "1.0.1"  # as the image names it
+    shown = run("dm", "parse", "fw.manifest", "-c", CERTIFICATE_FILE)
+    assert shown.exit_code == 0 and "1.0.1" in shown.output and "http://127.0.0.1/fw" in shown.output
+    assert "signature" in shown.output
+    (tmp_path / "fw.manifest").write_bytes((tmp_path / "fw.manifest").read_bytes().replace(b"1.0.1", b"9.9.9"))
+    assert run("dm", "parse", "fw.manifest", "-c", CERTIFICATE_FILE).exit_code == 1
+    assert run("dm", "parse", image).exit_code == 1
+
+
+def test_an_image_that_names_no_version_needs_one(run: Run, tmp_path: Path) -> None:
+    run(*INIT, "-q", "--no-credentials")
+    (tmp_path / "raw.bin").write_bytes(b"\x00" * 1000)
+    refused = run("dm", "create", "-p", "raw.bin", "-u", "/fw", "-o", "m")
+    assert refused.exit_code == 1 and "-v" in refused.stderr
+    assert run("dm", "create", "-p", "raw.bin", "-u", "/fw", "-o", "m", "-v", "2.0.0").exit_code == 0
+
+
+def test_an_update_that_a_device_refuses_ends_with_its_words_and_status_1(
+    run: Run, service: Service, image: Path
+) -> None:
+    run(*INIT, "-q")
+    with LoopThread("devices") as loop:
+        device = Device(lambda work: loop.run(work, timeout=30), service.core.lwm2m.address, "desk1")
+        device.register(LINKS + ',</10252/0/1>,</14/0/2>;v="1.0.0"')
+        done = run("dm", "update", "device", "-D", "desk1", "-p", image)
+        assert done.exit_code == 1, done.output
+        assert f"{device.id}: " in done.output
+        with Cloud(service.url, service.api_key) as cloud:
+            assert cloud.campaigns().empty and cloud.firmware_images().empty  # tidied up
+        started = run("dm", "update", "device", "-D", device.id, "-p", image, "--no-wait")
+        assert started.exit_code == 0 and "started" in started.output
+        device.close()
+
+
+def test_an_update_of_nobody_is_an_error(run: Run, service: Service, image: Path) -> None:
+    run(*INIT, "-q")
+    done = run("dm", "update", "device", "-D", "nobody", "-p", image)
+    assert done.exit_code == 1 and "nobody" in done.stderr
+    with Cloud(service.url, service.api_key) as cloud:
+        assert cloud.firmware_images().empty
+
+
+def test_a_service_is_found_while_it_runs(service: Service) -> None:
+    assert find() == (service.url, service.api_key)
+    assert find("another") is None
+    service.close()
+    assert find() is None
