@@ -70,9 +70,9 @@ def check(name: str, answer: object) -> Verdict:
     found = _find(name)
     try:
         verdict = found.judge(answer)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, LookupError) as error:
         return Verdict(name, False, f"the answer {answer!r} cannot be judged: {error}")
-    if verdict is True:
+    if not isinstance(verdict, str) and verdict:  # numpy's true is not True
         return Verdict(name, True, "")
     more = f" hint({name!r}) helps." if found.hints else ""
     return Verdict(name, False, (verdict if isinstance(verdict, str) else "Look again.") + more)
