@@ -42,6 +42,11 @@ class Line:
     text: str
 
 
+_Entry = tuple[float, Literal["board", "host"], str]
+"""A Line while it is kept: a plain tuple of plain things, which Python's garbage collector leaves alone. A million
+objects of a class would each time hold the reader up for longer than a port can wait."""
+
+
 class Console:
     r"""Both directions of a serial line. A thread drains the port all the time, so that nothing is lost in it.
 
@@ -63,8 +68,8 @@ class Console:
         self.name = name or url
         self.forgotten = 0
         self._keep = keep
-        self._log: deque[Line] = deque()
-        self._unread: deque[Line] = deque()
+        self._log: deque[_Entry] = deque()
+        self._unread: deque[_Entry] = deque()
         self._tail = bytearray()
         self._changed = threading.Condition()
         self._writing = threading.Lock()
@@ -120,6 +125,8 @@ class Console:
     def _next(self, deadline: float) -> Line | None:
         with self._changed:
             while not self._unread:
+                if self._closing:
+                    raise self._closed()
                 if self._lost is not None:
                     raise ConsoleLost(
                         f"the line to {self._whom()} broke off: {self._lost}",
@@ -129,7 +136,7 @@ class Console:
                 if left <= 0:
                     return None
                 self._changed.wait(min(left, _SLICE))
-            return self._unread.popleft()
+            return Line(*self._unread.popleft())
 
     @property
     def last(self) -> str | None:
@@ -137,7 +144,7 @@ class Console:
         with self._changed:
             if self._tail:
                 return self._tail.decode("utf-8", "replace")
-            return next((line.text for line in reversed(self._log) if line.direction == "board"), None)
+            return next((text for _, direction, text in reversed(self._log) if direction == "board"), None)
 
     @property
     def transcript(self) -> pd.DataFrame:
@@ -148,9 +155,9 @@ class Console:
             log = list(self._log)
         return pd.DataFrame(
             {
-                "time": pd.to_datetime([line.time for line in log], unit="s", utc=True),
-                "direction": pd.array([line.direction for line in log], dtype="string"),
-                "text": pd.array([line.text for line in log], dtype="string"),
+                "time": pd.to_datetime([time for time, _, _ in log], unit="s", utc=True),
+                "direction": pd.array([direction for _, direction, _ in log], dtype="string"),
+                "text": pd.array([text for _, _, text in log], dtype="string"),
             }
         )
 
@@ -169,7 +176,7 @@ class Console:
         self._require_open()
         with self._changed:  # noted first: the board may answer before write() returns
             for line in text.splitlines():
-                self._remember(Line(self._now(), "host", line))
+                self._remember((self._now(), "host", line))
         try:
             with self._writing:
                 self._port.write(text.encode())
@@ -221,13 +228,13 @@ class Console:
                     rest = bytearray()
                 self._tail = bytearray(rest)
                 for raw in whole:
-                    line = Line(now, "board", raw.removesuffix(b"\r").decode("utf-8", "replace"))
-                    self._unread.append(line)
-                    self._remember(line)
+                    entry: _Entry = (now, "board", raw.removesuffix(b"\r").decode("utf-8", "replace"))
+                    self._unread.append(entry)
+                    self._remember(entry)
             self._changed.notify_all()
 
-    def _remember(self, line: Line) -> None:
-        self._log.append(line)
+    def _remember(self, entry: _Entry) -> None:
+        self._log.append(entry)
         if self._keep is not None:
             while len(self._log) > self._keep:
                 self._log.popleft()
@@ -251,9 +258,12 @@ class Console:
 
     def _require_open(self) -> None:
         if self._closing:
-            raise BoardError(f"the console of {self._whom()} is closed", hint="pdmlab.connect() opens it again")
+            raise self._closed()
         if self._lost is not None:
             raise ConsoleLost(f"the line to {self._whom()} broke off: {self._lost}", hint="plug it in again")
+
+    def _closed(self) -> BoardError:
+        return BoardError(f"the console of {self._whom()} is closed", hint="pdmlab.connect() opens it again")
 
     def close(self) -> None:
         """Give the port back; what was said stays in the transcript."""

@@ -1,0 +1,261 @@
+"""The console: lines in order, nothing lost, time-outs and broken lines that say what happened."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import serial
+
+from pdmlab.boards import Console
+from pdmlab.boards.console import LONGEST_LINE
+from pdmlab.errors import BoardError, BoardNotFound, ConfigError, ConsoleLost, ConsoleTimeout, PortBusy
+from tests.boards.paced_sender import LINE, numbered
+
+LONG = "TEST_LONG" in os.environ
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+
+
+class Peer:
+    """The other end of a console: a TCP server that a test speaks through."""
+
+    def __init__(self) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"socket://127.0.0.1:{self._server.getsockname()[1]}"
+
+    def accept(self) -> None:
+        self.line, _ = self._server.accept()
+        self.line.settimeout(20)
+
+    def send(self, text: str | bytes) -> None:
+        self.line.sendall(text.encode() if isinstance(text, str) else text)
+
+    def hang_up(self) -> None:
+        self.line.close()
+
+    def close(self) -> None:
+        if hasattr(self, "line"):
+            self.line.close()
+        self._server.close()
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    peer = Peer()
+    yield peer
+    peer.close()
+
+
+@pytest.fixture
+def console(peer: Peer) -> Iterator[Console]:
+    with Console(peer.url, name="K64F") as console:
+        peer.accept()
+        yield console
+
+
+def test_it_reads_lines_in_order_without_their_ends(peer: Peer, console: Console) -> None:
+    peer.send("one\r\ntwo\n\r\nthree\r")
+    assert [console.read_line(20).text for _ in range(3)] == ["one", "two", ""]
+    assert console.last == "three\r"  # not ended yet
+    peer.send("\n")
+    assert console.read_line(20).text == "three"
+
+
+def test_a_line_that_comes_in_pieces_is_one(peer: Peer, console: Console) -> None:
+    for piece in ("boot", "ing", "...\r", "\n"):
+        peer.send(piece)
+    assert console.expect("^booting...$", timeout=20)
+
+
+def test_expect_reads_on_and_returns_the_match(peer: Peer, console: Console) -> None:
+    peer.send("temperature 21\r\nvalue 42 mV\r\nrest\r\n")
+    assert console.expect(r"value (\d+)", timeout=20)[1] == "42"
+    assert console.expect(re.compile("REST", re.IGNORECASE), timeout=20)
+
+
+def test_a_line_that_does_not_come_says_what_came_last(peer: Peer, console: Console) -> None:
+    peer.send("Mbed Bootloader\r\n")
+    console.expect("Mbed", timeout=20)
+    with pytest.raises(ConsoleTimeout) as caught:
+        console.expect("booting", timeout=0.01)
+    assert re.fullmatch(
+        r"no line matching 'booting' from K64F on socket://\S+ in 0.0 s; last line: 'Mbed Bootloader'\n"
+        r"hint: try board.reset\(\)",
+        str(caught.value),
+    )
+
+
+def test_a_silent_board_gets_another_hint(console: Console) -> None:
+    with pytest.raises(ConsoleTimeout, match=r"it has sent nothing\nhint: does it run at 115200 baud"):
+        console.expect("booting", timeout=0.01)
+    assert console.read_line(timeout=0) is None and list(console.lines(timeout=0)) == []
+
+
+def test_skip_leaves_out_what_came_before(peer: Peer, console: Console) -> None:
+    peer.send("old\r\nhalf of an o")
+    console_has(console, "half of an o")
+    console.skip()
+    peer.send("ld line\r\nnew\r\n")
+    assert console.read_line(20).text == "ld line"
+    assert console.read_line(20).text == "new"
+
+
+def console_has(console: Console, text: str) -> None:
+    """Wait until the console has taken so much."""
+    with console._changed:
+        assert console._changed.wait_for(lambda: bytes(console._tail) == text.encode(), 20)
+
+
+def test_the_transcript_has_both_directions_with_their_times(peer: Peer, console: Console) -> None:
+    peer.send("hello\r\n")
+    console.expect("hello", timeout=20)
+    console.write_line("version")
+    assert peer.line.recv(100) == b"version\n"
+    transcript = console.transcript
+    assert list(transcript.columns) == ["time", "direction", "text"]
+    assert transcript["direction"].to_list() == ["board", "host"]
+    assert transcript["text"].to_list() == ["hello", "version"]
+    assert isinstance(transcript["time"].dtype, pd.DatetimeTZDtype) and transcript["time"].is_monotonic_increasing
+    console.close()
+    assert len(console.transcript) == 2
+
+
+def test_bytes_that_are_no_text_are_kept_as_lines(peer: Peer, console: Console) -> None:
+    peer.send(b"\xff\xfe\x00\r\n")
+    assert console.read_line(20).text == "��\x00"
+
+
+def test_binary_without_line_ends_does_not_grow_for_ever(peer: Peer, console: Console) -> None:
+    peer.send(bytes([65]) * (LONGEST_LINE + 1))
+    assert len(console.read_line(20).text) > 0
+
+
+def test_only_so_many_lines_are_kept_as_asked_for(peer: Peer) -> None:
+    with Console(peer.url, keep=10) as console:
+        peer.accept()
+        peer.send("".join(f"line {n}\r\n" for n in range(100)) + "end\r\n")
+        console.expect("end", timeout=20)
+        assert len(console.transcript) == 10 and console.forgotten == 91
+
+
+def test_a_line_that_breaks_off_says_so_after_everything_has_been_read(peer: Peer, console: Console) -> None:
+    peer.send("last words\r\n")
+    peer.hang_up()
+    assert console.read_line(20).text == "last words"
+    with pytest.raises(ConsoleLost, match=r"the line to K64F on socket://\S+ broke off: .*\nhint: plug it in again"):
+        console.read_line(20)
+    assert console.closed
+    with pytest.raises(ConsoleLost, match="broke off"):
+        console.write_line("anybody?")
+    assert console.transcript["text"].to_list() == ["last words"]
+    assert "lost" in repr(console)
+
+
+def test_a_closed_console_says_how_to_open_it(console: Console) -> None:
+    console.close()
+    console.close()
+    for use in (lambda: console.write_line("x"), console.send_break):
+        with pytest.raises(BoardError, match=r"is closed\nhint: pdmlab.connect\(\)"):
+            use()
+    assert "closed" in repr(console)
+
+
+def test_it_closes_while_another_thread_waits_for_a_line(console: Console) -> None:
+    failed: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            console.read_line(20)
+        except BoardError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    console.close()
+    thread.join(20)
+    assert not thread.is_alive() and "is closed" in str(failed[0])
+
+
+@posix
+def test_a_second_program_is_told_who_has_the_port(tmp_path: Path) -> None:
+    host_end, board_end = os.openpty()
+    program = "import sys; from pdmlab.boards import Console; Console(sys.argv[1]); print('open', flush=True); input()"
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-c", program, os.ttyname(board_end)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as other:
+            assert other.stdout is not None and other.stdout.readline() == "open\n"
+            with pytest.raises(PortBusy, match=rf"{os.ttyname(board_end)} is open in \S+ \(process {other.pid}\)"):
+                Console(os.ttyname(board_end))
+            other.communicate("\n", timeout=20)
+    finally:
+        os.close(host_end)
+        os.close(board_end)
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "message"),
+    [
+        ("/dev/ttyNOWHERE7", BoardNotFound, "there is no serial port /dev/ttyNOWHERE7\nhint: pdmlab detect"),
+        ("socket://127.0.0.1:1", BoardError, "socket://127.0.0.1:1 cannot be opened: .*\nhint: is the board plugged"),
+        ("gopher://hole", ConfigError, "'gopher://hole' cannot be opened: .*\nhint: such as /dev/ttyACM0"),
+        ("socket://127.0.0.1:no", BoardError, "cannot be opened"),
+    ],
+)
+def test_a_line_that_cannot_be_opened_says_why(url: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        Console(url)
+
+
+@posix
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may open every port")
+def test_a_port_without_permission_says_how_to_get_it(tmp_path: Path) -> None:
+    host_end, board_end = os.openpty()
+    try:
+        os.fchmod(board_end, 0)
+        with pytest.raises(BoardError, match=r"permission denied\nhint: .*dialout"):
+            Console(os.ttyname(board_end))
+    finally:
+        os.close(host_end)
+        os.close(board_end)
+
+
+def test_a_break_reaches_a_board_only_over_lines_that_carry_it(console: Console) -> None:
+    assert not console.carries_break
+    with serial.serial_for_url("loop://") as loop:
+        assert loop.is_open
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2_000_000, 10_000_000])
+def test_a_sender_that_waits_for_nobody_loses_nothing(size: int) -> None:
+    if size > 2_000_000 and not LONG:
+        pytest.skip("takes 35 s at its pace; TEST_LONG=1 runs it")
+    sender_file = str(Path(__file__).with_name("paced_sender.py"))
+    with subprocess.Popen(
+        [sys.executable, sender_file, str(size)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as sender:
+        assert sender.stdin is not None and sender.stdout is not None
+        with Console(sender.stdout.readline().strip()) as console:
+            sender.stdin.write("go\n")
+            sender.stdin.flush()
+            console.expect("^the end$", timeout=100)
+            dropped, seconds = sender.stdout.readline().split()
+            received = console.transcript["text"]
+        sender.communicate("\n", timeout=20)
+    print(f"{size} B in {seconds} s, {dropped} B dropped")
+    assert dropped == "0"
+    assert float(seconds) >= size / 300_000
+    assert received.to_list() == [numbered(n).decode().strip() for n in range(size // LINE)] + ["the end"]

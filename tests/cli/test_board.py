@@ -1,0 +1,122 @@
+"""`pdmlab board`: a virtual board as a process of its own, which any serial program can talk to."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+import pdmlab
+from pdmlab.boards import Console
+from pdmlab.errors import PortBusy
+from pdmlab.sim import VirtualBoard
+from tests.cli.processes import finished, started
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals and no signals")
+STARTED = re.compile(r"^SIMULATED K64F on (\S+)\. Ctrl-C ends it \(process (\d+)\)\.$")
+
+
+def place(line: str, pid: int) -> str:
+    """Return where the board says that it is."""
+    found = STARTED.match(line)
+    assert found is not None and int(found[2]) == pid, line
+    return found[1]
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_board_on_a_pty_answers_and_ends_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    link = tmp_path / "ttyBOARD"
+    with started("board", "K64F", "--link", str(link)) as process:
+        assert process.stdout is not None and process.stderr is not None
+        name = place(process.stdout.readline(), process.pid)
+        assert os.readlink(link) == name
+        with Console(str(link)) as console:
+            console.write_line("version")
+            console.expect("^idle 1.0.0", timeout=20)
+        process.send_signal(number)
+        assert process.wait(20) == 0
+        assert process.stderr.read() == ""
+    assert not link.is_symlink()
+    with VirtualBoard("K64F"):  # its state directory is free again
+        pass
+
+
+@posix
+def test_a_board_ends_when_its_terminal_goes(tmp_path: Path) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    link = tmp_path / "ttyBOARD"
+    with started(
+        "board", "--link", str(link), stdin=None, stdout=None, stderr=None, preexec_fn=lambda: os.login_tty(theirs)
+    ) as process:
+        os.close(theirs)
+        assert b"SIMULATED K64F" in os.read(ours, 200)
+        os.close(ours)  # the window is closed
+        assert process.wait(20) == 0
+    assert not link.is_symlink()
+
+
+@posix
+def test_a_signal_presses_the_reset_button() -> None:
+    with started("board") as process:
+        assert process.stdout is not None
+        with Console(place(process.stdout.readline(), process.pid)) as console:
+            console.write_line("version")
+            console.expect("^idle", timeout=20)
+            process.send_signal(signal.SIGUSR1)
+            console.expect("^Mbed Bootloader", timeout=20)
+            console.expect("Type 'help'", timeout=20)
+
+
+def test_a_board_on_tcp_runs_the_application_that_it_was_given() -> None:
+    with started("board", "k64f", "--tcp", "--id", "tcp", "--application", "fs-single") as process:
+        assert process.stdout is not None
+        url = place(process.stdout.readline(), process.pid)
+        with pdmlab.connect(url, target="K64F") as board:
+            assert board.target == "K64F" and not board.simulated
+            board.console.write_line("{{__sync;00000000-0000-4000-8000-000000000000}}")
+            board.console.expect("{{__sync;00000000-0000-4000-8000-000000000000}}", timeout=20)
+            board.console.expect("{{__host_test_name;default_auto}}", timeout=20)
+
+
+def test_a_board_that_runs_elsewhere_is_busy_and_says_where() -> None:
+    with started("board", "--tcp", "--id", "shared") as process:
+        assert process.stdout is not None
+        place(process.stdout.readline(), process.pid)
+        with pytest.raises(PortBusy, match=rf"'shared' is open in process {process.pid}"):
+            pdmlab.connect("sim://K64F?id=shared")
+        second = finished("board", "--id", "shared")
+    assert second.returncode == 1
+    assert second.stderr.startswith("PortBusy: the virtual board 'shared' is open in process")
+
+
+@posix
+def test_a_board_flashes_the_image_that_it_is_given(tmp_path: Path) -> None:
+    with VirtualBoard("K64F", memory=True) as builder:
+        (tmp_path / "firmware.bin").write_bytes(builder.build("idle", version="4.5.6"))
+    with started("board", "--image", str(tmp_path / "firmware.bin"), "--tcp") as process:
+        assert process.stdout is not None
+        with Console(place(process.stdout.readline(), process.pid)) as console:
+            console.expect("pdmlab idle 4.5.6", timeout=20)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("K64",), "BoardNotFound: no board 'K64' in the catalogue\nhint: did you mean K64F?"),
+        (("--application", "blinky"), "ImageRejected: the image names the application 'blinky'"),
+        (("--tcp", "--link", "x"), "ConfigError: --link names a pty, and --tcp has none"),
+        (("--application", "idle", "--image", __file__), "ConfigError: a board starts one program"),
+        (("--link", "/"), "ConfigError: cannot make the link /"),
+    ],
+)
+def test_what_cannot_be_is_an_error_with_a_hint(arguments: tuple[str, ...], said: str) -> None:
+    done = finished("board", *arguments)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith(said) and "\nhint: " in done.stderr

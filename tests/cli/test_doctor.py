@@ -1,0 +1,57 @@
+"""`pdmlab doctor`: what the lab needs, what was found, and how to mend what is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pdmlab.boards import catalog, detection
+from pdmlab.boards.detection import Found
+from pdmlab.cli import doctor, main
+
+
+@pytest.fixture(autouse=True)
+def nothing_plugged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detection, "find_boards", lambda: [])
+    monkeypatch.setenv("COLUMNS", "250")
+
+
+def test_a_healthy_machine_is_told_so() -> None:
+    done = CliRunner().invoke(main, ["doctor"])
+    assert done.exit_code == 0, done.output
+    for word in ("Python", "packages", "boards", "state folder", "data folder", "loopback TCP", "loopback UDP"):
+        assert word in done.output
+    assert "broken" not in done.output
+
+
+def test_a_folder_that_cannot_be_written_is_broken_and_has_a_fix(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PDMLAB_STATE", str(tmp_path / "file"))
+    done = CliRunner().invoke(main, ["doctor"])
+    assert done.exit_code == 1
+    assert "broken" in done.output and "set PDMLAB_STATE to a folder that you may write to" in done.output
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_requirements", lambda: ["click>=8", "no-such-package<2; python_version>'3'"])
+    (check,) = doctor.check_packages()
+    assert (check.state, check.found, check.fix) == ("broken", "missing: no-such-package", "python lab.py setup")
+
+
+def test_a_port_without_permission_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Found(catalog.find("K64F"), serial_port="/dev/ttyACM0", reason="sudo usermod -aG dialout $USER")
+    monkeypatch.setattr(detection, "find_boards", lambda: [board])
+    found, port = doctor.check_ports()
+    assert found.found == "K64F on /dev/ttyACM0"
+    assert (port.name, port.state, port.fix) == ("/dev/ttyACM0", "broken", "sudo usermod -aG dialout $USER")
+
+
+def test_a_program_that_only_tests_use_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_program", lambda name: None)
+    checks = list(doctor.check_programs())
+    assert {check.state for check in checks} == {"optional"}
+    assert "sudo apt-get install libcoap3-bin" in checks[1].fix
