@@ -258,6 +258,14 @@ class DeviceClock:
                     break
                 except PowerLost:  # meant for device code that kept the thread; it had just given it back
                     continue
+            # What began between the halt and the stop, for a datagram that was under way, say, ends here.
+            for timer in self.loop._scheduled:
+                timer.cancel()
+            for _ in range(2):
+                for task in asyncio.all_tasks(self.loop):
+                    task.cancel()
+                self.loop.stop()
+                self.loop.run_forever()  # one turn
         finally:
             self.loop.close()
 

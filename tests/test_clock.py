@@ -187,6 +187,24 @@ def test_power_loss_drops_open_sockets_without_a_word(clock):
     assert transport.is_closing()
 
 
+def test_closing_leaves_no_task_pending_not_even_one_that_began_with_the_halt():
+    began = []
+
+    async def late():
+        await asyncio.Event().wait()
+
+    async def first():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            began.append(asyncio.ensure_future(late()))
+
+    with DeviceClock() as clock:
+        clock.call_soon(lambda: began.append(asyncio.ensure_future(first())))
+        clock.call(clock.sleep, SECOND)
+    assert [task.cancelled() for task in began] == [True, True]
+
+
 def test_errors_of_device_code_reach_the_caller(clock):
     with pytest.raises(ZeroDivisionError):
         clock.call(lambda: 1 // 0)
