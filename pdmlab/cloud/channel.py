@@ -111,6 +111,7 @@ class Channel:
         self._waiting: dict[tuple[str, ...], list[Mailbox]] = {}
         self._early: OrderedDict[str, Event] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
+        self._given_up: asyncio.Task[None] | None = None
 
     @classmethod
     def of(cls, rest: Rest) -> Channel:
@@ -162,7 +163,7 @@ class Channel:
 
     def _begin(self) -> None:
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._poll())
+            self._task = asyncio.get_running_loop().create_task(self._poll(self._given_up))
 
     def _end_later(self) -> None:
         asyncio.get_running_loop().call_later(LINGER_S, self._end)
@@ -170,12 +171,15 @@ class Channel:
     def _end(self) -> None:
         if not self._waiting and self._task is not None:
             self._task.cancel()
-            self._task = None
+            self._given_up, self._task = self._task, None
 
-    async def _poll(self) -> None:
+    async def _poll(self, before: asyncio.Task[None] | None) -> None:
+        if before is not None:  # until it has hung up, the service may give it what is meant for this one
+            await asyncio.wait({before})
         timeout = httpx.Timeout(10.0, read=HOLD_S)
+        secure = self._host.startswith("https:")  # to make ready for TLS takes 70 ms
         async with httpx.AsyncClient(
-            base_url=self._host, headers=self._headers, timeout=timeout, trust_env=False
+            base_url=self._host, headers=self._headers, timeout=timeout, trust_env=False, verify=secure
         ) as client:
             failures = 0
             while True:

@@ -22,17 +22,21 @@ async def pull(core: TheCore, key: TheKey, request: Request) -> Response:
     """
     poll = asyncio.ensure_future(core.channels.pull(key.id, request.app.state.hold_s))
     gone = asyncio.ensure_future(_gone(request))
+    taken = False
     try:
         await asyncio.wait({poll, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not poll.done():
+        if gone.done():
             # Nobody is there any more: what comes now is for the next poll.
             return Response(status_code=204)
-        found = poll.result()
+        found, taken = poll.result(), True
         return Response(status_code=204) if found is None else JSONResponse(found)
     finally:
         poll.cancel()
         gone.cancel()
         await asyncio.gather(poll, gone, return_exceptions=True)
+        if not taken and not poll.cancelled() and poll.exception() is None and (lost := poll.result()):
+            # It came in the moment in which the caller went away.
+            core.channels.put(key.id, lost)
 
 
 async def _gone(request: Request) -> None:
