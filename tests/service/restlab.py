@@ -38,7 +38,8 @@ class RestLab:
         self.core = Core(f"sqlite:///{self.database}", log=MessageLog())
         self.run(self.core.start(bootstrap=udp(), lwm2m=udp()))
         self.key = self.run(self._key(self.key or None))
-        transport = httpx.ASGITransport(make_app(self.core, hold_s=self.hold_s), raise_app_exceptions=False)
+        self.app = make_app(self.core, hold_s=self.hold_s)
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://lab:8080")
 
     async def _key(self, kept: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,47 @@ def test_a_poll_whose_caller_has_gone_takes_nothing(lab: RestLab) -> None:
     lab.until(lambda: not lab.core.channels._polls)
     put(lab, "for the next")
     assert ids(lab.get(PULL)) == ["for the next"]
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_an_event_that_comes_as_the_caller_goes_is_sent_or_kept(shared: RestLab, turns: int) -> None:
+    id = shared.key_id(shared.key)
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": PULL,
+        "raw_path": PULL.encode(),
+        "query_string": b"",
+        "headers": [(b"authorization", f"Bearer {shared.key}".encode())],
+    }
+
+    async def story() -> list[str]:
+        gone, sent = asyncio.Event(), b""
+        incoming = [{"type": "http.request", "body": b"", "more_body": False}]
+
+        async def receive() -> dict[str, Any]:
+            if incoming:
+                return incoming.pop()
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict[str, Any]) -> None:
+            nonlocal sent
+            sent += message.get("body", b"")
+
+        call = asyncio.ensure_future(shared.app(scope, receive, send))
+        while id not in shared.core.channels._polls:
+            await asyncio.sleep(0)
+        shared.core.channels.put(id, {"async-responses": [{"id": f"at {turns}", "status": 200}]})
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        gone.set()
+        await call
+        return ids(json.loads(sent)) if sent else ids((await shared.acall("GET", PULL)).json())
+
+    assert shared.run(story()) == [f"at {turns}"]
 
 
 def test_draining_ends_every_poll_and_loses_nothing(lab: RestLab) -> None:
