@@ -147,6 +147,8 @@ class SerialBoard:
         if self._closed:
             raise BoardError(f"{self.label} on {self.url} is closed", hint=f"pdmlab.connect({self.url!r}) opens it")
         if self._console is None or self._console.closed:
+            if self._console is not None:
+                self._console.close()
             self._console = Console(self.url, name=self.label, baud=self._baud)
         return self._console
 

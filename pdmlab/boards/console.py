@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import selectors
-import socket
 import threading
 import time
 from collections import deque
@@ -19,7 +17,8 @@ from typing import TYPE_CHECKING, Literal
 
 import serial
 
-from pdmlab.boards.port import Port, carries_break, open_port
+from pdmlab.boards.port import carries_break, open_port
+from pdmlab.boards.source import Source
 from pdmlab.errors import BoardError, ConsoleLost, ConsoleTimeout
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 BAUD = 115200
 """What Mbed OS boards speak unless configured otherwise (bit/s)."""
-READ_SIZE = 64 * 1024
 LONGEST_LINE = 64 * 1024
 """Bytes after which a line counts as one although it has not ended: what a board sends in binary."""
 _SLICE = 0.2  # seconds; waits are cut into these, so that Ctrl-C comes through on every operating system
@@ -77,7 +75,7 @@ class Console:
         self._started = (time.time(), time.monotonic())
         self._closing = False
         self._port = open_port(url, baud=baud, read_timeout=_SLICE)
-        self._source = _Source(self._port)
+        self._source = Source(self._port)
         self._reader = threading.Thread(target=self._drain, name=f"pdmlab-console {self.name}", daemon=True)
         self._reader.start()
 
@@ -285,47 +283,3 @@ class Console:
     def __repr__(self) -> str:
         state = "closed" if self._closing else f"lost ({self._lost})" if self._lost else "open"
         return f"<console of {self._whom()}, {state}, {len(self._log)} lines, last {self.last!r}>"
-
-
-class _Source:
-    """The bytes of a port, as many at once as there are, without pyserial's wait for a full buffer."""
-
-    def __init__(self, port: Port) -> None:
-        self._port = port
-        self._selector: selectors.BaseSelector | None = None
-        try:
-            fd = port.fileno()
-        except (OSError, AttributeError, serial.SerialException):
-            return  # Windows, and handlers without a descriptor
-        self._selector = selectors.DefaultSelector()
-        self._waker, woken = socket.socketpair()
-        self._woken = woken
-        self._selector.register(fd, selectors.EVENT_READ)
-        self._selector.register(woken, selectors.EVENT_READ)
-        port.timeout = 0
-
-    def read(self) -> bytes:
-        """Return what has come; b"" after a while."""
-        if self._selector is not None:
-            self._selector.select(_SLICE)
-            return self._port.read(READ_SIZE)
-        first = self._port.read(1)
-        if not first:
-            return b""
-        waiting = self._port.in_waiting
-        return first + (self._port.read(min(waiting, READ_SIZE)) if waiting else b"")
-
-    def wake(self) -> None:
-        """End a read that waits in another thread."""
-        if self._selector is not None:
-            self._waker.send(b"x")
-        else:
-            with contextlib.suppress(AttributeError, serial.SerialException, OSError):
-                self._port.cancel_read()
-
-    def close(self) -> None:
-        """Give back what was needed for waiting."""
-        if self._selector is not None:
-            self._selector.close()
-            self._waker.close()
-            self._woken.close()

@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from pdmlab import settings
 from pdmlab.boards import catalog
 from pdmlab.boards.board import read_image_file
-from pdmlab.boards.card import card
 from pdmlab.boards.console import Console
-from pdmlab.clock import DeviceClock, power_domain
+from pdmlab.clock import DeviceClock
 from pdmlab.errors import BoardError, PortBusy
 from pdmlab.firmware import corpus, registry
-from pdmlab.firmware.device import ResetReason
 from pdmlab.firmware.image import ImageInfo
 from pdmlab.network.fabric import Fabric
 from pdmlab.network.fileserver import serve_files
 from pdmlab.network.interface import INTERFACES
+from pdmlab.sim.card import card_of, describe
 from pdmlab.sim.faults import Faults
 from pdmlab.sim.machine import BootStep, Machine
 from pdmlab.sim.media import BoardMedia, BoardStorage
 from pdmlab.sim.opening import Address, enter, free_number, leave, open_board, opened
+from pdmlab.sim.power import Power
 from pdmlab.sim.programmer import Programmer
 from pdmlab.sim.runs import Runs, is_function
 from pdmlab.sim.state import StateDirectory
@@ -85,10 +85,8 @@ class VirtualBoard:
         number = free_number(self.id) if memory is True else int(memory)
         self.address = Address(self.target, self.id, self.seed, number)
         self.layout = self.info.layout()
-        self.boots = 0
-        self._powered = self._closed = False
+        self._closed = False
         self._runs = Runs(self.target)
-        self._machine: Machine | None = None
         self._port: object | None = None
         self._console: Console | None = None
         before = opened(self.url)
@@ -98,9 +96,8 @@ class VirtualBoard:
             self._state = None if memory else StateDirectory(chosen.folder("state"), self.id, self.target)
             if self._state is not None:
                 undo.callback(self._state.close)
-            self._own_clock = clock is None
             self.clock = clock or DeviceClock(name=self.id)
-            if self._own_clock:
+            if clock is None:
                 undo.callback(self.clock.close)
             self.media = BoardMedia(self.info, self.layout, self._state.path if self._state is not None else None)
             undo.callback(self.media.close)
@@ -109,6 +106,7 @@ class VirtualBoard:
             self.network = INTERFACES[self.info.interface_type](
                 self.clock, fabric=self.fabric, name=self.id, seed=self.seed
             )
+            self._power = Power(self, self._runs, own_clock=clock is None)
             self.media.supply.cut = self.power_off
             self.faults = Faults(self)
             self._programmer = Programmer(self.layout, self.media.flash)
@@ -122,6 +120,11 @@ class VirtualBoard:
             except BaseException:
                 self.close()
                 raise
+
+    @property
+    def closed(self) -> bool:
+        """Whether the board was closed."""
+        return self._closed
 
     def _make_fabric(self) -> Fabric:
         fabric = Fabric(self.clock, self.seed)
@@ -143,39 +146,29 @@ class VirtualBoard:
     @property
     def powered(self) -> bool:
         """Whether the board has its supply."""
-        return self._powered
+        return self._power.on
+
+    @property
+    def boots(self) -> int:
+        """How often the board has started."""
+        return self._power.boots
 
     def power_on(self) -> None:
         """Supply the board: it boots what is installed."""
         self._require_open()
-        if not self._powered:
-            self._powered = self.media.powered = True
-            self.clock.on_loop(self._boot, "power-on")
+        self._power.supply()
 
     def power_off(self) -> None:
         """Cut the supply at once; flash and card keep what had reached them.
 
         Device code that does this to its own board does not return from it.
         """
-        self._cut("the board's power was cut")
-
-    def _cut(self, why: str | None) -> None:
-        if self._powered:
-            self._powered = self.media.powered = False
-            self._halt(lambda: self._forget(why))
+        self._power.cut("the board's power was cut")
 
     def power_cycle(self) -> None:
         """Cut the supply and give it back."""
-        if not self._powered:
-            self.power_on()
-            return
         self._require_open()
-        self.media.powered = False
-        self._halt(self._come_back)
-
-    def _come_back(self) -> None:
-        self.media.powered = True
-        self._restart("power-on")
+        self._power.cycle()
 
     def reset(self) -> None:
         """Press the reset button: what was in RAM is gone, and the board boots.
@@ -184,41 +177,13 @@ class VirtualBoard:
             BoardError: the board has no power.
         """
         self._require_open()
-        if not self._powered:
+        if not self.powered:
             raise BoardError(f"the virtual board {self.id!r} has no power", hint="call board.power_on()")
-        self._halt(lambda: self._restart("pin"))
+        self._power.reset()
 
-    def restart_from_inside(self, reason: ResetReason) -> None:
+    def restart_from_inside(self) -> None:
         """Restart on the device's own request; call it from device code, which it ends."""
-        self.clock.halt_then(lambda: self._restart(reason), self._domain)
-
-    @property
-    def _domain(self) -> object:
-        return None if self._own_clock else self
-
-    def _halt(self, proceed: Callable[[], object]) -> None:
-        self.clock.halt(self._domain, proceed)
-
-    def _restart(self, reason: ResetReason) -> None:
-        self._forget(None)
-        self._boot(reason)
-
-    def _forget(self, why: str | None) -> None:
-        """Forget what was in RAM; why: what ended this start for good."""
-        self.uart.reset()
-        self.network.reset()
-        self.network.attach(None)
-        self._runs.halted(why)
-        if self._own_clock:
-            self.clock.pace = "virtual"
-
-    def _boot(self, reason: ResetReason) -> None:
-        self.boots += 1
-        self._machine = Machine(self, BoardStorage(self.info, self.layout, self.clock, self.media), reason, self._runs)
-        self._runs.started(self._machine)
-        token = power_domain.set(self)
-        self._machine.start()
-        power_domain.reset(token)
+        self._power.restart_from_inside()
 
     @property
     def machine(self) -> Machine:
@@ -227,9 +192,9 @@ class VirtualBoard:
         Raises:
             BoardError: the board has not been started.
         """
-        if self._machine is None:
+        if self._power.machine is None:
             raise BoardError(f"the virtual board {self.id!r} has not booted yet", hint="call board.power_on()")
-        return self._machine
+        return self._power.machine
 
     @property
     def storage(self) -> BoardStorage:
@@ -258,7 +223,7 @@ class VirtualBoard:
         self._require_open()
         data = image if isinstance(image, bytes) else read_image_file(image)
         self._programmer.check(data)
-        self._cut(None)
+        self._power.cut(None)
         self._programmer.write(data)
         self.power_on()
 
@@ -335,6 +300,8 @@ class VirtualBoard:
         """The host's end of the serial line."""
         self._require_open()
         if self._console is None or self._console.closed:
+            if self._console is not None:
+                self._console.close()
             self._console = Console(self.url, name=self.target)
         return self._console
 
@@ -363,7 +330,7 @@ class VirtualBoard:
         """Cut the power, close files and line, and give the state directory back."""
         if self._closed:
             return
-        self._cut("the board was closed")
+        self._power.cut("the board was closed")
         self._closed = True
         self.uart.close()
         if self._console is not None:
@@ -378,19 +345,7 @@ class VirtualBoard:
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "on" if self._powered else "off"
-        installed = "" if self._closed else f", installed: {self.installed() or 'nothing that could start'}"
-        return f"<SIMULATED {self.target} id={self.id} seed={self.seed}, {state}{installed}>"
+        return describe(self)
 
     def _repr_html_(self) -> str:
-        rows: dict[str, object] = {"board": f"{self.info.name}, {self.info.mcu}", "url": self.url}
-        if self._closed:
-            rows["state"] = "closed"
-        else:
-            rows |= {
-                "installed": self.installed() or "nothing that could start",
-                "storage": repr(self.media),
-                "network": repr(self.network),
-                "clock": f"{self.clock.now() / 1e9:.6f} s ({self.clock.name} clock, {self.clock.pace})",
-            }
-        return card(self.target, rows, simulated=True)
+        return card_of(self)

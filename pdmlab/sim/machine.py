@@ -165,5 +165,5 @@ class Machine:
         return self._random.randbytes(n)
 
     def reset(self) -> NoReturn:
-        self._board.restart_from_inside("software")
+        self._board.restart_from_inside()
         raise AssertionError("a reset does not return")

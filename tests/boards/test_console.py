@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -218,17 +219,29 @@ def test_a_line_that_cannot_be_opened_says_why(url: str, error: type[Exception],
         Console(url)
 
 
-@posix
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may open every port")
-def test_a_port_without_permission_says_how_to_get_it(tmp_path: Path) -> None:
-    host_end, board_end = os.openpty()
-    try:
-        os.fchmod(board_end, 0)
-        with pytest.raises(BoardError, match=r"permission denied\nhint: .*dialout"):
-            Console(os.ttyname(board_end))
-    finally:
-        os.close(host_end)
-        os.close(board_end)
+@pytest.mark.parametrize(
+    ("problem", "error", "message"),
+    [
+        (
+            serial.SerialException(errno.EACCES, "could not open port"),
+            BoardError,
+            r"permission denied\nhint: .*dialout",
+        ),
+        (serial.SerialException(errno.EBUSY, "busy"), PortBusy, r"is open in another program\nhint: close it there"),
+        (serial.SerialException("could not open port 'COM7': Access is denied."), PortBusy, "is open in another"),
+        (serial.SerialException("could not open port 'COM7': FileNotFoundError(2)"), BoardNotFound, "no serial port"),
+    ],
+)
+def test_what_the_operating_system_refuses_is_explained(
+    problem: Exception, error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise problem
+
+    monkeypatch.setattr(serial, "serial_for_url", refuse)
+    with pytest.raises(error, match=message) as caught:
+        Console("COM7")
+    assert caught.value.__cause__ is problem
 
 
 def test_a_break_reaches_a_board_only_over_lines_that_carry_it(console: Console) -> None:

@@ -14,7 +14,7 @@ from pdmlab.cli import doctor, main
 
 @pytest.fixture(autouse=True)
 def nothing_plugged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detection, "find_boards", lambda: [])
+    monkeypatch.setattr(detection, "find_boards", list)
     monkeypatch.setenv("COLUMNS", "250")
 
 

@@ -50,9 +50,11 @@ def test_a_link_names_the_pty_and_goes_with_it(board: VirtualBoard, tmp_path: Pa
 def test_a_link_never_takes_the_place_of_a_file(board: VirtualBoard, tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("mine")
-    with pytest.raises(ConfigError, match="cannot make the link .*: File exists"):
-        with bridge.pty_bridge(board.uart, link=file):
-            pass
+    with (
+        pytest.raises(ConfigError, match=r"cannot make the link .*: File exists"),
+        bridge.pty_bridge(board.uart, link=file),
+    ):
+        raise AssertionError("it took the place of a file")
     assert file.read_text() == "mine"
 
 
@@ -68,6 +70,8 @@ def test_a_tcp_port_serves_one_program_after_the_other(board: VirtualBoard) -> N
 def test_a_taken_tcp_port_is_named(board: VirtualBoard) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(BoardError, match=rf"cannot listen on 127.0.0.1:{port}: .*\nhint: take --port 0"):
-            with bridge.tcp_bridge(board.uart, port=port):
-                pass
+        with (
+            pytest.raises(BoardError, match=rf"cannot listen on 127.0.0.1:{port}: .*\nhint: take --port 0"),
+            bridge.tcp_bridge(board.uart, port=port),
+        ):
+            raise AssertionError("it listens on a taken port")

@@ -71,9 +71,11 @@ def test_what_a_board_has_not_cannot_be_broken(board: VirtualBoard) -> None:
         board.faults.cut_wire("gnd")
     with pytest.raises(ConfigError, match="the supply fails once"):
         board.faults.cut_power(after_writes=1, after_s=1)
-    with VirtualBoard("DISCO_L475VG_IOT01A", memory=True) as disco:
-        with pytest.raises(ConfigError, match="a DISCO_L475VG_IOT01A has no SD card"):
-            disco.faults.pull_card()
+    with (
+        VirtualBoard("DISCO_L475VG_IOT01A", memory=True) as disco,
+        pytest.raises(ConfigError, match="a DISCO_L475VG_IOT01A has no SD card"),
+    ):
+        disco.faults.pull_card()
 
 
 def test_faults_list_themselves(board: VirtualBoard) -> None:

@@ -1,4 +1,4 @@
-"""Independent programs read what a virtual board wrote: fsck.fat and mtools its card, littlefs-python its flash chip."""
+"""Independent programs read what a virtual board wrote: fsck.fat and mtools its card, littlefs-python its chip."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def test_a_call_that_never_returns_is_an_error_and_not_a_hang(
     def application() -> None:
         release.wait(60)
 
-    with pytest.raises(BoardError, match="has not ended after 0.01 s"):
+    with pytest.raises(BoardError, match=r"has not ended after 0\.01 s"):
         board.run(application, timeout=0.01)
     try:
         with pytest.raises(BoardError, match=r"has not given up its thread after 0.1 s .*\nhint: .*restart the kernel"):
