@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -182,9 +184,14 @@ def _service(needed: bool) -> Iterator[dict[str, Any]]:
         return
     from pdmlab.service import serve
 
-    with serve(name="test") as service, Cloud(service.url, service.api_key) as cloud:
-        click.echo(f"pdmlab: {service}", err=True)
-        yield {"cloud": cloud, "developer": service.developer}
+    with serve(name=f"test-{os.getpid()}") as service:
+        try:
+            click.echo(f"pdmlab: {service}", err=True)
+            with Cloud(service.url, service.api_key) as cloud:
+                yield {"cloud": cloud, "developer": service.developer}
+        finally:
+            service.close()
+            shutil.rmtree(service.folder, ignore_errors=True)
 
 
 def _echo(event: Any) -> None:  # any event of the protocol
