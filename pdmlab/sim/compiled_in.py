@@ -43,9 +43,9 @@ def compiled_in() -> CompiledIn:
 def _running_service() -> CompiledIn:
     # A service that runs in this process has been imported; for no other reason is it worth its start-up time.
     if "pdmlab.service" in sys.modules:
-        from pdmlab import service
+        from pdmlab.service import current
 
-        running = service.current()
+        running = current()
         if running is not None:
             return CompiledIn(running.credentials(), running.update_resources())
     return CompiledIn(None, None)
