@@ -21,7 +21,8 @@ from pdmlab.firmware import corpus, registry
 from pdmlab.firmware.image import ImageInfo
 from pdmlab.network.fabric import Fabric
 from pdmlab.network.fileserver import serve_files
-from pdmlab.network.interface import INTERFACES
+from pdmlab.network.interface import INTERFACES, WiFiInterface
+from pdmlab.network.nsapi import Security
 from pdmlab.sim.card import card_of, describe
 from pdmlab.sim.faults import Faults
 from pdmlab.sim.machine import BootStep, Machine
@@ -43,6 +44,8 @@ T = TypeVar("T")
 
 DOWNLOADS_HOST = "downloads.pdmlab"
 """The host on every virtual board's own network that serves the corpus, on port 80."""
+COMPILED_IN_WIFI = ("desk", "long enough", Security.WPA2)
+"""What a build compiles in as nsapi.default-wifi-ssid, -password and -security."""
 
 
 class VirtualBoard:
@@ -106,6 +109,8 @@ class VirtualBoard:
             self.network = INTERFACES[self.info.interface_type](
                 self.clock, fabric=self.fabric, name=self.id, seed=self.seed
             )
+            if isinstance(self.network, WiFiInterface):
+                self.network.set_credentials(*COMPILED_IN_WIFI)
             self._power = Power(self, self._runs, own_clock=clock is None)
             self.media.supply.cut = self.power_off
             self.faults = Faults(self)
