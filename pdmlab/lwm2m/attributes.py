@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from pdmlab.errors import Lwm2mError
-from pdmlab.lwm2m.content import Value
+from pdmlab.lwm2m.content import Value, parse_float
 
 SECOND = 1_000_000_000
 MAX_QUERIES = 5  # what the stock client reads of one request, each under MAX_QUERY characters
@@ -74,11 +73,8 @@ def _whole(query: str, text: str) -> int:
 
 
 def _number(query: str, text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
+    number = parse_float(text)
+    if number is None:
         raise Lwm2mError(f"{query!r} is no number")
     return number
 

@@ -27,6 +27,8 @@ FORMAT_NAMES = {TEXT: "text/plain", LINK_FORMAT: "application/link-format", OPAQ
 FORMAT_NAMES |= {TLV: "application/vnd.oma.lwm2m+tlv", TLV_OLD: "application/vnd.oma.lwm2m+tlv (99)"}
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
+_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?", re.ASCII)
+_LONGEST_FLOAT = 80  # characters; repr() writes 24 at most
 _LINK = re.compile(r"([0-9]{1,5}):([0-9]{1,5})", re.ASCII)
 
 
@@ -73,7 +75,7 @@ def decode(payload: bytes, type: ResourceType, format: int | None, path: Path) -
             if wanted in values:
                 return values[wanted]
         raise Lwm2mError(f"the TLV payload has no {path}")
-    if format == OPAQUE and type == "opaque":
+    if type == "opaque" and format in (None, OPAQUE):
         return payload
     if format in (None, TEXT, OPAQUE):
         try:
@@ -88,6 +90,19 @@ def _resources(entries: tuple[tlv.Entry, ...]) -> tuple[tlv.Entry, ...]:
     if len(entries) == 1 and entries[0].kind == tlv.Kind.OBJECT_INSTANCE:
         return entries[0].entries
     return tuple(entry for entry in entries if entry.kind in (tlv.Kind.RESOURCE, tlv.Kind.MULTIPLE_RESOURCE))
+
+
+def parse_float(text: str) -> float | None:
+    """Return a finite number written in decimal; None if it is none (Python's own float takes "1_0" and "nan")."""
+    if _FLOAT.fullmatch(text) and math.isfinite(number := float(text)):
+        return number
+    return None
+
+
+def _link(text: str) -> tuple[int, int] | None:
+    match = _LINK.fullmatch(text)
+    ids = (int(match[1]), int(match[2])) if match is not None else (-1, -1)
+    return ids if min(ids) >= 0 and max(ids) <= 0xFFFF else None  # 65535:65535 links to nothing
 
 
 def to_text(value: Value, type: ResourceType) -> str:
@@ -116,9 +131,9 @@ def from_text(text: str, type: ResourceType) -> Value:
         Lwm2mError: the text is not of the type.
     """
     try:
-        if type in ("integer", "time") and _INTEGER.fullmatch(text):
-            return int(text)
-        if type == "float" and math.isfinite(number := float(text)):
+        if type in ("integer", "time") and _INTEGER.fullmatch(text) and -(1 << 63) <= (whole := int(text)) < 1 << 63:
+            return whole
+        if type == "float" and len(text) <= _LONGEST_FLOAT and (number := parse_float(text)) is not None:
             return number
         if type == "boolean" and text in ("0", "1"):
             return text == "1"
@@ -126,7 +141,7 @@ def from_text(text: str, type: ResourceType) -> Value:
             return base64.b64decode(text, validate=True)
     except (ValueError, binascii.Error):
         pass
-    if type == "string" or (type == "objlnk" and _LINK.fullmatch(text)):
+    if type == "string" or (type == "objlnk" and _link(text) is not None):
         return text
     raise Lwm2mError(f"{text[:80]!r} is no {type}")
 
@@ -148,8 +163,8 @@ def to_bytes(value: Value, type: ResourceType, *, wide_integers: bool = False) -
         return bytes((value,))
     if type == "opaque" and isinstance(value, bytes):
         return value
-    if type == "objlnk" and isinstance(value, str) and (match := _LINK.fullmatch(value)):
-        return b"".join((int(part) & 0xFFFF).to_bytes(2, "big") for part in match.groups())
+    if type == "objlnk" and isinstance(value, str) and (link := _link(value)) is not None:
+        return struct.pack(">HH", *link)
     if type == "string" and isinstance(value, str):
         return value.encode()
     raise Lwm2mError(f"{value!r} is no {type}")

@@ -13,6 +13,8 @@ _TARGET = re.compile(r"\s*<([^<>]*)>")
 _ATTRIBUTE = re.compile(r"""\s*;\s*([^\s;,="<>]+)(?:\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;,"<>]*))?""", re.DOTALL)
 _COMMA = re.compile(r"\s*(,|$)")
 _PLAIN = re.compile(r"[A-Za-z0-9.+_-]+", re.ASCII)
+MAX_SIZE = 64 << 10
+"""The longest list that is read (B): the stock example's has 1126 B."""
 _KNOWN = ("rt", "v", "aobs", "obs", "d")
 
 
@@ -63,6 +65,8 @@ def parse_links(payload: bytes) -> list[Link]:
     Raises:
         Lwm2mError: it is not link format; the message says where.
     """
+    if len(payload) > MAX_SIZE:
+        raise Lwm2mError(f"link format: {len(payload)} B, of which {MAX_SIZE} B are read at most")
     try:
         text = payload.decode()
     except UnicodeDecodeError as error:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pdmlab.errors import Lwm2mError
 
 MAX_ID = 65534  # 65535 is reserved (LwM2M 1.1 core, 7.3)
-_PATTERN = re.compile(r"/?([0-9]{1,5})(?:/([0-9]{1,5}))?(?:/([0-9]{1,5}))?(?:/([0-9]{1,5}))?/?", re.ASCII)
+# Without leading zeros, so that a path has one spelling: /00/0/5 is not the secret key in disguise.
+_ID = "(0|[1-9][0-9]{0,4})"
+_PATTERN = re.compile(rf"/?{_ID}(?:/{_ID}(?:/{_ID}(?:/{_ID})?)?)?/?")
 
 
 @dataclass(frozen=True, order=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -18,6 +18,8 @@ class Kind(IntEnum):
     RESOURCE = 3
 
 
+MAX_ENTRIES = 10_000
+"""More are nobody's object: an entry of two bytes takes a hundred times that in memory."""
 _INSIDE = {
     Kind.OBJECT_INSTANCE: (Kind.RESOURCE, Kind.MULTIPLE_RESOURCE),
     Kind.MULTIPLE_RESOURCE: (Kind.RESOURCE_INSTANCE,),
@@ -75,12 +77,13 @@ def decode(data: bytes) -> tuple[Entry, ...]:
     """Read entries.
 
     Raises:
-        Lwm2mError: they do not end, or are nested as LwM2M does not allow.
+        Lwm2mError: they do not end, are nested as LwM2M does not allow, or are more than MAX_ENTRIES.
     """
-    return _decode(data, (Kind.OBJECT_INSTANCE, Kind.RESOURCE, Kind.MULTIPLE_RESOURCE, Kind.RESOURCE_INSTANCE))
+    room = iter(range(MAX_ENTRIES))
+    return _decode(data, (Kind.OBJECT_INSTANCE, Kind.RESOURCE, Kind.MULTIPLE_RESOURCE, Kind.RESOURCE_INSTANCE), room)
 
 
-def _decode(data: bytes, allowed: tuple[Kind, ...]) -> tuple[Entry, ...]:
+def _decode(data: bytes, allowed: tuple[Kind, ...], room: Iterator[int]) -> tuple[Entry, ...]:
     entries = []
     at = 0
     while at < len(data):
@@ -97,8 +100,11 @@ def _decode(data: bytes, allowed: tuple[Kind, ...]) -> tuple[Entry, ...]:
         if kind not in allowed:
             raise Lwm2mError(f"TLV: {kind.name.lower().replace('_', ' ')} at byte {at} does not belong there")
         id_, value = int.from_bytes(data[at + 1 : id_end], "big"), data[start : start + size]
+        if next(room, None) is None:
+            raise Lwm2mError(f"TLV: more than {MAX_ENTRIES} entries")
         inside = _INSIDE.get(kind)
         # No deeper than three levels, since each level allows fewer kinds.
-        entries.append(Entry(kind, id_, value) if inside is None else Entry(kind, id_, b"", _decode(value, inside)))
+        entry = Entry(kind, id_, value) if inside is None else Entry(kind, id_, b"", _decode(value, inside, room))
+        entries.append(entry)
         at = start + size
     return tuple(entries)
