@@ -17,13 +17,11 @@ from pdmlab.boards.board import read_image_file
 from pdmlab.boards.console import Console
 from pdmlab.clock import DeviceClock
 from pdmlab.errors import BoardError, PortBusy
-from pdmlab.firmware import corpus, registry
+from pdmlab.firmware import registry
 from pdmlab.firmware.image import ImageInfo
 from pdmlab.network.fabric import Fabric
-from pdmlab.network.fileserver import serve_files
-from pdmlab.network.interface import INTERFACES, WiFiInterface
-from pdmlab.network.nsapi import Security
 from pdmlab.sim.card import card_of, describe
+from pdmlab.sim.desk import make_fabric, make_interface
 from pdmlab.sim.faults import Faults
 from pdmlab.sim.machine import BootStep, Machine
 from pdmlab.sim.media import BoardMedia, BoardStorage
@@ -38,14 +36,9 @@ if TYPE_CHECKING:
     from pdmlab.boards.catalog import BoardRow
     from pdmlab.update.credentials import Credentials, UpdateResources
 
-__all__ = ["DOWNLOADS_HOST", "VirtualBoard", "open_board", "opened"]
+__all__ = ["VirtualBoard", "open_board", "opened"]
 
 T = TypeVar("T")
-
-DOWNLOADS_HOST = "downloads.pdmlab"
-"""The host on every virtual board's own network that serves the corpus, on port 80."""
-COMPILED_IN_WIFI = ("desk", "long enough", Security.WPA2)
-"""What a build compiles in as nsapi.default-wifi-ssid, -password and -security."""
 
 
 class VirtualBoard:
@@ -105,12 +98,10 @@ class VirtualBoard:
             self.media = BoardMedia(self.info, self.layout, self._state.path if self._state is not None else None)
             undo.callback(self.media.close)
             self.uart = VirtualUart(self.clock)
-            self.fabric = fabric or self._make_fabric()
-            self.network = INTERFACES[self.info.interface_type](
-                self.clock, fabric=self.fabric, name=self.id, seed=self.seed
+            self.fabric = fabric or make_fabric(self.clock, self.seed)
+            self.network = make_interface(
+                self.info.interface_type, self.clock, self.fabric, name=self.id, seed=self.seed
             )
-            if isinstance(self.network, WiFiInterface):
-                self.network.set_credentials(*COMPILED_IN_WIFI)
             self._power = Power(self, self._runs, own_clock=clock is None)
             self.media.supply.cut = self.power_off
             self.faults = Faults(self)
@@ -130,11 +121,6 @@ class VirtualBoard:
     def closed(self) -> bool:
         """Whether the board was closed."""
         return self._closed
-
-    def _make_fabric(self) -> Fabric:
-        fabric = Fabric(self.clock, self.seed)
-        serve_files(fabric.host(DOWNLOADS_HOST), {"/corpus.txt": corpus.corpus()})
-        return fabric
 
     @property
     def url(self) -> str:
