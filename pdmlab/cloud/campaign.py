@@ -7,7 +7,7 @@ from collections.abc import Callable
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from pdmlab.cloud.frames import frame_of
+from pdmlab.cloud.frames import PROGRESS_COLUMNS, frame_of
 from pdmlab.cloud.rest import Rest
 from pdmlab.errors import ServiceError, TimedOut
 
@@ -86,7 +86,7 @@ class Campaign:
 
     def progress(self) -> pd.DataFrame:
         """Return how far each device is: what it does, bytes of the image that it has, seconds that are left."""
-        return frame_of(self._rest.call("GET", f"/lab/campaigns/{self.id}/progress").json())
+        return frame_of(self._rest.call("GET", f"/lab/campaigns/{self.id}/progress").json(), PROGRESS_COLUMNS)
 
     def metrics(self) -> dict[str, int]:
         """Return how many devices there are: total, success, failed, pending, skipped; all 0 before the start."""

@@ -12,9 +12,10 @@ from urllib.parse import urlencode
 
 import httpx
 
+from pdmlab.capture import LoggedMessage
 from pdmlab.cloud.campaign import Campaign
 from pdmlab.cloud.device import Device
-from pdmlab.cloud.frames import frame_of
+from pdmlab.cloud.frames import DEVICE_COLUMNS, EVENT_COLUMNS, frame_of
 from pdmlab.cloud.rest import Rest, parsed
 from pdmlab.cloud.uploads import FirmwareImage, FirmwareManifest, upload_image, upload_manifest
 from pdmlab.errors import ConfigError
@@ -79,7 +80,7 @@ class Cloud:
 
     def devices(self, **conditions: str) -> pd.DataFrame:
         """Return the directory, or what meets all conditions: state="registered", name__neq="desk1"."""
-        return frame_of(self._rest.items("/v3/devices", **_filtered(conditions)), None)
+        return frame_of(self._rest.items("/v3/devices", **_filtered(conditions)), DEVICE_COLUMNS)
 
     def device(self, id: str) -> Device:
         """Return a device by its id, or, where there is no such id, by its name or endpoint name.
@@ -87,24 +88,21 @@ class Cloud:
         Raises:
             ConfigError: the directory has none, or several of that name.
         """
-        found = [
-            str(row["id"])
-            for row in self._rest.items("/v3/devices")
-            if id in (row["id"], row["name"], row["endpoint_name"])
-        ]
-        exact = [each for each in found if each == id] or found
-        if len(exact) != 1:
-            what = "no device" if not exact else f"{len(exact)} devices"
+        found: list[dict[str, Any]] = []
+        for field in ("id", "endpoint_name", "name"):
+            found = found or list(self._rest.items("/v3/devices", **_filtered({field: id})))
+        if len(found) != 1:
+            what = f"{len(found)} devices" if found else "no device"
             raise ConfigError(f"the directory has {what} {id!r}", hint="cloud.devices() lists them, each with its id")
-        return Device(self._rest, exact[0])
+        return Device(self._rest, str(found[0]["id"]))
 
     def events(self, **conditions: str) -> pd.DataFrame:
         """Return what happened to devices, oldest first; conditions as for `devices`: device_id="…"."""
-        return frame_of(self._rest.items("/v3/device-events", **_filtered(conditions)), None)
+        return frame_of(self._rest.items("/v3/device-events", **_filtered(conditions)), EVENT_COLUMNS)
 
     def log(self) -> pd.DataFrame:
         """Return the messages between the service and its devices, oldest first."""
-        return frame_of(self._rest.call("GET", "/lab/log").json(), None)
+        return frame_of(self._rest.call("GET", "/lab/log").json(), list(LoggedMessage.__dataclass_fields__))
 
     # -- updates -----------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from pdmlab.cloud.channel import Channel, Event, refused
-from pdmlab.cloud.frames import frame_of
+from pdmlab.cloud.frames import EVENT_COLUMNS, QUEUE_COLUMNS, frame_of
 from pdmlab.cloud.observation import Observation
 from pdmlab.cloud.rest import Rest, refusal
 from pdmlab.cloud.values import Value, decode, encode
@@ -87,11 +87,11 @@ class Device:
 
     def queue(self) -> pd.DataFrame:
         """Return the requests that wait for the device, and why."""
-        return frame_of(self._rest.call("GET", f"/lab/queue/{self.id}").json())
+        return frame_of(self._rest.call("GET", f"/lab/queue/{self.id}").json(), QUEUE_COLUMNS)
 
     def events(self) -> pd.DataFrame:
         """Return what the directory recorded about the device, oldest first."""
-        return frame_of(self._rest.items("/v3/device-events", filter=f"device_id={self.id}"))
+        return frame_of(self._rest.items("/v3/device-events", filter=f"device_id={self.id}"), EVENT_COLUMNS)
 
     def wait_for(self, state: str = "registered", *, timeout: float = TIMEOUT_S) -> None:
         """Wait until the directory says so; raise TimedOut with the state it is in instead, after timeout (s)."""

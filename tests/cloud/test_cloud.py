@@ -120,6 +120,13 @@ def test_devices_are_a_frame_of_all_pages(cloud: Cloud, desk: Device, monkeypatc
     assert cloud.devices(name__eq="nobody").empty
 
 
+def test_a_frame_of_nothing_has_its_columns(cloud: Cloud, desk: Device) -> None:
+    assert list(cloud.devices(id="0" * 32)[["id", "name", "state"]]) == ["id", "name", "state"]
+    assert cloud.events(device_id="0" * 32)["event_type"].empty
+    assert cloud.device(desk.id).queue()["why"].empty
+    assert not set(cloud.devices(id=desk.id).columns) - set(cloud.device(desk.id).info)
+
+
 def test_a_device_is_found_by_id_or_name(cloud: Cloud, desk: Device) -> None:
     assert cloud.device(desk.id).id == cloud.device(desk.name).id == desk.id
     with pytest.raises(ConfigError, match="no device"):

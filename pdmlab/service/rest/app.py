@@ -48,10 +48,10 @@ def make_app(core: Core, *, hold_s: float = HOLD_S) -> ASGIApp:
     app.state.core = core
     app.state.hold_s = hold_s
     handle_errors(app)
-    # uploads before images: its paths would match theirs
-    for part in (accounts, devices, connect, subscriptions, notification, uploads, images, manifests, campaigns):
+    # Paths are tried in this order: what is asked most comes first, and uploads before images, whose paths fit theirs.
+    for part in (connect, notification, subscriptions, devices, campaigns, uploads, images, manifests):
         app.include_router(part.router)
-    app.include_router(credentials.router)
-    app.include_router(lab.router)
+    for part in (accounts, credentials, lab):
+        app.include_router(part.router)
     docs.add_docs(app)
     return Front(app, core)
