@@ -147,24 +147,22 @@ def lab(arguments: list[str]) -> int:
 
 
 def lint(_: list[str]) -> int:
-    """Check style, types and layers."""
-    for check in (
+    """Check style, types and layers, all of them even if one finds fault."""
+    checks = (
         ("-m", "ruff", "check"),
         ("-m", "ruff", "format", "--check"),
         ("-m", "mypy"),
         ("-c", "from importlinter.cli import lint_imports_command as main; main()"),
-    ):
-        status = call(*check)
-        if status:
-            return status
-    return 0
+    )
+    return max(abs(call(*check)) for check in checks)
 
 
 def test(arguments: list[str]) -> int:
     """Check everything; arguments go to pytest (and then only it runs)."""
     if arguments:
         return call("-m", "pytest", *arguments)
-    return lint([]) or call("-m", "pytest", "-n", "auto", "--dist", "worksteal")
+    found = lint([])
+    return call("-m", "pytest", "-n", "auto", "--dist", "worksteal") or found
 
 
 def bench(arguments: list[str]) -> int:
