@@ -1,13 +1,15 @@
 """The decoded message log: who sent what to whom and when, as rows, lines and a frame.
 
-It is fed by the `tap` of CoAP endpoints. Secrets never reach it: payloads to and from the security object
-and of certificate enrolment are kept as their size only.
+It is fed by the `tap` of CoAP endpoints, of several threads too. Secrets never reach it: payloads to and from
+the security object and of certificate enrolment are kept as their size only. What peers send is kept in part,
+and in characters that can be printed.
 """
 
 from __future__ import annotations
 
 import json
-from collections import deque
+import threading
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from aiocoap import Message
 
 PREVIEW = 48  # B of a payload that are kept
+LONGEST = 200  # characters that are kept of a path, a query and the options
 SECRET_PATHS = {"0", "est", "21"}  # first segments: Security, certificate enrolment, OSCORE
 _SHOWN_APART = (OptionNumber.URI_PATH, OptionNumber.URI_QUERY, OptionNumber.LOCATION_PATH)
 
@@ -63,8 +66,11 @@ class MessageLog:
         self.endpoint = endpoint
         self.clock = clock
         self._rows: deque[LoggedMessage] = deque(maxlen=limit)
-        self._requests: dict[tuple[str, str, str], tuple[str, str]] = {}
+        self._requests: OrderedDict[tuple[str, str, str, str], tuple[str, str, bool]] = OrderedDict()
+        self._lock = threading.Lock()
         self._journal: TextIO | None = journal.open("a", encoding="utf-8") if journal is not None else None
+        self.journal_error: OSError | None = None
+        """Why the journal ends early (its disk is full, say); the log in memory goes on."""
 
     def __call__(self, direction: Literal["in", "out"], peer: tuple[str, int], message: Message, when: int) -> None:
         self.add(self.endpoint, direction, peer, message, when)
@@ -77,10 +83,12 @@ class MessageLog:
         return len(self._rows)
 
     def __iter__(self) -> Iterator[LoggedMessage]:
-        return iter(list(self._rows))
+        with self._lock:
+            return iter(list(self._rows))
 
     def __repr__(self) -> str:
-        return f"<MessageLog, {len(self)} messages>"
+        ended = f", journal ended: {self.journal_error}" if self.journal_error is not None else ""
+        return f"<MessageLog, {len(self)} messages{ended}>"
 
     def add(
         self, endpoint: str, direction: Literal["in", "out"], peer: tuple[str, int], message: Message, when: int
@@ -88,53 +96,74 @@ class MessageLog:
         """Keep one message; `when` in ns of the endpoint's clock."""
         options = message.opt
         name, token = f"{peer[0]}:{peer[1]}", message.token.hex()
-        conversation = (endpoint, name, token)
-        path = "/" + "/".join(options.uri_path) if options.uri_path else ""
-        query = "?" + "&".join(options.uri_query) if options.uri_query else ""
-        if message.code.is_request():
-            if len(self._requests) >= 4 * (self._rows.maxlen or 0):
-                self._requests.clear()
-            self._requests[conversation] = (path, query)
-        elif message.code != 0:
-            path, query = self._requests.get(conversation, ("", ""))
-        secret = path.split("/")[1:2] and path.split("/")[1] in SECRET_PATHS
-        row = LoggedMessage(
-            when,
-            self.clock,
-            endpoint,
-            direction,
-            name,
-            message.mtype.name if message.mtype is not None else "",
-            str(message.code),
-            message.mid or 0,
-            token,
-            path,
-            query,
-            _options(message),
-            len(message.payload),
-            "(kept secret)" if secret and message.payload else _preview(message.payload),
-        )
-        self._rows.append(row)
-        if self._journal is not None:
+        with self._lock:
+            if message.code.is_request():
+                segments = options.uri_path
+                secret = bool(segments) and (segments[0].lstrip("0") or segments[0][:1]) in SECRET_PATHS
+                path = _shown("/" + "/".join(segments)) if segments else ""
+                query = _shown("?" + "&".join(options.uri_query)) if options.uri_query else ""
+                self._requests[endpoint, name, token, direction] = path, query, secret
+                self._requests.move_to_end((endpoint, name, token, direction))
+                if len(self._requests) > 4 * (self._rows.maxlen or 1):
+                    self._requests.popitem(last=False)
+            elif message.code != 0:
+                asked = "out" if direction == "in" else "in"
+                path, query, secret = self._requests.get((endpoint, name, token, asked), ("", "", False))
+            else:
+                path, query, secret = "", "", False
+            row = LoggedMessage(
+                when,
+                self.clock,
+                endpoint,
+                direction,
+                name,
+                message.mtype.name if message.mtype is not None else "",
+                str(message.code),
+                message.mid or 0,
+                token,
+                path,
+                query,
+                _shown(_options(message)),
+                len(message.payload),
+                "(kept secret)" if secret and message.payload else _preview(message.payload),
+            )
+            self._rows.append(row)
+            self._write(row)
+
+    def _write(self, row: LoggedMessage) -> None:
+        if self._journal is None:
+            return
+        try:
             self._journal.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
             self._journal.flush()
+        except OSError as error:  # it must not silence the endpoint that is watched
+            self.journal_error = error
+            self._end_journal()
 
     def lines(self) -> str:
         """Return the log as text, a line a message."""
-        return "\n".join(map(str, self._rows))
+        return "\n".join(map(str, self))
 
     def frame(self) -> pd.DataFrame:
         """Return the log as a frame, a row a message."""
         import pandas as pd
 
         columns = list(LoggedMessage.__dataclass_fields__)
-        return pd.DataFrame([asdict(row) for row in self._rows], columns=columns)
+        return pd.DataFrame([asdict(row) for row in self], columns=columns)
 
     def close(self) -> None:
         """Close the journal."""
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
+        with self._lock:
+            self._end_journal()
+
+    def _end_journal(self) -> None:
+        journal, self._journal = self._journal, None
+        if journal is None:
+            return
+        try:
+            journal.close()
+        except OSError as error:  # what was not written yet
+            self.journal_error = self.journal_error or error
 
 
 class _Tap:
@@ -157,8 +186,16 @@ def _options(message: Message) -> str:
         elif option.number == OptionNumber.LOCATION_PATH:
             parts.append(f"Location-Path {option.value}")
         elif option.number not in _SHOWN_APART:
-            parts.append(f"{option.number.name_printable} {option}")
+            name = option.number.name_printable if hasattr(option.number, "name") else f"Option {int(option.number)}"
+            parts.append(f"{name} {option}")
     return ", ".join(parts)
+
+
+def _shown(text: str) -> str:
+    """Return text as a line can hold it: what cannot be printed is escaped, and a long rest is left out."""
+    if len(text) > LONGEST:
+        text = text[:LONGEST] + "…"
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _preview(payload: bytes) -> str:

@@ -1,0 +1,228 @@
+"""The message log: rows, lines, frame and journal; what it never holds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from aiocoap import Message
+from aiocoap.numbers import codes
+from aiocoap.numbers.optionnumbers import OptionNumber
+from aiocoap.numbers.types import Type
+
+from pdmlab.capture import LONGEST, LoggedMessage, MessageLog
+from pdmlab.clock import DeviceClock
+from pdmlab.coap.endpoint import Endpoint
+from pdmlab.network.fabric import Fabric
+
+PEER = ("192.0.2.1", 5683)
+SECRET = b"-----the private key-----"
+
+
+def message(
+    code: codes.Code, path: str = "", kind: Type = Type.CON, token: bytes = b"\1", **options: object
+) -> Message:
+    made = Message(code=code, **options)
+    if path:
+        made.opt.uri_path = tuple(path.strip("/").split("/"))
+    made.mtype, made.mid, made.token = kind, 0x1234, token
+    return made
+
+
+def test_a_row_says_who_sent_what_to_whom_and_when() -> None:
+    log = MessageLog(endpoint="device", clock="device")
+    post = message(codes.POST, "rd", payload=b"</3/0>", content_format=40, max_age=0, uri_query=("ep=desk1", "lt=60"))
+    log("out", PEER, post, 1_500_000_000)
+    created = message(codes.CREATED, kind=Type.ACK, location_path=("rd", "acc", "dev"))
+    log("in", PEER, created, 1_520_000_000)
+    first, second = log
+    assert first == LoggedMessage(
+        1_500_000_000, "device", "device", "out", "192.0.2.1:5683", "CON", "POST", 0x1234, "01",
+        "/rd", "?ep=desk1&lt=60", "Content-Format 40, Max-Age 0", 6, "</3/0>",
+    )  # fmt: skip
+    assert (second.path, second.query) == ("/rd", "?ep=desk1&lt=60")  # its request's
+    assert second.options == "Location-Path rd, Location-Path acc, Location-Path dev"
+    assert log.lines().splitlines() == [
+        "    1.500000 s  device  ->  192.0.2.1:5683  CON  POST  mid 4660  token 01  /rd?ep=desk1&lt=60  "
+        "Content-Format 40, Max-Age 0  6 B </3/0>",
+        "    1.520000 s  device  <-  192.0.2.1:5683  ACK  2.01 Created  mid 4660  token 01  /rd?ep=desk1&lt=60  "
+        "Location-Path rd, Location-Path acc, Location-Path dev",
+    ]
+
+
+def test_blocks_and_empty_messages_are_written_as_people_write_them() -> None:
+    log = MessageLog()
+    log("in", PEER, message(codes.GET, "fw", block2=(3, False, 5)), 0)
+    log("out", PEER, message(codes.CONTENT, kind=Type.ACK, block2=(3, True, 5), size2=4096, payload=bytes(512)), 0)
+    log("in", PEER, message(codes.EMPTY, kind=Type.RST, token=b""), 0)
+    get, content, reset = log
+    assert get.options == "Block2 3/0/512"
+    assert content.options == "Block2 3/1/512, Size2 4096"
+    assert content.payload == "00 " * 47 + "00…"
+    assert (reset.type, reset.code, reset.token, reset.path) == ("RST", "EMPTY", "", "")
+
+
+def test_an_option_that_nobody_named_is_no_obstacle() -> None:
+    log = MessageLog()
+    strange = message(codes.GET, "a")
+    strange.opt.add_option(OptionNumber(65000).create_option(decode=b"x"))
+    log("out", PEER, strange, 0)
+    assert [row.options for row in log] == ["Option 65000 b'x'"]
+
+
+def test_the_frame_has_a_row_a_message_and_its_columns_when_empty() -> None:
+    log = MessageLog()
+    assert list(log.frame().columns) == list(LoggedMessage.__dataclass_fields__)
+    log("in", PEER, message(codes.GET, "3/0/0"), 5)
+    frame = log.frame()
+    assert frame.shape[0] == len(log) == 1
+    assert frame.loc[0, "path"] == "/3/0/0"
+    assert frame.loc[0, "time_ns"] == 5
+
+
+def test_only_the_latest_are_in_memory_and_all_in_the_journal(tmp_path: Path) -> None:
+    journal = tmp_path / "log.jsonl"
+    log = MessageLog(limit=3, journal=journal)
+    for n in range(10):
+        log("in", PEER, message(codes.GET, f"3/0/{n}"), n)
+        assert len(journal.read_text().splitlines()) == n + 1  # at once: a killed process loses nothing
+    assert [row.path for row in log] == ["/3/0/7", "/3/0/8", "/3/0/9"]
+    log.close()
+    log.close()
+    rows = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert [row["path"] for row in rows] == [f"/3/0/{n}" for n in range(10)]
+    assert LoggedMessage(**rows[-1]) == list(log)[-1]
+    log("in", PEER, message(codes.GET), 0)  # goes on without
+    assert len(journal.read_text().splitlines()) == 10
+
+
+def test_a_journal_is_continued(tmp_path: Path) -> None:
+    journal = tmp_path / "log.jsonl"
+    for _ in range(2):
+        log = MessageLog(journal=journal)
+        log("in", PEER, message(codes.GET, "3"), 0)
+        log.close()
+    assert len(journal.read_text().splitlines()) == 2
+
+
+def test_a_full_disk_ends_the_journal_and_not_the_endpoint() -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("there is no /dev/full here")
+    log = MessageLog(journal=full)
+    log("in", PEER, message(codes.GET, "3"), 0)
+    assert log.journal_error is not None
+    assert "journal ended" in repr(log)
+    log("in", PEER, message(codes.GET, "3"), 0)
+    log.close()
+    assert len(log) == 2
+
+
+# -- secrets -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["0", "0/0", "0/0/5", "00/0/5", "est/sen", "est", "21/0/3", "021"])
+def test_what_goes_to_the_security_object_and_enrolment_is_kept_as_its_size(path: str, tmp_path: Path) -> None:
+    journal = tmp_path / "log.jsonl"
+    log = MessageLog(journal=journal)
+    for direction, back in (("in", "out"), ("out", "in")):
+        log(direction, PEER, message(codes.PUT, path, payload=SECRET), 0)  # type: ignore[arg-type]
+        log(back, PEER, message(codes.CONTENT, kind=Type.ACK, payload=SECRET), 0)  # type: ignore[arg-type]
+    log.close()
+    assert [row.payload for row in log] == ["(kept secret)"] * 4
+    assert [row.payload_B for row in log] == [len(SECRET)] * 4
+    for text in (log.lines(), log.frame().to_json(), journal.read_text(), str(list(log))):
+        assert "private" not in text
+        assert SECRET.hex(" ")[:12] not in text
+
+
+def test_a_secret_answer_stays_one_when_the_other_side_asks_with_the_same_token() -> None:
+    log = MessageLog()
+    log("out", PEER, message(codes.GET, "0/0/5"), 0)
+    log("in", PEER, message(codes.POST, "rd"), 0)  # same peer, same token, the other way
+    log("in", PEER, message(codes.CONTENT, kind=Type.ACK, payload=SECRET), 0)
+    log("out", PEER, message(codes.CREATED, kind=Type.ACK, payload=b"open"), 0)
+    assert [row.payload for row in log] == ["", "", "(kept secret)", "open"]
+    assert [row.path for row in log] == ["/0/0/5", "/rd", "/0/0/5", "/rd"]
+
+
+def test_a_secret_answer_stays_one_while_many_others_ask() -> None:
+    log = MessageLog(limit=10)
+    log("out", PEER, message(codes.GET, "0/0/5"), 0)
+    for n in range(39):
+        log("out", ("192.0.2.9", n), message(codes.GET, "3"), 0)
+    log("in", PEER, message(codes.CONTENT, kind=Type.ACK, payload=SECRET), 0)
+    assert list(log)[-1].payload == "(kept secret)"
+
+
+# -- hostile and busy --------------------------------------------------------------------------------
+
+
+def test_peers_neither_fill_the_log_nor_write_on_the_terminal() -> None:
+    log = MessageLog(limit=10)
+    long = "x" * 255
+    for n in range(200):
+        made = message(codes.GET, "/".join([long] * 50), uri_query=(long,) * 50, token=bytes((n,)))
+        log("in", PEER, made, 0)
+    log("in", PEER, message(codes.GET, "\x1b[2J\n/é", payload=b"\x1b[2J", uri_host="\x07"), 0)
+    assert all(len(row.path) <= LONGEST + 1 and len(row.query) <= LONGEST + 1 for row in log)
+    assert len(log._requests) <= 40
+    last = list(log)[-1]
+    assert last.path == "/\\x1b[2J\\n/é"
+    assert last.payload == "1b 5b 32 4a"
+    assert log.lines().replace("\n", "").isprintable()
+
+
+def test_two_threads_may_log_while_a_third_reads(tmp_path: Path) -> None:
+    log = MessageLog(limit=100, journal=tmp_path / "log.jsonl")
+
+    def write(name: str) -> None:
+        tap = log.of(name)
+        for n in range(300):
+            tap("in", PEER, message(codes.GET, f"3/0/{n}"), n)
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in ("device", "service")]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        log.lines()
+        log.frame()
+    for thread in threads:
+        thread.join()
+    log.close()
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert len(rows) == 600
+    assert {row["endpoint"] for row in rows} == {"device", "service"}
+
+
+def test_a_tap_sees_every_message_duplicates_and_their_replies_too() -> None:
+    log = MessageLog(clock="device")
+
+    async def handler(request: Message, peer: object) -> Message:
+        return Message(code=codes.CONTENT, payload=b"21.5")
+
+    async def story() -> None:
+        server = await Endpoint.open(fabric.host("server").opener(5683), handler, tap=log.of("server"), seed=1)
+        client = await Endpoint.open(fabric.host("client").opener(), tap=log.of("client"), seed=2)
+        await client.request(message(codes.GET, "3303/0/5700"), server.address)
+        stranger = fabric.host("stranger").open_datagram(lambda data, peer: None)
+        again = bytes.fromhex("41017777aab161")
+        stranger.send(again, server.address)
+        await client.request(message(codes.GET, "3303/0/5700"), server.address)
+        stranger.send(again, server.address)
+        await asyncio.sleep(1)
+        await client.close()
+        await server.close()
+
+    with DeviceClock() as clock:
+        fabric = Fabric(clock)
+        clock.call_async(story())
+    seen = [(row.direction, row.type, row.code) for row in log if row.token == "aa"]
+    assert seen == [("in", "CON", "GET"), ("out", "ACK", "2.05 Content")] * 2
+    others = [row for row in log if row.token != "aa"]
+    assert len(others) == 8
+    assert {row.path for row in others} == {"/3303/0/5700"}
+    assert all(row.clock == "device" for row in others)
