@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from pdmlab.service.schema import device_events, devices
+from pdmlab.service.statements import Statement
 from pdmlab.service.store import Row, Rows
 
 if TYPE_CHECKING:
@@ -25,13 +27,18 @@ EVENTS = {
 """Event types and their descriptions; campaigns add their own (UPD4_…)."""
 
 _DEVICE = sa.select(devices).where(devices.c.id == sa.bindparam("device"))
-_NAMED = (
-    sa.select(devices)
-    .where(devices.c.account_id == sa.bindparam("account"), devices.c.endpoint_name == sa.bindparam("endpoint"))
+_SHORT = sa.select(
+    *(devices.c[name] for name in ["id", "account_id", "state", "endpoint_name", "endpoint_type"]),
+    *(devices.c[name] for name in ["serial_number", "vendor_id", "device_class"]),
+)
+_IDENTITY = Statement(_SHORT.where(devices.c.id == sa.bindparam("device")))
+_NAMED = Statement(
+    _SHORT.where(devices.c.account_id == sa.bindparam("account"), devices.c.endpoint_name == sa.bindparam("endpoint"))
     .order_by(devices.c.id.desc())
     .limit(1)
 )
-_EVENT = sa.insert(device_events)
+_ACCOUNT_OF = Statement(sa.select(devices.c.account_id).where(devices.c.id == sa.bindparam("device")))
+_EVENT = Statement(sa.insert(device_events), [column.name for column in device_events.c])
 
 
 class Directory:
@@ -46,8 +53,17 @@ class Directory:
         row = self._store.row(_DEVICE, device=device_id)
         return row if row is None or account_id in (None, row["account_id"]) else None
 
-    def find_endpoint(self, account_id: str, endpoint_name: str) -> Row | None:
-        """Return the device of that endpoint name; the latest, where several have had it."""
+    def account_of(self, device_id: str) -> str | None:
+        """Return whose device it is; None if there is none."""
+        account_id: str | None = self._store.scalar(_ACCOUNT_OF, device=device_id)
+        return account_id
+
+    def identity(self, device_id: str) -> Row | None:
+        """Return of a device what its registration may change: id, account_id, state, names and firmware ids."""
+        return self._store.row(_IDENTITY, device=device_id)
+
+    def identity_named(self, account_id: str, endpoint_name: str) -> Row | None:
+        """Return the same of the device of that endpoint name; the latest, where several have had it."""
         return self._store.row(_NAMED, account=account_id, endpoint=endpoint_name)
 
     def list(self, account_id: str, *conditions: sa.ColumnElement[bool]) -> Rows:
@@ -61,7 +77,7 @@ class Directory:
         row: Row = {"id": self._store.ids.new(), "account_id": account_id, "created_at": at, "updated_at": at, **fields}
         row.setdefault("name", row.get("endpoint_name"))
         with self._store.begin() as db:
-            db.execute(sa.insert(devices).values(row))
+            db.execute(sa.insert(devices), row)
             found = db.execute(_DEVICE, {"device": row["id"]}).mappings().one()
             self.event(account_id, row["id"], "update.device.device-created")
         return dict(found)
@@ -99,22 +115,20 @@ class Directory:
         at = self._store.timestamp()
         title = EVENTS.get(event_type, "")
         with self._store.begin() as db:
-            db.execute(
-                _EVENT,
-                {
-                    "id": self._store.ids.new(),
-                    "account_id": account_id,
-                    "device_id": device_id,
-                    "date_time": at,
-                    "event_type": event_type,
-                    "event_type_category": event_type.rpartition(".")[0] or "update",
-                    "event_type_description": title,
-                    "description": description or title,
-                    "changes": dict(changes or {}),
-                    "data": dict(data or {}),
-                    "state_change": state_change,
-                    "created_at": at,
-                },
+            _EVENT.run(
+                db,
+                id=self._store.ids.new(),
+                account_id=account_id,
+                device_id=device_id,
+                date_time=at,
+                event_type=event_type,
+                event_type_category=event_type.rpartition(".")[0] or "update",
+                event_type_description=title,
+                description=description or title,
+                changes=json.dumps(changes or {}),
+                data=json.dumps(data or {}),
+                state_change=state_change,
+                created_at=at,
             )
 
     def events(self, account_id: str, device_id: str | None = None) -> Rows:

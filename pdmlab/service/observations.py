@@ -21,6 +21,7 @@ from pdmlab.coap.transport import Address
 from pdmlab.errors import NetworkError, ServiceError
 from pdmlab.lwm2m.paths import Path
 from pdmlab.service.schema import observations as table
+from pdmlab.service.statements import Statement
 from pdmlab.service.store import Rows
 from pdmlab.service.subscriptions import Subscriptions
 from pdmlab.service.values import as_json, max_age_of
@@ -31,19 +32,22 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_MINE = sa.select(table).where(table.c.device_id == sa.bindparam("device"))
-_WAITING = _MINE.where(table.c.state == "waiting").order_by(table.c.path)
-_TOKENS = _MINE.where(table.c.state == "active", table.c.token.is_not(None))
-_SET = (
+_DEVICE = table.c.device_id == sa.bindparam("device")
+_PATH = table.c.path == sa.bindparam("which")
+_ALL = Statement(sa.select(table).where(_DEVICE))
+_WAITING = Statement(sa.select(table).where(_DEVICE, table.c.state == "waiting").order_by(table.c.path))
+_TOKENS = Statement(sa.select(table).where(_DEVICE, table.c.state == "active", table.c.token.is_not(None)))
+_SET = Statement(
     sa.update(table)
-    .where(table.c.device_id == sa.bindparam("device"), table.c.path == sa.bindparam("which"))
+    .where(_DEVICE, _PATH)
     .values({name: sa.bindparam(name) for name in ("token", "state", "reason", "updated_at")})
 )
-_LOST = (
+_LOST = Statement(
     sa.update(table)
-    .where(table.c.device_id == sa.bindparam("device"))
-    .values(token=None, state="waiting", reason=sa.bindparam("reason"), updated_at=sa.bindparam("updated_at"))
+    .where(_DEVICE)
+    .values(token=sa.null(), state="waiting", **{name: sa.bindparam(name) for name in ("reason", "updated_at")})
 )
+_DELETE = Statement(sa.delete(table).where(_DEVICE, _PATH))
 
 
 class Observations(Subscriptions):
@@ -70,7 +74,7 @@ class Observations(Subscriptions):
                 "why": row["reason"],
                 "keys": wanted.get(row["path"], 0),
             }
-            for row in self._store.rows(_MINE, device=device_id)
+            for row in self._store.rows(_ALL, device=device_id)
         ]
         shown = {row["path"] for row in rows}
         rows += [
@@ -162,8 +166,7 @@ class Observations(Subscriptions):
         self.forget(registration.device_id)
         reason = f"the device registered anew at {registration.registered_at} and forgot it"
         with self._store.batch() as db:
-            values = {"device": registration.device_id, "reason": reason, "updated_at": self._store.timestamp()}
-            db.execute(_LOST, values)
+            _LOST.run(db, device=registration.device_id, reason=reason, updated_at=self._store.timestamp())
         self.presubscribe(registration)
 
     def relisted(self, registration: Registration) -> None:
@@ -174,8 +177,8 @@ class Observations(Subscriptions):
     def ended(self, registration: Registration) -> None:
         """Note, as part of its end, that a registration took its observations with it."""
         with self._store.batch() as db:
-            values = {"device": registration.device_id, "updated_at": self._store.timestamp()}
-            db.execute(_LOST, {**values, "reason": "the device is not registered any more"})
+            reason = "the device is not registered any more"
+            _LOST.run(db, device=registration.device_id, reason=reason, updated_at=self._store.timestamp())
 
     def forget(self, device_id: str) -> None:
         """Drop what is held in memory of a device."""
@@ -270,9 +273,9 @@ class Observations(Subscriptions):
                     del tokens[each]
         with self._store.batch() as db:
             values = {"token": token, "state": state, "reason": reason, "updated_at": self._store.timestamp()}
-            db.execute(_SET, {"device": device_id, "which": path, **values})
+            _SET.run(db, device=device_id, which=path, **values)
 
     def _remove(self, device_id: str, path: str) -> None:
         self._set(device_id, path, None, "waiting", "")
         with self._store.batch() as db:
-            db.execute(sa.delete(table).where(table.c.device_id == device_id, table.c.path == path))
+            _DELETE.run(db, device=device_id, which=path)

@@ -17,22 +17,27 @@ from pdmlab.service.register import Register, Registration
 from pdmlab.service.registering import DEFAULT_LIFETIME, Wish, answer, facts_of, read_wish
 from pdmlab.service.resources import as_listed, leaves
 from pdmlab.service.schema import channels, devices, registrations
+from pdmlab.service.statements import Statement
+from pdmlab.service.store import Row
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
 
 _SET = sa.update(registrations).where(registrations.c.device_id == sa.bindparam("device"))
-_SET_ALL = _SET.values({name: sa.bindparam(name) for name in (
-    "endpoint_name", "endpoint_type", "host", "port", "lifetime", "binding", "queue_mode", "lwm2m_version",
-    "generation", "expires", "registered_at", "updated_at",
-)})  # fmt: skip
+_COLUMNS = [column.name for column in registrations.c if column.name not in ("device_id", "account_id")]
 _REFRESHED = ("host", "port", "lifetime", "binding", "queue_mode", "expires", "updated_at")
-_REFRESH = _SET.values({name: sa.bindparam(name) for name in _REFRESHED})
-_LISTENING = sa.select(channels.c.api_key_id).where(channels.c.account_id == sa.bindparam("account")).limit(1)
-_DEVICE = sa.update(devices).where(devices.c.id == sa.bindparam("device"))
-_REGISTERED = _DEVICE.values(
-    {name: sa.bindparam(name) for name in ("state", "endpoint_name", "endpoint_type", "updated_at")}
+_INSERT = Statement(sa.insert(registrations), ["device_id", "account_id", *_COLUMNS])
+_REPLACE = Statement(_SET.values({name: sa.bindparam(name) for name in _COLUMNS}))
+_REFRESH = Statement(_SET.values({name: sa.bindparam(name) for name in _REFRESHED}))
+_DELETE = Statement(sa.delete(registrations).where(registrations.c.device_id == sa.bindparam("device")))
+_LISTENING = Statement(
+    sa.select(channels.c.api_key_id).where(channels.c.account_id == sa.bindparam("account")).limit(1)
 )
+_DEVICE = sa.update(devices).where(devices.c.id == sa.bindparam("device"))
+_REGISTERED = Statement(
+    _DEVICE.values({n: sa.bindparam(n) for n in ("state", "endpoint_name", "endpoint_type", "updated_at")})
+)
+_DEREGISTERED = Statement(_DEVICE.values(state="deregistered", updated_at=sa.bindparam("updated_at")))
 
 
 class Registrations:
@@ -98,21 +103,13 @@ class Registrations:
                 updated_at=at,
                 heard=now,
             )
-            row = _columns(new)
             if old is None:
-                db.execute(sa.insert(registrations), {**row, "device_id": device_id, "account_id": account_id})
+                _INSERT.run(db, device_id=device_id, account_id=account_id, **_columns(new))
             else:
-                db.execute(_SET_ALL, {**row, "device": device_id})
-            db.execute(
-                _REGISTERED,
-                {
-                    "device": device_id,
-                    "state": "registered",
-                    "endpoint_name": wish.endpoint_name,
-                    "endpoint_type": wish.endpoint_type,
-                    "updated_at": at,
-                },
-            )
+                _REPLACE.run(db, device=device_id, **_columns(new))
+            shown = {"state": "registered", "endpoint_name": wish.endpoint_name, "endpoint_type": wish.endpoint_type}
+            if any(found[name] != value for name, value in shown.items()):
+                _REGISTERED.run(db, device=device_id, updated_at=at, **shown)
             self._core.resources.replace(account_id, device_id, links, new=True)
             self._learn(found, links)
             self._core.directory.event(
@@ -124,7 +121,8 @@ class Registrations:
                 state_change=found["state"] != "registered",
             )
             self._core.observations.lost(new)
-            self._core.channels.broadcast(account_id, {"registrations": [_event(new, _listed(links))]})
+            if self._somebody_listens(account_id):
+                self._core.channels.broadcast(account_id, {"registrations": [_event(new, _listed(links))]})
             self._register.keep(new)
         await self._written()
         self._follow_up(new, full=True)
@@ -154,7 +152,7 @@ class Registrations:
         )
         with self._store.batch() as db:
             row = _columns(renewed)
-            db.execute(_REFRESH, {**{name: row[name] for name in _REFRESHED}, "device": renewed.device_id})
+            _REFRESH.run(db, device=renewed.device_id, **{name: row[name] for name in _REFRESHED})
             if links:
                 self._core.resources.replace(renewed.account_id, renewed.device_id, links, new=False)
                 self._core.observations.relisted(renewed)
@@ -182,17 +180,19 @@ class Registrations:
 
     # -- inside ------------------------------------------------------------------------------------------
 
-    def _device(self, wish: Wish) -> dict[str, Any] | Message:
+    def _device(self, wish: Wish) -> Row | Message:
         """Return the device that registers: the one whose id it brings, else the one of that name, else a new one."""
         directory = self._core.directory
         account_id = wish.account_id or self._core.account_id
         if not self._core.knows_account(account_id):
             return answer(codes.BAD_REQUEST, f"there is no account {account_id}")
         if wish.device_id is not None:
-            device = directory.find(wish.device_id, account_id)
+            device = directory.identity(wish.device_id)
+            if device is not None and device["account_id"] == account_id:
+                return device
             # Not 4.04: on 4.03 the stock client drops what it was told and bootstraps anew.
-            return device or answer(codes.FORBIDDEN, f"there is no device {wish.device_id}: bootstrap again")
-        device = directory.find_endpoint(account_id, wish.endpoint_name)
+            return answer(codes.FORBIDDEN, f"there is no device {wish.device_id}: bootstrap again")
+        device = directory.identity_named(account_id, wish.endpoint_name)
         return device or directory.add(account_id, endpoint_name=wish.endpoint_name, endpoint_type=wish.endpoint_type)
 
     def _learn(self, device: dict[str, Any], links: list[Link]) -> None:
@@ -228,12 +228,8 @@ class Registrations:
     def _end(self, registration: Registration, event: str, told: str) -> None:
         device_id, account_id = registration.device_id, registration.account_id
         with self._store.batch() as db:
-            db.execute(sa.delete(registrations).where(registrations.c.device_id == device_id))
-            db.execute(
-                sa.update(devices)
-                .where(devices.c.id == device_id)
-                .values(state="deregistered", updated_at=self._store.timestamp())
-            )
+            _DELETE.run(db, device=device_id)
+            _DEREGISTERED.run(db, device=device_id, updated_at=self._store.timestamp())
             self._core.directory.event(
                 account_id, device_id, event, changes={"state": "deregistered"}, state_change=True
             )

@@ -15,6 +15,7 @@ from pdmlab.service.asking import split_uri as split_uri  # REST reads its paths
 from pdmlab.service.ids import timestamp
 from pdmlab.service.refusal import Refused
 from pdmlab.service.schema import api_keys, requests
+from pdmlab.service.statements import Statement
 from pdmlab.service.store import Row
 from pdmlab.service.values import format_number
 
@@ -30,16 +31,17 @@ MAX_PAYLOAD = 1 << 20  # B
 
 _ASYNC_ID = re.compile(r"[A-Za-z0-9_\-]{1,40}", re.ASCII)
 
-_COUNT = sa.select(sa.func.count()).where(requests.c.device_id == sa.bindparam("device"))
-_NEXT = sa.select(requests).where(requests.c.device_id == sa.bindparam("device")).order_by(requests.c.number).limit(1)
-_INSERT = sa.insert(requests)
-_MARK = (
-    sa.update(requests)
-    .where(requests.c.number == sa.bindparam("which"))
-    .values(state=sa.bindparam("state"), reason=sa.bindparam("reason"), retries=sa.bindparam("retries"))
+_MINE = requests.c.device_id == sa.bindparam("device")
+_THIS = requests.c.number == sa.bindparam("which")
+_COUNT = Statement(sa.select(sa.func.count()).where(_MINE))
+_NEXT = Statement(sa.select(requests).where(_MINE).order_by(requests.c.number).limit(1))
+_GIVEN = [column.name for column in requests.c if column.name not in ("number", "state", "reason")]
+_INSERT = Statement(sa.insert(requests), _GIVEN)
+_MARK = Statement(
+    sa.update(requests).where(_THIS).values({name: sa.bindparam(name) for name in ("state", "reason", "retries")})
 )
-_DONE = sa.delete(requests).where(requests.c.number == sa.bindparam("which"))
-_ACCOUNT = sa.select(api_keys.c.account_id).where(api_keys.c.id == sa.bindparam("key"))
+_DONE = Statement(sa.delete(requests).where(_THIS))
+_ACCOUNT = Statement(sa.select(api_keys.c.account_id).where(api_keys.c.id == sa.bindparam("key")))
 
 
 class Requests:
@@ -52,6 +54,7 @@ class Requests:
         self._kicked: set[str] = set()
         self._sending: set[int] = set()
         self._patient: set[str] = set()  # devices with a request that waits to be sent again
+        self._waiting: set[str] = set()  # devices that may have a request in their queue
         self._timer: asyncio.TimerHandle | None = None
         self._next_end = float("inf")
 
@@ -86,7 +89,7 @@ class Requests:
             raise Refused(413, "PAYLOAD_TOO_LARGE", hint=f"at most {MAX_PAYLOAD} B")
         format_number(content_type)
         account_id = self._store.scalar(_ACCOUNT, key=api_key_id)
-        if account_id is None or self._core.directory.find(device_id, account_id) is None:
+        if account_id is None or self._core.directory.account_of(device_id) != account_id:
             raise Refused(404, "DEVICE_NOT_FOUND", hint=f"this account has no device {device_id[:64]}")
         if self._core.registrations.find(device_id) is not None and self._core.resources.missing(device_id, path):
             raise Refused(400, "RESOURCE_NOT_FOUND", hint=f"the device has registered no {path}")
@@ -94,25 +97,24 @@ class Requests:
             raise Refused(400, "TOO_MANY_REQUESTS", hint=f"{MAX_QUEUED} requests wait for this device already")
         expires = self._core.now() + (DEFAULT_EXPIRY_S if expiry_s is None else max(expiry_s, 0.0))
         with self._store.batch() as db:
-            db.execute(
-                _INSERT,
-                {
-                    "account_id": account_id,
-                    "api_key_id": api_key_id,
-                    "device_id": device_id,
-                    "async_id": async_id,
-                    "method": method,
-                    "uri": uri,
-                    "payload": payload,
-                    "content_type": content_type,
-                    "retries": max(retry, 0),
-                    "expires": expires,
-                    "created_at": self._store.timestamp(),
-                },
+            _INSERT.run(
+                db,
+                account_id=account_id,
+                api_key_id=api_key_id,
+                device_id=device_id,
+                async_id=async_id,
+                method=method,
+                uri=uri,
+                payload=payload,
+                content_type=content_type,
+                retries=max(retry, 0),
+                expires=expires,
+                created_at=self._store.timestamp(),
             )
         await self._store.written()
         if expires < self._next_end:
             self._arm(expires)
+        self._waiting.add(device_id)
         self.kick(device_id)
 
     def queue(self, device_id: str | None = None, *, account_id: str | None = None) -> list[Row]:
@@ -164,6 +166,7 @@ class Requests:
                     # The service ended between sending and hearing: whether the device did it, nobody knows.
                     self._answer(row, TIMEOUT)
         self._arm()
+        self._waiting |= {row["device_id"] for row in rows}
         self._patient |= {row["device_id"] for row in rows if row["state"] == "waiting"}
         for device_id in {row["device_id"]: None for row in rows}:
             self.kick(device_id)
@@ -179,6 +182,8 @@ class Requests:
 
     def kick(self, device_id: str) -> None:
         """Deliver what waits for a device that has registered or updated, or has just got something to do."""
+        if device_id not in self._waiting:
+            return
         self._kicked.add(device_id)
         if device_id not in self._workers:
             self._workers[device_id] = asyncio.get_running_loop().create_task(self._work(device_id))
@@ -202,6 +207,7 @@ class Requests:
         while self._core.delivery.obstacle(device_id) is None:
             row = self._store.row(_NEXT, device=device_id)
             if row is None:
+                self._waiting.discard(device_id)
                 return
             if row["expires"] <= self._core.now():
                 self._finish(row, TIMEOUT)
@@ -225,7 +231,7 @@ class Requests:
         if state == "sent" and row["method"] != "POST":
             return  # asking twice does no harm: no need to know after a crash
         with self._store.batch() as db:
-            db.execute(_MARK, {"which": row["number"], **{k: row[k] for k in ("state", "reason", "retries")}})
+            _MARK.run(db, which=row["number"], **{k: row[k] for k in ("state", "reason", "retries")})
         await self._store.written()
 
     async def _again(self, row: Row, asked: object, error: NetworkError) -> bool:
@@ -253,7 +259,7 @@ class Requests:
 
     def _answer(self, row: Row, result: Row) -> None:
         with self._store.begin() as db:
-            if db.execute(_DONE, {"which": row["number"]}).rowcount:
+            if _DONE.run(db, which=row["number"]):
                 self._core.channels.put(row["api_key_id"], {"async-responses": [{"id": row["async_id"], **result}]})
 
     # -- expiring ------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from pdmlab.lwm2m.linkformat import Link
 from pdmlab.lwm2m.paths import Path
 from pdmlab.service.schema import resources
+from pdmlab.service.statements import Statement
 from pdmlab.service.store import Row, Rows
 from pdmlab.service.values import format_name, published
 
@@ -18,6 +19,21 @@ if TYPE_CHECKING:
 
 MAX_KEPT = 3 * 86_400  # s a value may stay in the cache, whatever its device says
 _SECRET = (0, 21)  # Security and OSCORE: a device that lists them is told nothing of it, and they are not kept
+
+_MINE = resources.c.device_id == sa.bindparam("device")
+_AT = resources.c.path == sa.bindparam("which")
+_ALL = Statement(sa.select(resources).where(_MINE))
+_ONE = Statement(sa.select(resources).where(_MINE, _AT))
+_PATHS = Statement(sa.select(resources.c.path).where(_MINE))
+_TOKENS = Statement(sa.select(resources.c.path, resources.c.aobs).where(_MINE, resources.c.aobs.is_not(None)))
+_DELETE = Statement(sa.delete(resources).where(_MINE))
+_DELETE_ONE = Statement(sa.delete(resources).where(_MINE, _AT))
+_INSERT = Statement(sa.insert(resources), [column.name for column in resources.c])
+_KEEP = Statement(
+    sa.update(resources)
+    .where(_MINE, _AT)
+    .values({name: sa.bindparam(name) for name in ("value", "content_format", "value_expires")})
+)
 
 
 class Resources:
@@ -34,40 +50,32 @@ class Resources:
         """
         links = list({link.path: link for link in links if link.path.object not in _SECRET}.values())
         with self._store.batch() as db:
-            mine = resources.c.device_id == device_id
             if new:
-                db.execute(sa.delete(resources).where(mine))
+                _DELETE.run(db, device=device_id)
                 known: Row = {}
             else:
-                known = {row["path"]: row for row in db.execute(sa.select(resources).where(mine)).mappings()}
+                known = {row["path"]: row for row in self._store.rows(_ALL, device=device_id)}
                 listed = {str(link.path) for link in links}
                 gone = {str(link.path) for link in links if link.deleted}
                 if not gone:
                     gone = set(known) - listed
-                touched = sorted(gone | listed)
-                for start in range(0, len(touched), 500):
-                    db.execute(sa.delete(resources).where(mine, resources.c.path.in_(touched[start : start + 500])))
+                _DELETE_ONE.run_many(db, [{"device": device_id, "which": path} for path in gone | listed])
             rows = [_row(account_id, device_id, link, known.get(str(link.path))) for link in links if not link.deleted]
             if rows:
-                db.execute(sa.insert(resources), rows)
+                _INSERT.run_many(db, rows)
 
     def keep(self, device_id: str, path: str, value: bytes, content_format: int | None, max_age: int) -> bool:
         """Keep a value (max_age in s); return whether the path is one of the device's."""
         with self._store.batch() as db:
-            found = db.execute(
-                sa.update(resources)
-                .where(resources.c.device_id == device_id, resources.c.path == path)
-                .values(
-                    value=value,
-                    content_format=content_format,
-                    value_expires=self._store.now() + min(max_age, MAX_KEPT),
-                )
+            expires = self._store.now() + min(max_age, MAX_KEPT)
+            found = _KEEP.run(
+                db, device=device_id, which=path, value=value, content_format=content_format, value_expires=expires
             )
-        return found.rowcount > 0
+        return found > 0
 
     def get(self, device_id: str, path: str) -> Row | None:
         """Return the row of a path; None if the device has not listed it."""
-        return self._store.row(sa.select(resources).where(resources.c.device_id == device_id, resources.c.path == path))
+        return self._store.row(_ONE, device=device_id, which=path)
 
     def value(self, device_id: str, path: str) -> str | None:
         """Return the latest known value as text; None if there is none."""
@@ -76,7 +84,7 @@ class Resources:
 
     def list(self, device_id: str) -> Rows:
         """Return the rows of a device's leaves in numeric order: resources, and instances that list none."""
-        rows = self._store.rows(sa.select(resources).where(resources.c.device_id == device_id))
+        rows = self._store.rows(_ALL, device=device_id)
         return [row for row in sorted(rows, key=_numbers) if row["path"] in leaves(row["path"] for row in rows)]
 
     def missing(self, device_id: str, path: Path) -> bool:
@@ -84,8 +92,7 @@ class Resources:
 
         An object or instance that is listed without what lies below it may have anything.
         """
-        paths = self._store.rows(sa.select(resources.c.path).where(resources.c.device_id == device_id))
-        known = {row["path"] for row in paths}
+        known = {row["path"] for row in self._store.rows(_PATHS, device=device_id)}
         text = str(path)
         if not known or text in known or any(each.startswith(text + "/") for each in known):
             return False
@@ -99,11 +106,7 @@ class Resources:
 
     def tokens(self, device_id: str) -> dict[bytes, str]:
         """Return the tokens of a device's auto-observations, and the path of each."""
-        rows = self._store.rows(
-            sa.select(resources.c.path, resources.c.aobs).where(
-                resources.c.device_id == device_id, resources.c.aobs.is_not(None)
-            )
-        )
+        rows = self._store.rows(_TOKENS, device=device_id)
         return {row["aobs"].to_bytes(2, "big"): row["path"] for row in rows}
 
 

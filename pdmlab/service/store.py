@@ -21,6 +21,7 @@ from sqlalchemy.engine import Connection, Engine, RootTransaction
 from pdmlab.errors import ConfigError, ServiceError
 from pdmlab.service import schema
 from pdmlab.service.ids import Ids, timestamp
+from pdmlab.service.statements import Statement
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 MAX_TURNS = 64  # of the loop that a batch stays open while more comes in: a few milliseconds
@@ -28,6 +29,10 @@ CACHE_KiB = 16_384
 
 # Alembic's own table, which says how far its migrations have come.
 _VERSION = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))
+
+_BEGIN, _ROLLBACK = Statement(sa.text("BEGIN")), Statement(sa.text("ROLLBACK"))
+_SAVEPOINT, _RELEASE = Statement(sa.text("SAVEPOINT one")), Statement(sa.text("RELEASE SAVEPOINT one"))
+_UNDO = Statement(sa.text("ROLLBACK TO SAVEPOINT one"))
 
 Row: TypeAlias = dict[str, Any]
 """A row as a dict. Any: a column's type is its own."""
@@ -190,9 +195,9 @@ class Store:
         self._depth += 1
         try:
             with _wrapped():
-                connection.exec_driver_sql("SAVEPOINT one")
+                _SAVEPOINT.run(connection)
                 yield connection
-                connection.exec_driver_sql("RELEASE SAVEPOINT one")
+                _RELEASE.run(connection)
         except BaseException:
             self._undo_one(connection)
             raise
@@ -202,8 +207,8 @@ class Store:
     def _undo_one(self, connection: Connection) -> None:
         """Undo one writer's part of the batch; all of it, where the database has done that by itself."""
         try:
-            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one")
-            connection.exec_driver_sql("RELEASE SAVEPOINT one")
+            _UNDO.run(connection)
+            _RELEASE.run(connection)
         except sa.exc.DBAPIError as error:  # SQLite ends a transaction for which there is no room
             self._abandon(_unwritten(error))
 
@@ -213,7 +218,7 @@ class Store:
             connection.rollback()  # somebody has only read on it
         transaction = connection.begin()
         if connection.dialect.name == "sqlite":
-            connection.exec_driver_sql("BEGIN")
+            _BEGIN.run(connection)
         return transaction
 
     async def written(self) -> None:
@@ -276,28 +281,32 @@ class Store:
             if db.execute(sa.update(schema.facts).where(schema.facts.c.name == name).values(value=value)).rowcount == 0:
                 db.execute(sa.insert(schema.facts).values(name=name, value=value))
 
-    def rows(self, statement: sa.Executable, **values: object) -> Rows:
+    def rows(self, statement: sa.Executable | Statement, **values: object) -> Rows:
         """Return what a SELECT finds, as dicts; values are those of its bindparams."""
-        found = [dict(row) for row in self.connection.execute(statement, values or None).mappings()]
+        if isinstance(statement, Statement):
+            found = statement.rows(self.connection, **values)
+        else:
+            found = [dict(row) for row in self.connection.execute(statement, values or None).mappings()]
         self._end_reading()
         return found
 
-    def row(self, statement: sa.Executable, **values: object) -> Row | None:
+    def row(self, statement: sa.Executable | Statement, **values: object) -> Row | None:
         """Return the first row that a SELECT finds, or None."""
-        found = self.connection.execute(statement, values or None).mappings().first()
-        self._end_reading()
-        return None if found is None else dict(found)
+        return next(iter(self.rows(statement, **values)), None)
 
-    def scalar(self, statement: sa.Executable, **values: object) -> Any:  # Any: a column's type is its own
+    def scalar(self, statement: sa.Executable | Statement, **values: object) -> Any:  # Any: a column's type is its own
         """Return the first column of the first row that a SELECT finds, or None."""
-        value = self.connection.scalar(statement, values or None)
-        self._end_reading()
-        return value
+        row = self.row(statement, **values)
+        return None if row is None else next(iter(row.values()))
 
     def _end_reading(self) -> None:
         """Leave no transaction open behind a read: it would keep the log of a SQLite file growing."""
-        if self._depth == 0 and self._batch is None and self._connection is not None:
-            self._connection.rollback()
+        connection = self.connection
+        if self._depth == 0 and self._batch is None:
+            if connection.in_transaction():
+                connection.rollback()
+            elif connection.dialect.name != "sqlite":  # other drivers begin one by themselves
+                _ROLLBACK.run(connection)
 
     def timestamp(self) -> str:
         """Return the time of day as rows carry it."""

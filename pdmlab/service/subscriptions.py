@@ -11,6 +11,7 @@ from pdmlab.errors import Lwm2mError
 from pdmlab.lwm2m.paths import Path
 from pdmlab.service.refusal import Refused
 from pdmlab.service.schema import api_keys, observations, presubscriptions, subscriptions
+from pdmlab.service.statements import Statement
 from pdmlab.service.store import Row, Rows
 from pdmlab.service.values import as_json
 
@@ -22,6 +23,9 @@ _OF_DEVICE = sa.select(subscriptions).where(subscriptions.c.device_id == sa.bind
 _MINE = _OF_DEVICE.where(subscriptions.c.api_key_id == sa.bindparam("key"))
 _ASKING = _OF_DEVICE.where(subscriptions.c.path == sa.bindparam("which"), subscriptions.c.async_id.is_not(None))
 _ACCOUNT = sa.select(api_keys.c.account_id).where(api_keys.c.id == sa.bindparam("key"))
+_SOME_PATTERNS = Statement(
+    sa.select(presubscriptions.c.id).where(presubscriptions.c.account_id == sa.bindparam("account")).limit(1)
+)
 _PATTERNS = (
     sa.select(presubscriptions)
     .where(presubscriptions.c.account_id == sa.bindparam("account"))
@@ -164,9 +168,9 @@ class Subscriptions:
 
     def presubscribe(self, registration: Registration) -> None:
         """Subscribe every key whose patterns fit to what a device has, as part of the open transaction."""
-        patterns = self._store.rows(_PATTERNS, account=registration.account_id)
-        if not patterns:
+        if self._store.row(_SOME_PATTERNS, account=registration.account_id) is None:
             return
+        patterns = self._store.rows(_PATTERNS, account=registration.account_id)
         device_id = registration.device_id
         listed = self._core.resources.list(device_id)
         for pattern in patterns:
