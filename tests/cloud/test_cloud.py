@@ -280,6 +280,21 @@ def test_a_revoked_key_fails_at_once_and_not_after_a_time_out(cloud: Cloud, serv
             device.read("/3/0/0")
 
 
+def test_a_service_that_stops_answers_the_polls_that_it_holds() -> None:
+    with serve(name="stopping") as stopping:
+        headers = {"Authorization": f"Bearer {stopping.api_key}"}
+        with httpx.Client(base_url=stopping.url, headers=headers, timeout=30) as client:
+            answers: list[int] = []
+            poll = threading.Thread(target=lambda: answers.append(client.get("/v2/notification/pull").status_code))
+            poll.start()
+            while client.get("/v2/notification/channel").status_code != 200:
+                pass
+            stopping.close()
+            poll.join()
+    # A refused or reset connection would end the notification thread of the stock SDK for good.
+    assert answers == [204]
+
+
 # -- updates -----------------------------------------------------------------------------------------------------------
 
 
