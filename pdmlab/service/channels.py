@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from pdmlab.service.refusal import Refused
 from pdmlab.service.schema import api_keys, channel_messages, channels
+from pdmlab.service.statements import Statement
 from pdmlab.service.store import Store
 
 LONG_POLLING: Literal["LONG_POLLING"] = "LONG_POLLING"
@@ -31,25 +32,33 @@ _PRUNE_EVERY = 500  # events written
 
 _COLUMNS = ["account_id", "api_key_id", "kind", "body", "created"]
 _EVENT: list[sa.BindParameter[Any]] = [sa.bindparam("kind"), sa.bindparam("body"), sa.bindparam("now")]
-_LEAVE = sa.insert(channel_messages).from_select(
-    _COLUMNS, sa.select(api_keys.c.account_id, api_keys.c.id, *_EVENT).where(api_keys.c.id == sa.bindparam("to"))
+_LEAVE = Statement(
+    sa.insert(channel_messages).from_select(
+        _COLUMNS, sa.select(api_keys.c.account_id, api_keys.c.id, *_EVENT).where(api_keys.c.id == sa.bindparam("to"))
+    )
 )
-_LEAVE_ALL = sa.insert(channel_messages).from_select(
-    _COLUMNS,
-    sa.select(channels.c.account_id, channels.c.api_key_id, *_EVENT).where(
-        channels.c.account_id == sa.bindparam("to"), channels.c.last_used >= sa.bindparam("now") - IDLE_S
-    ),
+_LEAVE_ALL = Statement(
+    sa.insert(channel_messages).from_select(
+        _COLUMNS,
+        sa.select(channels.c.account_id, channels.c.api_key_id, *_EVENT).where(
+            channels.c.account_id == sa.bindparam("to"), channels.c.last_used >= sa.bindparam("now") - IDLE_S
+        ),
+    )
 )
 _MINE = channel_messages.c.api_key_id == sa.bindparam("to")
-_NEXT = (
+_NEXT = Statement(
     sa.select(channel_messages)
     .where(_MINE, channel_messages.c.created >= sa.bindparam("oldest"))
     .order_by(channel_messages.c.number)
     .limit(BATCH)
 )
-_TAKEN = sa.delete(channel_messages).where(_MINE, channel_messages.c.number <= sa.bindparam("last"))
-_CHANNEL = sa.select(channels).where(channels.c.api_key_id == sa.bindparam("to"))
-_USED = sa.update(channels).where(channels.c.api_key_id == sa.bindparam("to")).values(last_used=sa.bindparam("now"))
+_TAKEN = Statement(sa.delete(channel_messages).where(_MINE, channel_messages.c.number <= sa.bindparam("last")))
+_CHANNEL = Statement(
+    sa.select(channels.c.kind, channels.c.last_used).where(channels.c.api_key_id == sa.bindparam("to"))
+)
+_USED = Statement(
+    sa.update(channels).where(channels.c.api_key_id == sa.bindparam("to")).values(last_used=sa.bindparam("now"))
+)
 
 Message = Mapping[str, Sequence[Any]]
 """A NotificationMessage: registrations, reg-updates, de-registrations, registrations-expired, notifications and
@@ -136,13 +145,13 @@ class Channels:
 
     # -- the queue -------------------------------------------------------------------------------------------
 
-    def _leave(self, statement: sa.Insert, to: str, message: Message) -> None:
+    def _leave(self, statement: Statement, to: str, message: Message) -> None:
         now = self._store.now()
         with self._store.batch() as db:
             for kind, events in message.items():
                 for event in events:
                     body = json.dumps(event, separators=(",", ":"))
-                    db.execute(statement, {"to": to, "kind": kind, "body": body, "now": now})
+                    statement.run(db, to=to, kind=kind, body=body, now=now)
                     self._written += 1
             if self._written >= _PRUNE_EVERY:
                 self._written = 0
@@ -153,7 +162,7 @@ class Channels:
         if not rows:
             return None
         with self._store.batch() as db:
-            db.execute(_TAKEN, {"to": api_key_id, "last": rows[-1]["number"]})
+            _TAKEN.run(db, to=api_key_id, last=rows[-1]["number"])
         message: dict[str, list[Any]] = {}
         for row in rows:
             message.setdefault(row["kind"], []).append(json.loads(row["body"]))
@@ -174,9 +183,9 @@ class Channels:
         row = self._store.row(_CHANNEL, to=api_key_id)
         if row is not None and row["kind"] != LONG_POLLING:
             raise Refused(400, f"this key has a channel of the kind {row['kind']}")
-        with self._store.begin() as db:
+        with self._store.batch() as db:
             if row is not None:
-                db.execute(_USED, {"to": api_key_id, "now": self._store.now()})
+                _USED.run(db, to=api_key_id, now=self._store.now())
                 return
             at = self._store.timestamp()
             account_id = db.scalar(sa.select(api_keys.c.account_id).where(api_keys.c.id == api_key_id))
