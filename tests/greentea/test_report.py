@@ -77,3 +77,17 @@ def test_json_has_mbedgts_keys_and_the_rows(results: list[Result], tmp_path: Pat
     assert (failed["result_text"], failed["passed"], failed["failed"]) == ("FAIL", 0, 1)
     assert report["fs-single"]["rows"][0]["duration_ns"] == 3_250_000_000
     assert report["connect"]["testcase_result"] == {}
+
+
+def test_results_look_right_in_a_log_and_in_a_cell(results: list[Result]) -> None:
+    good, failed, silent, hanging = results
+    assert repr(good) == "<sums on K64F: OK, 1 OK, 2.5 s (host clock)>"
+    assert repr(failed) == (
+        "<fs-single on K64F: FAIL, 1 OK, 1 FAIL, 1 SKIPPED, 2.5 s (host clock)>\n"
+        "SD+FAT 1 file, buff     1: line 52: no card: SD_BLOCK_DEVICE_ERROR_NO_DEVICE (fs_suites.py)"
+    )
+    assert repr(hanging).startswith("<net-single on K64F: TIMEOUT, 1 ERROR, 2.5 s (host clock)>\nthe suite was not")
+    shown = silent._repr_html_()
+    assert "<b style='color:#D55E00'>SYNC_FAILED</b>, no cases" in shown
+    assert "&lt;here&gt;" in shown and "<here>" not in shown
+    assert "<td>SD+FAT format</td><td>OK</td>" in failed._repr_html_()

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from pdmlab.boards.board import SerialBoard
+from pdmlab.boards.catalog import boards
 from pdmlab.firmware import registry
 from pdmlab.firmware.fs_suites import WRITE_BUFFERS
 from pdmlab.firmware.net_suites import RECEIVE_BUFFERS
@@ -67,6 +68,22 @@ def test_each_basic_suite_comes_back_as_frames(board: VirtualBoard, suite: str) 
     assert rows.attrs["units"]["throughput_Bps"] == "B/s"
     assert result.transcript is not None
     assert {"board", "host"} == set(result.transcript["direction"])
+
+
+@pytest.mark.parametrize("target", boards())
+def test_every_board_of_the_catalogue_runs_a_suite(target: str) -> None:
+    with VirtualBoard(target, memory=True) as board:
+        result = run(board, "net-multi")
+    assert result.ok, result
+    assert len(result.rows) == 6
+
+
+def test_a_qspi_flash_with_littlefs_gives_rows_too() -> None:
+    with VirtualBoard("DISCO_L475VG_IOT01A", memory=True) as board:
+        result = run(board, "fs-single")
+    assert result.ok, result
+    assert result.cases.loc[0, "case"] == "QSPIF+LFS format"
+    assert result.rows["file_system"].str.startswith("littlefs").all()
 
 
 def test_fs_single_has_a_row_for_each_buffer_and_direction(board: VirtualBoard) -> None:
