@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from pdmlab.errors import NetworkError, ServiceError
-from pdmlab.service.asking import METHODS, TIMEOUT, message_of, result_of
-from pdmlab.service.asking import split_uri as split_uri  # REST reads its paths with it as well
+from pdmlab.service.asking import METHODS, TIMEOUT, message_of, result_of, split_uri
 from pdmlab.service.ids import timestamp
 from pdmlab.service.refusal import Refused
 from pdmlab.service.schema import api_keys, requests

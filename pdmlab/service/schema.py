@@ -207,7 +207,7 @@ resources = Table(
     Column("value", LargeBinary),
     Column("content_format", Integer),
     Column("value_expires", Float),
-    comment="what the latest registration listed, with the latest known values; value_expires: Unix s, null for never",
+    comment="what the latest registration listed, with its latest values; value_expires: Unix s, null for never",
 )
 
 observations = Table(

@@ -13,9 +13,9 @@ from pydantic import BaseModel, Field
 
 from pdmlab.lwm2m.paths import Path
 from pdmlab.service.accounts import Key
+from pdmlab.service.asking import split_uri
 from pdmlab.service.core import Core
 from pdmlab.service.refusal import Refused
-from pdmlab.service.requests import split_uri
 from pdmlab.service.rest.context import TheCore, TheKey
 from pdmlab.service.rest.paging import Json
 from pdmlab.service.values import format_name

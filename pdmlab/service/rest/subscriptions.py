@@ -8,8 +8,8 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from pdmlab.service.asking import split_uri
 from pdmlab.service.refusal import Refused
-from pdmlab.service.requests import split_uri
 from pdmlab.service.rest.context import TheCore, TheKey
 from pdmlab.service.rest.paging import Json
 

@@ -428,7 +428,7 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["device_id"], ["devices.id"], name=op.f("fk_resources_device_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("device_id", "path", name=op.f("pk_resources")),
-        comment="what the latest registration listed, with the latest known values; value_expires: Unix s, null for never",
+        comment="what the latest registration listed, with its latest values; value_expires: Unix s, null for never",
     )
     op.create_table(
         "subscriptions",
