@@ -101,7 +101,7 @@ def test_the_same_suite_gives_the_same_rows(board: VirtualBoard) -> None:
 
 
 def test_a_board_that_runs_no_suite_does_not_sync(board: VirtualBoard) -> None:
-    result = run_suite(board, "connect", sync=2, sync_timeout=0.05)
+    result = run_suite(board, "connect", sync=1, sync_timeout=1.0)
     assert result.result == "SYNC_FAILED"
     assert "the board repeats what it hears, but answers no sync" in result.reason
     assert "unknown command" in "\n".join(result.last_lines)
@@ -116,7 +116,7 @@ def test_a_cut_wire_says_which_side_is_silent(board: VirtualBoard, wire: str, si
     board.flash_application("net-multi")
     board.faults.cut_wire(wire)
     board.console.skip()
-    result = run_suite(board, sync=1, sync_timeout=0.05)
+    result = run_suite(board, sync=1, sync_timeout=1.0)
     assert (result.result, silent in result.reason) == ("SYNC_FAILED", True), result.reason
     board.faults.mend_wires()
     assert run_suite(board).ok
@@ -124,7 +124,7 @@ def test_a_cut_wire_says_which_side_is_silent(board: VirtualBoard, wire: str, si
 
 def test_an_image_that_names_nothing_faults_and_is_called_so(board: VirtualBoard) -> None:
     board.flash(b"\xff" * 4096)
-    result = run_suite(board, sync=1, sync_timeout=0.3)
+    result = run_suite(board, sync=1, sync_timeout=1.0)
     assert result.result == "SYNC_FAILED"
     assert "Fault exception (status 0x80FF013D)" in result.reason
     assert "flash a suite" in result.hint
@@ -146,7 +146,7 @@ def test_a_card_that_is_pulled_fails_the_case_and_skips_the_others(board: Virtua
 
 
 def test_a_suite_that_hangs_times_out_and_leaves_the_board_usable(hanging: VirtualBoard) -> None:
-    result = run_suite(hanging, "hang", timeout=0.2)
+    result = run_suite(hanging, "hang", timeout=1.0)
     assert (result.result, result.cases["result"].to_list()) == ("TIMEOUT", ["ERROR"])
     assert run(hanging, "net-multi").ok
 
