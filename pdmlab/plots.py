@@ -114,25 +114,6 @@ def points(
     return _finish(ax, frame, title)
 
 
-def stacked(
-    frame: pd.DataFrame, x: str, parts: Sequence[str], *, ax: Axes | None = None, title: str = "", ylabel: str = ""
-) -> Axes:
-    """Draw the mean of each part as stacked bars, one bar for each value of x."""
-    ax = ax if ax is not None else _new_axes()
-    means = frame.groupby(x)[list(parts)].mean().astype(float)
-    positions = range(len(means))
-    bottom = [0.0] * len(means)
-    for number, part in enumerate(parts):
-        heights = means[part].tolist()
-        ax.bar(positions, heights, bottom=bottom, color=COLOURS[number % len(COLOURS)], label=label(frame, part))
-        bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
-    ax.set_xticks(list(positions), [shown(x, key) for key in means.index])
-    ax.set_xlabel(label(frame, x))
-    ax.set_ylabel(ylabel or _common_unit(frame, parts))
-    ax.legend(frameon=False, fontsize="small")
-    return _finish(ax, frame, title)
-
-
 def timeline(frame: pd.DataFrame, *, since: str = "reset", ax: Axes | None = None, title: str = "") -> Axes:
     """Draw steps as horizontal bars: `step`, `start_ms` and `duration_ms` (since what?) a row."""
     ax = ax if ax is not None else _new_axes(width=9, height=1.2 + 0.34 * len(frame))
@@ -284,8 +265,10 @@ def regions(parts: Iterable[tuple[str, int, int, str]], *, size: int, ax: Axes |
     ax.set_xlim(0, size)
     ax.set_ylim(-0.5, 2.0)
     ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    ax.xaxis.set_major_locator(MultipleLocator(size / 8))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"0x{int(value):x}"))
-    ax.set_xlabel("address (B from the start of the part)")
+    ax.set_xlabel("offset (B)")
     return _finish(ax, None, title)
 
 

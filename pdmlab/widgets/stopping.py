@@ -26,4 +26,6 @@ def stop_button(description: str = "Stop after this point") -> Event:
 
     button.on_click(press)
     display(View([button], still=lambda: ""))  # type: ignore[no-untyped-call]  # IPython ships half its types
+    # ipykernel 7.4 sends a click to the loop that last spoke of the button: this one, which the sweep holds up.
+    vars(button.comm).pop("_reply_subshell_id", None)
     return stop
