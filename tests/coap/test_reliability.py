@@ -115,6 +115,26 @@ async def test_a_handler_may_acknowledge_at_once(wire: Wire) -> None:
     await wire.tell("60 00", response.mid)
 
 
+async def test_two_requests_with_one_message_id_are_answered_each_for_itself(wire: Wire) -> None:
+    """As from a peer that restarted: the first's end does not take the second's acknowledgement along."""
+    seconds = {b"\xaa": 0.05, b"\xbb": 1.0}
+
+    async def handler(message: Message, peer: object) -> Message:
+        await asyncio.sleep(seconds[message.token])
+        if message.token == b"\xbb":
+            endpoint.acknowledge(message)
+        return Message(code=codes.CHANGED)
+
+    endpoint = await wire.open(handler, ack_delay=10)
+    await wire.tell("41 02 1234 aa b1 61")
+    await wire.tell("41 02 1234 bb b1 61")
+    assert await wire.wait(0.5) == [x("61 44 1234 aa")]
+    ack, response = await wire.wait(1)
+    assert ack == x("60 00 1234")
+    assert response == x("41 44", response.mid, "bb")
+    await wire.tell("60 00", response.mid)
+
+
 async def test_a_handler_may_say_nothing_at_all(wire: Wire) -> None:
     async def handler(message: Message, peer: object) -> None:
         return None
@@ -399,8 +419,9 @@ async def test_a_handler_may_close_its_endpoint_and_go_on(wire: Wire) -> None:
 
     endpoint = await wire.open(handler)
     assert await wire.tell("41 02 1234 aa b1 61") == [x("60 00 1234")]
-    assert await wire.wait(300) == []
+    assert await wire.wait(1.5) == []
     assert went_on
+    assert not live_timers(asyncio.get_running_loop())  # its response is not tried either
 
 
 async def test_an_idle_endpoint_keeps_no_timer(wire: Wire, clock: DeviceClock) -> None:
