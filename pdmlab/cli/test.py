@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ _FULL = {
     for suite in SUITES
 }
 """What mbed CLI calls the stock suites."""
+_INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
 
 
@@ -43,6 +45,8 @@ _FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
 @click.option("--compile-list", is_flag=True, help="List the suites that can be built.")
 @click.option("--run-list", is_flag=True, help="List the suites that can be run.")
 @click.option("--board", "url", default=None, help="The board's URL or port; default: a fresh virtual board a suite.")
+@click.option("--update-image", type=_INPUT, default=None, help="What `update` installs on a real board.")
+@click.option("--update-version", default="1.0.1", show_default=True, help="The version of that image.")
 @click.option("--sync", type=int, default=2, show_default=True, help="How often to sync; negative: until it answers.")
 @click.option("--seed", type=int, default=None, help="Seed of everything random on a virtual board.")
 @click.option("-v", "--verbose", is_flag=True, help="Show what the board prints, as it comes.")
@@ -62,6 +66,8 @@ def test(
     compile_list: bool,
     run_list: bool,
     url: str | None,
+    update_image: Path | None,
+    update_version: str,
     sync: int,
     seed: int | None,
     verbose: bool,
@@ -82,7 +88,8 @@ def test(
             click.echo(f"built {suite} for {target or 'K64F'}: {_built(target, suite)} B")
         if not run_:
             return
-    results = _run(suites, target, url, seed, sync, verbose)
+    update = {"update_image": update_image and update_image.read_bytes(), "update_version": update_version}
+    results = _run(suites, target, url, seed, update, sync=sync, on_event=_echo if verbose else None)
     from pdmlab.greentea import to_json, to_junit, to_text
 
     click.echo(to_text(results, report_text), nl=False)
@@ -132,7 +139,12 @@ def _built(target: str | None, suite: str) -> int:
 
 
 def _run(
-    suites: list[str], target: str | None, url: str | None, seed: int | None, sync: int, verbose: bool
+    suites: list[str],
+    target: str | None,
+    url: str | None,
+    seed: int | None,
+    update: dict[str, Any],
+    **options: Any,  # as run() takes them
 ) -> list[Result]:
     from pdmlab.greentea import run
     from pdmlab.greentea.suites import MANAGED
@@ -147,10 +159,7 @@ def _run(
                         hint="flash one, and name it with -n",
                     )
                 click.echo(f"pdmlab: {suite} on {'SIMULATED ' * board.simulated}{board.target} …", err=True)
-                results.append(
-                    run(board, suite, sync=sync, on_event=_echo if verbose else None,
-                        **(managed if suite in MANAGED else {}))
-                )  # fmt: skip
+                results.append(run(board, suite, **options, **({**managed, **update} if suite in MANAGED else {})))
                 click.echo(f"pdmlab: {suite}: {results[-1].result}, {results[-1].host_s:.2f} s (host clock)", err=True)
     return results
 
@@ -176,11 +185,17 @@ def _service(needed: bool) -> Iterator[dict[str, Any]]:
         yield {}
         return
     from pdmlab.cloud import Cloud
+    from pdmlab.update.credentials import CREDENTIALS_FILE
     from pdmlab.update.developer import Developer
 
     if settings.load().text("host"):
         with Cloud() as cloud:
-            yield {"cloud": cloud, "developer": Developer(Path.cwd())}
+            project = Path(CREDENTIALS_FILE).is_file() or settings.load().text("credentials")
+            yield {
+                "cloud": cloud,
+                "developer": Developer(Path.cwd()),
+                "credentials": None if project else cloud.developer_credentials(f"pdmlab-test-{secrets.token_hex(4)}"),
+            }
         return
     from pdmlab.service import serve
 
@@ -188,7 +203,12 @@ def _service(needed: bool) -> Iterator[dict[str, Any]]:
         try:
             click.echo(f"pdmlab: {service}", err=True)
             with Cloud(service.url, service.api_key) as cloud:
-                yield {"cloud": cloud, "developer": service.developer}
+                yield {
+                    "cloud": cloud,
+                    "developer": service.developer,
+                    "credentials": service.credentials(),
+                    "update_resources": service.update_resources(),
+                }
         finally:
             service.close()
             shutil.rmtree(service.folder, ignore_errors=True)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, cast
 
 from pdmlab.errors import ConfigError, FlashFailed, ImageRejected
@@ -16,6 +17,7 @@ from pdmlab.greentea.management import Cloud, CloudManagement
 from pdmlab.greentea.result import Result, Word
 from pdmlab.greentea.runner import board_name, run_suite
 from pdmlab.greentea.sdk_host_tests import SdkHostTests
+from pdmlab.update.credentials import Credentials, UpdateResources
 from pdmlab.update.developer import Developer
 
 MANAGED = ("connect", "update")
@@ -28,11 +30,20 @@ UPDATE_VERSION = "1.0.1"
 class Buildable(Protocol):
     """A board that images can be built for: a virtual one."""
 
-    def flash_application(self, name: str) -> None:
-        """Flash an application and restart."""
+    def flash_application(
+        self, name: str, *, credentials: Credentials | None, update_resources: UpdateResources | None
+    ) -> None:
+        """Flash an application with what is compiled into it, and restart."""
         ...
 
-    def build(self, application: str, *, version: str) -> bytes:
+    def build(
+        self,
+        application: str,
+        *,
+        version: str,
+        credentials: Credentials | None,
+        update_resources: UpdateResources | None,
+    ) -> bytes:
         """Build an image of an application."""
         ...
 
@@ -49,6 +60,8 @@ def run(
     developer: Developer | None = None,
     update_image: bytes | None = None,
     update_version: str = UPDATE_VERSION,
+    credentials: Credentials | None = None,
+    update_resources: UpdateResources | None = None,
     host_tests: HostTests | None = None,
     **options: Any,  # as run_suite takes them
 ) -> Result:
@@ -58,6 +71,7 @@ def run(
         cloud: the service that `connect` and `update` are to register with.
         developer: whose keys sign the update (a service's `developer`).
         update_image, update_version: the image that `update` installs; on a virtual board it is built.
+        credentials, update_resources: what is compiled into a virtual board's images, instead of the project's.
         options: as run_suite takes them: sync, sync_timeout, timeout, target, on_event.
 
     Raises:
@@ -73,22 +87,21 @@ def run(
     buildable = cast("Buildable", board) if hasattr(board, "flash_application") else None
     if buildable is not None:
         try:
-            buildable.flash_application(suite)
+            buildable.flash_application(suite, credentials=credentials, update_resources=update_resources)
         except (FlashFailed, ImageRejected) as error:
             word: Word = "NO_IMAGE" if isinstance(error, ImageRejected) else "IOERR_COPY"
             return Result(suite, board_name(board), word, error.message, error.hint or "")
     if cloud is not None:
         management = CloudManagement(cloud, developer, version=update_version)
-        image = _update_image(buildable, update_image, update_version)
+        image: Callable[[], bytes] | None = None if update_image is None else lambda: update_image
+        if image is None and buildable is not None:
+            image = partial(
+                buildable.build, "update", version=update_version, credentials=credentials,
+                update_resources=update_resources,
+            )  # fmt: skip
         account = _account(buildable)
         tests.setdefault("sdk_host_tests", lambda: SdkHostTests(management, account_id=account, update_image=image))
     return run_suite(board, suite, host_tests=tests, **options)
-
-
-def _update_image(board: Buildable | None, image: bytes | None, version: str) -> Callable[[], bytes] | None:
-    if image is not None:
-        return lambda: image
-    return (lambda: board.build("update", version=version)) if board is not None else None
 
 
 def _account(board: Buildable | None) -> str | None:
