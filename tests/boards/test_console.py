@@ -16,10 +16,10 @@ import pandas as pd
 import pytest
 import serial
 
+from benchmarks.paced_sender import LINE, PACE, SCRIPT, numbered
 from pdmlab.boards import Console
 from pdmlab.boards.console import LONGEST_LINE
 from pdmlab.errors import BoardError, BoardNotFound, ConfigError, ConsoleLost, ConsoleTimeout, PortBusy
-from tests.boards.paced_sender import LINE, numbered
 
 LONG = "TEST_LONG" in os.environ
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
@@ -256,9 +256,8 @@ def test_a_break_reaches_a_board_only_over_lines_that_carry_it(console: Console)
 def test_a_sender_that_waits_for_nobody_loses_nothing(size: int) -> None:
     if size > 2_000_000 and not LONG:
         pytest.skip("takes 35 s at its pace; TEST_LONG=1 runs it")
-    sender_file = str(Path(__file__).with_name("paced_sender.py"))
     with subprocess.Popen(
-        [sys.executable, sender_file, str(size)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, SCRIPT, str(size)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as sender:
         assert sender.stdin is not None and sender.stdout is not None
         with Console(sender.stdout.readline().strip()) as console:
@@ -270,5 +269,5 @@ def test_a_sender_that_waits_for_nobody_loses_nothing(size: int) -> None:
         sender.communicate("\n", timeout=20)
     print(f"{size} B in {seconds} s, {dropped} B dropped")
     assert dropped == "0"
-    assert float(seconds) >= size / 300_000
+    assert float(seconds) >= size / PACE
     assert received.to_list() == [numbered(n).decode().strip() for n in range(size // LINE)] + ["the end"]

@@ -1,30 +1,38 @@
 """A sender like an interface chip at 3 Mbaud: paced, through a small FIFO that drops what it has no room for.
 
-    python paced_sender.py BYTES
+    python benchmarks/paced_sender.py BYTES
 
 It opens a pseudo-terminal, prints its name, waits for a line on stdin, sends, and prints what it dropped and how
 long it took. It never waits for the other side. Time in which it was not scheduled itself is no debt: it goes on
 at its pace, since a chip would not have stopped.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 import time
-import tty
 
-PACE = 300_000  # B/s
-FIFO = 4096  # B
-STEP = 0.002  # s
+SCRIPT = __file__
+PACE = 300_000
+"""Bytes a second: an interface chip at 3 Mbaud."""
+FIFO = 4096
+"""Bytes that the chip holds; what comes while it is full is lost."""
+STEP = 0.002
+"""Seconds between two looks at the line."""
 LINE = 64
+"""Bytes of a line."""
 
 
-def numbered(number):
-    """Return a line of 64 bytes that tells its place."""
+def numbered(number: int) -> bytes:
+    """Return a line that tells its place."""
     return b"%08d " % number + b"." * (LINE - 11) + b"\r\n"
 
 
-def main(size):
+def main(size: int) -> None:
     """Send size bytes of numbered lines."""
+    import tty  # not on Windows
+
     host_end, board_end = os.openpty()
     tty.setraw(board_end)
     print(os.ttyname(board_end), flush=True)
