@@ -225,7 +225,7 @@ class Deployments(CampaignDevices):
         now = self._row(row["device_id"])
         if now is None or now["id"] != row["id"]:
             return
-        if restarted and version == row["version"]:
+        if version == row["version"]:  # which it was not when the manifest went out
             self._end(now, "success", "deployed", "UPD4_SUCCESS_100", f"the device runs {version}")
             return
         number = _number((state or "").encode())

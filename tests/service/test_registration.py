@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from pathlib import Path
 
 import pytest
+from aiocoap import Message
 from aiocoap.numbers import codes
+from aiocoap.numbers.types import ACK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdmlab.coap.endpoint import Endpoint
+from pdmlab.service.register import Register, Registration
 from pdmlab.service.registering import MAX_PAYLOAD
 from tests.service.corelab import CoreLab, Stage, play, request
 
@@ -209,23 +214,63 @@ def test_a_restarted_service_knows_its_devices(play: Stage) -> None:
     play(story)
 
 
-def test_what_was_acknowledged_survives_a_kill_at_once(play: Stage) -> None:
-    async def story(lab: CoreLab) -> None:
-        device = await lab.device()
+def test_whatever_is_acknowledged_is_on_disk_when_its_acknowledgement_goes_out(tmp_path: Path) -> None:
+    file = tmp_path / "lab.sqlite"
+
+    def committed() -> list[str]:
+        """Return what another connection sees: the state of the device, its registration and a value."""
+        other = sqlite3.connect(file)
+        try:
+            states = other.execute("SELECT state FROM devices").fetchall()
+            registered = other.execute("SELECT lifetime FROM registrations").fetchall()
+            value = other.execute("SELECT value FROM resources WHERE path = '/5000/0/1'").fetchall()
+        finally:
+            other.close()
+        return [repr(row[0]) for row in (*states, *registered, *value)]
+
+    async def story(lab: CoreLab) -> list[tuple[str, list[str]]]:
+        device = await lab.device(aobs=("/5000/0/1",))
         await device.bootstrap()
+        seen: list[tuple[str, list[str]]] = []
+
+        def spy(direction: str, peer: object, message: Message, when: int) -> None:
+            if direction == "out" and message.mtype == ACK:
+                seen.append((str(message.code), committed()))
+
+        lab.core.lwm2m._tap = spy
         await device.register()
-        store = lab.core.store
-        store.flush = lambda: None  # type: ignore[method-assign]  # whatever is not committed by now is gone
-        for endpoint in lab.core._endpoints.values():
-            endpoint.abort()
-        if store._batch is not None:
-            store._batch.rollback()
-        lab.core._endpoints.clear()
-        store.engine.dispose()
-        await lab.start()
-        assert lab.core.registrations.find(device.id) is not None
+        await device.update("lt=77")
+        await device.notify("/5000/0/1", "told")
+        await device.deregister()
+        return seen
+
+    assert play(story, file) == [
+        ("2.01 Created", ["'registered'", "3600", "b'test0'"]),
+        ("2.04 Changed", ["'registered'", "77", "b'test0'"]),
+        ("EMPTY", ["'registered'", "77", "b'told'"]),
+        ("2.02 Deleted", ["'deregistered'", "b'told'"]),
+    ]
+
+
+def test_a_renewed_lifetime_does_not_end_with_its_neighbours(play: Stage) -> None:
+    now, expired = [0.0], []
+    register = Register(lambda: now[0], lambda registration: expired.append(registration.device_id))
+
+    def keep(device_id: str, expires: float) -> None:
+        register.keep(
+            Registration(device_id, "", "", "", ("h", len(device_id)), 1, "U", False, "1.0", 1, expires, "", "", 0.0)
+        )
+
+    async def story(lab: CoreLab) -> None:
+        keep("b", 9)
+        keep("aa", 10)
+        keep("aa", 100)
+        now[0] = 50
+        register.expire()
+        register.close()
 
     play(story)
+    assert expired == ["b"]
 
 
 def test_well_known_core_lists_what_devices_need_on_both_ports(play: Stage) -> None:

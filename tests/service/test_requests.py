@@ -201,12 +201,13 @@ def test_a_request_with_retries_waits_for_the_next_sign_of_life(play: Stage) -> 
     play(story)
 
 
-def test_a_device_that_registers_again_meanwhile_is_asked_again(play: Stage) -> None:
+def test_a_device_that_moves_meanwhile_is_asked_again_where_it_is(play: Stage) -> None:
     async def story(lab: CoreLab) -> None:
         device = await lab.registered()
         device.power_off()
         await lab.ask(device, "GET", "/3/0/0")
         await asyncio.sleep(5)
+        device.host = lab.fabric.host("elsewhere")
         await device.power_on()
         await device.register()
         assert (await lab.answers())[0]["status"] == 200
