@@ -35,7 +35,7 @@ _ERRNO_NAMES = {
 }  # fmt: skip
 _HINTS = {
     -2: "list the directory to see what is there",
-    -13: "the file is read-only or open, or the directory is full or not empty",
+    -13: "the file is read-only or open, the directory is not empty, or the directory or the volume is full",
     -28: "remove files, or use a larger part",
     -84: "reformat() it; what was on it is lost",
 }
