@@ -98,9 +98,7 @@ class Bootloader:
         if candidate:
             say("[DBG ] Update active firmware")
             active = self._install(candidate.header, say)
-            installed = active.header is not None
-            if not installed:
-                refused = active.fault
+            installed, refused = active.fault is None, active.fault
         else:
             say(refused or "No Update image")
             say("[DBG ] Active firmware up-to-date" if active.header else "[ERR ] Active firmware invalid")
@@ -168,7 +166,9 @@ class Bootloader:
             self._copy(header, self._candidate.image_region(header).chunks(0, header.size), say)
         except StorageError as error:
             say("[DBG ] Firmware update failed")
-            return _Active(None, f"Firmware update failed ({error.message})")
+            fault = f"Firmware update failed ({error.message})"
+            # Flash that refuses the first erase still holds what ran before.
+            return _Active(self._read_active().header, fault)
         active = self._read_active()
         say("[DBG ] Firmware update failed" if active.fault else "[DBG ] New active firmware is valid")
         return active

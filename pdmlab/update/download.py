@@ -134,6 +134,9 @@ class Fota:
         """Look, before registration, for an update that a reset cut off; it then reads as state 2.
 
         Forgets a manifest whose firmware runs by now. Call `resume` after registration.
+
+        Raises:
+            StorageError: what was kept cannot be read or forgotten; there is nothing to resume then.
         """
         der = await self._blocking(self._store.load)
         if der is None:
@@ -146,8 +149,14 @@ class Fota:
 
     async def resume(self) -> None:
         """Go on with the update that `prepare` found; without one, do nothing."""
-        der = await self._blocking(self._store.load)
-        if self.state is FotaState.PROCESSING_MANIFEST and der is not None:
+        if self.state is not FotaState.PROCESSING_MANIFEST:
+            return
+        try:
+            der = await self._blocking(self._store.load)
+        except StorageError as error:
+            await self._fail(FotaResult.STORAGE_READ, error.message)
+            return
+        if der is not None:
             await self._carry_out(der, resumed=True)
 
     async def _carry_out(self, der: bytes, *, resumed: bool) -> None:
