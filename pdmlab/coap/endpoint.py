@@ -20,9 +20,10 @@ from pdmlab.coap.codec import Malformed, decode, empty, encode
 from pdmlab.coap.exchange import Outcome, Peers, Seen, Transmission
 from pdmlab.coap.observation import Observation
 from pdmlab.coap.parameters import TransmissionParameters
-from pdmlab.coap.requester import Requester, Waiting
+from pdmlab.coap.requester import Requester
 from pdmlab.coap.responder import Responder
 from pdmlab.coap.transport import Address, DatagramSocket, Opener
+from pdmlab.coap.waiting import Waiting
 from pdmlab.errors import NetworkError
 
 Handler: TypeAlias = Callable[[Message, Address], Awaitable[Message | None]]
