@@ -13,7 +13,7 @@ import concurrent.futures
 import contextlib
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pdmlab.errors import ConfigError, TimedOut
 
@@ -70,10 +70,10 @@ class LoopThread:
             coroutine.close()
             why = "cannot wait for itself" if self.inside else "is closed"
             raise ConfigError(f"the loop {self.name!r} {why}", hint="await the coroutine there, or open another loop")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
-        left = timeout
+        job, left = _Job(coroutine), timeout
         try:
-            while not concurrent.futures.wait([future], _SLICE if left is None else min(left, _SLICE)).done:
+            self.loop.call_soon_threadsafe(job.start)
+            while not concurrent.futures.wait([job.done], _SLICE if left is None else min(left, _SLICE)).done:
                 if left is not None:
                     left -= _SLICE
                     if left <= 0:
@@ -81,9 +81,9 @@ class LoopThread:
                 if not self._thread.is_alive():
                     raise ConfigError(f"the loop {self.name!r} was closed meanwhile")
         except BaseException:
-            future.cancel()
+            self.call_soon(job.cancel)
             raise
-        return future.result()
+        return job.done.result()
 
     def call_soon(self, work: Callable[..., object], *args: object) -> None:
         """Call work on the loop, from any thread, and do not wait for it; does nothing on a closed loop."""
@@ -100,6 +100,35 @@ class LoopThread:
             self.run(_cancel_all(), timeout=_ENDING)
         self.call_soon(self.loop.stop)
         self._thread.join(_ENDING)
+
+
+class _Job(Generic[T]):
+    """A coroutine on its way to a loop: however early its caller is interrupted, it is cancelled."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        self.done: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._coroutine = coroutine
+        self._task: asyncio.Task[T] | None = None
+
+    def start(self) -> None:
+        """Begin, on the loop."""
+        self._task = asyncio.get_running_loop().create_task(self._coroutine)
+        self._task.add_done_callback(self._finished)
+
+    def cancel(self) -> None:
+        """End it, on the loop; one that has not begun never does."""
+        if self._task is None:
+            self._coroutine.close()
+        else:
+            self._task.cancel()
+
+    def _finished(self, task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            self.done.set_exception(concurrent.futures.CancelledError())
+        elif (error := task.exception()) is not None:
+            self.done.set_exception(error)
+        else:
+            self.done.set_result(task.result())
 
 
 async def _cancel_all() -> None:

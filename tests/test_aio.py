@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -75,6 +76,47 @@ def test_ctrl_c_cancels_the_coroutine_and_leaves_the_loop_usable(loop: LoopThrea
     thread.join()
     assert ended.wait(5)
     assert loop.run(asyncio.sleep(0, "still there")) == "still there"
+
+
+@pytest.mark.parametrize("where", ["before it is scheduled", "after it is scheduled"])
+def test_an_interrupt_before_the_wait_cancels_the_coroutine_too(
+    loop: LoopThread, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    async def waits() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    schedule = loop.loop.call_soon_threadsafe
+
+    def interrupted(work: Callable[..., object], *args: object) -> None:
+        monkeypatch.undo()
+        if where.startswith("after"):
+            schedule(work, *args)
+            began.wait(5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.loop, "call_soon_threadsafe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(waits())
+    loop.run(asyncio.sleep(0))
+    if where.startswith("after"):
+        assert ended.wait(5)
+    else:
+        assert not began.is_set()
+
+
+def test_a_coroutine_that_is_cancelled_there_says_so_here(loop: LoopThread) -> None:
+    async def cancels_itself() -> None:
+        asyncio.current_task().cancel()
+        await asyncio.sleep(0)
+
+    with pytest.raises(concurrent.futures.CancelledError):
+        loop.run(cancels_itself())
 
 
 def test_a_time_out_of_the_coroutine_itself_is_no_time_out_of_the_wait(loop: LoopThread) -> None:

@@ -30,7 +30,7 @@ CACHE_KiB = 16_384
 # Alembic's own table, which says how far its migrations have come.
 _VERSION = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))
 
-_BEGIN, _ROLLBACK = Statement(sa.text("BEGIN")), Statement(sa.text("ROLLBACK"))
+_BEGIN = Statement(sa.text("BEGIN"))
 _SAVEPOINT, _RELEASE = Statement(sa.text("SAVEPOINT one")), Statement(sa.text("RELEASE SAVEPOINT one"))
 _UNDO = Statement(sa.text("ROLLBACK TO SAVEPOINT one"))
 
@@ -306,7 +306,7 @@ class Store:
             if connection.in_transaction():
                 connection.rollback()
             elif connection.dialect.name != "sqlite":  # other drivers begin one by themselves
-                _ROLLBACK.run(connection)
+                connection.connection.rollback()
 
     def timestamp(self) -> str:
         """Return the time of day as rows carry it."""
