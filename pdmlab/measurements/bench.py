@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pdmlab.errors import ConfigError
+from pdmlab.network.interface import NetworkInterface, WiFiInterface
+from pdmlab.network.nsapi import Security
 
 if TYPE_CHECKING:
-    from pdmlab.network.interface import NetworkInterface
     from pdmlab.storage.medium import Medium
     from pdmlab.update.layout import FlashLayout
 
@@ -51,6 +52,13 @@ class Bench(Protocol):
 
     @property
     def machine(self) -> Any: ...  # the sim's Machine: started_ns, boot_steps
+
+
+def connect(net: NetworkInterface) -> None:
+    """Connect an interface, a Wi-Fi one to the access point of the desk; call it from device code."""
+    if isinstance(net, WiFiInterface):
+        net.set_credentials("desk", "long enough", Security.WPA2)
+    net.connect()
 
 
 def on_board(board: Bench, application: Callable[..., Any]) -> Any:

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pdmlab.clock import MS
-from pdmlab.measurements.bench import Bench, Row, on_board
-from pdmlab.network.interface import WiFiInterface
-from pdmlab.network.nsapi import Security
+from pdmlab.measurements.bench import Bench, Row, connect, on_board
 from pdmlab.storage import mount_or_format, root_of_trust
 
 if TYPE_CHECKING:
@@ -33,13 +31,11 @@ def start_up(board: Bench, medium: str) -> list[Row]:
             steps.append((name, start, clock.now() - start))
 
         net, fs = device.network, device.make_file_system()
-        if isinstance(net, WiFiInterface):
-            net.set_credentials("desk", "long enough", Security.WPA2)
         step("set up the storage part", device.block_device.init)
         step("mount the file system", lambda: mount_or_format(fs, device.block_device))
         step("root of trust from SOTP", lambda: root_of_trust(device.nvstore, device.random_bytes))
         start = clock.now()
-        net.connect()
+        connect(net)
         for part in net.link.attach:
             steps.append((f"network: {part.name}", start, part.time))
             start += part.time

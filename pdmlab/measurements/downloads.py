@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pdmlab.clock import MS, SECOND
 from pdmlab.firmware.net_suites import DOWNLOAD_HOST, DOWNLOAD_PATH
-from pdmlab.measurements.bench import Bench, Row, on_board
+from pdmlab.measurements.bench import Bench, Row, connect, on_board
 from pdmlab.network.download import download
 from pdmlab.network.link import Link
 
@@ -23,7 +23,7 @@ def http_download(board: Bench, bearer: str, round_trip_ms: int, receive_buffer_
     board.network.link = Link.of(bearer, latency=round_trip_ms * MS // 2)
 
     def main(device: Device) -> Row:
-        device.network.connect()
+        connect(device.network)
         got = download(device.network, DOWNLOAD_HOST, DOWNLOAD_PATH, receive_buffer_B)
         link = device.network.link
         return {

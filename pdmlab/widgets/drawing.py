@@ -44,7 +44,7 @@ class Drawing(View):
         for selector in self.choices.values():
             selector.observe(self.redraw, names="value")
         super().__init__([*self.choices.values(), self.image, self.problem], still=self._picture)
-        self.redraw()
+        self._paint()  # what goes wrong at once is the cell's error
 
     @property
     def values(self) -> dict[str, Any]:
@@ -52,17 +52,21 @@ class Drawing(View):
         return {name: selector.value for name, selector in self.choices.items()}
 
     def redraw(self, change: object = None) -> None:
-        """Draw the figure for what is chosen now."""
+        """Draw the figure for what is chosen now; say beside the sliders why it cannot be drawn."""
+        try:
+            self._paint()
+            self.problem.value = ""
+        except Exception as error:  # a handler's exception would end in the kernel's log, where nobody looks
+            self.problem.value = f"<b>{escape(type(error).__name__)}:</b> {escape(str(error))}"
+
+    def _paint(self) -> None:
         with self._drawing:
             # Not through pyplot, which is of one thread and would show the figure a second time.
             figure = Figure(figsize=self._size, dpi=DPI, layout="constrained")
-            try:
-                self._draw(figure.subplots(), **self.values)
-                file = io.BytesIO()
-                figure.savefig(file, format="png")
-                self.image.value, self.problem.value = file.getvalue(), ""
-            except Exception as error:  # a handler's exception would end in the kernel's log, where nobody looks
-                self.problem.value = f"<b>{escape(type(error).__name__)}:</b> {escape(str(error))}"
+            self._draw(figure.subplots(), **self.values)
+            file = io.BytesIO()
+            figure.savefig(file, format="png")
+            self.image.value = file.getvalue()
 
     def _picture(self) -> str:
         chosen = ", ".join(f"{name} = {plots.shown(name, value)}" for name, value in self.values.items())
@@ -81,8 +85,13 @@ def redraw(
 
     start: what is chosen at first, where it is not a choice's first value.
 
+    Raises:
+        ConfigError: there is nothing to choose from.
+
     >>> redraw(lambda ax, gain: ax.plot([0, gain]), gain=[1, 2, 5])
     """
+    if not choices:
+        raise ConfigError("there is nothing to choose from", hint="such as redraw(draw, gain=[1, 2, 5])")
     return Drawing(draw, choices, size=size, start=start or {})
 
 

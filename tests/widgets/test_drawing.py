@@ -50,6 +50,8 @@ def test_a_column_that_is_not_there_is_named():
         widgets.explore(ROWS, x="buffer_B", y="sped_kBps")
     with pytest.raises(ConfigError, match="nothing to choose from"):
         widgets.redraw(lambda ax, n: None, n=[])
+    with pytest.raises(ConfigError, match="nothing to choose from"):
+        widgets.redraw(lambda ax: None)
 
 
 def test_a_figure_that_cannot_be_drawn_says_why_beside_the_sliders():
@@ -63,6 +65,11 @@ def test_a_figure_that_cannot_be_drawn_says_why_beside_the_sliders():
     assert "no rows for &lt;2&gt;" in drawing.problem.value
     drawing.choices["n"].value = 1
     assert not drawing.problem.value
+
+
+def test_a_figure_that_cannot_be_drawn_at_all_is_an_error_of_the_cell():
+    with pytest.raises(ZeroDivisionError):
+        widgets.redraw(lambda ax, n: 1 / 0, n=[1])
 
 
 def test_a_view_carries_the_picture_that_stands_for_it_without_a_kernel():
