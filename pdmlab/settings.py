@@ -34,7 +34,6 @@ KNOWN: dict[str, Known] = {
     "credentials": Known("", "mbed_cloud_dev_credentials.c that virtual boards have compiled in; empty: the service's"),
     "host": Known("", "address of the service's REST API; empty: the service of this process"),
     "api_key": Known("", "API key for that service; CLOUD_SDK_API_KEY serves as well"),
-    "workers": Known(1, "processes that a sweep may use"),
 }
 _SECRET = frozenset({"api_key"})
 

@@ -17,10 +17,10 @@ def bare_environment(monkeypatch, tmp_path):
 def test_each_value_knows_where_it_came_from(monkeypatch, tmp_path):
     (tmp_path / "pdmlab.toml").write_text('board = "sim://K66F"\nseed = 5\n')
     monkeypatch.setenv("PDMLAB_SEED", "6")
-    found = settings.load(workers=2)
+    found = settings.load(host="http://127.0.0.1:1")
     assert (found["board"], found.origin("board")) == ("sim://K66F", str(tmp_path / "pdmlab.toml"))
     assert (found.number("seed"), found.origin("seed")) == (6, "PDMLAB_SEED")
-    assert (found["workers"], found.origin("workers")) == (2, "keyword")
+    assert (found["host"], found.origin("host")) == ("http://127.0.0.1:1", "keyword")
     assert found.origin("data") == "default"
 
 
