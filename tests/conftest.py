@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 
 import pytest
 
 _numbers = itertools.count()
+
+# Where a script in the background runs the tests, Ctrl-C is ignored from the start; here, and in what tests start,
+# it has to mean what it means to a person.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
