@@ -63,7 +63,7 @@ class _ResourceRow:
         self.read = self._button("R", "device.read(path)", self._read)
         self.write = self._button("W", "device.write(path, value)", lambda: device.write(path, self.value.value))
         self.execute = self._button("Exe", "device.execute(path)", lambda: device.execute(path))
-        label = ipywidgets.HTML(f"<code>{escape(path)}</code> {escape(name)}", layout={"width": "22em"})
+        label = ipywidgets.HTML(f"<code>{escape(path)}</code> {escape(name)}", layout={"width": "28em"})
         self.box = ipywidgets.HBox([label, self.observing, self.read, self.write, self.execute, self.value])
 
     def _button(self, text: str, tooltip: str, work: Callable[[], object]) -> Any:  # ipywidgets ships no types

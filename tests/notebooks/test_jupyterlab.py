@@ -12,6 +12,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from playwright import sync_api
+
+from tests.tools import unavailable
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 CHROMIUM = "/usr/bin/chromium"
@@ -44,10 +47,7 @@ print(repr(pdmlab.sweep(measure, {"n": list(range(500))}, experiment="long", boa
 @pytest.fixture(scope="module")
 def browser():
     if not Path(CHROMIUM).exists():
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"there is no {CHROMIUM}; .ci/run installs it")
-        pytest.skip(f"there is no {CHROMIUM}")
-    sync_api = pytest.importorskip("playwright.sync_api")
+        unavailable(f"there is no {CHROMIUM}, which Debian's package chromium installs")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
