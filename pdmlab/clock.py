@@ -33,6 +33,11 @@ import greenlet
 
 from pdmlab.errors import BoardError
 
+# When a thread ends, greenlet looks in the collector's lists for whoever still holds the thread's main greenlet, and
+# gives one reference away if it finds nobody. A clock that is just being collected is in no list: what it holds would
+# be freed twice. Nothing is lost without it: a clock ends its greenlets itself.
+greenlet.enable_optional_cleanup(False)  # type: ignore[attr-defined]  # its stubs lack it
+
 T = TypeVar("T")
 Pace = Literal["virtual", "live"]
 ClockName = Literal["device", "host"]

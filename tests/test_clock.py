@@ -1,6 +1,8 @@
 """The device clock: blocking device code and asyncio on one simulated time."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 
@@ -203,6 +205,39 @@ def test_closing_leaves_no_task_pending_not_even_one_that_began_with_the_halt():
         clock.call_soon(lambda: began.append(asyncio.ensure_future(first())))
         clock.call(clock.sleep, SECOND)
     assert [task.cancelled() for task in began] == [True, True]
+
+
+def test_a_clock_may_be_collected_while_the_end_of_its_thread_is_taken_note_of():
+    program = """
+import gc, threading, time
+from pdmlab.clock import DeviceClock
+
+collecting = threading.Event()
+
+class Holder:
+    def __del__(self):
+        collecting.set()  # the main thread wakes, and takes note of the thread that has ended
+        time.sleep(0.2)
+
+def discard():
+    gc.disable()
+    clock = DeviceClock()
+    clock.close()
+    clock.holder = Holder()
+    clock.holder.clock = clock
+    del clock
+    gc.collect()
+    gc.collect()
+
+worker = threading.Thread(target=discard)
+worker.start()
+collecting.wait()
+[None for _ in range(1000)]
+worker.join()
+print("alive")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr[-2000:]
 
 
 def test_errors_of_device_code_reach_the_caller(clock):
