@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from pdmlab.client import M2MMethod, SimpleMbedCloudClient
     from pdmlab.cloud import Cloud
     from pdmlab.codes import explain
-    from pdmlab.experiment import list_runs, load_run, rerun, sweep
+    from pdmlab.experiment import rerun, sweep
     from pdmlab.network import NetworkInterface
+    from pdmlab.runs import list_runs, load_run
     from pdmlab.service import serve
     from pdmlab.storage import BlockDevice, FATFileSystem, LittleFileSystem2
 
@@ -37,8 +38,8 @@ _HOMES = {
     "connect": "pdmlab.boards",
     "detect": "pdmlab.boards",
     "explain": "pdmlab.codes",
-    "list_runs": "pdmlab.experiment",
-    "load_run": "pdmlab.experiment",
+    "list_runs": "pdmlab.runs",
+    "load_run": "pdmlab.runs",
     "rerun": "pdmlab.experiment",
     "serve": "pdmlab.service",
     "sweep": "pdmlab.experiment",

@@ -111,6 +111,39 @@ def test_a_sweep_killed_in_mid_point_loses_no_finished_row(tmp_path):
         assert again.powered
 
 
+INTERRUPTED = """
+from pdmlab import experiment
+from pdmlab.sim.board import VirtualBoard
+
+def listen(device):
+    device.uart.readline()  # nobody ever writes one
+
+def measure(board, n):
+    if n == 3:
+        print("third point", flush=True)
+        board.run(listen)
+    return {"m": board.run(lambda: n)}
+
+with VirtualBoard("K64F", id="interrupted") as board:
+    try:
+        experiment.sweep(measure, {"n": [1, 2, 3]}, experiment="x", board=board, progress=False)
+    except KeyboardInterrupt:
+        print("still", board.run(lambda: "usable"), flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C to a whole console")
+def test_ctrl_c_while_the_board_is_busy_keeps_the_rows_and_the_board():
+    with subprocess.Popen([sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"third point\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == b"still usable\n"
+    assert process.returncode == 0
+    runs = experiment.list_runs()
+    assert runs.state.tolist() == ["interrupted"] and runs.rows.tolist() == [2]
+    assert experiment.load_run(runs.run[0]).m.tolist() == [1, 2]
+
+
 def test_a_journal_cut_off_in_a_line_keeps_the_whole_ones(tmp_path):
     path = tmp_path / "j.jsonl"
     path.write_text('{"a": 1}\n{"a": 2}\n{"a"')

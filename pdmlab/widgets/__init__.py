@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pdmlab.widgets.drawing import explore, redraw
-    from pdmlab.widgets.management import campaign, progress, queue, resources
+    from pdmlab.widgets.management import campaign, queue, resources
     from pdmlab.widgets.serial import console
     from pdmlab.widgets.stopping import stop_button
     from pdmlab.widgets.view import View
@@ -23,13 +23,12 @@ _HOMES = {
     "campaign": "management",
     "console": "serial",
     "explore": "drawing",
-    "progress": "management",
     "queue": "management",
     "redraw": "drawing",
     "resources": "management",
     "stop_button": "stopping",
 }
-__all__ = ["View", "campaign", "console", "explore", "progress", "queue", "redraw", "resources", "stop_button"]
+__all__ = ["View", "campaign", "console", "explore", "queue", "redraw", "resources", "stop_button"]
 
 
 def __getattr__(name: str) -> Any:  # a module's attributes are of any type

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -201,42 +200,5 @@ class CampaignView(View):
 def campaign(campaign: Campaign) -> CampaignView:
     """Show how far a campaign is with each device, until it has ended. By calls: campaign.progress(), .devices()."""
     view = CampaignView(campaign)
-    view.follow(view.look)
-    return view
-
-
-class ProgressView(View):
-    """A bar with what is done and the time left (host clock)."""
-
-    def __init__(self, name: str, look: Callable[[], tuple[int, int]], unit: str) -> None:
-        self._name = name
-        self._look = look
-        self._unit = unit
-        self._begun: tuple[float, int] | None = None
-        self.bar = ipywidgets.FloatProgress(min=0, max=1, description=name, style={"description_width": "auto"})
-        self.text = ipywidgets.HTML()
-        super().__init__([ipywidgets.HBox([self.bar, self.text])], still=lambda: f"{escape(name)}: {self.text.value}")
-        self.look()
-
-    def look(self) -> bool:
-        """Show how far it has come; say whether more can come."""
-        done, total = self._look()
-        now = time.monotonic()
-        if done and self._begun is None:
-            self._begun = (now, done)
-        self.bar.value = done / total if total else 0
-        self.text.value = f"{done:,} of {total:,} {self._unit}{self._left(now, done, total)}" if total else "not begun"
-        return not total or done < total
-
-    def _left(self, now: float, done: int, total: int) -> str:
-        if self._begun is None or done >= total or done <= self._begun[1]:
-            return ""
-        seconds = (now - self._begun[0]) * (total - done) / (done - self._begun[1])
-        return f", {seconds:.0f} s left (host clock)"
-
-
-def progress(name: str, look: Callable[[], tuple[int, int]], *, unit: str = "B") -> ProgressView:
-    """Show how far something has come, and the time left; look() returns what is done, and of how much."""
-    view = ProgressView(name, look, unit)
     view.follow(view.look)
     return view

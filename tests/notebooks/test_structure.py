@@ -67,7 +67,7 @@ def test_it_poses_an_exercise_that_can_be_checked_and_gives_a_hint(notebook):
 
 def test_it_has_a_live_widget(notebook):
     code = "\n".join(source(notebook, "code"))
-    assert re.search(r"widgets\.(explore|redraw|console|resources|queue|campaign|progress)\(", code)
+    assert re.search(r"widgets\.(explore|redraw|console|resources|queue|campaign)\(", code)
 
 
 def test_its_cells_are_short_and_define_no_classes(notebook):

@@ -122,16 +122,6 @@ def test_the_queue_says_when_the_service_is_gone():
     view.close()
 
 
-def test_progress_tells_the_time_left():
-    steps = iter([(0, 0), (0, 1000), (100, 1000), (600, 1000), (1000, 1000)])
-    view = widgets.progress("download", lambda: next(steps))
-    assert view.text.value == "not begun"
-    assert view.look() and view.look() and view.look()
-    assert "600 of 1,000 B" in view.text.value and "s left (host clock)" in view.text.value
-    assert not view.look() and view.bar.value == 1
-    view.close()
-
-
 class Campaign:
     """A campaign whose device gets a block at each look."""
 

@@ -1,0 +1,23 @@
+"""Figures: a frame goes in, Axes come out; labels and units come from the frame.
+
+Every figure says which clock its times were read from and whether they are simulated.
+"""
+
+from pdmlab.plots.curves import lines, notifications, points
+from pdmlab.plots.diagrams import lanes, regions, sequence, strips, timeline
+from pdmlab.plots.words import COLOURS, label, plain, shown
+
+__all__ = [
+    "COLOURS",
+    "label",
+    "lanes",
+    "lines",
+    "notifications",
+    "plain",
+    "points",
+    "regions",
+    "sequence",
+    "shown",
+    "strips",
+    "timeline",
+]

@@ -1,0 +1,155 @@
+"""What happened, and where things lie: timelines, messages, transcripts, strips of cells, maps of memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+from pdmlab.plots.canvas import finish, new_axes
+from pdmlab.plots.words import COLOURS, human_size, plain, rounded
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+def timeline(frame: pd.DataFrame, *, since: str = "reset", ax: Axes | None = None, title: str = "") -> Axes:
+    """Draw steps as horizontal bars: `step`, `start_ms` and `duration_ms` (since what?) a row."""
+    ax = ax if ax is not None else new_axes(width=9, height=1.2 + 0.34 * len(frame))
+    rows: list[Any] = list(frame.itertuples())
+    for number, row in enumerate(rows):
+        start, duration = float(row.start_ms), float(row.duration_ms)
+        ax.barh(number, duration, left=start, color=COLOURS[0], height=0.6)
+        ax.annotate(f" {rounded(duration)} ms", (start + duration, number), va="center", fontsize="small")
+    ax.set_yticks(range(len(rows)), [str(row.step) for row in rows])
+    ax.invert_yaxis()
+    ax.margins(x=0.15)
+    ax.set_xlim(left=0)
+    ax.set_xlabel(f"time since {since} (ms)")
+    return finish(ax, frame, title)
+
+
+def sequence(
+    log: pd.DataFrame, *, left: str = "board", ax: Axes | None = None, title: str = "", most: int = 60
+) -> Axes:
+    """Draw a service's message log (MessageLog.frame()) as a sequence diagram: the board on the left.
+
+    Its rows are what the service's endpoints received ("in") and sent ("out"), on the log's own clock.
+    """
+    shown_rows: list[Any] = list(log.head(most).itertuples())
+    ax = ax if ax is not None else new_axes(width=9.5, height=1.1 + 0.31 * max(len(shown_rows), 3))
+    begin = shown_rows[0].time_ns if shown_rows else 0
+    endpoints = list(dict.fromkeys(str(row.endpoint) for row in shown_rows))
+    places = {name: 0.72 + 0.28 * number / max(len(endpoints) - 1, 1) for number, name in enumerate(endpoints)}
+    for number, row in enumerate(shown_rows):
+        place, colour = places[str(row.endpoint)], COLOURS[endpoints.index(str(row.endpoint))]
+        start, end = (0.0, place) if row.direction == "in" else (place, 0.0)
+        ax.annotate("", (end, number), (start, number), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 1.1})
+        ax.text(0.01, number - 0.1, _message(row), ha="left", va="bottom", fontsize="small", color=colour)
+        milliseconds = f"{(row.time_ns - begin) / 1e6:,.1f}"
+        ax.text(-0.02, number, milliseconds, ha="right", va="center", fontsize="x-small", color="0.4")
+    for name, place in ((left, 0.0), *places.items()):
+        ax.plot([place, place], [-0.9, len(shown_rows) - 0.4], color="0.3", lw=1)
+        ax.text(place, -1.1, name, ha="center", va="bottom", weight="bold")
+    ax.text(-0.06, -1.1, "ms", ha="right", va="bottom", fontsize="x-small", color="0.4")
+    if len(log) > most:
+        ax.text(0.01, len(shown_rows), f"… and {len(log) - most} more", fontsize="x-small", color="0.5")
+    ax.set_xlim(-0.12, 1.06)
+    ax.set_ylim(len(shown_rows) + 0.6, -2.2)
+    ax.axis("off")
+    return finish(ax, log, title)
+
+
+def lanes(
+    transcript: pd.DataFrame, *, simulated: bool, ax: Axes | None = None, title: str = "", most: int = 40
+) -> Axes:
+    """Draw a console's transcript in two lanes, the board's and the host's: `time`, `direction`, `text` a row."""
+    rows: list[Any] = list(transcript.head(most).itertuples())
+    ax = ax if ax is not None else new_axes(width=9.5, height=0.9 + 0.25 * max(len(rows), 4))
+    places = {"host": (0.09, COLOURS[1]), "board": (0.53, COLOURS[0])}
+    for number, row in enumerate(rows):
+        place, colour = places[str(row.direction)]
+        text = str(row.text)
+        ax.text(place, number, text if len(text) < 52 else text[:50] + "…", fontsize="small", color=colour,
+                family="monospace", va="center")  # fmt: skip
+        seconds = (row.time - rows[0].time).total_seconds()
+        ax.text(0.06, number, f"{seconds:.3f}", fontsize="x-small", color="0.5", va="center", ha="right")
+    for direction, (place, colour) in places.items():
+        ax.text(place, -1.2, direction, weight="bold", color=colour)
+    ax.text(0.06, -1.2, "s", fontsize="x-small", color="0.5", ha="right")
+    ax.axvline(0.51, color="0.85", lw=1)
+    ax.set_xlim(0, 1)
+    figure = ax.get_figure(root=True)
+    lines_that_fit = int(figure.get_figheight() / 0.27) - 3 if figure is not None else 4
+    ax.set_ylim(max(len(rows), lines_that_fit), -2)
+    ax.axis("off")
+    if len(transcript) > most:
+        ax.text(0.09, len(rows), f"… and {len(transcript) - most} more", fontsize="x-small", color="0.5")
+    return finish(ax, None, title, note=f"{'SIMULATED, ' if simulated else ''}host clock")
+
+
+def strips(
+    frame: pd.DataFrame,
+    x: str,
+    rows: Mapping[str, str],
+    *,
+    colours: Mapping[str, str],
+    xlabel: str = "",
+    ax: Axes | None = None,
+    title: str = "",
+) -> Axes:
+    """Draw columns of words as strips of cells: `rows` is column -> what it is, `colours` word -> colour."""
+    ax = ax if ax is not None else new_axes(width=9, height=1.4 + 0.42 * len(rows))
+    xs = [float(value) for value in frame[x]]
+    step = min((b - a for a, b in pairwise(sorted(set(xs)))), default=1.0)
+    for number, column in enumerate(rows):
+        for word, colour in colours.items():
+            cells = [(at, step) for at, cell in zip(xs, frame[column], strict=True) if cell == word]
+            ax.broken_barh(cells, (number - 0.4, 0.8), facecolor=colour)
+    used = {word for column in rows for word in frame[column]}
+    handles = [Patch(color=colour, label=word) for word, colour in colours.items() if word in used]
+    ax.legend(handles=handles, frameon=False, fontsize="small", ncols=len(handles), loc="lower left",
+              bbox_to_anchor=(0, 1.0 if not title else 1.04))  # fmt: skip
+    ax.set_yticks(range(len(rows)), list(rows.values()))
+    ax.set_xlim(min(xs), max(xs) + step)
+    ax.invert_yaxis()
+    if x.endswith("_B"):
+        ax.xaxis.set_major_locator(MultipleLocator(2 ** round(math.log2(max(max(xs) / 8, 1)))))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_size(value)))
+    ax.set_xlabel(xlabel or plain(x))
+    return finish(ax, frame, title, raised=14)
+
+
+def regions(parts: Iterable[tuple[str, int, int, str]], *, size: int, ax: Axes | None = None, title: str = "") -> Axes:
+    """Draw a memory to scale: (name, start in B, size in B, what it holds) for each region of a part of `size` B."""
+    ax = ax if ax is not None else new_axes(width=9, height=2.2)
+    for number, (name, start, length, holds) in enumerate(parts):
+        colour = COLOURS[number % len(COLOURS)]
+        ax.barh(0, max(length, size / 400), left=start, height=0.8, color=colour, alpha=0.75, edgecolor="white")
+        ax.annotate(
+            f"{name}\n{holds}", (start + length / 2, 0.42), (start + length / 2, 0.75 + 0.55 * (number % 2)),
+            ha="center", fontsize="x-small", arrowprops={"arrowstyle": "-", "color": "0.6", "lw": 0.6},
+        )  # fmt: skip
+    ax.set_xlim(0, size)
+    ax.set_ylim(-0.5, 2.0)
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    ax.xaxis.set_major_locator(MultipleLocator(size / 8))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"0x{int(value):x}"))
+    ax.set_xlabel("offset (B)")
+    return finish(ax, None, title)
+
+
+def _message(row: Any) -> str:  # Any: a row of itertuples()
+    """Return a logged message in words: type, code, path and payload."""
+    what = f"{row.type} {row.code}" if row.code else row.type
+    is_answer = str(row.code)[:1].isdigit()
+    where = str(row.path) if is_answer else f"{row.path}{row.query}"
+    where = where if len(where) <= 52 else where[:50] + "…"
+    size = f"  {row.payload_B} B" if row.payload_B else ""
+    return f"{what} {where}{size}"

@@ -1,0 +1,72 @@
+"""What figures call things: columns with their units, values as an engineer writes them, and one palette."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+"""Okabe and Ito's palette: told apart by colour-blind readers, and in grey."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_UNITS = ("B", "Bps", "kBps", "ns", "us", "ms", "s", "Hz", "bps")
+
+
+def human_size(n: float) -> str:
+    """Return a size in bytes as an engineer writes it: 64 B, 4 KiB, 2 MiB."""
+    for unit in ("B", "KiB", "MiB"):
+        if abs(n) < 1024 or unit == "MiB":
+            return f"{n:g} {unit}"
+        n /= 1024
+    raise AssertionError("unreachable")
+
+
+def human_frequency(n: float) -> str:
+    """Return a frequency in Hz as an engineer writes it: 100 kHz, 4 MHz."""
+    for factor, unit in ((1_000_000, "MHz"), (1_000, "kHz")):
+        if n >= factor:
+            return f"{n / factor:g} {unit}"
+    return f"{n:g} Hz"
+
+
+def label(frame: pd.DataFrame, column: str, *, short: bool = False) -> str:
+    """Return a column's axis label with its unit; without it if `short`."""
+    labels: Mapping[str, str] = frame.attrs.get("labels", {})
+    text = labels.get(column, column.replace("_", " "))
+    return text.split(" (")[0] if short else text
+
+
+def plain(column: str) -> str:
+    """Return a column's name without its unit, as a slider shows it: buffer_B is a buffer."""
+    stem, _, unit = column.rpartition("_")
+    return (stem if stem and unit in _UNITS else column).replace("_", " ")
+
+
+def shown(column: str, value: Any) -> str:  # Any: a cell of a frame
+    """Return a factor's value with its unit, as a legend or a slider shows it."""
+    if isinstance(value, str | bool):
+        return str(value)
+    if column.endswith("_B"):
+        return human_size(value)
+    if column.endswith("_Hz"):
+        return human_frequency(value)
+    unit = column.rsplit("_", 1)[-1] if "_" in column else ""
+    return f"{value:g} {unit}" if unit in ("ns", "us", "ms", "s") else f"{value:g}"
+
+
+def common_unit(frame: pd.DataFrame, columns: Sequence[str]) -> str:
+    units = {frame.attrs.get("units", {}).get(column, "") for column in columns}
+    return units.pop() if len(units) == 1 else ""
+
+
+def groups(frame: pd.DataFrame, by: str) -> list[tuple[str, pd.DataFrame]]:
+    """Return name and rows of each value of a column: numbers in order, words as they first appear."""
+    words = frame[by].dtype == "string"
+    name = "" if words else f"{label(frame, by, short=True)} "
+    return [(name + shown(by, key), part) for key, part in frame.groupby(by, sort=not words)]
+
+
+def rounded(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,117 @@
+"""Runs that have been measured: what they are, where they are, and their rows.
+
+>>> list_runs("storage")
+>>> load_run("20261125T193426-01cca7")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pdmlab import frames, settings
+from pdmlab.errors import RunNotFound
+from pdmlab.frames import Schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished or interrupted run: its rows and their provenance."""
+
+    folder: Path
+    name: str
+    sidecar: Mapping[str, Any]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Return the rows as a tidy frame; units are in `attrs["units"]`."""
+        return _read_frame(self.folder, self.name, self.sidecar)
+
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 of factors and measures: equal when a repetition measured the same."""
+        return str(self.sidecar.get("digest", ""))
+
+    def __repr__(self) -> str:
+        return (
+            f"Run({self.name!r}, experiment={self.sidecar['experiment']!r}, rows={self.sidecar.get('rows')}, "
+            f"state={self.sidecar['state']!r}, digest={self.digest[:12]})"
+        )
+
+    def _repr_html_(self) -> str:
+        shown = {
+            "run": self.name,
+            "experiment": self.sidecar["experiment"],
+            "board": self.sidecar["board"] + (" (SIMULATED)" if self.sidecar["simulated"] else ""),
+            "state": self.sidecar["state"],
+            "rows": self.sidecar.get("rows"),
+            "digest": self.digest[:16],
+            "file": f"{self.sidecar['experiment']}/{self.name}.parquet",
+        }
+        rows = "".join(f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in shown.items())
+        return f"<table>{rows}</table>"
+
+
+def list_runs(experiment: str | None = None, *, data: Path | str | None = None) -> pd.DataFrame:
+    """Return all runs, newest first: name, experiment, board, state, rows, when, digest."""
+    import pandas as pd
+
+    columns = ["run", "experiment", "board", "simulated", "state", "rows", "started", "seed", "digest"]
+    found = [sidecar for _, sidecar in _sidecars(data) if experiment in (None, sidecar.get("experiment"))]
+    frame = pd.DataFrame([{name: sidecar.get(name) for name in columns} for sidecar in found], columns=columns)
+    return frame.sort_values("started", ascending=False, ignore_index=True)
+
+
+def load_run(run: str | Run, *, data: Path | str | None = None) -> pd.DataFrame:
+    """Return a run's rows, also of one that was interrupted or killed.
+
+    Raises:
+        RunNotFound: there is no such run.
+    """
+    if isinstance(run, Run):
+        return run.frame
+    folder, sidecar = find_run(run, data)
+    return _read_frame(folder, run, sidecar)
+
+
+def _read_frame(folder: Path, name: str, sidecar: Mapping[str, Any]) -> pd.DataFrame:
+    import pandas as pd
+
+    parquet, journal = folder / f"{name}.parquet", folder / f"{name}.jsonl"
+    if parquet.is_file():
+        frame = pd.read_parquet(parquet)
+        frame.attrs = {"units": {}, "labels": {}, **frame.attrs, "run": name}
+        return frame
+    rows = frames.read_journal(journal) if journal.is_file() else []
+    if not rows:
+        raise RunNotFound(f"run {name} has no rows", hint="it was ended before its first point was measured")
+    return frames.to_frame(Schema.from_rows(list(sidecar["factors"]), rows[0]), rows, sidecar)
+
+
+def find_run(name: str, data: Path | str | None) -> tuple[Path, dict[str, Any]]:
+    """Return a run's folder and sidecar; raise RunNotFound if there is none of that name."""
+    for folder, sidecar in _sidecars(data):
+        if sidecar.get("run") == name:
+            return folder, sidecar
+    raise RunNotFound(f"there is no run {name!r}", hint="pdmlab.list_runs() shows what there is")
+
+
+def _sidecars(data: Path | str | None) -> Iterator[tuple[Path, dict[str, Any]]]:
+    root = settings.load(data=str(data) if data is not None else None).folder("data")
+    for path in sorted(root.glob("*/*.json")):
+        try:
+            sidecar = frames.read_sidecar(path)
+        except RunNotFound:
+            continue  # a file that is no sidecar does not hide the others
+        if isinstance(sidecar, dict) and "run" in sidecar:
+            if sidecar.get("state") == "running":
+                journal = path.with_suffix(".jsonl")
+                rows = len(frames.read_journal(journal)) if journal.is_file() else 0
+                sidecar |= {"state": "unfinished", "rows": rows}
+            yield path.parent, sidecar
