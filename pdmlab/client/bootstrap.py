@@ -39,7 +39,7 @@ async def bootstrap(
     endpoint_name: str,
     device_id: str | None,
     *,
-    seed: int,
+    seed: int | None,
     tap: Tap | None = None,
 ) -> Bootstrapped:
     """Ask the bootstrap server at peer, take what it writes, and return it once it has said that it is done.

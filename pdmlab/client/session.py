@@ -159,7 +159,7 @@ class Session:
         opener, self._peer = await self._find(uri)
         self._hang_up()
         self._endpoint = await Endpoint.open(
-            opener, self._server, parameters=PARAMETERS, seed=self._random.getrandbits(64), tap=self._tap
+            opener, self._server, parameters=PARAMETERS, seed=self._seed(self._peer), tap=self._tap
         )
         self._server.endpoint = self._endpoint
         if self._registration is None:
@@ -185,6 +185,13 @@ class Session:
         peer = (await self._net.resolve(uri.host), uri.port)
         return self._net.opener(peer), peer
 
+    def _seed(self, peer: Address) -> int | None:
+        """Return what the message IDs and tokens of an endpoint start from: a story repeats, real sockets do not.
+
+        A board that starts anew on a port that it had before would be taken for its own duplicate.
+        """
+        return self._random.getrandbits(64) if self._net.inside(peer[0]) else None
+
     async def _bootstrap(self) -> None:
         credentials, identity = self.identity.credentials, self.identity
         uri = ServerUri.parse(credentials.bootstrap_server_uri)
@@ -195,7 +202,7 @@ class Session:
             uri,
             credentials.bootstrap_endpoint_name,
             identity.device_id,
-            seed=self._random.getrandbits(64),
+            seed=self._seed(peer),
             tap=self._tap,
         )
         self._registration = None

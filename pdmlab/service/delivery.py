@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiocoap import Message
 
+from pdmlab.coap.transport import Address
 from pdmlab.errors import Unreachable
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ class _Line:
     users: int = 0
     doing: str = ""
     since: float = 0.0
+    peer: Address = ("", 0)
+    exchange: asyncio.Future[Message] | None = None
 
 
 class Delivery:
@@ -52,11 +55,17 @@ class Delivery:
             return None
         return f"{line.doing}, for {self._core.now() - line.since:.0f} s"
 
+    def restarted(self, device_id: str, peer: Address) -> None:
+        """Give up what is under way to an address that the device has left: who restarted there never answers."""
+        line = self._lines.get(device_id)
+        if line is not None and line.exchange is not None and line.peer != peer:
+            line.exchange.cancel()
+
     async def ask(self, device_id: str, message: Message) -> Message:
         """Send a confirmable request when the device's turn comes; return its answer, errors included.
 
         Raises:
-            Unreachable: it is not registered or asleep, or it reset the request.
+            Unreachable: it is not registered or asleep, it reset the request, or has restarted meanwhile.
             TimedOut: it did not answer.
         """
         line = self._lines.setdefault(device_id, _Line())
@@ -68,14 +77,26 @@ class Delivery:
                 if obstacle is not None or registration is None:
                     raise Unreachable(obstacle or "the device is not registered")
                 line.doing = f"{message.code} /{'/'.join(message.opt.uri_path)}"
-                line.since = self._core.now()
+                line.since, line.peer = self._core.now(), registration.peer
+                line.exchange = asyncio.ensure_future(self._core.lwm2m.request(message, registration.peer))
                 try:
-                    answer = await self._core.lwm2m.request(message, registration.peer)
+                    answer = await _outcome(line.exchange)
                 finally:
-                    line.doing = ""
+                    line.doing, line.exchange = "", None
                 self._core.registrations.hear(device_id)
                 return answer
         finally:
             line.users -= 1
             if line.users == 0:
                 self._lines.pop(device_id, None)
+
+
+async def _outcome(exchange: asyncio.Future[Message]) -> Message:
+    try:
+        await asyncio.wait([exchange])
+    except asyncio.CancelledError:
+        exchange.cancel()
+        raise
+    if exchange.cancelled():
+        raise Unreachable("the device has restarted, and registered from another address")
+    return exchange.result()

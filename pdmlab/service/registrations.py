@@ -218,6 +218,8 @@ class Registrations:
 
     def _follow_up(self, registration: Registration, *, full: bool) -> None:
         core = self._core
+        if full:
+            core.delivery.restarted(registration.device_id, registration.peer)
         core.observations.kick(registration.device_id)
         core.requests.kick(registration.device_id)
         core.campaigns.registered(registration, full=full)

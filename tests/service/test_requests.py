@@ -210,7 +210,9 @@ def test_a_device_that_moves_meanwhile_is_asked_again_where_it_is(play: Stage) -
         device.host = lab.fabric.host("elsewhere")
         await device.power_on()
         await device.register()
+        registered = lab.now()
         assert (await lab.answers())[0]["status"] == 200
+        assert lab.now() - registered < 1  # not when the request to the old address has timed out, after 93 s
 
     play(story)
 
