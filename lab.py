@@ -68,7 +68,7 @@ def setup() -> None:
     usable = stamp.startswith(f"{environment}\n") and starts(PYTHON)
     if usable and stamp == f"{environment}\n{wanted}\n":
         return
-    uv = shutil.which("uv")
+    uv = find_uv()
     if usable:
         print("pyproject.toml has changed: bringing .venv up to date ...", flush=True)
     else:
@@ -89,6 +89,12 @@ def setup() -> None:
         f"{'uv' if uv else 'pip'} could not install what pyproject.toml asks for (its message is above)",
         f"is there a network? Behind a proxy set HTTPS_PROXY. The next run tries again.{way_out}",
     )
+
+
+def find_uv() -> str | None:
+    """Return the path of the uv that is installed; .venv's own goes with it."""
+    uv = shutil.which("uv")
+    return uv if uv is not None and Path(uv).parent != PYTHON.parent else None
 
 
 def requirements() -> str:

@@ -144,6 +144,23 @@ def test_an_environment_whose_python_is_gone_is_made_again(tmp_path):
     assert "Setting up .venv" in checkout.setup()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a running Python cannot be removed there")
+def test_an_active_environment_can_be_made_again_from_within(tmp_path):
+    checkout = Checkout(tmp_path / "lab", uv=True)
+    checkout.setup()
+    own = (checkout.folder / lab.PYTHON.relative_to(ROOT)).parent
+    (own / "uv").symlink_to(Path(sys.executable).parent / "uv")  # the real one has it as a tool for tests
+    (checkout.folder / ".venv/pdmlab-installed").unlink()
+    done = subprocess.run(
+        [own / "python", "lab.py", "setup"],
+        cwd=checkout.folder,
+        env={**checkout.environment, "PATH": f"{own}{os.pathsep}{checkout.environment['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and "Setting up .venv with pip" in done.stdout, done.stderr
+
+
 def test_a_first_set_up_without_a_network_says_so_and_the_next_one_starts_again(tmp_path):
     checkout = Checkout(tmp_path / "lab", uv=True)
     (checkout.folder / "pyproject.toml").write_text(PYPROJECT.replace("dev = []", 'dev = ["nowhere-to-be-had"]'))
