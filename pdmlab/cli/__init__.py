@@ -68,5 +68,11 @@ def service(name: str, port: int, coap_port: int, bootstrap_port: int) -> None:
         serve(name=name, port=port, coap_port=coap_port, bootstrap_port=bootstrap_port) as running,
         stoppable() as until_stopped,
     ):
-        click.echo(str(running))
+        click.echo(
+            f"REST API          {running.url}\n"
+            f"bootstrap server  {running.bootstrap_uri}\n"
+            f"LwM2M server      {running.lwm2m_uri}\n"
+            f"API key           in {running.folder / 'api-key'}\n"
+            "NO SECURITY, loopback only. Ctrl-C ends it."
+        )
         until_stopped()

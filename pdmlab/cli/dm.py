@@ -11,12 +11,16 @@ import click
 from pdmlab.errors import ConfigError, ImageRejected
 
 if TYPE_CHECKING:
-    from pdmlab.cloud import Campaign, Cloud
+    from pdmlab.cloud import Campaign
     from pdmlab.update.credentials import Credentials
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
-_key = click.option("-a", "--api-key", help="Key of the service; default: PDMLAB_API_KEY or CLOUD_SDK_API_KEY.")
+_key = click.option(
+    "-a",
+    "--api-key",
+    help="Key of the service; default: PDMLAB_API_KEY, or the key of the service that runs here, or CLOUD_SDK_API_KEY.",
+)
 _host = click.option("--host", help="Address of the service; default: PDMLAB_HOST, else the one that runs here.")
 _folder = click.option(
     "--folder",
@@ -63,10 +67,11 @@ def init(
 
 
 def _credentials(host: str | None, api_key: str | None, model: str) -> Credentials:
+    from pdmlab.cloud import Cloud
     from pdmlab.errors import NetworkError
 
     try:
-        with _cloud(host, api_key) as cloud:
+        with Cloud(host, api_key) as cloud:
             return cloud.developer_credentials(f"{model[:80]}-{secrets.token_hex(4)}")
     except (ConfigError, NetworkError) as error:
         raise type(error)(
@@ -150,10 +155,11 @@ def device(
     folder: Path,
 ) -> None:
     """Upload an image, sign its manifest with the folder's key, and update a device; exit status 1 if it fails."""
+    from pdmlab.cloud import Cloud
     from pdmlab.update.developer import Developer
 
     image = payload.read_bytes()
-    with _cloud(host, api_key) as cloud:
+    with Cloud(host, api_key) as cloud:
         target = cloud.device(device)
         uploaded = cloud.firmware_image(payload.name[:100], image)
         signed = Developer(folder).sign(image, version=_version_of(image, version), uri=uploaded.url)
@@ -182,19 +188,6 @@ class _Told:
         if told and told != self._last:
             self._last = told
             click.echo(f"  {told}")
-
-
-def _cloud(host: str | None, api_key: str | None) -> Cloud:
-    """Return the service that is named or set, else the one that runs on this machine."""
-    from pdmlab import settings
-    from pdmlab.cloud import Cloud
-    from pdmlab.service.elsewhere import find
-
-    if not settings.load(host=host)["host"]:
-        found = find()
-        if found is not None:
-            return Cloud(found[0], api_key or found[1])
-    return Cloud(host, api_key)
 
 
 def _version_of(image: bytes, given: str | None) -> str:

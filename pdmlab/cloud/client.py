@@ -32,7 +32,8 @@ class Cloud:
     >>> cloud = pdmlab.Cloud(service.url, service.api_key)         # doctest: +SKIP
     >>> cloud.devices()[["id", "name", "state"]]                   # doctest: +SKIP
 
-    host, api_key  as given, else from the settings; the key also from CLOUD_SDK_API_KEY
+    host, api_key  as given, else from the settings, else of the service that runs in this process or on this machine;
+                   the key last from CLOUD_SDK_API_KEY
     timeout        what one answer of the service may take (s)
     """
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import httpx
 
-from pdmlab import settings
+from pdmlab import running, settings
 from pdmlab.errors import ConfigError, NetworkError, ServiceError, TimedOut, Unreachable
 
 PAGE = 1000  # items asked for at once; the service gives no more
 KEY_VARIABLE = "CLOUD_SDK_API_KEY"
 
 _KEY = re.compile(r"[\x21-\x7e]+")  # what may stand in a header
+_WITH_PASSWORD = re.compile(r"([a-z][a-z0-9+.-]*://)?[^/?#]*@", re.I)
 _HINTS = {
     401: "is the API key one of this service's, and not revoked? pdmlab.serve().api_key is an administrator's",
     403: "this is not allowed to the key, or not in the present state",
@@ -80,7 +81,10 @@ class Rest:
         Raises:
             ServiceError: the service answered with an error.
             Unreachable, TimedOut: it did not answer.
+            ConfigError: it is closed.
         """
+        if self._client.is_closed:
+            raise ConfigError(f"this Cloud of {self.host} is closed", hint="make another: pdmlab.Cloud(…)")
         try:
             answer = self._client.request(
                 method, path, json=body, params=parameters, data=data, files=files, content=content, headers=headers
@@ -114,20 +118,30 @@ class Rest:
 
 
 def find_service(host: str | None, api_key: str | None) -> tuple[str, str]:
-    """Return host and key: as given, else from the settings, the key also from CLOUD_SDK_API_KEY.
+    """Return host and key: as given, else from the settings, else those of the service that runs here.
+
+    CLOUD_SDK_API_KEY comes last: it may well be another service's.
 
     Raises:
         ConfigError: one of them is missing or cannot be one.
     """
     known = settings.load(host=host, api_key=api_key)
-    address = known.text("host").strip().rstrip("/")
-    key = known.text("api_key").strip() or os.environ.get(KEY_VARIABLE, "").strip()
+    address, key = known.text("host").strip().rstrip("/"), known.text("api_key").strip()
+    if not address:
+        address, its_key = running.nearest() or ("", "")
+        key = key or its_key
+    key = key or os.environ.get(KEY_VARIABLE, "").strip()
     if not address:
         raise ConfigError(
-            "there is no service to ask: the setting host is empty",
-            hint="service = pdmlab.serve(); pdmlab.Cloud(service.url, service.api_key), or set PDMLAB_HOST",
+            "there is no service to ask: the setting host is empty, and none runs here",
+            hint="pdmlab.serve() or `pdmlab service` starts one; or set PDMLAB_HOST",
         )
-    if not address.startswith(("http://", "https://")):
+    if _WITH_PASSWORD.match(address):
+        raise ConfigError(
+            "the host has a user name or a password in it, which would be shown wherever the host is",
+            hint="keys go into api_key or PDMLAB_API_KEY; write the host as http://127.0.0.1:8080",
+        )
+    if not _is_url(address):
         raise ConfigError(f"the host {address!r} is no URL", hint="write it as http://127.0.0.1:8080")
     if not key:
         raise ConfigError(
@@ -138,6 +152,14 @@ def find_service(host: str | None, api_key: str | None) -> tuple[str, str]:
             "the API key has characters that none has", hint="was it copied with a line break or quotation marks?"
         )
     return address, key
+
+
+def _is_url(address: str) -> bool:
+    try:
+        url = httpx.URL(address)
+    except httpx.InvalidURL:
+        return False
+    return url.scheme in ("http", "https") and url.host != ""
 
 
 def no_answer(error: httpx.TransportError, method: str, url: str, timeout: float) -> NetworkError:

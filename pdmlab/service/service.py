@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from pdmlab import service as package
-from pdmlab import settings
+from pdmlab import running, settings
 from pdmlab.aio import LoopThread
 from pdmlab.capture import MessageLog
 from pdmlab.coap.transport import Address, DatagramSocket, Opener, udp
@@ -63,6 +63,7 @@ class Service:
             self._thread.run(self._start(), timeout=_STARTING)
             self._undo = undo.pop_all()
         package._running[name] = self
+        running.announce(name, self.url, self.api_key)
         atexit.register(self.close)
 
     def _lock(self) -> FileLock:
@@ -165,6 +166,7 @@ class Service:
         atexit.unregister(self.close)
         if package._running.get(self.name) is self:
             del package._running[self.name]
+            running.withdraw(self.name)
         self._undo.close()
 
     @property
@@ -216,7 +218,8 @@ def _opener(port: int, last: str | None) -> Opener:
 
 def _kept_key(file: Path, core: Core) -> str:
     """Return the administrator's key in the file if it is good, else a new one that is written there."""
-    kept = file.read_text(encoding="utf-8").strip() if file.exists() else None
+    # What is no text is no key either.
+    kept = file.read_text(encoding="utf-8", errors="replace").strip() if file.exists() else None
     key = core.accounts.administrator(kept)
     if key != kept:
         temporary = file.with_suffix(".new")

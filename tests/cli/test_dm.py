@@ -12,8 +12,8 @@ from pdmlab.aio import LoopThread
 from pdmlab.cli import main
 from pdmlab.cloud import Cloud
 from pdmlab.firmware.image import ImageInfo, build_image
+from pdmlab.running import find, nearest
 from pdmlab.service import serve
-from pdmlab.service.elsewhere import find
 from pdmlab.service.service import Service
 from pdmlab.update.credentials import CREDENTIALS_FILE, RESOURCES_FILE
 from pdmlab.update.developer import CERTIFICATE_FILE, KEY_FILE, Developer
@@ -144,5 +144,8 @@ def test_an_update_of_nobody_is_an_error(run: Run, service: Service, image: Path
 def test_a_service_is_found_while_it_runs(service: Service) -> None:
     assert find() == (service.url, service.api_key)
     assert find("another") is None
+    with serve(name="mine") as mine:
+        assert nearest() == (mine.url, mine.api_key)  # started last in this process
+    assert nearest() == find()
     service.close()
-    assert find() is None
+    assert find() is None and nearest() is None

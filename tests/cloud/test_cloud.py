@@ -64,10 +64,35 @@ def test_the_address_and_key_come_from_settings_and_the_mbed_variable(
     assert refused.value.status == 401 and refused.value.hint
 
 
-@pytest.mark.parametrize("host", ["", "127.0.0.1:80", "coap://127.0.0.1"])
+def test_told_nothing_it_takes_the_service_that_runs_here(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOUD_SDK_API_KEY", "ak_of_another_service")
+    with Cloud() as cloud:
+        assert cloud.host == service.url and cloud.account()["id"] == service.account_id
+    monkeypatch.setattr("pdmlab.running._here", {})
+    with pytest.raises(ConfigError, match="none runs here"):
+        Cloud()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:80", "coap://127.0.0.1", "http://", "http://127.0.0.1:x"])
 def test_a_host_that_is_none_is_said_to_be_none(host: str) -> None:
     with pytest.raises(ConfigError) as error:
-        Cloud(host or None, "ak_x")
+        Cloud(host, "ak_x")
+    assert error.value.hint
+
+
+@pytest.mark.parametrize("host", ["http://user:secret@127.0.0.1:1", "user:secret@127.0.0.1", "HTTP://secret@h/"])
+def test_a_password_in_the_address_is_refused_and_not_shown(host: str) -> None:
+    with pytest.raises(ConfigError, match="password") as error:
+        Cloud(host, "ak_x")
+    assert "secret" not in str(error.value) and "api_key" in str(error.value)
+
+
+def test_a_closed_cloud_says_that_it_is(service: Service) -> None:
+    with Cloud(service.url, service.api_key) as cloud:
+        pass
+    cloud.close()
+    with pytest.raises(ConfigError, match="closed") as error:
+        cloud.devices()
     assert error.value.hint
 
 

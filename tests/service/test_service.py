@@ -111,6 +111,10 @@ def test_the_key_is_for_its_owner_only_and_a_lost_one_is_replaced(serve: Callabl
     file.unlink()
     again = serve()
     assert again.api_key != service.api_key and get(again, "/v3/devices/").status_code == 200
+    again.close()
+    file.write_bytes(b"\xff\xfe\x00\x80")
+    third = serve()
+    assert third.api_key.isascii() and get(third, "/v3/devices/").status_code == 200
 
 
 def test_nothing_but_loopback_is_listened_on(serve: Callable[..., Service]) -> None:
