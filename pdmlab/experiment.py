@@ -21,13 +21,15 @@ from threading import Event
 from typing import Any, Protocol
 
 from pdmlab import frames, settings
-from pdmlab.errors import ConfigError, ExperimentError
-from pdmlab.frames import Cell, Journal, Row, Schema
+from pdmlab.errors import BadMeasurement, ConfigError, ExperimentError
+from pdmlab.frames import ID_COLUMNS, Cell, Row, Schema
 from pdmlab.runs import Run, find_run, list_runs, load_run
 
 __all__ = ["Measured", "Run", "list_runs", "load_run", "rerun", "sweep"]
 
 SIDECAR_VERSION = 1
+RESERVED = (*(column.name for column in ID_COLUMNS), "repeat")
+"""Columns that a sweep fills in itself."""
 
 Measures = Mapping[str, Cell]
 
@@ -83,21 +85,25 @@ def sweep(
         stop: set it, from a widget say, to end after the current point.
 
     Raises:
-        ConfigError: no factors, or an experiment that is no folder name.
-        BadMeasurement: measure returned something that is no row.
+        ConfigError: factors, repeats or an experiment's name that nothing can be measured with.
+        BadMeasurement: measure returned something that is no row, or a column that is a factor or the sweep's own.
+        ExperimentError: the rows cannot be written.
     """
-    if not factors or any(not list(values) for values in factors.values()):
-        raise ConfigError("a sweep needs at least one factor with one value", hint='such as {"buffer_B": [64, 1024]}')
+    if not callable(measure):
+        raise ConfigError(f"{measure!r} cannot be called", hint="hand in a function of the board and the factors")
+    if not isinstance(repeats, int) or repeats < 1:
+        raise ConfigError(f"repeats is {repeats!r}", hint="every point is measured once or more")
+    chosen_factors = _checked(factors)
     if not experiment.replace("-", "").replace("_", "").isalnum():
         raise ConfigError(f"experiment {experiment!r} is no folder name", hint="use letters, digits, - and _")
     chosen = settings.load(seed=seed, data=str(data) if data is not None else None)
     with _opened(board) as bench:
-        return _sweep(measure, factors, bench, experiment, repeats, chosen, progress=progress, stop=stop)
+        return _sweep(measure, chosen_factors, bench, experiment, repeats, chosen, progress=progress, stop=stop)
 
 
 def _sweep(
     measure: Measure,
-    factors: Mapping[str, Sequence[Cell]],
+    factors: dict[str, list[Cell]],
     board: Measured,
     experiment: str,
     repeats: int,
@@ -113,8 +119,8 @@ def _sweep(
         "run": name,
         "experiment": experiment,
         "state": "running",
-        "measure": f"{measure.__module__}:{measure.__qualname__}",
-        "factors": {key: list(values) for key, values in factors.items()},
+        "measure": _name_of(measure),
+        "factors": factors,
         "repeats": repeats,
         "seed": chosen.number("seed"),
         "board": board.target,
@@ -125,8 +131,7 @@ def _sweep(
         "versions": _versions(),
         "started": _utc_now(),
     }
-    points = [dict(zip(factors, values, strict=True)) for values in itertools.product(*factors.values())]
-    work = [(point, repeat) for point in points for repeat in range(repeats)]
+    work = [(point, repeat) for point in _points(factors) for repeat in range(repeats)]
     return _measure_all(measure, board, work, folder, name, sidecar, progress=progress, stop=stop)
 
 
@@ -141,8 +146,7 @@ def _measure_all(
     progress: bool,
     stop: Event | None,
 ) -> Run:
-    journal = Journal(folder / f"{name}.jsonl")
-    frames.write_sidecar(folder, name, sidecar)
+    journal = frames.start(folder, name, sidecar)
     rows: list[Row] = []
     schema: Schema | None = None
     state = "interrupted"
@@ -151,8 +155,8 @@ def _measure_all(
             if stop is not None and stop.is_set():
                 break
             with board.scratch(seed=sidecar["seed"] + repeat) as fresh:
-                measured = measure(fresh, **point)
-            for measures in [measured] if isinstance(measured, Mapping) else measured:
+                measured = _rows(measure(fresh, **point), point)
+            for measures in measured:
                 row: Row = {
                     "run": name,
                     "board": board.target,
@@ -162,8 +166,7 @@ def _measure_all(
                     "repeat": repeat,
                     **measures,
                 }
-                schema = schema or Schema.from_rows(list(point), row)
-                schema.check(row)
+                schema = schema.taking(row) if schema else Schema.from_rows(list(point), row)
                 journal.append(row)
                 rows.append(row)
         else:
@@ -176,8 +179,55 @@ def _measure_all(
             frames.write_sidecar(folder, name, sidecar)
         else:
             frames.save(folder, name, schema, rows, sidecar)
-            journal.path.unlink()
+        journal.path.unlink()
     return Run(folder, name, frames.read_sidecar(folder / f"{name}.json"))
+
+
+def _checked(factors: Mapping[str, Iterable[Cell]]) -> dict[str, list[Cell]]:
+    """Return the factors as lists of plain values, if there is something to measure."""
+    chosen: dict[str, list[Cell]] = {}
+    for name, values in factors.items():
+        if name in RESERVED:
+            raise ConfigError(f"a factor cannot be called {name!r}", hint=f"a sweep fills in {', '.join(RESERVED)}")
+        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+            raise ConfigError(f"the factor {name} is {values!r}", hint=f'give a list of values: {{"{name}": [...]}}')
+        chosen[name] = [frames.plain(value) for value in values]
+    if not chosen or not all(chosen.values()):
+        raise ConfigError("a sweep needs at least one factor with one value", hint='such as {"buffer_B": [64, 1024]}')
+    try:
+        Schema.from_rows(list(chosen), *_points(chosen))
+    except BadMeasurement as error:
+        raise ConfigError(f"the factors do not go together: {error.message}") from None
+    return chosen
+
+
+def _points(factors: Mapping[str, Sequence[Cell]]) -> list[dict[str, Cell]]:
+    return [dict(zip(factors, values, strict=True)) for values in itertools.product(*factors.values())]
+
+
+def _rows(measured: Any, point: Mapping[str, Cell]) -> list[dict[str, Cell]]:  # Any: what a participant returned
+    """Return what was measured at a point as rows of plain cells, if it is that."""
+    rows = [measured] if isinstance(measured, Mapping) or not isinstance(measured, Iterable) else list(measured)
+    for row in rows or [None]:
+        if not isinstance(row, Mapping) or not row:
+            raise BadMeasurement(
+                f"the measuring function returned {row or measured!r} for {dict(point)}",
+                hint='it returns its measures by name, such as {"duration_ms": 1.5}, or a list of such rows',
+            )
+        taken = [name for name in row if name in RESERVED or name in point]
+        if taken:
+            raise BadMeasurement(
+                f"the measuring function returned {', '.join(taken)}: a factor, or a column of the sweep's own",
+                hint="give the measure another name",
+            )
+    return [{str(name): frames.plain(value) for name, value in row.items()} for row in rows]
+
+
+def _name_of(measure: Measure) -> str:
+    """Return module:name, by which rerun finds a function; objects that are called have no such name."""
+    kind = type(measure)
+    name = getattr(measure, "__qualname__", f"{kind.__qualname__}(...)")
+    return f"{getattr(measure, '__module__', kind.__module__)}:{name}"
 
 
 def rerun(

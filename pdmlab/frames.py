@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -21,12 +21,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Role = Literal["id", "factor", "measure"]
-DType = Literal["str", "int", "float", "bool"]
+DType = Literal["str", "int", "float", "bool", "empty"]
 Cell = str | int | float | bool | None
 Row = Mapping[str, Cell]
 
-_ACCEPTS: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
-_PANDAS = {"str": "string", "int": "Int64", "float": "Float64", "bool": "boolean"}
+_PANDAS = {"str": "string", "int": "Int64", "float": "Float64", "bool": "boolean", "empty": "string"}
 
 
 @dataclass(frozen=True)
@@ -66,10 +65,6 @@ class Schema:
                 return column
         raise KeyError(name)
 
-    def of_role(self, role: Role) -> tuple[Column, ...]:
-        """Return the columns of one role."""
-        return tuple(column for column in self.columns if column.role == role)
-
     @property
     def names(self) -> list[str]:
         """Return the columns' names."""
@@ -80,42 +75,58 @@ class Schema:
         """Return name -> unit."""
         return {column.name: column.unit for column in self.columns if column.unit}
 
-    def check(self, row: Row) -> None:
-        """Refuse a row that does not fit.
+    def taking(self, row: Row) -> Schema:
+        """Return the schema that takes this row too: of whole numbers and others, a column is float.
 
         Raises:
-            BadMeasurement: a column is missing, unknown or of another type, or a measure is not finite.
+            BadMeasurement: a column is missing, unknown or of another type, or a cell is no text and no finite number.
         """
         unknown, missing = set(row) - set(self.names), set(self.names) - set(row)
         if unknown or missing:
             raise BadMeasurement(
                 f"a row has the columns {sorted(row)}; unknown {sorted(unknown)}, missing {sorted(missing)}",
-                hint="a measuring function returns the same columns every time",
+                hint="a measuring function returns the same columns every time; None is what was not measured",
             )
+        columns = []
         for column in self.columns:
-            value = row[column.name]
-            if value is None:
-                continue
-            wrong_type = not isinstance(value, _ACCEPTS[column.dtype])
-            if wrong_type or (isinstance(value, bool) and column.dtype != "bool"):
-                raise BadMeasurement(f"column {column.name} takes {column.dtype}, but the row has {value!r}")
-            if isinstance(value, float) and not math.isfinite(value):
-                raise BadMeasurement(
-                    f"column {column.name} of a row is {value}", hint="leave out what was not measured"
-                )
+            found = _dtype(column.name, row[column.name])
+            together = {column.dtype, found} - {"empty"}
+            if together == {"int", "float"}:
+                found = "float"
+            elif len(together) > 1:
+                raise BadMeasurement(f"column {column.name} takes {column.dtype}, but the row has {row[column.name]!r}")
+            columns.append(column if found in ("empty", column.dtype) else replace(column, dtype=found))
+        return Schema(tuple(columns))
+
+    def cells(self, row: Row) -> list[Cell]:
+        """Return a row's cells as the columns have them: a whole number is 1.0 in a column of float."""
+        return [
+            float(cell) if column.dtype == "float" and cell is not None else cell
+            for column in self.columns
+            for cell in (row[column.name],)
+        ]
 
     @classmethod
-    def from_rows(cls, factors: Sequence[str], row: Row) -> Schema:
-        """Make a schema from a first row; names ending in a unit (_B, _Bps, _ns, _us, _ms, _s) get that unit."""
+    def from_rows(cls, factors: Sequence[str], *rows: Row) -> Schema:
+        """Make the schema of some rows; names ending in a unit (_B, _Bps, _ns, _us, _ms, _s) get that unit.
+
+        Raises:
+            BadMeasurement: the rows do not go together.
+        """
         known = {column.name: column for column in ID_COLUMNS}
         columns = []
-        for name, value in row.items():
-            if name in known:
-                columns.append(known[name])
-                continue
+        for name in rows[0]:
             role: Role = "factor" if name in factors or name == "repeat" else "measure"
-            columns.append(Column(name, _dtype(value), _unit(name), role, _words(name)))
-        return cls(tuple(columns))
+            columns.append(known.get(name) or Column(name, "empty", _unit(name), role, _words(name)))
+        schema = cls(tuple(columns))
+        for row in rows:
+            schema = schema.taking(row)
+        return schema
+
+
+def plain(value: Any) -> Any:  # Any: whatever a measuring function or a table of factors holds
+    """Return a numpy scalar as Python's own number, and anything else as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 _UNITS = {
@@ -140,21 +151,28 @@ def _words(name: str) -> str:
     return stem.replace("_", " ")
 
 
-def _dtype(value: Cell) -> DType:
+def _dtype(name: str, value: Cell) -> DType:
+    if value is None:
+        return "empty"
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int):
         return "int"
-    if isinstance(value, float):
+    if isinstance(value, str):
+        return "str"
+    if isinstance(value, float) and math.isfinite(value):
         return "float"
-    return "str"
+    raise BadMeasurement(
+        f"column {name} has {value!r}, which is no text, truth value or finite number",
+        hint="give None for what was not measured",
+    )
 
 
 def digest(schema: Schema, rows: Iterable[Row]) -> str:
     """Return the SHA-256 (hex) of factors and measures in canonical order; run ids and file bytes do not count."""
-    names = sorted(column.name for column in schema.columns if column.name != "run")
-    lines = sorted(json.dumps([row[name] for name in names], ensure_ascii=False) for row in rows)
-    text = json.dumps(names) + "\n" + "\n".join(lines)
+    ordered = Schema(tuple(sorted((c for c in schema.columns if c.name != "run"), key=lambda column: column.name)))
+    lines = sorted(json.dumps(ordered.cells(row), ensure_ascii=False) for row in rows)
+    text = json.dumps(ordered.names) + "\n" + "\n".join(lines)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -162,7 +180,6 @@ class Journal:
     """A run's rows on disk as they come: one JSON line each, flushed before `append` returns."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         try:
             self._file = path.open("x", encoding="utf-8")
@@ -240,11 +257,32 @@ def save(folder: Path, run: str, schema: Schema, rows: Sequence[Row], sidecar: d
     return parquet
 
 
+def start(folder: Path, run: str, sidecar: Mapping[str, Any]) -> Journal:
+    """Make a run's folder, sidecar and journal, before its first point is measured.
+
+    Raises:
+        ExperimentError: they cannot be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_sidecar(folder, run, sidecar)
+        return Journal(folder / f"{run}.jsonl")
+    except OSError as error:
+        raise ExperimentError(
+            f"nothing can be kept in {folder}: {error.strerror}",
+            hint="is the disk full, may you write there? Another folder: sweep(data=...), or PDMLAB_DATA",
+        ) from error
+
+
 def write_sidecar(folder: Path, run: str, sidecar: Mapping[str, Any]) -> None:
     """Write `<run>.json` whole or not at all."""
     partial = folder / f"{run}.json.part"
-    partial.write_text(json.dumps(sidecar, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, folder / f"{run}.json")
+    try:
+        partial.write_text(json.dumps(sidecar, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(partial, folder / f"{run}.json")
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
@@ -258,8 +296,3 @@ def read_sidecar(path: Path) -> dict[str, Any]:
         return sidecar
     except (OSError, ValueError) as error:
         raise RunNotFound(f"no sidecar at {path}: {error}", hint="pdmlab.list_runs() shows what there is") from error
-
-
-def schema_of(sidecar: Mapping[str, Any]) -> Schema:
-    """Return the schema that a sidecar describes."""
-    return Schema(tuple(Column(**column) for column in sidecar["columns"]))

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pdmlab import frames, settings
-from pdmlab.errors import RunNotFound
+from pdmlab.errors import ExperimentError, RunNotFound
 from pdmlab.frames import Schema
 
 if TYPE_CHECKING:
@@ -72,7 +74,8 @@ def load_run(run: str | Run, *, data: Path | str | None = None) -> pd.DataFrame:
     """Return a run's rows, also of one that was interrupted or killed.
 
     Raises:
-        RunNotFound: there is no such run.
+        RunNotFound: there is no such run, or it has no rows.
+        ExperimentError: its file is not what was saved.
     """
     if isinstance(run, Run):
         return run.frame
@@ -85,13 +88,29 @@ def _read_frame(folder: Path, name: str, sidecar: Mapping[str, Any]) -> pd.DataF
 
     parquet, journal = folder / f"{name}.parquet", folder / f"{name}.jsonl"
     if parquet.is_file():
-        frame = pd.read_parquet(parquet)
+        frame = pd.read_parquet(io.BytesIO(_undamaged(parquet, sidecar)))
         frame.attrs = {"units": {}, "labels": {}, **frame.attrs, "run": name}
         return frame
     rows = frames.read_journal(journal) if journal.is_file() else []
-    if not rows:
-        raise RunNotFound(f"run {name} has no rows", hint="it was ended before its first point was measured")
-    return frames.to_frame(Schema.from_rows(list(sidecar["factors"]), rows[0]), rows, sidecar)
+    if rows:
+        return frames.to_frame(Schema.from_rows(list(sidecar["factors"]), *rows), rows, sidecar)
+    if sidecar.get("rows"):
+        raise RunNotFound(f"run {name} is there, but {parquet} is not", hint=_AGAIN.format(name))
+    raise RunNotFound(f"run {name} has no rows", hint="it was ended before its first point was measured")
+
+
+_AGAIN = "fetch the file from a copy, or measure it again: pdmlab.rerun({!r})"
+
+
+def _undamaged(parquet: Path, sidecar: Mapping[str, Any]) -> bytes:
+    """Return a Parquet file's bytes if they are those that its sidecar tells of."""
+    data = parquet.read_bytes()
+    saved = sidecar.get("parquet_sha256")
+    if saved is not None and hashlib.sha256(data).hexdigest() != saved:
+        raise ExperimentError(
+            f"{parquet} is damaged: its SHA-256 is not the one in its sidecar", hint=_AGAIN.format(parquet.stem)
+        )
+    return data
 
 
 def find_run(name: str, data: Path | str | None) -> tuple[Path, dict[str, Any]]:

@@ -1,12 +1,15 @@
 """Sweeps: every row on disk before the next, runs never overwritten, repetitions with the same digest."""
 
 import contextlib
+import functools
 import json
+import os
 import signal
 import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 
 from pdmlab import experiment
@@ -213,3 +216,136 @@ def test_the_sidecar_says_what_made_the_run(tmp_path):
     assert sidecar["settings"]["data"] == {"value": str(tmp_path), "origin": "keyword"}
     assert sidecar["versions"]["littlefs-python"] and sidecar["seed"] == 1 and sidecar["state"] == "finished"
     assert not list(tmp_path.glob("**/*.jsonl")) and not list(tmp_path.glob("**/*.part"))
+
+
+@pytest.fixture
+def measure_n(tmp_path):
+    """Return a sweep over n with the measures given for it in turn."""
+
+    def swept(*returned, factors=None, **options):
+        values = iter(returned)
+        factors = factors or {"n": list(range(len(returned)))}
+        return experiment.sweep(
+            lambda board, **point: next(values),
+            factors, experiment="x", board=Bench(), data=tmp_path, progress=False, **options,
+        )  # fmt: skip
+
+    return swept
+
+
+@pytest.mark.parametrize("name", ["run", "board", "simulated", "clock", "repeat"])
+def test_the_columns_that_a_sweep_fills_in_are_nobody_elses(name, measure_n, tmp_path):
+    with pytest.raises(ConfigError, match=f"cannot be called '{name}'"):
+        measure_n({"m": 1}, factors={name: [1]})
+    assert not list(tmp_path.iterdir())  # before anything is measured or written
+    with pytest.raises(BadMeasurement, match=f"returned {name}"):
+        measure_n({"m": 1, name: False})
+    with pytest.raises(BadMeasurement, match="returned n: a factor"):
+        measure_n({"n": 99})
+
+
+@pytest.mark.parametrize("returned", [None, 5, "fast", {}, [], [None], [{"m": 1}, 5]])
+def test_what_is_no_row_is_refused_in_words(returned, measure_n, tmp_path):
+    with pytest.raises(BadMeasurement, match="the measuring function returned"):
+        measure_n(returned)
+    assert not list(tmp_path.glob("**/*.jsonl"))
+
+
+@pytest.mark.parametrize("cell", [float("nan"), float("inf"), [1, 2], np.arange(2), 1j])
+def test_a_cell_that_is_no_value_is_refused_with_what_to_give_instead(cell, measure_n):
+    with pytest.raises(BadMeasurement, match="give None for what was not measured"):
+        measure_n({"m": cell})
+
+
+def test_numpys_scalars_are_numbers_as_factors_and_as_measures(measure_n):
+    row = {"i": np.int64(3), "f": np.float32(0.5), "b": np.bool_(True)}
+    run = measure_n(row, row, factors={"n": np.arange(2)})
+    assert run.sidecar["factors"] == {"n": [0, 1]}
+    assert run.frame[["n", "i", "f", "b"]].iloc[1].tolist() == [1, 3, 0.5, True]
+    assert run.digest == measure_n({"i": 3, "f": 0.5, "b": True}, {"i": 3, "f": 0.5, "b": True}).digest
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "dtype"),
+    [(None, 1.5, "Float64"), (1, 0.5, "Float64"), (0.5, 1, "Float64"), (None, "a", "string")],
+)
+def test_a_column_takes_what_goes_together_in_any_order(first, second, dtype, measure_n, tmp_path):
+    run = measure_n({"m": first}, {"m": second}, {"m": None})
+    frame = experiment.load_run(run.name, data=tmp_path)
+    assert frame["m"].dtype == dtype and frame["m"].isna().tolist() == [first is None, False, True]
+    assert run.digest == measure_n({"m": first}, {"m": second}, {"m": None}).digest
+
+
+def test_a_whole_number_has_the_same_digest_as_the_float_it_becomes(measure_n):
+    assert measure_n({"m": 1}, {"m": 0.5}).digest == measure_n({"m": 1.0}, {"m": 0.5}).digest
+
+
+def test_a_column_of_numbers_takes_no_text(measure_n):
+    with pytest.raises(BadMeasurement, match="column m takes int, but the row has 'a'"):
+        measure_n({"m": 1}, {"m": "a"})
+
+
+@pytest.mark.parametrize(
+    ("factors", "words"),
+    [({"n": "abc"}, "the factor n is 'abc'"), ({"n": 5}, "the factor n is 5"), ({"n": [1, "a"]}, "do not go together"),
+     ({"n": [float("nan")]}, "finite number"), ({"n": [[1]]}, "finite number"), ({"n": []}, "at least one factor")],
+)  # fmt: skip
+def test_factors_that_nothing_can_be_measured_with_are_refused_at_once(factors, words, measure_n, tmp_path):
+    with pytest.raises(ConfigError, match=words):
+        measure_n({"m": 1}, factors=factors)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("repeats", [0, -1, 1.5, "2"])
+def test_a_point_is_measured_once_or_more(repeats, measure_n):
+    with pytest.raises(ConfigError, match="repeats is"):
+        measure_n({"m": 1}, repeats=repeats)
+
+
+def test_anything_that_can_be_called_measures_and_is_handed_in_again(tmp_path, monkeypatch):
+    half = functools.partial(lambda board, n, by: {"m": n / by}, by=2)
+    run = experiment.sweep(half, {"n": [3]}, experiment="x", board=Bench(), data=tmp_path, progress=False)
+    assert run.frame["m"].tolist() == [1.5] and run.sidecar["measure"] == "functools:partial(...)"
+    with pytest.raises(ExperimentError, match="cannot be imported"):
+        experiment.rerun(run, data=tmp_path)
+    with pytest.raises(ConfigError, match="5 cannot be called"):
+        experiment.sweep(5, {"n": [3]}, experiment="x", board=Bench(), data=tmp_path)
+
+
+def test_rows_may_come_one_by_one_while_the_board_is_there(tmp_path):
+    def measure(board, n):
+        for part in range(n):
+            yield {"part": board.run(lambda part=part: part)}
+
+    with VirtualBoard("K64F", id="one-by-one", memory=True) as board:
+        run = experiment.sweep(measure, {"n": [2]}, experiment="x", board=board, data=tmp_path, progress=False)
+    assert run.frame["part"].tolist() == [0, 1]
+
+
+def test_a_damaged_file_is_told_from_a_run(measure_n, tmp_path):
+    run = measure_n({"m": 1})
+    parquet = run.folder / f"{run.name}.parquet"
+    data = bytearray(parquet.read_bytes())
+    data[len(data) // 2] ^= 1
+    parquet.write_bytes(data)
+    with pytest.raises(ExperimentError, match="is damaged") as error:
+        experiment.load_run(run.name, data=tmp_path)
+    assert "rerun" in error.value.hint
+    parquet.unlink()
+    with pytest.raises(RunNotFound, match=r"parquet is not"):
+        run.frame  # noqa: B018
+
+
+def test_a_folder_that_takes_nothing_is_named_before_the_first_point(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExperimentError, match="nothing can be kept in") as error:
+        experiment.sweep(cube, {"side_B": [1]}, experiment="c", board=Bench(), data=tmp_path / "file", progress=False)
+    assert "PDMLAB_DATA" in error.value.hint
+
+    def full(*names):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(ExperimentError, match="No space left"):
+        experiment.sweep(cube, {"side_B": [1]}, experiment="c", board=Bench(), data=tmp_path, progress=False)
+    assert not list((tmp_path / "c").iterdir())
