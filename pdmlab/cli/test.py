@@ -105,9 +105,11 @@ def matching(names: str) -> list[str]:
     """Return the suites that any of these patterns means, by their own names or by mbed CLI's.
 
     Raises:
-        ConfigError: a pattern means none.
+        ConfigError: a pattern means none, or there is none.
     """
-    patterns = [name for name in names.split(",") if name]
+    patterns = [name.strip() for name in names.split(",") if name.strip()]
+    if not patterns:
+        raise ConfigError("-n names no suite", hint=f"there are {', '.join(SUITES)}; leave -n out for all of them")
     for pattern in patterns:
         if not any(_means(pattern, suite) for suite in SUITES):
             raise ConfigError(f"no suite is called {pattern!r}", hint=f"there are {', '.join(SUITES)}")

@@ -45,6 +45,11 @@ class Device(Protocol):
         ...
 
     @property
+    def simulated(self) -> bool:
+        """Whether the board is virtual."""
+        ...
+
+    @property
     def clock(self) -> DeviceClock:
         """The board's clock."""
         ...

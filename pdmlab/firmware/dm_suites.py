@@ -66,6 +66,7 @@ class DeviceManagementSuite(Greentea):
     def __enter__(self) -> DeviceManagementSuite:
         self.send("device_booted", 1)
         self.handshake(self._timeout, HOST_TEST)
+        self.send_row({})
         self.send(self._ready_key, 1)
         heard = self.wait_for("iteration")
         self.iteration = int(heard[1]) if heard is not None and heard[1].isdigit() else 0

@@ -14,7 +14,7 @@ from pdmlab.clock import SECOND
 from pdmlab.firmware.corpus import corpus
 from pdmlab.firmware.device import Device
 from pdmlab.firmware.stdio import BUFSIZ, CFile
-from pdmlab.firmware.utest import Suite
+from pdmlab.firmware.utest import Greentea, Suite
 from pdmlab.storage.benchmark import Transfer, read_all, write_all
 from pdmlab.storage.filesystem import FileSystem
 
@@ -80,9 +80,8 @@ def _report(device: Device, done: str, name: str, number: int, transfer: Transfe
     measures = {
         "suite": "fs", "thread": number, "buffer_B": transfer.buffer, "stdio_B": BUFSIZ, **transfer.measures(),
     }  # fmt: skip
-    row = ",".join(f"{key}={str(value).replace(',', ';')}" for key, value in measures.items())
     device.uart.write(f'[FS] {done} "{name}" {kib:.2f}KB ({kib / seconds:.2f}KB/s, {seconds:.2f} secs)\r\n')
-    device.uart.write(f"{{{{pdmlab_row;{row}}}}}\r\n")
+    Greentea(device).send_row(measures)
 
 
 def _run(device: Device, timeout: int, fs: FileSystem, cases: Sequence[Case]) -> None:

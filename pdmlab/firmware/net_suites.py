@@ -15,7 +15,7 @@ from pdmlab.errors import NetworkError
 from pdmlab.firmware.corpus import corpus
 from pdmlab.firmware.device import Device
 from pdmlab.firmware.fs_suites import exercise_file
-from pdmlab.firmware.utest import Suite
+from pdmlab.firmware.utest import Greentea, Suite
 from pdmlab.network.download import Getting
 from pdmlab.network.nsapi import NsapiError
 from pdmlab.storage.filesystem import FileSystem
@@ -136,7 +136,7 @@ def download_corpus(device: Device, thread: int, receive_buffer: int) -> None:
         "bearer": device.network.link.name, "round_trip_ns": device.network.link.mean_round_trip,
         "clock": device.clock.name,
     }  # fmt: skip
-    _print(device, "{{pdmlab_row;" + ",".join(f"{key}={value}" for key, value in measures.items()) + "}}")
+    Greentea(device).send_row(measures)
 
 
 def _connect(device: Device, getting: Getting, say: str) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -86,6 +86,14 @@ class Greentea:
         self.send("__timeout", timeout)
         self.send("__host_test_name", host_test)
         return True
+
+    def send_row(self, measures: Mapping[str, object]) -> None:
+        """Add a `pdmlab_row` to the stock lines: what was measured, and whether the board is simulated.
+
+        The host has no other way to know where the line leaves its process. Without measures it says that alone.
+        """
+        named = {**measures, "simulated": int(self.device.simulated)}
+        self.send("pdmlab_row", ",".join(f"{name}={str(value).replace(',', ';')}" for name, value in named.items()))
 
     def announce(self, cases: Sequence[str]) -> None:
         """Name the cases, so that the host can tell which were left out."""

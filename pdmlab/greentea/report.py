@@ -1,7 +1,8 @@
 """Reports of suites: JUnit XML, a table in text, JSON; with the names and columns of mbedgt's reports.
 
 A test case in a report is one that the board named. A suite that ended before the board named any (it did not
-sync, say) has none: it says why in its own place, with the last lines of the console.
+sync, say) has none: it says why in its own place, with the last lines of the console. Each says whether the boards
+were simulated, and that its seconds are the host's.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from junitparser import Error, Failure, Skipped, xunit2
 from pdmlab.greentea.cases import CaseRecord
 from pdmlab.greentea.result import Result
 
+_CLOCK = "host"  # whose seconds a report has
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd]")
 
 
@@ -46,7 +48,14 @@ def to_junit(results: Iterable[Result], path: Path | str | None = None) -> str:
 def _junit_suite(result: Result) -> Any:  # junitparser ships half its types
     suite = xunit2.TestSuite(f"{result.target}.{result.suite}")
     suite.timestamp = datetime.fromtimestamp(result.started, UTC).isoformat(timespec="seconds")
-    for name, value in (("result", result.result), ("host_test", result.host_test), ("version", result.version)):
+    properties = {
+        "result": result.result,
+        "host_test": result.host_test,
+        "version": result.version,
+        "simulated": "" if result.simulated is None else str(result.simulated).lower(),
+        "clock": _CLOCK,
+    }
+    for name, value in properties.items():
         if value:
             suite.add_property(name, value)
     for case in result.case_records:
@@ -96,6 +105,7 @@ def to_text(results: Sequence[Result], path: Path | str | None = None) -> str:
         "test suite report:",
         _table((*columns, "result", "elapsed_time (sec)"), suites),
         f"test suite results: {_count(r.result for r in results)}",
+        f"boards: {', '.join(dict.fromkeys(r.board for r in results)) or 'none'}; seconds of the {_CLOCK} clock",
     ]
     if cases:
         parts += [
@@ -105,7 +115,7 @@ def to_text(results: Sequence[Result], path: Path | str | None = None) -> str:
         ]
     for result in results:
         if not result.ok:
-            parts.append("\n".join([f"{result.suite} on {result.target}:", *explanation(result)]))
+            parts.append("\n".join([f"{result.suite} on {result.board}:", *explanation(result)]))
     text = "\n".join(parts) + "\n"
     if path is not None:
         Path(path).write_text(text, encoding="utf-8")
@@ -118,7 +128,9 @@ def to_json(results: Iterable[Result], path: Path | str | None = None) -> str:
     for r in results:
         document.setdefault(r.target, {})[r.suite] = {
             "single_test_result": r.result,
+            "simulated": r.simulated,
             "elapsed_time": round(r.host_s, 3),
+            "clock": _CLOCK,
             "platform_name": r.target,
             "reason": r.reason,
             "hint": r.hint,

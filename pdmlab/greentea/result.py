@@ -49,6 +49,16 @@ class Result:
     """The conversation, both ways: time, direction, text."""
 
     @property
+    def simulated(self) -> bool | None:
+        """Whether the board is simulated: by its own word, else by what it was opened as; None if nobody knows."""
+        return self.measured.simulated
+
+    @property
+    def board(self) -> str:
+        """The target, with SIMULATED before it if it is."""
+        return f"SIMULATED {self.target}" if self.simulated else self.target
+
+    @property
     def ok(self) -> bool:
         """Whether the board said success and no case failed."""
         return self.result == "OK" and all(case.result in ("OK", "SKIPPED") for case in self.case_records)
@@ -96,7 +106,7 @@ class Result:
         return ", ".join(f"{number} {word}" for word, number in counts.items()) or "no cases"
 
     def __repr__(self) -> str:
-        text = f"<{self.suite} on {self.target}: {self.result}, {self._counts()}, {self.host_s:.1f} s (host clock)>"
+        text = f"<{self.suite} on {self.board}: {self.result}, {self._counts()}, {self.host_s:.1f} s (host clock)>"
         return text if self.ok or not self.reason else f"{text}\n{self.reason}"
 
     def _repr_html_(self) -> str:
@@ -111,7 +121,7 @@ class Result:
         if not self.ok and self.last_lines:
             why += f"<pre>{escape(chr(10).join(self.last_lines))}</pre>"
         return (
-            f"<div><b>{escape(self.suite)}</b> on {escape(self.target)}: "
+            f"<div><b>{escape(self.suite)}</b> on {escape(self.board)}: "
             f"<b style='color:{colour}'>{self.result}</b>, {self._counts()}, {self.host_s:.1f} s (host clock)"
             f"{why}<table><tr>{head}</tr>{rows}</table></div>"
         )

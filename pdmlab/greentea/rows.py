@@ -2,6 +2,8 @@
 
 A stock line says bytes, speed and seconds (to the hundredth); a `pdmlab_row` of the same transfer that follows
 it says it in nanoseconds, with operation counts and percentiles. Where one follows, it takes the line's place.
+A `pdmlab_row` says also whether its board is simulated. That goes before what the host takes the board for: behind
+a pty or a TCP port it cannot know.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ class Measured:
 
     board: str = ""
     simulated: bool | None = None
-    """Whether the medium and link were simulated; None if nobody knows."""
+    """Whether the medium and link were simulated, by the board's own word if it gave one; None if nobody knows."""
     suite: str = ""
     _rows: list[dict[str, Cell]] = field(default_factory=list)
     _progress: list[dict[str, Cell]] = field(default_factory=list)
@@ -86,6 +88,8 @@ class Measured:
         given = {
             name: _cell(text) for name, equals, text in (pair.partition("=") for pair in value.split(",")) if equals
         }
+        if "simulated" in given:
+            self.simulated = bool(given.pop("simulated"))
         if not given:
             return
         if given.get("suite") == "net":
@@ -106,13 +110,16 @@ class Measured:
 
     def rows(self) -> pd.DataFrame:
         """Return the transfers as a frame: one row each, typed columns, units in `attrs["units"]`."""
-        return _frame(self._rows)
+        return _frame({**row, "simulated": self.simulated} for row in self._rows)
 
     def progress(self) -> pd.DataFrame:
         """Return the lines of progress as a frame; host_s counts from the first."""
         start = self._progress[0]["host_s"] if self._progress else 0
         assert isinstance(start, int | float)
-        return _frame([{**row, "host_s": round(float(row["host_s"] or 0) - start, 6)} for row in self._progress])
+        return _frame(
+            {**row, "simulated": self.simulated, "host_s": round(float(row["host_s"] or 0) - start, 6)}
+            for row in self._progress
+        )
 
     def _identity(self, case: str) -> dict[str, Cell]:
         return {

@@ -62,6 +62,11 @@ def board_name(board: Board) -> str:
     return str(getattr(row, "target", None) or getattr(board, "target", None) or "board")
 
 
+def measured_on(board: Board, suite: str, target: str | None = None) -> Measured:
+    """Return what collects the suite's rows, with what the host takes the board for."""
+    return Measured(target or board_name(board), getattr(board, "simulated", None), suite)
+
+
 class _Over(Exception):
     """The conversation is over; carries the word, why, and what to try."""
 
@@ -96,8 +101,7 @@ class _Conversation:
         self._begun = 0.0
         self._last: float | None = None  # when to stop listening, once the end has been said
         self._started = time.monotonic()
-        simulated = getattr(board, "simulated", None)
-        self._result = Result(suite, target, "UNDEF", measured=Measured(target, simulated, suite))
+        self._result = Result(suite, target, "UNDEF", measured=measured_on(board, suite, target))
 
     # -- what a host test may do -----------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from pdmlab.greentea.board import Board
 from pdmlab.greentea.host_tests import HostTests
 from pdmlab.greentea.management import Cloud, CloudManagement
 from pdmlab.greentea.result import Result, Word
-from pdmlab.greentea.runner import board_name, run_suite
+from pdmlab.greentea.runner import board_name, measured_on, run_suite
 from pdmlab.greentea.sdk_host_tests import SdkHostTests
 from pdmlab.update.credentials import Credentials, UpdateResources
 from pdmlab.update.developer import Developer
@@ -90,7 +90,9 @@ def run(
             buildable.flash_application(suite, credentials=credentials, update_resources=update_resources)
         except (FlashFailed, ImageRejected) as error:
             word: Word = "NO_IMAGE" if isinstance(error, ImageRejected) else "IOERR_COPY"
-            return Result(suite, board_name(board), word, error.message, error.hint or "")
+            return Result(
+                suite, board_name(board), word, error.message, error.hint or "", measured=measured_on(board, suite)
+            )
     if cloud is not None:
         management = CloudManagement(cloud, developer, version=update_version)
         image: Callable[[], bytes] | None = None if update_image is None else lambda: update_image

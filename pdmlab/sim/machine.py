@@ -123,6 +123,10 @@ class Machine:
         return self._board.target
 
     @property
+    def simulated(self) -> bool:
+        return self._board.simulated
+
+    @property
     def clock(self) -> DeviceClock:
         return self._board.clock
 

@@ -45,6 +45,7 @@ def play(
         serve_files(fabric.host(DOWNLOAD_HOST), {DOWNLOAD_PATH: corpus() if content is None else content})
         line = Line(lines)
         board = SimpleNamespace(
+            simulated=True,
             clock=clock,
             uart=line,
             network=INTERFACES[bearer](clock, fabric=fabric, seed=1),

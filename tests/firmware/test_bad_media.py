@@ -31,6 +31,7 @@ def play(medium: Medium, spoil: Callable[[Medium], None] = lambda medium: None) 
             return fs
 
         board = SimpleNamespace(
+            simulated=True,
             clock=clock,
             uart=line,
             block_device=ProfilingBlockDevice(SDBlockDevice(medium, clock=clock)),

@@ -51,6 +51,7 @@ def play(application: Callable[[Any], object], storage: str = "SD") -> tuple[str
             else QSPIFBlockDevice(Medium(8 << 20), clock=clock)
         )
         board = SimpleNamespace(
+            simulated=True,
             clock=clock,
             uart=line,
             block_device=ProfilingBlockDevice(part),
@@ -113,7 +114,7 @@ def test_a_part_that_loses_a_byte_fails_the_comparison() -> None:
     def main() -> None:
         with DeviceClock() as clock:
             fs = FATFileSystem("fs")
-            board: Any = SimpleNamespace(clock=clock, uart=Line())
+            board: Any = SimpleNamespace(simulated=True, clock=clock, uart=Line())
 
             def work() -> None:
                 fs.reformat(SDBlockDevice(Forgetful(16 << 20, erase_value=0), clock=clock))

@@ -30,6 +30,7 @@ class ScriptedBoard:
     LOST = "\0lost"
 
     def __init__(self, answers: Callable[[str], Iterable[str]], on_reset: Iterable[str] = ()) -> None:
+        self.simulated = False
         self.info = SimpleNamespace(target="K64F")
         self.console = self
         self.heard: list[str] = []

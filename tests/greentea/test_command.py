@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from pdmlab.cli import main
 from pdmlab.cli.test import matching
 from pdmlab.errors import ConfigError
-from pdmlab.sim import VirtualBoard
+from pdmlab.sim import VirtualBoard, bridge
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +32,12 @@ def test_names_are_globs_of_our_names_and_of_mbeds() -> None:
         matching("fs-*,fs-triple")
 
 
+@pytest.mark.parametrize("names", ["", ",", " , "])
+def test_names_that_name_nothing_are_refused(names: str) -> None:
+    done = call("-n", names)
+    assert done.exit_code == 1 and "-n names no suite\nhint: there are fs-single, " in done.output
+
+
 def test_it_runs_suites_and_writes_reports(tmp_path: Path) -> None:
     files = {kind: tmp_path / f"report.{kind}" for kind in ("junit", "text", "json")}
     done = call(
@@ -44,6 +50,23 @@ def test_it_runs_suites_and_writes_reports(tmp_path: Path) -> None:
     assert files["text"].read_text() in done.output
     report = json.loads(files["json"].read_text())
     assert len(report["K64F"]["net-multi"]["rows"]) == 6
+    assert '<property name="simulated" value="true" />' in files["junit"].read_text()
+    assert "boards: SIMULATED K64F; seconds of the host clock" in done.output
+    assert report["K64F"]["net-multi"]["simulated"] is True and report["K64F"]["net-multi"]["clock"] == "host"
+
+
+def test_a_board_behind_a_line_says_itself_that_it_is_simulated(tmp_path: Path) -> None:
+    with VirtualBoard("K64F", memory=True) as board:
+        board.flash_application("net-multi")
+        board.attach("its bridge")
+        with bridge.tcp_bridge(board.uart) as (host, port):
+            done = call(
+                "-n", "net-multi", "-m", "K64F", "--board", f"socket://{host}:{port}",
+                "--report-json", str(tmp_path / "report.json"),
+            )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    suite = json.loads((tmp_path / "report.json").read_text())["K64F"]["net-multi"]
+    assert suite["simulated"] is True and {row["simulated"] for row in suite["rows"]} == {True}
 
 
 def test_verbose_shows_the_console_as_htrun_does() -> None:

@@ -26,6 +26,7 @@ FAILS = (
 
 
 def fixed(board: ScriptedBoard, name: str) -> Result:
+    board.simulated = name == "sums"
     result = run_suite(board, name, sync=1, sync_timeout=0.01, timeout=0.05)
     return replace(result, started=1_700_000_000.0, host_s=2.5)
 
@@ -63,6 +64,7 @@ def test_text_has_mbedgts_tables_and_why(results: list[Result]) -> None:
     assert "test suite results: 1 OK / 1 FAIL / 1 SYNC_FAILED / 1 TIMEOUT" in text
     assert "| K64F   | K64F          | fs-single  | SD+FAT 1 file, buff     4 | 0      | 0      | SKIPPED |" in text
     assert "test case results: 2 OK / 1 FAIL / 1 SKIPPED / 1 ERROR" in text
+    assert "boards: SIMULATED K64F, K64F; seconds of the host clock" in text
     assert "connect on K64F:\nSYNC_FAILED: the board prints" in text
     assert "connect" not in text[text.index("test case report") : text.index("test case results")]
 
@@ -73,6 +75,7 @@ def test_json_has_mbedgts_keys_and_the_rows(results: list[Result], tmp_path: Pat
     assert {name: suite["single_test_result"] for name, suite in report.items()} == {
         "sums": "OK", "fs-single": "FAIL", "connect": "SYNC_FAILED", "net-single": "TIMEOUT",
     }  # fmt: skip
+    assert (report["sums"]["simulated"], report["connect"]["simulated"]) == (True, False)
     failed = report["fs-single"]["testcase_result"]["SD+FAT 1 file, buff     1"]
     assert (failed["result_text"], failed["passed"], failed["failed"]) == ("FAIL", 0, 1)
     assert report["fs-single"]["rows"][0]["duration_ns"] == 3_250_000_000
@@ -81,7 +84,7 @@ def test_json_has_mbedgts_keys_and_the_rows(results: list[Result], tmp_path: Pat
 
 def test_results_look_right_in_a_log_and_in_a_cell(results: list[Result]) -> None:
     good, failed, silent, hanging = results
-    assert repr(good) == "<sums on K64F: OK, 1 OK, 2.5 s (host clock)>"
+    assert repr(good) == "<sums on SIMULATED K64F: OK, 1 OK, 2.5 s (host clock)>"
     assert repr(failed) == (
         "<fs-single on K64F: FAIL, 1 OK, 1 FAIL, 1 SKIPPED, 2.5 s (host clock)>\n"
         "SD+FAT 1 file, buff     1: line 52: no card: SD_BLOCK_DEVICE_ERROR_NO_DEVICE (fs_suites.py)"

@@ -45,6 +45,15 @@ def test_a_row_takes_the_place_of_its_line() -> None:
     assert frame.loc[0, "throughput_Bps"] == round(131072 * 1e9 / 3049732576, 3)
 
 
+def test_the_board_says_itself_whether_it_is_simulated() -> None:
+    seen = measured()
+    seen.line("[NET-0] Received bytes: 65536, (50.00%, 100.00KB/s, ETA: 00:01:05)", "Ethernet   128 buffer", 0.5)
+    seen.line(READ, CASE, 1.0)
+    assert not seen.rows()["simulated"].any()
+    seen.row("simulated=1", CASE)
+    assert len(seen.rows()) == 1 and seen.rows()["simulated"].all() and seen.progress()["simulated"].all()
+
+
 def test_rows_of_threads_find_their_own_lines() -> None:
     seen = measured()
     for number in (1, 2):
