@@ -19,7 +19,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _key = click.option(
     "-a",
     "--api-key",
-    help="Key of the service; default: PDMLAB_API_KEY, or the key of the service that runs here, or CLOUD_SDK_API_KEY.",
+    help="The service's key; default: PDMLAB_API_KEY, else the running one's, else CLOUD_SDK_API_KEY.",
 )
 _host = click.option("--host", help="Address of the service; default: PDMLAB_HOST, else the one that runs here.")
 _folder = click.option(
@@ -56,14 +56,20 @@ def init(
     folder: Path,
 ) -> None:
     """Make update keys and ids, and fetch developer credentials: the two C files that a build compiles in."""
-    from pdmlab.update.developer import Developer, identifiers
+    from pdmlab.update.developer import Developer
 
-    identifiers(domain, model)  # what is wrong with them should cost nothing at the service
-    credentials = None if no_credentials else _credentials(host, api_key, model)
-    made = Developer(folder).init(
-        domain, model, credentials=credentials, force=force, ask=None if quiet else click.confirm
-    )
+    credentials = None if no_credentials else lambda: _credentials(host, api_key, model)
+    made = Developer(folder).init(domain, model, credentials=credentials, force=force, ask=None if quiet else _confirm)
     click.echo(str(made))
+
+
+def _confirm(question: str) -> bool:
+    """Ask; no answer, from a script or an impatient person, is no."""
+    try:
+        return click.confirm(question)
+    except click.Abort:
+        click.echo()
+        return False
 
 
 def _credentials(host: str | None, api_key: str | None, model: str) -> Credentials:
@@ -119,6 +125,7 @@ def parse(manifest: Path, certificate: Path | None) -> None:
     }.items():
         click.echo(f"{name:<16} {value}")
     if certificate is None:
+        click.echo(f"{'signature':<16} not checked; -c CERTIFICATE checks it")
         return
     try:
         key = x509.load_der_x509_certificate(certificate.read_bytes()).public_key()

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from pdmlab import service as package
 from pdmlab import running, settings
+from pdmlab import service as package
 from pdmlab.aio import LoopThread
 from pdmlab.capture import MessageLog
 from pdmlab.coap.transport import Address, DatagramSocket, Opener, udp
@@ -68,7 +68,12 @@ class Service:
 
     def _lock(self) -> FileLock:
         try:
+            # Keys and credentials are in the database: for its owner only. SQLite's other files take its mode.
             self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.chmod(0o700)
+            database = self.folder / DATABASE
+            os.close(os.open(database, os.O_RDWR | os.O_CREAT, 0o600))
+            database.chmod(0o600)
             return FileLock(
                 self.folder / "lock",
                 f"the service {self.name!r}",

@@ -69,8 +69,12 @@ class Credentials:
         return cls._from_constants(read_constants(source))
 
     def to_c(self) -> str:
-        """Write a mbed_cloud_dev_credentials.c; it holds the private key, so keep the file to yourself."""
-        about = "Developer credentials, written by pdmlab. Keep this file secret: it holds the device's private key."
+        """Write a mbed_cloud_dev_credentials.c; keep the file to yourself if it holds a private key."""
+        about = "Developer credentials, written by pdmlab. " + (
+            "Keep this file secret: it holds the device's private key."
+            if self.bootstrap_device_private_key
+            else "It holds no key: devices built with it have no security, and are for a lab."
+        )
         return write_constants(self._constants(), guard="__MBED_CLOUD_DEV_CREDENTIALS_H__", about=about)
 
     @classmethod

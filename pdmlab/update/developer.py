@@ -33,6 +33,8 @@ CONFIG_FILE = f"{TOOL_FOLDER}/dev.cfg.yaml"
 YEARS = 20  # as manifest-tool's own certificates
 
 _DOMAIN = re.compile(r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?", re.I)
+# What RFC 3986 lets stand in a URI, with a scheme and a host, or as an absolute path at the service.
+_URI = re.compile(r"(?:[a-z][a-z0-9+.-]*://(?=[^/?#])|(?=/))(?:[\w.~:/?#\[\]@!$&'()*+,;=-]|%[0-9a-f]{2})*", re.A | re.I)
 _SECRET, _PUBLIC = 0o600, 0o644
 
 
@@ -69,7 +71,7 @@ class Developer:
         domain: str,
         model: str,
         *,
-        credentials: Credentials | None = None,
+        credentials: Credentials | Callable[[], Credentials] | None = None,
         force: bool = False,
         ask: Callable[[str], bool] | None = None,
         now: datetime.datetime | None = None,
@@ -78,9 +80,15 @@ class Developer:
 
         Files that are there already are only overwritten with force, or if ask (a question, answered with
         True) says so; otherwise ConfigError is raised and nothing is changed. Without credentials the
-        credentials file is left alone.
+        credentials file is left alone; a function that fetches them is called once nothing is in the way.
         """
         vendor, model_class = identifiers(domain, model)
+        names = [KEY_FILE, CERTIFICATE_FILE, CONFIG_FILE, RESOURCES_FILE]
+        if credentials is not None:
+            names.insert(3, CREDENTIALS_FILE)
+        self._may_overwrite([name for name in names if (self.folder / name).exists()], force, ask)
+        if callable(credentials):
+            credentials = credentials()
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = update_certificate(key, domain, now or datetime.datetime.now(datetime.UTC))
         pem = key.private_bytes(
@@ -100,7 +108,6 @@ class Developer:
         if credentials is not None:
             contents[CREDENTIALS_FILE] = (credentials.to_c().encode(), _SECRET)
         contents[RESOURCES_FILE] = (resources.to_c().encode(), _PUBLIC)
-        self._may_overwrite([name for name in contents if (self.folder / name).exists()], force, ask)
         for name, (data, mode) in contents.items():
             _write(self.folder / name, data, mode)
         return Initialised(vendor, model_class, tuple(contents))
@@ -142,7 +149,14 @@ class Developer:
         return key
 
     def sign(self, image: bytes, *, version: str, uri: str, component: str = "MAIN") -> bytes:
-        """Return the signed manifest of an image for this folder's devices."""
+        """Return the signed manifest of an image for this folder's devices.
+
+        Raises:
+            ConfigError: uri is neither an absolute URI nor an absolute path, a field cannot be, or the folder has
+                no keys that belong together.
+        """
+        if not _URI.fullmatch(uri):
+            raise ConfigError(f"{uri!r} is no URI", hint="write it as http://127.0.0.1:8080/fw.bin, spaces as %20")
         resources = self.resources
         manifest = Manifest.for_image(
             image,

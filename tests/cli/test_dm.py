@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner, Result
 
 from pdmlab.aio import LoopThread
@@ -14,6 +15,7 @@ from pdmlab.cloud import Cloud
 from pdmlab.firmware.image import ImageInfo, build_image
 from pdmlab.running import find, nearest
 from pdmlab.service import serve
+from pdmlab.service.schema import developer_certificates
 from pdmlab.service.service import Service
 from pdmlab.update.credentials import CREDENTIALS_FILE, RESOURCES_FILE
 from pdmlab.update.developer import CERTIFICATE_FILE, KEY_FILE, Developer
@@ -59,7 +61,11 @@ def test_init_overwrites_only_what_it_may(run: Run, service: Service, tmp_path: 
     before = (tmp_path / RESOURCES_FILE).read_bytes()
     refused = run(*INIT, "-q")
     assert refused.exit_code == 1 and "--force" in refused.stderr
-    assert run(*INIT, input="n\n").exit_code == 1
+    for answer in ("n\n", ""):  # "": </dev/null
+        refused = run(*INIT, input=answer)
+        assert refused.exit_code == 1 and "nothing was changed" in refused.stderr and "--force" in refused.stderr
+    made = sa.select(sa.func.count()).select_from(developer_certificates)
+    assert service.call(service.core.store.scalar, made) == 1  # what was refused took none from the service
     assert (tmp_path / RESOURCES_FILE).read_bytes() == before
     assert run(*INIT, input="y\n").exit_code == 0
     after = (tmp_path / RESOURCES_FILE).read_bytes()
@@ -102,10 +108,19 @@ def test_a_manifest_is_made_and_shown(run: Run, image: Path, tmp_path: Path) -> 
     assert signed.manifest.version == "1.0.1"  # as the image names it
     shown = run("dm", "parse", "fw.manifest", "-c", CERTIFICATE_FILE)
     assert shown.exit_code == 0 and "1.0.1" in shown.output and "http://127.0.0.1/fw" in shown.output
-    assert "signature" in shown.output
+    assert "signature" in shown.output and "not checked" not in shown.output
+    assert "not checked" in run("dm", "parse", "fw.manifest").output
     (tmp_path / "fw.manifest").write_bytes((tmp_path / "fw.manifest").read_bytes().replace(b"1.0.1", b"9.9.9"))
     assert run("dm", "parse", "fw.manifest", "-c", CERTIFICATE_FILE).exit_code == 1
     assert run("dm", "parse", image).exit_code == 1
+
+
+@pytest.mark.parametrize("uri", ["not a url", "fw", "http://", "http://127.0.0.1/my fw", "http://127.0.0.1/\n"])
+def test_what_is_no_uri_is_not_signed(run: Run, image: Path, tmp_path: Path, uri: str) -> None:
+    run(*INIT, "-q", "--no-credentials")
+    refused = run("dm", "create", "-p", image, "-u", uri, "-o", "m")
+    assert refused.exit_code == 1 and "no URI" in refused.stderr
+    assert not (tmp_path / "m").exists()
 
 
 def test_an_image_that_names_no_version_needs_one(run: Run, tmp_path: Path) -> None:

@@ -117,6 +117,18 @@ def test_the_key_is_for_its_owner_only_and_a_lost_one_is_replaced(serve: Callabl
     assert third.api_key.isascii() and get(third, "/v3/devices/").status_code == 200
 
 
+@pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
+def test_what_the_service_keeps_is_for_its_owner_only(serve: Callable[..., Service]) -> None:
+    folder = settings.load().folder("state") / "service/default"
+    folder.mkdir(parents=True)  # as an older version left it
+    (folder / "pdmlab.sqlite").touch(0o644)
+    service = serve()
+    assert get(service, "/v3/accounts/me").status_code == 200
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.glob("pdmlab.sqlite*")}
+    assert len(modes) > 1 and set(modes.values()) == {0o600}
+
+
 def test_nothing_but_loopback_is_listened_on(serve: Callable[..., Service]) -> None:
     service = serve()
     assert service._http._listener.getsockname()[0] == "127.0.0.1"

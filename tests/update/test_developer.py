@@ -78,6 +78,11 @@ def test_the_account_id_stands_on_a_line_that_greentea_finds() -> None:
     assert '\nconst char MBED_CLOUD_DEV_ACCOUNT_ID[] = "015843e32ec902420a015e0700000000";\n' in SECURE.to_c()
 
 
+def test_the_credentials_file_says_what_it_holds() -> None:
+    assert "the device's private key" in SECURE.to_c() and "holds no key" not in SECURE.to_c()
+    assert "holds no key" in PLAIN.to_c() and "private key" not in PLAIN.to_c()
+
+
 def test_credentials_never_show_the_key() -> None:
     assert "private key of the device" not in repr(SECURE) + str(SECURE)
 
