@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 _key = click.option(
-    "-a",
-    "--api-key",
-    help="The service's key; default: PDMLAB_API_KEY, else the running one's, else CLOUD_SDK_API_KEY.",
+    "-a", "--api-key", help="Its key; default: PDMLAB_API_KEY, else the running service's, else CLOUD_SDK_API_KEY."
 )
 _host = click.option("--host", help="Address of the service; default: PDMLAB_HOST, else the one that runs here.")
 _folder = click.option(

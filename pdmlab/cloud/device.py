@@ -61,6 +61,7 @@ class Device:
         """Read a resource from the device: text, bytes if it is opaque, values by id for a whole instance.
 
         Raises:
+            Lwm2mError: path is none.
             ServiceError: the service or the device refused; status and hint say why.
             TimedOut: no answer within timeout (s); the request is withdrawn by then.
         """
@@ -113,6 +114,8 @@ class Device:
         self._rest.call("DELETE", f"/v3/devices/{self.id}")
 
     def _ask(self, method: str, path: str, body: tuple[bytes, str] | None, timeout: float) -> Event:
+        plain, mark, query = path.partition("?")
+        path = f"{Path.parse(plain)}{mark}{query}"
         what = f"{method} {path} on device {self.id}"
         request: dict[str, str] = {"method": method, "uri": path}
         if body is not None:
@@ -127,7 +130,7 @@ class Device:
                     parameters={"async-id": async_id, "expiry-seconds": str(max(1, math.ceil(timeout)))},
                 )
             except ServiceError as error:
-                raise refusal(error.status, str(error.problem.get("message", "")), what) from error
+                raise refusal(error.status, str(error.problem.get("message", "")), what, error.hint) from error
             event = mailbox.get(timeout, what, "the device may sleep: device.queue() shows what waits for it")
         if event["status"] >= 300:
             raise refused(event, what)

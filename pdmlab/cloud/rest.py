@@ -15,6 +15,8 @@ from pdmlab.errors import ConfigError, NetworkError, ServiceError, TimedOut, Unr
 
 PAGE = 1000  # items asked for at once; the service gives no more
 KEY_VARIABLE = "CLOUD_SDK_API_KEY"
+HINT_HEADER = "x-pdmlab-hint"
+"""Where our own service says what a v2 token means."""
 
 _KEY = re.compile(r"[\x21-\x7e]+")  # what may stand in a header
 _WITH_PASSWORD = re.compile(r"([a-z][a-z0-9+.-]*://)?[^/?#]*@", re.I)
@@ -92,7 +94,8 @@ class Rest:
         except httpx.TransportError as error:
             raise no_answer(error, method, self.host + path, self.timeout) from error
         if not answer.is_success:
-            raise refusal(answer.status_code, answer.text, f"{method} {path}")
+            hint = answer.headers.get(HINT_HEADER)
+            raise refusal(answer.status_code, answer.text, f"{method} {path}", hint)
         return answer
 
     def get(self, path: str, **parameters: str) -> dict[str, Any]:
@@ -173,7 +176,7 @@ def no_answer(error: httpx.TransportError, method: str, url: str, timeout: float
 
 
 def refusal(status: int, text: str, what: str, hint: str | None = None) -> ServiceError:
-    """Return our error for an answer that is one: JSON in v3, a token in v2."""
+    """Return our error for an answer that is one: JSON in v3, a token in v2; hint: what the service said of it."""
     try:
         problem = json.loads(text)
     except ValueError:
@@ -181,7 +184,7 @@ def refusal(status: int, text: str, what: str, hint: str | None = None) -> Servi
     if not isinstance(problem, dict):
         problem = {"message": text.strip()[:200]} if text.strip() else {}
     said = problem.get("message") or problem.get("type") or "no reason given"
-    hint = hint or _TOKEN_HINTS.get(str(said)) or _HINTS.get(status)
+    hint = _TOKEN_HINTS.get(str(said)) or hint or _HINTS.get(status)
     return ServiceError(f"{what}: {status}, {said}", status=status, problem=problem, hint=hint)
 
 

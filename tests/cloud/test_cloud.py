@@ -12,7 +12,7 @@ import pytest
 import pdmlab
 from pdmlab.aio import LoopThread
 from pdmlab.cloud import Cloud, channel
-from pdmlab.errors import ConfigError, NetworkError, ServiceError, TimedOut, Unreachable
+from pdmlab.errors import ConfigError, Lwm2mError, NetworkError, ServiceError, TimedOut, Unreachable
 from pdmlab.service import serve
 from pdmlab.service.service import Service
 from tests.service.restlab import LINKS, Device
@@ -177,6 +177,21 @@ def test_what_cannot_be_written_says_why(cloud: Cloud, desk: Device, path: str, 
     with pytest.raises(ServiceError, match=f"PUT {path} on device {desk.id}") as error:
         cloud.device(desk.id).write(path, "x")
     assert error.value.status == status and hint in str(error.value)
+
+
+def test_what_is_no_path_is_said_before_anybody_is_asked(cloud: Cloud, desk: Device) -> None:
+    asked = len(desk.asked)
+    for ask in (cloud.device(desk.id).read, cloud.device(desk.id).execute):
+        with pytest.raises(Lwm2mError, match="'nope' is no LwM2M path") as error:
+            ask("nope")
+        assert "/3/0/13" in str(error.value)
+    assert len(desk.asked) == asked and cloud.device(desk.id).read("3/0/0") == "pdmlab"
+
+
+def test_what_the_service_says_of_its_token_is_passed_on(cloud: Cloud, desk: Device) -> None:
+    with pytest.raises(ServiceError, match="MALFORMED_JSON_CONTENT") as error:
+        cloud.device(desk.id).set_attributes("/3/0/9", **{"x" * 600: 1})
+    assert "the uri is too long" in str(error.value)
 
 
 def test_a_silent_device_is_a_time_out_with_a_hint(cloud: Cloud, desk: Device) -> None:

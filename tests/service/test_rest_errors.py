@@ -96,13 +96,29 @@ BODIES = [
 
 
 @pytest.mark.parametrize(("method", "path"), CALLS)
-def test_a_malformed_body_is_refused(lab: RestLab, method: str, path: str) -> None:
+def test_a_malformed_body_is_refused(lab: RestLab, caplog: pytest.LogCaptureFixture, method: str, path: str) -> None:
     for body in BODIES:
         for kind in ("application/json", "multipart/form-data; boundary=x", "text/plain", None):
             answer = lab.call(method, path, content=body, headers={"Content-Type": kind} if kind else {})
             assert answer.status_code < 500, (body[:40], kind)
             if answer.status_code >= 400:
                 assert_is_an_error(answer, path)
+                if path.startswith("/v2"):
+                    assert re.fullmatch("[A-Z_]+", answer.text), answer.text
+    assert not caplog.records  # its sender knows
+
+
+def test_a_v2_token_comes_with_a_hint_in_a_header(lab: RestLab) -> None:
+    answer = lab.call("GET", "/v2/endpoints/caf%C3%A9%0Ax")
+    assert (answer.status_code, answer.text) == (404, "DEVICE_NOT_FOUND")
+    assert answer.headers["x-pdmlab-hint"] == "no device caf?x of this account is registered"
+
+
+def test_what_an_account_does_not_know_is_not_kept(lab: RestLab) -> None:
+    answer = lab.call("PUT", "/v3/accounts/me", json={"city": "Oulu", "shoe_size": 43, "id": "0" * 32})
+    assert answer.status_code == 200 and answer.json() == lab.get("/v3/accounts/me")
+    assert answer.json()["city"] == "Oulu" and "shoe_size" not in answer.json()
+    assert answer.json()["id"] == lab.core.account_id
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -32,7 +33,11 @@ TYPES = {
 }
 """The vendor's word for each status; 413 has none of its own."""
 
+HINT_HEADER = "x-pdmlab-hint"
+"""Header of a v2 error that says what its token means here."""
+
 _FIELDS = 50  # of an error's list
+_UNFIT = re.compile(r"[^\x20-\x7e]+")  # for a header
 
 
 class Invalid(Refused):
@@ -65,6 +70,8 @@ def problem(error: ServiceError, request_id: str) -> dict[str, Any]:
 
 def handle_errors(app: FastAPI) -> None:
     """Let the application turn whatever is raised into an answer of the right shape."""
+    # What is wrong with an upload is for its sender, who is told; python-multipart would tell the terminal as well.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     app.add_exception_handler(PdmlabError, _of_ours)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
@@ -73,7 +80,9 @@ def handle_errors(app: FastAPI) -> None:
 
 def _answer(request: Request, error: ServiceError, headers: dict[str, str] | None = None) -> Response:
     if is_v2(request.url.path):
-        return PlainTextResponse(error.message, error.status, headers)
+        # The body is the vendor's token alone, which clients compare; the sentence goes beside it.
+        hint = {HINT_HEADER: _UNFIT.sub("?", error.hint)} if error.hint else {}
+        return PlainTextResponse(error.message, error.status, {**hint, **(headers or {})})
     return JSONResponse(problem(error, request.state.request_id), error.status, headers)
 
 
@@ -90,14 +99,16 @@ async def _of_ours(request: Request, error: Exception) -> Response:
 
 async def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    invalid = Invalid(*((".".join(map(str, each["loc"][1:])) or "body", str(each["msg"])) for each in error.errors()))
     if is_v2(request.url.path):
-        return _answer(request, Refused(400, "MALFORMED_JSON_CONTENT"))
-    fields = [(".".join(map(str, each["loc"][1:])) or "body", str(each["msg"])) for each in error.errors()]
-    return _answer(request, Invalid(*fields))
+        return _answer(request, Refused(400, "MALFORMED_JSON_CONTENT", hint=invalid.message))
+    return _answer(request, invalid)
 
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 400 and is_v2(request.url.path):  # FastAPI, of a body that it cannot read
+        return _answer(request, Refused(400, "MALFORMED_JSON_CONTENT", hint="the body is no JSON"))
     message = {
         404: f"there is no {request.url.path[:200]} here",
         405: f"{request.method} is no method of {request.url.path[:200]}",
