@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -102,12 +103,27 @@ def _stand_still(output: Any) -> bool:
     return not was_widget or "text/html" in output.data
 
 
+def parameters_of(source: str) -> list[str]:
+    """Return the names that a notebook's cell of parameters sets."""
+    return [
+        target.id
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    ]
+
+
 def _inject(notebook: Any, parameters: Mapping[str, Any]) -> None:
     import nbformat
 
     places = [i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", [])]
     if not places:
         raise ConfigError("the notebook has no cell tagged 'parameters'")
+    known = parameters_of(notebook.cells[places[0]].source)
+    for name in parameters:
+        if name not in known:
+            raise ConfigError(f"the notebook has no parameter {name!r}", hint=f"there are {', '.join(known)}")
     source = "# set on the command line\n" + "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
     notebook.cells.insert(places[0] + 1, nbformat.v4.new_code_cell(source, metadata={"tags": ["injected-parameters"]}))
 
@@ -120,9 +136,20 @@ def write_report(
     times: int = 1,
     on_done: Callable[[Outcome], None] = lambda _: None,
 ) -> list[Outcome]:
-    """Run notebooks, write each as HTML into output, and an index.html over them; return how each ended."""
+    """Run notebooks, write each as HTML into output, and an index.html over them; return how each ended.
+
+    Raises:
+        ConfigError: one of them has no such parameter; none has run then.
+    """
+    import nbformat
     from nbconvert import HTMLExporter
 
+    paths = list(paths)
+    for path in paths if parameters else ():
+        try:
+            _inject(nbformat.read(path, as_version=4), parameters or {})
+        except ConfigError as error:  # told before the first of them has run
+            raise ConfigError(f"{path.stem}: {error.message}", hint=error.hint) from None
     output.mkdir(parents=True, exist_ok=True)
     outcomes = []
     for path in paths:

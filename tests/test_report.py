@@ -35,14 +35,20 @@ def test_names_mean_the_notebooks_that_begin_so(folder):
         report.find_notebooks([], folder / "nowhere")
 
 
-@pytest.mark.slow
-def test_run_writes_a_page_each_and_fails_if_one_fails(folder, tmp_path):
+@pytest.mark.parametrize(
+    ("names", "parameter", "words"),
+    [
+        (["00"], "nope=3", ("00-first: the notebook has no parameter 'nope'", "there are n")),
+        (["00", "01"], "n=5", ("01-second: the notebook has no cell tagged 'parameters'",)),
+    ],
+)
+def test_a_parameter_that_a_notebook_has_not_is_refused_before_any_runs(folder, tmp_path, names, parameter, words):
     output = tmp_path / "report"
     done = CliRunner().invoke(
-        main, ["run", "--notebooks", str(folder), "--output", str(output), "00", "01", "-p", "n=5"]
+        main, ["run", "--notebooks", str(folder), "--output", str(output), *names, "-p", parameter]
     )
-    assert done.exit_code == 1
-    assert "00-first" in done.output and "the notebook has no cell tagged 'parameters'" in done.output
+    assert done.exit_code == 1 and all(word in done.output for word in words)
+    assert not output.exists()
 
 
 @pytest.mark.slow

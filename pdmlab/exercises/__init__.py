@@ -87,29 +87,6 @@ def hint(name: str) -> str:
     return found.hints[min(found.asked, len(found.hints)) - 1]
 
 
-def near(expected: float, *, within: float) -> Judge:
-    """Judge a number right when it is within a fraction of the expected one (0.1 for 10 %)."""
-
-    def judge(answer: object) -> bool | str:
-        value = float(answer)  # type: ignore[arg-type]  # what is no number raises TypeError, which check() words
-        if abs(value - expected) <= within * abs(expected):
-            return True
-        return f"{value:g} is too {'large' if value > expected else 'small'}."
-
-    return judge
-
-
-def equal(expected: object) -> Judge:
-    """Judge an answer right when it equals the expected one; text without regard to case and outer blanks."""
-
-    def judge(answer: object) -> bool:
-        if isinstance(expected, str):
-            return str(answer).strip().casefold() == expected.strip().casefold()
-        return answer == expected
-
-    return judge
-
-
 def _find(name: str) -> Exercise:
     try:
         return _exercises[name]

@@ -37,7 +37,7 @@ def least_ring(board: Any, *, rate_Bps: int, sync_every_B: int, bus_Hz: int) -> 
         if lost:
             return f"{lost} B of 64 KiB are lost."
         if ring_B > least() * (1 + WITHIN):
-            return f"Nothing is lost, but a ring of {least() / ring_B:.0%} of that would do, written otherwise."
+            return "Nothing is lost, but a smaller ring would do."
         return True
 
     return judge

@@ -43,6 +43,11 @@ class ResourcesView(View):
         )
         return f"<table><tr><th>path</th><th>name</th><th>value</th></tr>{rows}</table>"
 
+    def read(self) -> None:
+        """Read every resource of the view, one after the other, and show the values."""
+        for row in self.rows.values():
+            row._try(row._read)
+
     def close(self) -> None:
         """Take the view off the page, and end its observations."""
         for row in self.rows.values():

@@ -76,6 +76,12 @@ def test_r_reads_w_writes_and_exe_executes(view):
     assert device.values["/3201/0/5853"] == "off" and device.executed == ["/3201/0/5853"]
 
 
+def test_what_was_read_stands_in_the_still_table(view):
+    view.read()
+    assert "<td>on</td>" in view._repr_mimebundle_()["text/html"]
+    assert "405" in view.problem.value  # of /5000/0/2, which cannot be read
+
+
 def test_a_refusal_is_shown_with_its_hint(view):
     view.rows["/5000/0/2"].read.click()
     assert "405" in view.problem.value and "methods() decides" in view.problem.value
