@@ -112,8 +112,19 @@ class UnknownBoard:
         return {}
 
 
+_OPENED_UP = (
+    "boot_steps", "boots", "build", "clock", "fabric", "faults", "flash_application", "folder", "installed",
+    "layout", "machine", "media", "network", "power_cycle", "power_off",
+    "power_on", "powered", "run", "storage", "uart", "wait_for_end",
+)  # fmt: skip
+"""What a virtual board has besides."""
+
+
 class SerialBoard:
     """A real board behind a serial port, or behind any other line that pyserial opens.
+
+    `simulated` is False whatever is behind the line: a bridged virtual board cannot be told from a real one here.
+    The rows of its suites tell (pdmlab/greentea/rows.py).
 
     Args:
         url: a port such as /dev/ttyACM0 or COM7, or a URL such as socket://host:port.
@@ -144,8 +155,7 @@ class SerialBoard:
     @property
     def console(self) -> Console:
         """The serial line; opened again if it was lost, because somebody pulled the plug say."""
-        if self._closed:
-            raise BoardError(f"{self.label} on {self.url} is closed", hint=f"pdmlab.connect({self.url!r}) opens it")
+        self._require_open()
         if self._console is None or self._console.closed:
             if self._console is not None:
                 self._console.close()
@@ -197,7 +207,23 @@ class SerialBoard:
     def scratch(self, *, seed: int) -> Iterator[SerialBoard]:
         """Give this board itself: a real one has no copies, and what is on its media stays there."""
         del seed
+        self._require_open()
         yield self
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise BoardError(f"{self.label} on {self.url} is closed", hint=f"pdmlab.connect({self.url!r}) opens it")
+
+    if not TYPE_CHECKING:  # a type checker knows what is there
+
+        def __getattr__(self, name: str) -> object:
+            if name not in _OPENED_UP:
+                raise AttributeError(f"'SerialBoard' object has no attribute {name!r}", name=name, obj=self)
+            target = self.target if self.target != "unknown" else "K64F"
+            raise AttributeError(
+                f"{self.label} on {self.url} has no {name!r}: only a virtual board can be opened up, such as "
+                f"sim://{target}"
+            )
 
     def close(self) -> None:
         """Give the port back; the transcript stays readable."""

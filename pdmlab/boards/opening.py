@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pdmlab import settings
-from pdmlab.errors import ConfigError
+from pdmlab.errors import BoardNotFound, ConfigError
 
 if TYPE_CHECKING:
     from pdmlab.boards.board import Board
@@ -24,6 +24,7 @@ ENTRY_POINTS = "pdmlab.boards"
 """The group in which a package names, by URL scheme, the function that opens its boards: opener(url) -> Board."""
 PYSERIAL_SCHEMES = ("socket", "rfc2217", "spy", "alt", "hwgrep", "loop")
 """Schemes that pyserial opens itself: a real board, or a program that stands for one, is behind them."""
+_EXAMPLES = "such as 'sim://K64F', '/dev/ttyACM0' or 'COM7'"
 
 _ours: dict[str, Board] = {}
 _said = False
@@ -43,13 +44,15 @@ def connect(url: str | None = None, *, target: str | None = None) -> Board:
     """
     if url is None:
         url = _chosen()
+    if not isinstance(url, str):
+        raise ConfigError(f"a board is opened by its URL or port as text, not by {url!r}", hint=_EXAMPLES)
     scheme = urlsplit(url).scheme if "://" in url else ""
     if scheme and scheme not in PYSERIAL_SCHEMES:
         if target is not None:
             raise ConfigError(f"{url!r} names its board itself; target={target!r} does not go with it")
         return _opener(scheme, url)(url)
     if not url.strip():
-        raise ConfigError("an empty URL names no board", hint="such as sim://K64F, /dev/ttyACM0 or COM7")
+        raise ConfigError("an empty URL names no board", hint=_EXAMPLES)
     return _open_port(url, target)
 
 
@@ -86,6 +89,21 @@ def _open_port(url: str, target: str | None) -> Board:
     before = _ours.pop(key, None)
     if before is not None:
         before.close()
-    board: Board = SerialBoard(url, target=target)
+    try:
+        board: Board = SerialBoard(url, target=target)
+    except BoardNotFound as error:
+        named = _target(url)
+        if named is None:
+            raise
+        raise BoardNotFound(error.message, hint=f"a virtual {named} is connect('sim://{named}')") from error
     _ours[key] = board
     return board
+
+
+def _target(name: str) -> str | None:
+    from pdmlab.boards import catalog
+
+    try:
+        return catalog.find(name).target
+    except BoardNotFound:
+        return None

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import serial
 
@@ -59,12 +60,15 @@ def open_port(url: str, *, baud: int, read_timeout: float) -> Port:
         BoardNotFound: there is no such port. PortBusy: another program has it.
         ConfigError: no such kind of URL. BoardError: it cannot be opened for another reason.
     """
+    _check_address(url)
     try:
         return serial.serial_for_url(
             url, baudrate=baud, timeout=read_timeout, write_timeout=WRITE_TIMEOUT, exclusive=True
         )
     except serial.SerialException as error:
         raise _explained(url, error) from error
+    except KeyError as error:
+        raise _unknown_option(url) from error
     except ValueError as error:
         raise ConfigError(
             f"{url!r} cannot be opened: {error}", hint="such as /dev/ttyACM0, COM7 or socket://host:port"
@@ -94,7 +98,29 @@ def holder(path: str) -> str | None:
     return None
 
 
+def _check_address(url: str) -> None:
+    """Refuse a TCP line without host and port, of which pyserial says nothing that helps."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("socket", "rfc2217"):
+        return
+    try:
+        good = parts.hostname and parts.port
+    except ValueError:
+        good = None
+    if not good:
+        raise ConfigError(
+            f"{url!r} names no host:port", hint="such as socket://127.0.0.1:4000; `pdmlab board --tcp` prints its own"
+        )
+
+
+def _unknown_option(url: str) -> ConfigError:
+    """Say what pyserial means by a KeyError: it stumbles over the braces of its own message."""
+    return ConfigError(f"{url!r} has an option that pyserial does not know", hint="leave out what follows the ?")
+
+
 def _explained(url: str, error: serial.SerialException) -> PdmlabError:
+    if isinstance(error.__context__, KeyError):
+        return _unknown_option(url)
     cause = error.__cause__
     if isinstance(cause, PdmlabError):  # our own handler's
         return cause

@@ -54,11 +54,14 @@ def main(verbose: bool) -> None:
     """Device management for Mbed OS boards, on one desk."""
 
 
+_PORT = click.IntRange(0, 65535)
+
+
 @main.command()
 @click.option("--name", default="default", help="Whose database it is; two names do not see each other.")
-@click.option("--port", type=int, default=0, help="REST port; 0 takes a free one.")
-@click.option("--coap-port", type=int, default=0, help="LwM2M port (UDP); 0 takes a free one.")
-@click.option("--bootstrap-port", type=int, default=0, help="Bootstrap port (UDP); 0 takes a free one.")
+@click.option("--port", type=_PORT, default=0, help="REST port; 0 takes a free one.")
+@click.option("--coap-port", type=_PORT, default=0, help="LwM2M port (UDP); 0 takes a free one.")
+@click.option("--bootstrap-port", type=_PORT, default=0, help="Bootstrap port (UDP); 0 takes a free one.")
 def service(name: str, port: int, coap_port: int, bootstrap_port: int) -> None:
     """Run the device-management service on loopback until Ctrl-C."""
     from pdmlab.cli.stopping import stoppable

@@ -49,14 +49,15 @@ def board(
         elif application is not None:
             virtual.flash_application(application)
         virtual.attach("its bridge")
-        ending = f"Ctrl-C ends it (process {os.getpid()})."
+        # The address is last, with nothing after it, so that it can be copied.
+        said = f"SIMULATED {virtual.target}, process {os.getpid()}, until Ctrl-C: "
         if tcp:
             with bridge.tcp_bridge(virtual.uart, port=port) as (host, number):
                 virtual.power_on()
-                click.echo(f"SIMULATED {virtual.target} on socket://{host}:{number}. {ending}")
+                click.echo(f"{said}socket://{host}:{number}")
                 until_stopped()
         else:
             with bridge.pty_bridge(virtual.uart, link=link) as name:
                 virtual.power_on()
-                click.echo(f"SIMULATED {virtual.target} on {name}. {ending}")
+                click.echo(f"{said}{name}")
                 until_stopped()

@@ -16,7 +16,7 @@ from pdmlab.boards import catalog
 from pdmlab.boards.board import read_image_file
 from pdmlab.boards.console import Console
 from pdmlab.clock import DeviceClock
-from pdmlab.errors import BoardError, PortBusy
+from pdmlab.errors import BoardError, FlashFailed, PortBusy
 from pdmlab.firmware import registry
 from pdmlab.firmware.image import ImageInfo
 from pdmlab.network.fabric import Fabric
@@ -146,7 +146,7 @@ class VirtualBoard:
 
     def power_on(self) -> None:
         """Supply the board: it boots what is installed."""
-        self._require_open()
+        self.require_open()
         self._power.supply()
 
     def power_off(self) -> None:
@@ -158,7 +158,7 @@ class VirtualBoard:
 
     def power_cycle(self) -> None:
         """Cut the supply and give it back."""
-        self._require_open()
+        self.require_open()
         self._power.cycle()
 
     def reset(self) -> None:
@@ -167,7 +167,7 @@ class VirtualBoard:
         Raises:
             BoardError: the board has no power.
         """
-        self._require_open()
+        self.require_open()
         if not self.powered:
             raise BoardError(f"the virtual board {self.id!r} has no power", hint="call board.power_on()")
         self._power.reset()
@@ -201,6 +201,7 @@ class VirtualBoard:
 
     def installed(self) -> ImageInfo | None:
         """Return what the installed image says of itself; None if its bytes name nothing."""
+        self.require_open()
         return self._programmer.installed()
 
     def flash(self, image: bytes | Path | str) -> None:
@@ -211,8 +212,8 @@ class VirtualBoard:
         Raises:
             FlashFailed: the file cannot be read, or the image does not fit.
         """
-        self._require_open()
-        data = image if isinstance(image, bytes) else read_image_file(image)
+        self.require_open()
+        data = image if isinstance(image, bytes) else _read(image)
         self._programmer.check(data)
         self._power.cut(None)
         self._programmer.write(data)
@@ -250,13 +251,15 @@ class VirtualBoard:
     def run(self, application: Callable[..., T], *args: Any, timeout: float | None = None, **kwargs: Any) -> T:
         """Run a function on the board, as its application, and return what it returns.
 
-        The function is flashed as an image that names it, and booted. If its first parameter is called
-        `device` it is given the running Device. Its background work (a client, threads) goes on after it.
+        The function is flashed as an image that names it, and booted. It is given the running Device before `args`
+        if its first parameter is called `device`, or if it requires one positional argument more than there are:
+        `board.run(lambda d: d.network.type)`. Its background work (a client, threads) goes on after it.
 
         Args:
             timeout: host seconds to wait; None waits for ever. Ctrl-C stops the board, which stays usable.
 
         Raises:
+            ConfigError: it cannot be called with these arguments, with the Device or without.
             BoardError: it did not end in time, or the board could not boot it, or lost its power.
             Exception: whatever the function raises.
         """
@@ -280,6 +283,7 @@ class VirtualBoard:
     @contextlib.contextmanager
     def scratch(self, *, seed: int) -> Iterator[VirtualBoard]:
         """Give a fresh board of the same kind and link with blank media in memory, and end it afterwards."""
+        self.require_open()
         with VirtualBoard(self.target, id=f"{self.id}-scratch", seed=seed, memory=True, power=False) as board:
             board.network.link = self.network.link
             yield board
@@ -289,7 +293,7 @@ class VirtualBoard:
     @property
     def console(self) -> Console:
         """The host's end of the serial line."""
-        self._require_open()
+        self.require_open()
         if self._console is None or self._console.closed:
             if self._console is not None:
                 self._console.close()
@@ -313,7 +317,8 @@ class VirtualBoard:
 
     # -- the end -----------------------------------------------------------------------------------------------
 
-    def _require_open(self) -> None:
+    def require_open(self) -> None:
+        """Raise BoardError if the board was closed."""
         if self._closed:
             raise BoardError(f"the virtual board {self.id!r} is closed", hint=f"pdmlab.connect({self.url!r}) opens it")
 
@@ -340,3 +345,14 @@ class VirtualBoard:
 
     def _repr_html_(self) -> str:
         return card_of(self)
+
+
+def _read(image: Path | str) -> bytes:
+    try:
+        return read_image_file(image)
+    except FlashFailed as error:
+        if str(image) in registry.APPLICATIONS:
+            raise FlashFailed(
+                error.message, hint=f"board.flash_application({str(image)!r}) builds an image of it and flashes that"
+            ) from error
+        raise

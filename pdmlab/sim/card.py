@@ -5,6 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pdmlab.boards.card import card
+from pdmlab.network.nsapi import ConnectionStatus
+
+_CONNECTION = {
+    ConnectionStatus.NSAPI_STATUS_LOCAL_UP: "up as far as the local network",
+    ConnectionStatus.NSAPI_STATUS_GLOBAL_UP: "connected",
+    ConnectionStatus.NSAPI_STATUS_DISCONNECTED: "not connected",
+    ConnectionStatus.NSAPI_STATUS_CONNECTING: "connecting",
+}
 
 if TYPE_CHECKING:
     from pdmlab.sim.board import VirtualBoard
@@ -23,12 +31,12 @@ def card_of(board: VirtualBoard) -> str:
     if board.closed:
         rows["state"] = "closed"
     else:
-        clock = board.clock
+        clock, status = board.clock, board.network.get_connection_status()
         rows |= {
             "state": "on" if board.powered else "without power",
             "installed": _installed(board),
             "storage": repr(board.media),
-            "network": repr(board.network),
+            "network": f"{board.network.link.name}, {_CONNECTION[status]}",
             "clock": f"{clock.now() / 1e9:.6f} s ({clock.name} clock, {clock.pace})",
         }
     return card(board.target, rows, simulated=True)

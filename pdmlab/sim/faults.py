@@ -15,7 +15,12 @@ class Faults:
     """What can be broken on a virtual board, and mended again; each method says what a real desk would see."""
 
     def __init__(self, board: VirtualBoard) -> None:
-        self._board = board
+        self._any_board = board
+
+    @property
+    def _board(self) -> VirtualBoard:
+        self._any_board.require_open()
+        return self._any_board
 
     def pull_card(self) -> None:
         """Take the SD card out: its driver answers SD_BLOCK_DEVICE_ERROR_NO_DEVICE (-5005) until `seat_card`."""
@@ -51,6 +56,8 @@ class Faults:
         """
         if after_writes is not None and after_s is not None:
             raise ConfigError("the supply fails once", hint="give after_writes or after_s")
+        if (after_writes or 0) < 0 or (after_s or 0) < 0:
+            raise ConfigError("the supply cannot fail in the past", hint="count from now: 0 or more")
         if after_writes is not None:
             self._board.media.supply.writes_left = after_writes
         elif after_s is not None:

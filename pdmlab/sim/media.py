@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pdmlab.clock import DeviceClock
+from pdmlab.errors import BoardError
+from pdmlab.sim.state import PRIVATE_FILE, make_private
 from pdmlab.storage import (
     FATFileSystem,
     FileSystem,
@@ -55,8 +58,16 @@ class SuppliedMedium(Medium):
     """A part on a supply that may fail: of the program or erase in which it does, the first half takes effect."""
 
     def __init__(self, size: int, *, erase_value: int, path: Path | None, supply: Supply) -> None:
-        super().__init__(size, erase_value=erase_value, path=path)
+        with _explained(path):
+            super().__init__(size, erase_value=erase_value, path=path)
+        if path is not None:
+            make_private(path, PRIVATE_FILE)
         self._supply = supply
+
+    def poke(self, offset: int, data: bytes) -> None:
+        """Put data there, as a programmer does."""
+        with _explained(self.path):
+            super().poke(offset, data)
 
     def program(self, offset: int, data: bytes) -> None:
         """Program data."""
@@ -71,6 +82,17 @@ class SuppliedMedium(Medium):
             super().erase(offset, size // 2)
             self._supply.cut()
         super().erase(offset, size)
+
+
+@contextlib.contextmanager
+def _explained(path: Path | None) -> Iterator[None]:
+    """Say of the host's disk what a board's driver has no word for: it is full, or went away."""
+    try:
+        yield
+    except OSError as error:
+        raise BoardError(
+            f"{path} cannot be written: {error.strerror}", hint="make room on that disk, or set PDMLAB_STATE"
+        ) from error
 
 
 class BoardMedia:

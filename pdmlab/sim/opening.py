@@ -48,12 +48,15 @@ def parse(url: str) -> Address:
         ConfigError: it has something that a virtual board has not.
     """
     parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    query = dict(pairs)
     unknown = sorted(set(query) - {"id", "seed", "memory"})
     if parts.scheme != "sim" or not parts.netloc or parts.path not in ("", "/"):
         raise ConfigError(f"{url!r} names no virtual board", hint=_EXAMPLE)
     if unknown:
         raise ConfigError(f"a virtual board has no {', '.join(unknown)} ({url})", hint=_EXAMPLE)
+    if len(query) < len(pairs):
+        raise ConfigError(f"{url!r} says something twice", hint=_EXAMPLE)
     seed = _number(url, query, "seed")
     return Address(parts.netloc, query.get("id") or None, seed, _number(url, query, "memory") or 0)
 
@@ -62,7 +65,7 @@ def _number(url: str, query: dict[str, str], name: str) -> int | None:
     try:
         return int(query[name]) if name in query else None
     except ValueError:
-        raise ConfigError(f"{name} in {url!r} is no whole number", hint=f"such as {name}=7") from None
+        raise ConfigError(f"{name} in {url!r} is no whole number", hint=f"such as {name}=1") from None
 
 
 def open_board(url: str) -> VirtualBoard:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pdmlab.errors import BoardError
+from pdmlab.errors import BoardError, ConfigError
 from pdmlab.firmware import registry
 from pdmlab.firmware.device import Application, Device
 
@@ -34,9 +34,13 @@ class Runs:
     # -- which application a name means -----------------------------------------------------------------
 
     def adopt(self, application: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        """Make a function of this process something that an image can name, and return that name."""
+        """Make a function of this process something that an image can name, and return that name.
+
+        Raises:
+            ConfigError: it cannot be called with these arguments, with a Device before them or without.
+        """
         name = f"{_FUNCTION}{getattr(application, '__name__', 'function')}"
-        wants_device = next(iter(_parameters(application)), None) == "device"
+        wants_device = _wants_device(application, args, kwargs)
 
         def run(device: Device) -> object:
             return application(device, *args, **kwargs) if wants_device else application(*args, **kwargs)
@@ -105,8 +109,21 @@ def is_function(image: ImageInfo | None) -> bool:
     return image is not None and image.application.startswith(_FUNCTION)
 
 
-def _parameters(application: Callable[..., object]) -> list[str]:
+def _wants_device(application: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a function takes the Device before these arguments: by its first parameter's name, or for want of one."""
     try:
-        return list(inspect.signature(application).parameters)
+        signature = inspect.signature(application)
     except (TypeError, ValueError):  # some builtins have no signature
-        return []
+        return False
+    named = next(iter(signature.parameters), None) == "device"
+    for before in ((None,),) if named else ((), (None,)):
+        try:
+            signature.bind(*before, *args, **kwargs)
+        except TypeError:
+            continue
+        return bool(before)
+    raise ConfigError(
+        f"{getattr(application, '__name__', 'the function')}{signature} cannot be called with "
+        f"{len(args)} arguments{''.join(f', {name}=' for name in kwargs)} on a board",
+        hint="board.run(f, a, b=1) calls f(device, a, b=1), or f(a, b=1) if f takes no device",
+    )

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
 
 from pdmlab.errors import BoardError, ConfigError
 from pdmlab.filelock import FileLock
+
+PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600  # a flash holds the root of trust and the credentials
+
+
+def make_private(path: Path, mode: int) -> None:
+    """Keep others from what a board has on it, where the file system can: Windows and FAT have no such modes."""
+    with contextlib.suppress(OSError):
+        path.chmod(mode)
 
 
 class StateDirectory:
@@ -27,7 +36,8 @@ class StateDirectory:
             )
         self.path = root / "boards" / board_id
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+            make_private(self.path, PRIVATE_FOLDER)
             self._lock = FileLock(
                 self.path / "lock",
                 f"the virtual board {board_id!r}",

@@ -140,6 +140,14 @@ def test_a_real_board_measures_on_itself(url: str) -> None:
         ("  ", ConfigError, "an empty URL names no board"),
         ("/dev/ttyNOWHERE7", BoardNotFound, r"no serial port /dev/ttyNOWHERE7\nhint: pdmlab detect"),
         ("COM99", BoardError, r"COM99"),
+        ("K64F", BoardNotFound, r"no serial port K64F\nhint: a virtual K64F is connect\('sim://K64F'\)"),
+        ("frdm-k64f", BoardNotFound, r"connect\('sim://K64F'\)"),
+        (5, ConfigError, r"as text, not by 5\nhint: such as 'sim://K64F'"),
+        ("socket://127.0.0.1:99999", ConfigError, r"names no host:port\nhint: such as socket://127.0.0.1:4000"),
+        ("socket://127.0.0.1", ConfigError, "names no host:port"),
+        ("rfc2217://a:b", ConfigError, "names no host:port"),
+        ("socket://127.0.0.1:1?x=1", ConfigError, "has an option that pyserial does not know"),
+        ("loop://?x=1", ConfigError, "has an option that pyserial does not know"),
         ("sim://K99", BoardNotFound, "no board 'K99'"),
     ],
 )
@@ -160,6 +168,17 @@ def test_another_package_adds_a_scheme_by_an_entry_point(monkeypatch: pytest.Mon
     entries = SimpleNamespace(select=lambda name: [entry] if name == "qemu" else [], names={"qemu"})
     monkeypatch.setattr(opening.metadata, "entry_points", lambda group: entries)
     assert pdmlab.connect("qemu://K64F") == "opened qemu://K64F"
+
+
+def test_a_real_board_says_that_it_cannot_be_opened_up(url: str) -> None:
+    with pdmlab.connect(url, target="K64F") as board:
+        assert not hasattr(board, "flash_application") and not hasattr(board, "no_such_thing")
+        with pytest.raises(AttributeError, match=r"K64F on socket.* has no 'run': only a virtual board .* sim://K64F"):
+            board.run(lambda: 1)
+        with pytest.raises(AttributeError, match="'SerialBoard' object has no attribute 'storag'"):
+            _ = board.storag
+    with pytest.raises(BoardError, match="is closed"), board.scratch(seed=1):
+        raise AssertionError("it gave a closed board")
 
 
 @posix

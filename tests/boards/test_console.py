@@ -211,7 +211,7 @@ def test_a_second_program_is_told_who_has_the_port(tmp_path: Path) -> None:
         ("/dev/ttyNOWHERE7", BoardNotFound, "there is no serial port /dev/ttyNOWHERE7\nhint: pdmlab detect"),
         ("socket://127.0.0.1:1", BoardError, "socket://127.0.0.1:1 cannot be opened: .*\nhint: is the board plugged"),
         ("gopher://hole", ConfigError, "'gopher://hole' cannot be opened: .*\nhint: such as /dev/ttyACM0"),
-        ("socket://127.0.0.1:no", BoardError, "cannot be opened"),
+        ("socket://127.0.0.1:no", ConfigError, "names no host:port"),
     ],
 )
 def test_a_line_that_cannot_be_opened_says_why(url: str, error: type[Exception], message: str) -> None:

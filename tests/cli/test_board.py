@@ -17,14 +17,14 @@ from pdmlab.sim import VirtualBoard
 from tests.cli.processes import finished, started
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals and no signals")
-STARTED = re.compile(r"^SIMULATED K64F on (\S+)\. Ctrl-C ends it \(process (\d+)\)\.$")
+STARTED = re.compile(r"^SIMULATED K64F, process (\d+), until Ctrl-C: (\S+)$")
 
 
 def place(line: str, pid: int) -> str:
     """Return where the board says that it is."""
     found = STARTED.match(line)
-    assert found is not None and int(found[2]) == pid, line
-    return found[1]
+    assert found is not None and int(found[1]) == pid, line
+    return found[2]
 
 
 @posix

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pdmlab.errors import ConfigError, ConsoleTimeout, StorageError, WornOut
+from pdmlab.errors import BoardError, ConfigError, ConsoleTimeout, StorageError, WornOut
 from pdmlab.firmware.device import Device
 from pdmlab.sim import VirtualBoard
 
@@ -71,11 +71,22 @@ def test_what_a_board_has_not_cannot_be_broken(board: VirtualBoard) -> None:
         board.faults.cut_wire("gnd")
     with pytest.raises(ConfigError, match="the supply fails once"):
         board.faults.cut_power(after_writes=1, after_s=1)
+    for past in ({"after_writes": -4}, {"after_s": -0.5}):
+        with pytest.raises(ConfigError, match="cannot fail in the past"):
+            board.faults.cut_power(**past)  # type: ignore[arg-type]
     with (
         VirtualBoard("DISCO_L475VG_IOT01A", memory=True) as disco,
         pytest.raises(ConfigError, match="a DISCO_L475VG_IOT01A has no SD card"),
     ):
         disco.faults.pull_card()
+
+
+def test_a_closed_board_has_no_faults(board: VirtualBoard) -> None:
+    faults = board.faults
+    board.close()
+    for fault in (faults.pull_card, faults.erase_sotp, faults.cut_power, faults.unplug_network, faults.mend_wires):
+        with pytest.raises(BoardError, match=r"'K64F' is closed\nhint: pdmlab.connect\("):
+            fault()
 
 
 def test_faults_list_themselves(board: VirtualBoard) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pdmlab import clock as clocks
 from pdmlab.clock import SECOND
-from pdmlab.errors import BoardError
+from pdmlab.errors import BoardError, ConfigError
 from pdmlab.firmware.device import Device, current_device
 from pdmlab.sim import VirtualBoard
 
@@ -27,6 +27,19 @@ def test_a_parameter_called_device_gets_the_board_from_inside(board: VirtualBoar
         return device.target, text, current_device.get() is device
 
     assert board.run(application, "hello") == ("K64F", "hello", True)
+
+
+def test_a_parameter_that_nothing_else_fills_gets_it_too(board: VirtualBoard) -> None:
+    assert board.run(lambda d: d.target) == "K64F"
+    assert board.run(lambda d, text, end="!": d.target + text + end, "?") == "K64F?!"
+
+
+@pytest.mark.parametrize("arguments", [(), (1, 2, 3, 4)])
+def test_what_cannot_be_called_says_how_applications_are(board: VirtualBoard, arguments: tuple[int, ...]) -> None:
+    def application(one: int, two: int, three: int) -> None: ...
+
+    with pytest.raises(ConfigError, match=r"application\(one.* with \d arguments on a board\nhint: .* f\(device, a"):
+        board.run(application, *arguments)
 
 
 def test_a_function_without_a_signature_runs_too(board: VirtualBoard) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 
@@ -10,10 +11,10 @@ import pytest
 import pdmlab
 from pdmlab.boards import catalog
 from pdmlab.clock import DeviceClock
-from pdmlab.errors import BoardError, BoardNotFound, ConfigError, PortBusy
+from pdmlab.errors import BoardError, BoardNotFound, ConfigError, FlashFailed, PortBusy
 from pdmlab.network import NetworkInterface
 from pdmlab.sim import VirtualBoard
-from pdmlab.storage import BlockDevice
+from pdmlab.storage import BlockDevice, Medium
 
 BOOT = ["Mbed Bootloader", "No Update image", "[DBG ] Active firmware up-to-date", "booting..."]
 GREETING = "pdmlab idle 1.0.0 (build 0) on K64F. Type 'help'."
@@ -91,6 +92,7 @@ def test_it_says_simulated_wherever_it_is_shown(board: VirtualBoard) -> None:
     html = board._repr_html_()
     for part in ("SIMULATED K64F", "NXP FRDM-K64F", "idle 1.0.0 (build 0)", "SD of 128 MiB", "device clock"):
         assert part in html
+    assert "<td>ethernet, not connected</td>" in html
     board.close()
     assert "closed" in repr(board) and "closed" in board._repr_html_()
 
@@ -188,6 +190,8 @@ def test_boards_share_a_clock_in_a_story_and_lose_power_alone() -> None:
         ("sim://K64?id=x", BoardNotFound, "no board 'K64' in the catalogue\nhint: did you mean K64F?"),
         ("sim://K64F?sed=7", ConfigError, "a virtual board has no sed"),
         ("sim://K64F?seed=seven", ConfigError, "seed in 'sim://K64F?seed=seven' is no whole number"),
+        ("sim://K64F?memory=maybe", ConfigError, "is no whole number\nhint: such as memory=1"),
+        ("sim://K64F?id=a&id=b", ConfigError, "says something twice"),
         ("sim://", ConfigError, "names no virtual board"),
         ("sim://K64F/dev", ConfigError, "names no virtual board"),
         ("sim://K64F?id=../../etc", ConfigError, "is no id for a virtual board"),
@@ -197,6 +201,39 @@ def test_a_wrong_url_is_refused_with_what_is_wrong(url: str, error: type[Excepti
     with pytest.raises(error) as caught:
         pdmlab.connect(url)
     assert message in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+def test_nobody_else_reads_what_is_on_a_board(desk: VirtualBoard) -> None:
+    folder = desk.folder
+    assert folder is not None
+    desk.close()
+    (folder / "flash.bin").chmod(0o644)  # as an older version left it
+    with VirtualBoard("K64F", id="desk1"):
+        modes = {path.name: path.stat().st_mode & 0o777 for path in (folder, folder / "flash.bin", folder / "sd.bin")}
+    assert modes == {"desk1": 0o700, "flash.bin": 0o600, "sd.bin": 0o600}
+
+
+def test_a_full_disk_is_an_error_with_a_hint(desk: VirtualBoard, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Medium, "poke", full)
+    with pytest.raises(BoardError, match=r"flash.bin cannot be written: No space left .*\nhint: make room"):
+        desk.run(lambda: None)
+
+
+def test_an_image_that_is_the_name_of_an_application_says_how_to_flash_it(board: VirtualBoard) -> None:
+    with pytest.raises(FlashFailed, match=r"cannot be read: .*\nhint: board.flash_application\('fs-single'\)"):
+        board.flash("fs-single")
+
+
+def test_a_closed_board_says_so(desk: VirtualBoard) -> None:
+    desk.close()
+    with pytest.raises(BoardError, match="'desk1' is closed"):
+        desk.installed()
+    with pytest.raises(BoardError, match="'desk1' is closed"), desk.scratch(seed=1):
+        raise AssertionError("it gave a board")
 
 
 def test_a_state_directory_belongs_to_one_kind_of_board(desk: VirtualBoard) -> None:
