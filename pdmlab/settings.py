@@ -35,6 +35,7 @@ KNOWN: dict[str, Known] = {
     "host": Known("", "address of the service's REST API; empty: the service of this process"),
     "api_key": Known("", "API key for that service; CLOUD_SDK_API_KEY serves as well"),
 }
+_PREFIX = "PDMLAB_"
 _SECRET = frozenset({"api_key"})
 
 
@@ -117,17 +118,18 @@ def load(**keywords: Value | None) -> Settings:
     """Return the settings in force; a keyword of None counts as not given.
 
     Raises:
-        ConfigError: a keyword, or a line of pdmlab.toml, names no setting.
+        ConfigError: a keyword, a PDMLAB_* variable, or a line of pdmlab.toml names no setting.
     """
     file, in_file = _read_file()
-    for names, where in ((keywords, "keyword"), (in_file, str(file))):
+    variables = [name.removeprefix(_PREFIX).lower() for name in os.environ if name.startswith(_PREFIX)]
+    for names, where in ((keywords, "keyword"), (variables, f"a {_PREFIX}* variable"), (in_file, str(file))):
         for name in names:
             if name not in KNOWN:
                 raise ConfigError(f"there is no setting {name!r} ({where})", hint=f"known are {', '.join(KNOWN)}")
     values: dict[str, tuple[Value, str]] = {}
     for name, known in KNOWN.items():
         given = keywords.get(name)
-        variable = f"PDMLAB_{name.upper()}"
+        variable = _PREFIX + name.upper()
         if given is not None:
             values[name] = (given, "keyword")
         elif variable in os.environ:

@@ -31,6 +31,12 @@ def test_an_unknown_setting_names_the_known_ones(tmp_path):
     assert "board" in error.value.hint
 
 
+def test_an_unknown_variable_is_refused_like_an_unknown_line(monkeypatch):
+    monkeypatch.setenv("PDMLAB_SEEED", "7")
+    with pytest.raises(ConfigError, match=r"no setting 'seeed' \(a PDMLAB_\* variable\)\nhint: known are board, seed"):
+        settings.load()
+
+
 def test_a_broken_file_is_named(tmp_path):
     (tmp_path / "pdmlab.toml").write_text("board = \n")
     with pytest.raises(ConfigError, match=r"pdmlab\.toml is no TOML"):

@@ -30,10 +30,10 @@ def detect(everything: bool, form: str) -> None:
 
 def _print(rows: list[dict[str, str | None]]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     columns = [name for name in rows[0] if any(row[name] for row in rows)]
-    shown = Table(*columns)
+    shown = Table(*(Column(name, overflow="fold") for name in columns))
     for row in rows:
         shown.add_row(*(row[name] or "" for name in columns))
     Console().print(shown)

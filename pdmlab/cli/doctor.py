@@ -17,6 +17,8 @@ from typing import Literal
 
 import click
 
+from pdmlab.errors import ConfigError
+
 State = Literal["ok", "optional", "broken"]
 
 
@@ -34,10 +36,11 @@ class Check:
 def doctor() -> None:
     """Check this machine; exit status 1 if something that the lab needs is broken."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     marks = {"ok": "[green]ok[/]", "optional": "[yellow]optional[/]", "broken": "[red]broken[/]"}
-    shown = Table("what", "state", "found", "what to do")
+    # A path that is cut short cannot be copied.
+    shown = Table("what", "state", Column("found", overflow="fold"), Column("what to do", overflow="fold"))
     results = [check for make in CHECKS for check in make()]
     for check in results:
         shown.add_row(check.name, marks[check.state], check.found, check.fix)
@@ -91,7 +94,7 @@ def check_ports() -> Iterator[Check]:
     yield Check(
         "boards",
         "ok" if boards else "optional",
-        names or f"none plugged in ({len(found)} other serial ports)",
+        names or f"none plugged in ({len(found)} other serial port{'' if len(found) == 1 else 's'})",
         "" if boards else "none is needed: pdmlab.connect() gives a virtual one",
     )
     for item in boards:
@@ -103,7 +106,11 @@ def check_state() -> Iterator[Check]:
     """Check that boards and the service can keep their state."""
     from pdmlab import settings
 
-    chosen = settings.load()
+    try:
+        chosen = settings.load()
+    except ConfigError as error:
+        yield Check("settings", "broken", error.message, error.hint or "")
+        return
     for name in ("state", "data"):
         folder = chosen.folder(name)
         problem = _unwritable(folder)

@@ -36,6 +36,30 @@ def test_a_folder_that_cannot_be_written_is_broken_and_has_a_fix(
     assert "broken" in done.output and "set PDMLAB_STATE to a folder that you may write to" in done.output
 
 
+def test_a_broken_settings_file_is_reported_and_the_rest_is_still_checked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "pdmlab.toml").write_text("board = \n")
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["doctor"])
+    assert done.exit_code == 1
+    assert "pdmlab.toml is no TOML" in done.output and "write lines such as: board" in done.output
+    assert "loopback UDP" in done.output
+
+
+def test_a_narrow_terminal_cuts_no_path_short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("PDMLAB_STATE", str(tmp_path / ("long" * 30)))
+    assert "…" not in CliRunner().invoke(main, ["doctor"]).output
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "(1 other serial port)"), (2, "(2 other serial ports)")])
+def test_ports_are_counted_in_words(monkeypatch: pytest.MonkeyPatch, count: int, said: str) -> None:
+    monkeypatch.setattr(detection, "find_boards", lambda: [Found(serial_port="/dev/ttyS0")] * count)
+    (check,) = doctor.check_ports()
+    assert said in check.found
+
+
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_requirements", lambda: ["click>=8", "no-such-package<2; python_version>'3'"])
     (check,) = doctor.check_packages()
