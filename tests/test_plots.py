@@ -1,5 +1,7 @@
 """Figures say their units, their clock, and that they are simulated; nothing is drawn that is not in the frame."""
 
+from itertools import pairwise
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -140,4 +142,13 @@ def test_strips_colour_each_cell_by_its_word():
 
 def test_regions_are_drawn_to_scale_with_hexadecimal_addresses():
     ax = plots.regions([("bootloader", 0, 0x8000, "4.0"), ("application", 0x10000, 0x80000, "1.0.0")], size=0x100000)
-    assert ax.get_xlim() == (0, 0x100000) and "application\n1.0.0" in texts(ax)
+    assert ax.get_xlim() == (0, 0x100000) and "application\n1.0.0" in texts(ax) and "SIMULATED" not in texts(ax)
+
+
+def test_labels_of_regions_lie_apart_and_in_the_figure():
+    ends = [("a", 0, 8, ""), ("b", 8, 8, ""), ("c", 16, 968, ""), ("d", 984, 8, ""), ("e", 992, 8, "")]
+    ax = plots.regions(ends, size=1000, simulated=True)
+    places = [text.get_position()[0] for text in ax.texts if text.get_text() != "SIMULATED"]
+    assert places[0] >= 50 and places[-1] <= 950
+    assert all(b - a >= 100 for a, b in pairwise(places))
+    assert "SIMULATED" in texts(ax)

@@ -25,7 +25,8 @@ def scale(ax: Axes, frame: pd.DataFrame, x: str, *, log_x: bool) -> None:
     if log_x and values and values[0] > 0:
         ax.set_xscale("log", base=2)
     if x.endswith("_B") and len(values) <= 12:
-        ax.set_xticks(values, [human_size(value) for value in values], rotation=45, fontsize="small")
+        sizes = [human_size(value) for value in values]
+        ax.set_xticks(values, sizes, rotation=45, ha="right", rotation_mode="anchor", fontsize="small")
         ax.minorticks_off()
 
 

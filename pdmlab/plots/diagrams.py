@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -125,24 +125,45 @@ def strips(
     return finish(ax, frame, title, raised=14)
 
 
-def regions(parts: Iterable[tuple[str, int, int, str]], *, size: int, ax: Axes | None = None, title: str = "") -> Axes:
+def regions(
+    parts: Iterable[tuple[str, int, int, str]],
+    *,
+    size: int,
+    simulated: bool = False,
+    ax: Axes | None = None,
+    title: str = "",
+) -> Axes:
     """Draw a memory to scale: (name, start in B, size in B, what it holds) for each region of a part of `size` B."""
     ax = ax if ax is not None else new_axes(width=9, height=2.2)
-    for number, (name, start, length, holds) in enumerate(parts):
+    shown = sorted(parts, key=lambda part: part[1])
+    labels = _spread([(start + length / 2) / size for _, start, length, _ in shown])
+    for number, (name, start, length, holds) in enumerate(shown):
         colour = COLOURS[number % len(COLOURS)]
         ax.barh(0, max(length, size / 400), left=start, height=0.8, color=colour, alpha=0.75, edgecolor="white")
         ax.annotate(
-            f"{name}\n{holds}", (start + length / 2, 0.42), (start + length / 2, 0.75 + 0.55 * (number % 2)),
-            ha="center", fontsize="x-small", arrowprops={"arrowstyle": "-", "color": "0.6", "lw": 0.6},
+            f"{name}\n{holds}", (start + length / 2, 0.42), (labels[number] * size, 1.0), ha="center",
+            fontsize="x-small", arrowprops={"arrowstyle": "-", "color": "0.6", "lw": 0.6, "relpos": (0.5, 0)},
         )  # fmt: skip
     ax.set_xlim(0, size)
-    ax.set_ylim(-0.5, 2.0)
+    ax.set_ylim(-0.5, 1.8)
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
     ax.xaxis.set_major_locator(MultipleLocator(size / 8))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"0x{int(value):x}"))
     ax.set_xlabel("offset (B)")
-    return finish(ax, None, title)
+    return finish(ax, None, title, note="SIMULATED" if simulated else "")
+
+
+def _spread(places: Sequence[float], gap: float = 0.11) -> list[float]:
+    """Return places (ascending, of 0 to 1) moved apart by a label's width, so that no label lies on another's line."""
+    apart: list[float] = []
+    for place in places:
+        apart.append(max(place, apart[-1] + gap if apart else gap / 2))
+    limit = 1 - gap / 2
+    for number in reversed(range(len(apart))):
+        apart[number] = min(apart[number], limit)
+        limit = apart[number] - gap
+    return apart
 
 
 def _message(row: Any) -> str:  # Any: a row of itertuples()
