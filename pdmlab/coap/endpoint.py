@@ -34,6 +34,8 @@ Tap: TypeAlias = Callable[[Literal["in", "out"], Address, Message, int], None]
 
 OnResult: TypeAlias = Callable[[Outcome], None]
 
+_NO_ANSWER = 0b11010  # RFC 7967: neither of class 2 nor 4 nor 5
+
 
 class Endpoint:
     """One socket that asks and answers; make it with `await Endpoint.open(...)`.
@@ -139,6 +141,18 @@ class Endpoint:
         if self.closed:
             return
         self._responder.notify(peer, message, token, on_result)
+
+    def tell(self, message: Message, peer: Address) -> None:
+        """Send a non-confirmable request that wants no answer (RFC 7967), once; whether it arrives, nobody learns.
+
+        Raises:
+            Unreachable: it could not be sent.
+        """
+        message.mtype, message.mid = Type.NON, self._peers.next_mid(peer, self._loop.time())
+        message.opt.no_response = _NO_ANSWER
+        data = encode(message)
+        self._tapped("out", peer, message)
+        self._send(data, peer)
 
     def acknowledge(self, request: Message) -> None:
         """Send the empty ACK of a request at once: its handler will take long, or never answer."""

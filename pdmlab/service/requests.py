@@ -27,6 +27,7 @@ MAX_QUEUED = 20
 """Requests that may wait for one device."""
 DEFAULT_EXPIRY_S = 3 * 86_400.0
 MAX_PAYLOAD = 1 << 20  # B
+MAX_UNANSWERED = 1024  # B, one message's worth
 
 _ASYNC_ID = re.compile(r"[A-Za-z0-9_\-]{1,40}", re.ASCII)
 
@@ -115,6 +116,31 @@ class Requests:
             self._arm(expires)
         self._waiting.add(device_id)
         self.kick(device_id)
+
+    def tell(
+        self, device_id: str, method: str, uri: str, payload: bytes = b"", content_type: str | None = None
+    ) -> None:
+        """Send a request that wants no answer, past the queue and once; whether it arrives, nobody learns.
+
+        Raises:
+            Refused: the device may sleep, or its transport has nothing of the kind (409); else as `submit` does.
+        """
+        path, _ = split_uri(uri)
+        format_number(content_type)
+        registration = self._core.registrations.find(device_id)
+        if registration is None:
+            raise Refused(404, "DEVICE_NOT_FOUND", hint="the device is not registered")
+        if registration.queue_mode or "T" in registration.binding:
+            raise Refused(409, "NO_RESPONSE_NOT_SUPPORTED", hint="the device is in queue mode, or on TCP")
+        if self._core.resources.missing(device_id, path):
+            raise Refused(400, "RESOURCE_NOT_FOUND", hint=f"the device has registered no {path}")
+        if len(payload) > MAX_UNANSWERED:
+            raise Refused(413, "PAYLOAD_TOO_LARGE", hint=f"without an answer there are no blocks: {MAX_UNANSWERED} B")
+        row = {"method": method, "uri": uri, "payload": payload, "content_type": content_type}
+        try:
+            self._core.lwm2m.tell(message_of(row), registration.peer)
+        except NetworkError as error:
+            raise Refused(503, "DEVICE_NOT_CONNECTED", hint=error.message) from error
 
     def queue(self, device_id: str | None = None, *, account_id: str | None = None) -> list[Row]:
         """Return what waits, in the order of delivery: for which device, what, why, since when and until when."""

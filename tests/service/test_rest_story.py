@@ -92,8 +92,23 @@ def test_the_older_calls_read_write_and_list(lab: RestLab) -> None:
     assert answer.status_code == 202 and lab.responses()[0]["status"] == 200
     assert device.values["/5000/0/1"] == b"new"
     assert lab.call("GET", f"/v2/endpoints/{device.id}/5000/0/1?cacheOnly=true").status_code == 205
-    assert lab.call("PUT", f"/v2/endpoints/{device.id}/5000/0/1?noResp=true", content=b"x").status_code == 409
     assert lab.call("GET", f"/v2/endpoints/{'0' * 32}/3/0/0").status_code == 404
+
+
+def test_a_request_that_wants_no_answer_goes_out_once(lab: RestLab) -> None:
+    device = lab.device()
+    url = f"/v2/endpoints/{device.id}/5000/0/1?noResp=true"
+    answer = lab.call("PUT", url, content=b"quiet")
+    assert (answer.status_code, answer.content) == (204, b"")
+    lab.until(lambda: device.values["/5000/0/1"] == b"quiet")
+    (sent,) = [row for row in lab.core.log if row.path == "/5000/0/1" and row.direction == "out"]
+    assert sent.type == "NON"
+    assert lab.get("/lab/queue") == []
+    assert lab.call("PUT", url, content=b"x" * 1025).status_code == 413
+    assert lab.call("PUT", url.replace("5000", "5999"), content=b"x").status_code == 404
+    sleepy = lab.device("sleepy", query="Q")
+    refused = lab.call("PUT", f"/v2/endpoints/{sleepy.id}/5000/0/1?noResp=true", content=b"x")
+    assert (refused.status_code, refused.text) == (409, "NO_RESPONSE_NOT_SUPPORTED")
 
 
 def test_attributes_reach_the_device_as_its_query(lab: RestLab) -> None:

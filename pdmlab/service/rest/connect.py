@@ -28,7 +28,7 @@ _NO_FORMAT = ("application/x-www-form-urlencoded", "application/json")
 """What clients put in when they were told nothing: no content format of a device."""
 
 CacheOnly = Annotated[bool, Query(alias="cacheOnly", description="Do not ask the device.")]
-NoResponse = Annotated[bool, Query(alias="noResp", description="Want no answer; devices here always give one: 409.")]
+NoResponse = Annotated[bool, Query(alias="noResp", description="Want no answer: 204; 409 in queue mode.")]
 
 
 class DeviceRequest(BaseModel):
@@ -149,10 +149,11 @@ async def _ask(
     content_type: str | None,
     no_response: bool,
 ) -> Response:
-    if no_response:
-        raise Refused(409, "NO_RESPONSE_NOT_SUPPORTED", hint="devices here answer every request")
     async_id = secrets.token_hex(16)
     try:
+        if no_response:
+            core.requests.tell(device_id, method, f"/{path.lstrip('/')}", payload, content_type)
+            return Response(status_code=204)
         await core.requests.submit(key.id, device_id, async_id, method, f"/{path.lstrip('/')}", payload, content_type)
     except Refused as refused:
         raise Refused(_STATUS.get(refused.message, refused.status), refused.message, hint=refused.hint) from refused
