@@ -148,8 +148,8 @@ def write_report(
     for path in paths if parameters else ():
         try:
             _inject(nbformat.read(path, as_version=4), parameters or {})
-        except ConfigError as error:  # told before the first of them has run
-            raise ConfigError(f"{path.stem}: {error.message}", hint=error.hint) from None
+        except ConfigError as refusal:  # told before the first of them has run
+            raise ConfigError(f"{path.stem}: {refusal.message}", hint=refusal.hint) from None
     output.mkdir(parents=True, exist_ok=True)
     outcomes = []
     for path in paths:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pdmlab import experiment
-from pdmlab.errors import BadMeasurement, ConfigError, ExperimentError, RunNotFound
+from pdmlab.errors import BadMeasurement, BoardError, ConfigError, ExperimentError, RunNotFound
 from pdmlab.measurements import file_transfer
 from pdmlab.sim.board import VirtualBoard
 
@@ -349,3 +349,11 @@ def test_a_folder_that_takes_nothing_is_named_before_the_first_point(tmp_path, m
     with pytest.raises(ExperimentError, match="No space left"):
         experiment.sweep(cube, {"side_B": [1]}, experiment="c", board=Bench(), data=tmp_path, progress=False)
     assert not list((tmp_path / "c").iterdir())
+
+
+def test_a_closed_board_is_not_measured_on(tmp_path):
+    with VirtualBoard("K64F", id="shut", memory=True) as board:
+        pass
+    with pytest.raises(BoardError, match="closed"):
+        experiment.sweep(cube, {"side_B": [1]}, experiment="x", board=board, data=tmp_path, progress=False)
+    assert not list(tmp_path.glob("**/*.jsonl"))

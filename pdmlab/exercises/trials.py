@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pdmlab import measurements
 from pdmlab.errors import ConfigError, Lwm2mError
 from pdmlab.lwm2m.attributes import NotificationAttributes
+from pdmlab.sim.board import VirtualBoard
 
 if TYPE_CHECKING:
     from pdmlab.exercises import Judge
@@ -22,7 +24,7 @@ def least_ring(board: Any, *, rate_Bps: int, sync_every_B: int, bus_Hz: int) -> 
     """Judge (ring_B, write_B): it loses nothing of 64 KiB at that rate, and is within 10 % of the least ring."""
 
     def log(write_B: int, ring_B: int | None) -> dict[str, Any]:  # Any: a row's cells
-        with board.scratch(seed=1) as fresh:
+        with _fresh(board, seed=1) as fresh:
             return dict(measurements.log_stream(fresh, rate_Bps, write_B, sync_every_B, bus_Hz, ring_B))
 
     @cache
@@ -48,7 +50,7 @@ def download_speed(board: Any, *, bearer: str, round_trip_ms: int, receive_buffe
 
     @cache
     def measured() -> float:
-        with board.scratch(seed=seed) as fresh:
+        with _fresh(board, seed=seed) as fresh:
             row = measurements.http_download(fresh, bearer, round_trip_ms, receive_buffer_B)
             return float(row["throughput_kBps"])
 
@@ -114,3 +116,11 @@ def bricks(board: Any, *, image_B: int) -> Judge:  # Any: a virtual board
         return True
 
     return judge
+
+
+@contextlib.contextmanager
+def _fresh(board: VirtualBoard, *, seed: int) -> Iterator[Any]:  # Any: measurements ask for their own Bench
+    """Give a fresh board as board.scratch does, also when the notebook's last cell has closed the board."""
+    with VirtualBoard(board.target, id=f"{board.id}-trial", seed=seed, memory=True, power=False) as fresh:
+        fresh.network.link = board.network.link
+        yield fresh

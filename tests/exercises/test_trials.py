@@ -36,6 +36,12 @@ def test_the_least_ring_is_right_and_too_small_or_too_large_ones_say_why(board):
     assert "never holds" in judge((16, 64)) and "never holds" in judge((0, 0))
 
 
+def test_an_answer_is_judged_after_the_notebook_has_closed_its_board():
+    with VirtualBoard("K64F", id="closed", memory=True, power=False) as closed:
+        judge = trials.least_ring(closed, rate_Bps=20_000, sync_every_B=4096, bus_Hz=1_000_000)
+    assert "are lost" in judge((300, 16))
+
+
 def test_a_predicted_speed_is_right_within_a_tenth_and_says_which_way_it_errs(board):
     judge = trials.download_speed(board, bearer="cellular", round_trip_ms=600, receive_buffer_B=1024, seed=1)
     assert judge(1.36) is True
