@@ -56,7 +56,7 @@ class VirtualUart:
             try:
                 # The host is outside the simulation: time must not run away while it thinks.
                 with self._clock.outside():
-                    self._clock.run(asyncio.wait_for(self._more_input(), timeout_s))
+                    self._clock.run(self._more_input(timeout_s))
             except TimeoutError:
                 return None
             if self._closed:
@@ -65,13 +65,15 @@ class VirtualUart:
         self._input[:] = rest
         return line.rstrip(b"\r").decode("utf-8", "replace")
 
-    async def _more_input(self) -> None:
+    async def _more_input(self, timeout_s: float | None) -> None:
         if b"\n" in self._input:  # it came between readline's look and this coroutine's first turn
             return
         waiter = asyncio.get_running_loop().create_future()
         self._input_waiters.add(waiter)
         try:
-            await waiter
+            # Not wait_for() around this coroutine: a device halted before its first turn would leave it never awaited.
+            async with asyncio.timeout(timeout_s):
+                await waiter
         finally:
             self._input_waiters.discard(waiter)
 
