@@ -6,6 +6,7 @@ next is measured), then `<run>.parquet` and the sidecar `<run>.json`. Runs are n
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -200,8 +201,9 @@ class Journal:
             ) from error
 
     def close(self) -> None:
-        """Close the file; its rows stay."""
-        self._file.close()
+        """Close the file; its rows stay. A row that found no room finds none now either: append has said so."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 def read_journal(path: Path) -> list[dict[str, Cell]]:

@@ -357,3 +357,14 @@ def test_a_closed_board_is_not_measured_on(tmp_path):
     with pytest.raises(BoardError, match="closed"):
         experiment.sweep(cube, {"side_B": [1]}, experiment="x", board=board, data=tmp_path, progress=False)
     assert not list(tmp_path.glob("**/*.jsonl"))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_disk_that_is_full_at_a_row_is_told_once_and_the_file_is_closed(tmp_path):
+    journal = experiment.frames.Journal(tmp_path / "j.jsonl")
+    journal._file.close()
+    journal._file = open("/dev/full", "w")
+    with pytest.raises(ExperimentError, match="could not be written"):
+        journal.append({"m": 1})
+    journal.close()
+    assert journal._file.closed

@@ -49,7 +49,11 @@ def word_of(conversation):
 
 SOLUTIONS: dict[str, tuple[str, str, list[str]]] = {
     # exercise: (what a solver writes first, the right answer, wrong ones)
-    "00.1": ("", '("network: link up (auto-negotiation)", 2000)', ['("bootloader", 2000)', '("network: DHCP", 1000)']),
+    "00.1": (
+        "",
+        '("network: link up (auto-negotiation)", 2000)',
+        ['("bootloader", 2000)', '("network: DHCP", 1000)', '("", 2000)'],
+    ),
     "01.1": ("", "(540, 16)", ["(6144, 4096)", "(300, 16)", "(16, 64)", "540", "None"]),
     "02.1": (
         "window_s = (1024 + 2 * 48) * 8 / 92160  # two segments with 40 B of headers and 8 B of PPP each",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pdmlab import report
+
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 LONGEST_CELL = 13  # lines that are not blank; ten is long
@@ -45,8 +47,8 @@ def test_it_opens_with_a_card_goal_time_and_whether_it_needs_a_board(notebook):
 
 def test_it_has_one_cell_of_parameters_with_board_and_seed(notebook):
     (parameters,) = [cell for cell in cells(notebook, "code") if "parameters" in cell["metadata"].get("tags", [])]
-    names = {target.id for node in ast.parse("".join(parameters["source"])).body for target in node.targets}
-    assert {"board", "seed"} <= names
+    assert {"board", "seed"} <= set(report.parameters_of("".join(parameters["source"])))
+    assert 'seed = settings.load().number("seed")' in "".join(parameters["source"])  # each participant has their own
     assert notebook["cells"].index(parameters) < 3
 
 
