@@ -363,7 +363,7 @@ def test_a_closed_board_is_not_measured_on(tmp_path):
 def test_a_disk_that_is_full_at_a_row_is_told_once_and_the_file_is_closed(tmp_path):
     journal = experiment.frames.Journal(tmp_path / "j.jsonl")
     journal._file.close()
-    journal._file = open("/dev/full", "w")
+    journal._file = open("/dev/full", "w")  # noqa: SIM115  # the journal closes it
     with pytest.raises(ExperimentError, match="could not be written"):
         journal.append({"m": 1})
     journal.close()

@@ -1,7 +1,7 @@
 """Exercises that check themselves: `check("01.1", answer)` says right or wrong, `hint("01.1")` helps.
 
-Each participant has their own seed, so answers cannot be copied, only reasoned. A notebook registers an
-exercise with what it needs to judge an answer: a measured value with a tolerance, or a function of the answer.
+Each participant has their own seed (the setting: PDMLAB_SEED=7), so answers cannot be copied, only reasoned. A notebook
+registers an exercise with what judges an answer: a function of it.
 """
 
 from __future__ import annotations
