@@ -121,6 +121,13 @@ class Endpoint:
         """
         return await self._requester.request(message, peer, block_size, on_block, timeout)
 
+    def new_token(self, peer: Address) -> bytes:
+        """Return a token that nothing under way to the peer has; a message that carries one goes out with it.
+
+        Whoever takes notifications by `on_unasked` can so know the token before the first of them can come.
+        """
+        return self._requester.new_token(peer)
+
     async def observe(self, message: Message, peer: Address, on_notification: Callable[[Message], None]) -> Observation:
         """Observe a resource (RFC 7641); raises as `request` does. The callback gets whole, fresh notifications.
 

@@ -35,15 +35,17 @@ class Requester:
         self, message: Message, peer: Address, block_size: int | None, on_block: OnBlock | None, timeout: float | None
     ) -> Message:
         """See Endpoint.request."""
+        token = message.token or self.new_token(peer)
         if timeout is None:
-            return await self._transfer(message, peer, self._token(peer), block_size, on_block)
+            return await self._transfer(message, peer, token, block_size, on_block)
         try:
             async with asyncio.timeout(timeout):
-                return await self._transfer(message, peer, self._token(peer), block_size, on_block)
+                return await self._transfer(message, peer, token, block_size, on_block)
         except TimeoutError as error:
             raise TimedOut(f"{message.code} {uri(message, peer)}: no answer in {timeout:g} s") from error
 
-    def _token(self, peer: Address) -> bytes:
+    def new_token(self, peer: Address) -> bytes:
+        """See Endpoint.new_token."""
         endpoint = self._endpoint
         while True:
             # Four bytes as the stock client takes; its auto-observations have two.
@@ -192,7 +194,7 @@ class Requester:
 
     async def observe(self, message: Message, peer: Address, on_notification: Callable[[Message], None]) -> Observation:
         """See Endpoint.observe."""
-        endpoint, token = self._endpoint, self._token(peer)
+        endpoint, token = self._endpoint, self.new_token(peer)
         observation = Observation(message, peer, on_notification)
         key = peer, token
         endpoint._observations[key] = observation  # before the request: a notification may follow at once
@@ -209,7 +211,7 @@ class Requester:
         observation.withdraw = withdraw
         try:
             first = await self.exchange(derive(message, message.payload, observe=0), peer, token)
-            observation.first = await self.collect(message, first, peer, self._token(peer))
+            observation.first = await self.collect(message, first, peer, self.new_token(peer))
         except BaseException:
             observation.active = False
             endpoint._observations.pop(key, None)
@@ -248,7 +250,7 @@ class Requester:
         peer = observation.peer
         try:
             # Not the observation's token: a notification that comes meanwhile would look like a block.
-            whole = await self.collect(observation.request, message, peer, self._token(peer))
+            whole = await self.collect(observation.request, message, peer, self.new_token(peer))
         except NetworkError:
             return  # the peer is gone or the value has changed again; the next notification tells
         observation.completing = None

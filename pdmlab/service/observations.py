@@ -237,6 +237,10 @@ class Observations(Subscriptions):
             return True
         message = Message(code=codes.GET, observe=0)
         message.opt.uri_path = Path.parse(path).segments
+        # Known before the answer is here: a notification may follow it at once.
+        token = message.token = self._core.lwm2m.new_token(registration.peer)
+        self._tokens_of(device_id)[token] = path
+        fresh = self._fresh.setdefault(device_id, {})[token] = Freshness()
         try:
             answer = await self._core.delivery.ask(device_id, message)
         except NetworkError as error:
@@ -254,14 +258,14 @@ class Observations(Subscriptions):
                 self._set(device_id, path, None, "refused", f"the device refused: {said}")
                 self.refuse(device_id, path, status, said)
                 return True
-            self._set(device_id, path, answer.token, "active", "")
-            self._tokens_of(device_id)[answer.token] = path
-            fresh = self._fresh.setdefault(device_id, {})[answer.token] = Freshness()
-            fresh.accept(answer.opt.observe, asyncio.get_running_loop().time())
+            self._set(device_id, path, token, "active", "")
+            self._tokens_of(device_id)[token] = path
+            latest = fresh.accept(answer.opt.observe, asyncio.get_running_loop().time())
             format = answer.opt.content_format
             number, max_age = None if format is None else int(format), max_age_of(answer)
             told = self.fulfil(device_id, path, as_json(path, answer.payload, number, max_age))
-            self._take(registration, path, answer, told)
+            if latest:
+                self._take(registration, path, answer, told)
         return True
 
     def _set(self, device_id: str, path: str, token: bytes | None, state: str, reason: str) -> None:

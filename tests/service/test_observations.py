@@ -8,6 +8,8 @@ import pytest
 from aiocoap import Message
 from aiocoap.numbers import codes
 
+from pdmlab.coap.transport import Address
+from pdmlab.network.link import Link
 from pdmlab.service.refusal import Refused
 from tests.service.corelab import CoreLab, FakeDevice, Stage, value
 
@@ -37,6 +39,28 @@ def test_a_subscription_brings_the_present_value_and_then_each_new_one(play: Sta
         assert lab.core.observations.list(lab.key_id, device.id) == [PATH]
         (row,) = lab.core.observations.table(device.id)
         assert (row["path"], row["state"], row["keys"]) == (PATH, "active", 1) and len(row["token"]) == 8
+
+    play(story)
+
+
+def test_a_device_may_notify_in_the_moment_in_which_it_answers(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered(link=Link())
+
+        answer, notifying = device.endpoint.handler, []
+        assert answer is not None
+
+        async def eager(message: Message, peer: Address) -> Message | None:
+            response = await answer(message, peer)
+            if message.opt.observe == 0:
+                notifying.append(asyncio.get_running_loop().create_task(device.notify(PATH, "at once")))
+            return response
+
+        device.endpoint.handler = eager
+        await subscribed(lab, device)
+        assert await notifying[0] == "acknowledged"
+        assert lab.core.resources.value(device.id, PATH) == "at once"
+        assert await device.notify(PATH, "later") == "acknowledged"
 
     play(story)
 
