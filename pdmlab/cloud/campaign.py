@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pdmlab.cloud.frames import PROGRESS_COLUMNS, frame_of
 from pdmlab.cloud.rest import Rest
-from pdmlab.errors import ServiceError, TimedOut
+from pdmlab.errors import ServiceError, TimedOut, Unreachable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,18 +100,25 @@ class Campaign:
         return {name: int(found.get(f"{name}_count") or 0) for name in names}
 
     def wait(self, *, timeout: float = 300.0, progress: Progress | None = None) -> pd.DataFrame:
-        """Wait until it has ended; return what became of each device, as `devices` does.
+        """Wait until it has ended, over restarts of the service; return what became of each device, as `devices` does.
 
         Raises:
             TimedOut: it has not ended after timeout (s); it goes on at the service.
+            Unreachable: the service is still away after timeout.
         """
         end = time.monotonic() + timeout
         while True:
-            phase = self.phase
-            if progress is not None:
-                progress(self, self.metrics())
-            if phase in ENDED:
-                return self.devices()
+            try:
+                phase = self.phase
+                if progress is not None:
+                    progress(self, self.metrics())
+                if phase in ENDED:
+                    return self.devices()
+            except Unreachable:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(POLL_S)
+                continue
             if time.monotonic() > end:
                 waiting = self.devices()
                 raise TimedOut(

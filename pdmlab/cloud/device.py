@@ -131,7 +131,7 @@ class Device:
                 )
             except ServiceError as error:
                 raise refusal(error.status, str(error.problem.get("message", "")), what, error.hint) from error
-            event = mailbox.get(timeout, what, "the device may sleep: device.queue() shows what waits for it")
+            event = mailbox.get(timeout, what, "the device may sleep, or be off: device.queue() shows what waits")
         if event["status"] >= 300:
             raise refused(event, what)
         return event

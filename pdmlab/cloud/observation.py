@@ -104,7 +104,7 @@ class Observation:
             return
         what = f"observe {self.path} of device {self._device}"
         with channel.answer(async_id) as mailbox:
-            event = mailbox.get(self._timeout, what, "the device may sleep: device.queue() shows what waits for it")
+            event = mailbox.get(self._timeout, what, "the device may sleep, or be off: device.queue() shows what waits")
         if event["status"] >= 300:
             raise refused(event, what)
         if event.get("payload"):

@@ -390,3 +390,27 @@ def test_credentials_for_a_build_come_from_the_service(cloud: Cloud, service: Se
 def test_the_message_log_is_a_frame(cloud: Cloud, desk: Device) -> None:
     cloud.device(desk.id).read("/3/0/0")
     assert "/3/0/0" in set(cloud.log()["path"])
+
+
+def test_waiting_for_a_campaign_outlives_a_restart_of_the_service(loop: LoopThread) -> None:
+    first = serve(name="restarted")
+    silent = Device(lambda coroutine: loop.run(coroutine, timeout=30), first.core.lwm2m.address, "silent")
+    silent.register(LINKS + ',</10252/0/1>,</14/0/2>;v="1.0.0"')
+    silent.silent = True
+    again: list[Service] = []
+    with Cloud(first.url, first.api_key) as cloud:
+        signed = first.developer.sign(b"new", version="2.0.0", uri=cloud.firmware_image("fw", b"new").url)
+        campaign = cloud.campaign(cloud.manifest("fw", signed), devices=silent.id)
+
+        def restart() -> None:
+            first.close()
+            again.append(serve(name="restarted"))
+            campaign.stop()
+
+        thread = threading.Thread(target=restart)
+        thread.start()
+        outcome = campaign.wait(timeout=60)
+        thread.join()
+    assert list(outcome["device_id"]) == [silent.id]
+    silent.close()
+    again[0].close()
