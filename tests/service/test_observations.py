@@ -9,7 +9,6 @@ from aiocoap import Message
 from aiocoap.numbers import codes
 
 from pdmlab.coap.transport import Address
-from pdmlab.network.link import Link
 from pdmlab.service.refusal import Refused
 from tests.service.corelab import CoreLab, FakeDevice, Stage, value
 
@@ -43,22 +42,25 @@ def test_a_subscription_brings_the_present_value_and_then_each_new_one(play: Sta
     play(story)
 
 
-def test_a_device_may_notify_in_the_moment_in_which_it_answers(play: Stage) -> None:
+def test_a_notification_right_behind_the_answer_is_taken(play: Stage) -> None:
     async def story(lab: CoreLab) -> None:
-        device = await lab.registered(link=Link())
+        device = await lab.registered()
+        endpoint, taken = lab.core.lwm2m, []
+        request = endpoint.request
 
-        answer, notifying = device.endpoint.handler, []
-        assert answer is not None
-
-        async def eager(message: Message, peer: Address) -> Message | None:
-            response = await answer(message, peer)
+        async def overtaken(message: Message, peer: Address) -> Message:
+            """Let a notification arrive when the answer is here, and nobody has looked at it yet."""
+            answer = await request(message, peer)
             if message.opt.observe == 0:
-                notifying.append(asyncio.get_running_loop().create_task(device.notify(PATH, "at once")))
-            return response
+                told = Message(code=codes.CONTENT, payload=b"at once", observe=1, content_format=0)
+                told.token = answer.token
+                taken.append(lab.core.observations.notified(told, peer))
+            return answer
 
-        device.endpoint.handler = eager
+        endpoint.request = overtaken  # type: ignore[method-assign,assignment]
         await subscribed(lab, device)
-        assert await notifying[0] == "acknowledged"
+        assert taken == [True]
+        # The answer is older: it must not replace what was told after it.
         assert lab.core.resources.value(device.id, PATH) == "at once"
         assert await device.notify(PATH, "later") == "acknowledged"
 
