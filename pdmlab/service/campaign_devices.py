@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ OPEN = (
 _OF_DEVICE = OPEN.where(table.c.device_id == sa.bindparam("device")).limit(1)
 
 
-class CampaignDevices:
+class CampaignDevices(ABC):
     """The devices of all active campaigns; `done` hears of a campaign one of whose devices has come to an end."""
 
     def __init__(self, core: Core, done: Callable[[str], None]) -> None:
@@ -73,9 +74,9 @@ class CampaignDevices:
                 state = row["deployment_state"] if reached else "manifestremoved"
                 self._end(row, "skipped", state, "UPD4_SKIPPED_101", words, tell=False)
 
+    @abstractmethod
     def _next(self, device_id: str) -> None:
         """Begin with a device's next campaign, which has waited for the one before."""
-        raise NotImplementedError
 
     def _row(self, device_id: str) -> Row | None:
         row = self._store.row(_OF_DEVICE, device=device_id)

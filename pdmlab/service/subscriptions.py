@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ _PATTERNS = (
 )
 
 
-class Subscriptions:
+class Subscriptions(ABC):
     """What keys want to hear; `Observations` sees to it that devices tell it."""
 
     def __init__(self, core: Core) -> None:
@@ -41,9 +42,9 @@ class Subscriptions:
         self._store = core.store
         self._keys: dict[str, dict[str, list[str]]] = {}
 
+    @abstractmethod
     def kick(self, device_id: str) -> None:
         """Make the observations of a device that wait."""
-        raise NotImplementedError
 
     # -- what keys ask ---------------------------------------------------------------------------------
 
@@ -284,8 +285,9 @@ class Subscriptions:
                 db.execute(sa.insert(observations).values(**row, created_at=at, updated_at=at))
         return "waiting"
 
+    @abstractmethod
     def _remove(self, device_id: str, path: str) -> None:
-        raise NotImplementedError
+        """Forget the observation of a path that nobody wants any more."""
 
 
 def _path(text: str) -> Path:

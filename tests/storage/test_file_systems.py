@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from pdmlab.storage import (
     mount_or_format,
 )
 from pdmlab.storage.blockdevice import BlockDevice
+from tests.tools import program
 
 
 def test_files_and_directories_are_still_there_after_a_new_mount(fs: FileSystem, device: BlockDevice) -> None:
@@ -220,9 +220,8 @@ def test_ten_volumes_of_boards_that_were_switched_off_do_not_use_fat_up() -> Non
 
 @pytest.mark.debian
 def test_fsck_and_mtools_accept_a_fat_image(tmp_path: Path) -> None:
-    for program in ("fsck.fat", "mtype"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed")
+    for name in ("fsck.fat", "mtype"):
+        program(name)
     path = tmp_path / "sd.bin"
     medium = Medium(16 << 20, erase_value=0, path=path)
     fs = FATFileSystem("fs")
@@ -242,8 +241,8 @@ def test_fsck_and_mtools_accept_a_fat_image(tmp_path: Path) -> None:
 
 @pytest.mark.debian
 def test_a_volume_made_elsewhere_is_mounted(tmp_path: Path) -> None:
-    if shutil.which("mkfs.fat") is None or shutil.which("mcopy") is None:
-        pytest.skip("mkfs.fat and mtools are not installed")
+    for name in ("mkfs.fat", "mcopy"):
+        program(name)
     path = tmp_path / "card.img"
     path.write_bytes(bytes(64 << 20))
     (tmp_path / "hello.txt").write_bytes(b"from the host")
