@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,15 +12,9 @@ from pdmlab.firmware.corpus import corpus
 from pdmlab.firmware.device import Device
 from pdmlab.sim import VirtualBoard
 from pdmlab.storage import mount_or_format
-from tests.tools import unavailable
+from tests.tools import program
 
 SUITE_FILE = "mbed-file-test-0.txt"
-
-
-def program(name: str) -> str:
-    """Return the path of a Debian program; skip the test where it is missing."""
-    path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    return path if path is not None else unavailable(f"there is no {name} here")
 
 
 def run_suite(board: VirtualBoard) -> None:

@@ -220,8 +220,7 @@ def test_ten_volumes_of_boards_that_were_switched_off_do_not_use_fat_up() -> Non
 
 @pytest.mark.debian
 def test_fsck_and_mtools_accept_a_fat_image(tmp_path: Path) -> None:
-    for name in ("fsck.fat", "mtype"):
-        program(name)
+    fsck, mtype = program("fsck.fat"), program("mtype")
     path = tmp_path / "sd.bin"
     medium = Medium(16 << 20, erase_value=0, path=path)
     fs = FATFileSystem("fs")
@@ -231,23 +230,22 @@ def test_fsck_and_mtools_accept_a_fat_image(tmp_path: Path) -> None:
         file.write(b"one=1\n" * 3000)
     fs.unmount()
     medium.close()
-    check = subprocess.run(["fsck.fat", "-n", "-v", path], capture_output=True, text=True, timeout=30)
+    check = subprocess.run([fsck, "-n", "-v", path], capture_output=True, text=True, timeout=30)
     assert check.returncode == 0, check.stdout
     text = subprocess.run(
-        ["mtype", "-i", path, "::etc/a rather long name.conf"], capture_output=True, check=True, timeout=30
+        [mtype, "-i", path, "::etc/a rather long name.conf"], capture_output=True, check=True, timeout=30
     )
     assert text.stdout == b"one=1\n" * 3000
 
 
 @pytest.mark.debian
 def test_a_volume_made_elsewhere_is_mounted(tmp_path: Path) -> None:
-    for name in ("mkfs.fat", "mcopy"):
-        program(name)
+    mkfs, mcopy = program("mkfs.fat"), program("mcopy")
     path = tmp_path / "card.img"
     path.write_bytes(bytes(64 << 20))
     (tmp_path / "hello.txt").write_bytes(b"from the host")
-    subprocess.run(["mkfs.fat", "-F", "32", path], check=True, capture_output=True, timeout=30)
-    subprocess.run(["mcopy", "-i", path, tmp_path / "hello.txt", "::hello.txt"], check=True, timeout=30)
+    subprocess.run([mkfs, "-F", "32", path], check=True, capture_output=True, timeout=30)
+    subprocess.run([mcopy, "-i", path, tmp_path / "hello.txt", "::hello.txt"], check=True, timeout=30)
     medium = Medium(64 << 20, erase_value=0, path=path)
     fs = FATFileSystem("fs", SDBlockDevice(medium))
     assert fs.open("/hello.txt").read() == b"from the host"
