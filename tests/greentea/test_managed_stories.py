@@ -66,7 +66,9 @@ def test_connect_has_twelve_cases_and_all_are_ok(board: VirtualBoard, cloud: Clo
     assert set(result.cases["result"]) == {"OK"}
     assert result.host_test == "sdk_host_tests"
     lines = boards_lines(result)
-    assert sum(line == "booting..." for line in lines) == 2
+    # Of its starts only the one within the suite is certain: how often the host had to reset it before it was in
+    # step with it, and whether the line still carried a start before that, is the machine's pace.
+    assert lines[lines.index("{{__timeout;600}}") :].count("booting...") == 1
     (device_id,) = {line.rpartition(" ")[2] for line in lines if line.startswith("[INFO] Connected to Pelion")}
     assert len(device_id) == 32
     assert device_id not in cloud.devices().to_csv()  # deleted at the end
