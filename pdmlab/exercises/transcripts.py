@@ -13,7 +13,7 @@ from pdmlab.firmware import registry
 from pdmlab.firmware.utest import Greentea, Suite
 from pdmlab.greentea.result import Result
 from pdmlab.greentea.runner import run_suite
-from pdmlab.network.prng import SplitMix64
+from pdmlab.prng import SplitMix64
 from pdmlab.sim.fault_handler import error_info
 
 if TYPE_CHECKING:

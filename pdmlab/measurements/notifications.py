@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pdmlab.clock import SECOND
 from pdmlab.lwm2m.attributes import NotificationAttributes, NotificationRule
-from pdmlab.network.prng import SplitMix64
+from pdmlab.prng import SplitMix64
 
 if TYPE_CHECKING:
     import pandas as pd

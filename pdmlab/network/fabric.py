@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from pdmlab.clock import SECOND, DeviceClock
 from pdmlab.network.link import Link, pipes
 from pdmlab.network.nsapi import NsapiError, nsapi_error
-from pdmlab.network.prng import SplitMix64
 from pdmlab.network.stream import Segment, Stream
+from pdmlab.prng import SplitMix64
 
 if TYPE_CHECKING:
     from pdmlab.coap.transport import Address, Opener

@@ -20,8 +20,8 @@ from pdmlab.network.bytestream import ByteStream
 from pdmlab.network.fabric import Fabric, Host
 from pdmlab.network.link import Link, Step
 from pdmlab.network.nsapi import ConnectionStatus, NsapiError, Security, nsapi_error
-from pdmlab.network.prng import SplitMix64
 from pdmlab.network.shaped import Shaper
+from pdmlab.prng import SplitMix64
 
 if TYPE_CHECKING:
     from pdmlab.coap.transport import Address, Opener

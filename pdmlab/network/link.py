@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pdmlab.clock import SECOND
 from pdmlab.errors import ConfigError
-from pdmlab.network.prng import SplitMix64
+from pdmlab.prng import SplitMix64
 
 Oversize = Literal["fragment", "refuse"]
 SET_BY_CALLER = "set by the caller"

@@ -20,8 +20,8 @@ from pdmlab.network.bytestream import ByteStream
 from pdmlab.network.fabric import UDP_HEADER, check_datagram
 from pdmlab.network.link import Link, Pipe, pipes
 from pdmlab.network.nsapi import NsapiError, nsapi_error
-from pdmlab.network.prng import SplitMix64
 from pdmlab.network.stream import MIN_RTO, TCP_HEADER
+from pdmlab.prng import SplitMix64
 
 if TYPE_CHECKING:
     from pdmlab.coap.transport import Address, DatagramSocket, Opener

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pdmlab.errors import ConfigError
 from pdmlab.network.link import Link, pipes
-from pdmlab.network.prng import SplitMix64
+from pdmlab.prng import SplitMix64
 
 BEARERS = ("ethernet", "wifi", "cellular", "6lowpan", "thread")
 MS = 1_000_000
