@@ -13,7 +13,7 @@ from pdmlab.errors import ConfigError, ManifestRejected, ResponseError, StorageE
 from pdmlab.network.nsapi import NsapiError
 from pdmlab.storage import HeapBlockDevice, LittleFileSystem2, Medium, NVStore, QSPIFBlockDevice, SDBlockDevice
 from pdmlab.storage.credentials import KcmStatus
-from pdmlab.storage.nvstore import NvstoreError
+from pdmlab.storage.kv.nvstore import NvstoreError
 
 
 def test_the_code_of_a_card_that_is_not_seated_says_what_to_do() -> None:

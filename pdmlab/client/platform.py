@@ -11,7 +11,7 @@ from pdmlab.errors import ConfigError
 if TYPE_CHECKING:
     from pdmlab.clock import DeviceClock
     from pdmlab.storage.blockdevice import BlockDevice
-    from pdmlab.storage.nvstore import NVStore
+    from pdmlab.storage.kv.nvstore import NVStore
     from pdmlab.update.candidate import CandidateSlot
     from pdmlab.update.layout import FlashLayout
 

@@ -15,7 +15,7 @@ from pdmlab.errors import ConfigError, CorruptMedium, StorageError
 from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.credentials import CredentialStore, KcmStatus
 from pdmlab.storage.filesystem import FileSystem
-from pdmlab.storage.nvstore import root_of_trust
+from pdmlab.storage.kv.nvstore import root_of_trust
 from pdmlab.update.credentials import Credentials, UpdateResources
 
 ITEMS = {

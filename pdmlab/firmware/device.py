@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pdmlab.network.interface import NetworkInterface
     from pdmlab.storage.blockdevice import BlockDevice
     from pdmlab.storage.filesystem import FileSystem
-    from pdmlab.storage.nvstore import NVStore
+    from pdmlab.storage.kv.nvstore import NVStore
     from pdmlab.update.candidate import CandidateSlot
     from pdmlab.update.layout import FlashLayout
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pdmlab.sim.runs import Runs
     from pdmlab.storage.blockdevice import BlockDevice
     from pdmlab.storage.filesystem import FileSystem
-    from pdmlab.storage.nvstore import NVStore
+    from pdmlab.storage.kv.nvstore import NVStore
     from pdmlab.update.candidate import CandidateSlot
     from pdmlab.update.layout import FlashLayout
 

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from pdmlab.storage.fat import FATFileSystem
     from pdmlab.storage.filesystem import File, FileSystem, mount_or_format
     from pdmlab.storage.flashiap import FlashIAPBlockDevice
+    from pdmlab.storage.kv.nvstore import NVStore, root_of_trust
     from pdmlab.storage.littlefs import LittleFileSystem2
     from pdmlab.storage.medium import Medium
-    from pdmlab.storage.nvstore import NVStore, root_of_trust
     from pdmlab.storage.sd import SDBlockDevice
     from pdmlab.storage.spif import QSPIFBlockDevice, SPIFBlockDevice
     from pdmlab.storage.wrappers import BufferedBlockDevice, ProfilingBlockDevice, SlicingBlockDevice
@@ -29,14 +29,14 @@ _HOMES = {
     "HeapBlockDevice": "blockdevice",
     "LittleFileSystem2": "littlefs",
     "Medium": "medium",
-    "NVStore": "nvstore",
+    "NVStore": "kv.nvstore",
     "ProfilingBlockDevice": "wrappers",
     "QSPIFBlockDevice": "spif",
     "SDBlockDevice": "sd",
     "SPIFBlockDevice": "spif",
     "SlicingBlockDevice": "wrappers",
     "mount_or_format": "filesystem",
-    "root_of_trust": "nvstore",
+    "root_of_trust": "kv.nvstore",
 }
 
 __all__ = [
