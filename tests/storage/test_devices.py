@@ -10,7 +10,6 @@ from pdmlab.clock import DeviceClock, PowerLost, WallClock
 from pdmlab.errors import ConfigError, StorageError, WornOut
 from pdmlab.storage import FlashIAPBlockDevice, Medium, QSPIFBlockDevice, SDBlockDevice, SPIFBlockDevice
 from pdmlab.storage.blockdevice import BlockDevice
-from pdmlab.storage.parts import part, parts
 
 
 def test_what_is_programmed_after_an_erase_is_read_back(device: BlockDevice) -> None:
@@ -195,11 +194,3 @@ def test_an_image_of_another_size_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_part_is_refused_with_those_that_exist() -> None:
     with pytest.raises(ConfigError, match="MX25R6435F"):
         SPIFBlockDevice(Medium(1 << 20), clock=WallClock(), part="K64F")
-
-
-def test_every_part_names_its_estimates() -> None:
-    for row in parts().values():
-        assert set(row.unsourced) <= set(row.figures)
-        assert all(value >= 0 for value in row.figures.values())
-    assert "gap" in part("SDHC", "sd").unsourced
-    assert "command" not in part("SDHC", "sd").unsourced
