@@ -23,6 +23,7 @@ from pdmlab.firmware.image import ImageInfo, build_image
 from pdmlab.measurements.bench import Bench, Row
 from pdmlab.storage import FlashIAPBlockDevice, QSPIFBlockDevice, SDBlockDevice, SPIFBlockDevice
 from pdmlab.storage.medium import Medium
+from pdmlab.storage.supply import Supply
 from pdmlab.update.bootloader import Bootloader
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.header import FirmwareHeader
@@ -43,41 +44,6 @@ CELL = 4096
 NOTHING = "nothing"
 HALF = "half written"
 _STEP = re.compile(r"(download|boot)(!([1-9]\d{0,5}))?|pull-card|seat-card|format-card")
-
-
-class _Supply:
-    """Counts programs and erases of all media, and fails at one of them."""
-
-    def __init__(self) -> None:
-        self.operations = 0
-        self.cut_at = 0  # 0: never
-        self.last = ""
-
-    def fails(self, what: str) -> bool:
-        self.operations += 1
-        self.last = what
-        return self.operations == self.cut_at
-
-
-class _CuttableMedium(Medium):
-    """A medium in memory that does half an operation when the supply fails in it."""
-
-    def __init__(self, name: str, supply: _Supply, size: int, erase_value: int) -> None:
-        super().__init__(size, erase_value=erase_value)
-        self.name = name
-        self._supply = supply
-
-    def program(self, offset: int, data: bytes) -> None:
-        if self._supply.fails(f"program {self.name}"):
-            super().program(offset, data[: len(data) // 2])
-            raise PowerLost
-        super().program(offset, data)
-
-    def erase(self, offset: int, size: int) -> None:
-        if self._supply.fails(f"erase {self.name}"):
-            super().erase(offset, size // 2)
-            raise PowerLost
-        super().erase(offset, size)
 
 
 @dataclass(frozen=True)
@@ -191,11 +157,13 @@ class _Story:
         self._row: BoardRow = board.info
         self._layout = board.layout
         self._result = Replay(code)
-        self._supply = _Supply()
+        self._supply = Supply()
         self._running = OLD
         flash, row = self._layout.geometry, self._row
-        self._flash = _CuttableMedium("flash", self._supply, flash.size, 0xFF)
-        self._storage = _CuttableMedium(row.storage, self._supply, row.storage_size, 0 if row.storage == "SD" else 0xFF)
+        self._flash = Medium(flash.size, name="flash", supply=self._supply)
+        self._storage = Medium(
+            row.storage_size, erase_value=0 if row.storage == "SD" else 0xFF, name=row.storage, supply=self._supply
+        )
         self._images = {
             version: build_image(ImageInfo("example", version), size=image_B, load_address=flash.start)
             for version in (OLD, NEW)
@@ -208,7 +176,8 @@ class _Story:
     def play(self, words: list[str]) -> Replay:
         for word in words:
             name, _, cut = word.partition("!")
-            self._supply.operations, self._supply.cut_at, cut_in = 0, int(cut or 0), ""
+            self._supply.operations, cut_in = 0, ""
+            self._supply.writes_left = int(cut) - 1 if cut else None
             try:
                 outcome = self._take(name)
             except PowerLost:
@@ -219,7 +188,7 @@ class _Story:
             if cut and not cut_in:
                 outcome += f" (the step has only {self._supply.operations} operations: no cut)"
             self._result.steps.append(StepOutcome(word, outcome, self._supply.operations, self._running, cut_in))
-        self._supply.cut_at = 0
+        self._supply.writes_left = None
         self._look()
         return self._result
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +23,7 @@ from pdmlab.storage import (
 )
 from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.medium import Medium
+from pdmlab.storage.supply import Supply
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.layout import INTERNAL, FlashLayout
 
@@ -32,83 +31,19 @@ if TYPE_CHECKING:
     from pdmlab.boards.catalog import BoardRow
 
 
-class Supply:
-    """What feeds the media: it can be made to fail after a number of programs and erases.
-
-    writes_left: how many still succeed; the next one is torn. None: the supply is sound.
-    cut: takes the board's power away.
-    """
-
-    def __init__(self) -> None:
-        self.writes_left: int | None = None
-        self.cut: Callable[[], None] = lambda: None
-
-    def fails_now(self) -> bool:
-        """Count one program or erase; whether the supply fails in the middle of it."""
-        if self.writes_left is None:
-            return False
-        self.writes_left -= 1
-        if self.writes_left >= 0:
-            return False
-        self.writes_left = None
-        return True
-
-
-class SuppliedMedium(Medium):
-    """A part on a supply that may fail: of the program or erase in which it does, the first half takes effect."""
-
-    def __init__(self, size: int, *, erase_value: int, path: Path | None, supply: Supply) -> None:
-        with _explained(path):
-            super().__init__(size, erase_value=erase_value, path=path)
-        if path is not None:
-            make_private(path, PRIVATE_FILE)
-        self._supply = supply
-
-    def poke(self, offset: int, data: bytes) -> None:
-        """Put data there, as a programmer does."""
-        with _explained(self.path):
-            super().poke(offset, data)
-
-    def program(self, offset: int, data: bytes) -> None:
-        """Program data."""
-        if self._supply.fails_now():
-            super().program(offset, data[: len(data) // 2])
-            self._supply.cut()
-        super().program(offset, data)
-
-    def erase(self, offset: int, size: int) -> None:
-        """Erase a block."""
-        if self._supply.fails_now():
-            super().erase(offset, size // 2)
-            self._supply.cut()
-        super().erase(offset, size)
-
-
-@contextlib.contextmanager
-def _explained(path: Path | None) -> Iterator[None]:
-    """Say of the host's disk what a board's driver has no word for: it is full, or went away."""
-    try:
-        yield
-    except OSError as error:
-        raise BoardError(
-            f"{path} cannot be written: {error.strerror}", hint="make room on that disk, or set PDMLAB_STATE"
-        ) from error
-
-
 class BoardMedia:
     """The bytes that survive power: internal flash and card or chip, in files below a folder, or in memory."""
 
     def __init__(self, row: BoardRow, layout: FlashLayout, folder: Path | None) -> None:
         self.supply = Supply()
-        self.flash = SuppliedMedium(
-            layout.geometry.size, erase_value=0xFF, path=folder and folder / "flash.bin", supply=self.supply
-        )
+        self.flash = _medium("flash", layout.geometry.size, 0xFF, folder and folder / "flash.bin", self.supply)
         try:
-            self.storage = SuppliedMedium(
+            self.storage = _medium(
+                row.storage,
                 row.storage_size,
-                erase_value=0x00 if row.storage == "SD" else 0xFF,
-                path=folder and folder / f"{row.storage.lower()}.bin",
-                supply=self.supply,
+                0x00 if row.storage == "SD" else 0xFF,
+                folder and folder / f"{row.storage.lower()}.bin",
+                self.supply,
             )
         except BaseException:
             self.flash.close()
@@ -131,6 +66,19 @@ class BoardMedia:
 
     def __repr__(self) -> str:
         return f"{self._name} of {self.storage.size >> 20} MiB, flash of {self.flash.size >> 10} KiB"
+
+
+def _medium(name: str, size: int, erase_value: int, path: Path | None, supply: Supply) -> Medium:
+    """Make a part on the board's supply; its image, if it has one, is its owner's alone."""
+    try:
+        medium = Medium(size, erase_value=erase_value, path=path, name=name, supply=supply)
+    except OSError as error:
+        raise BoardError(
+            f"{path} cannot be written: {error.strerror}", hint="make room on that disk, or set PDMLAB_STATE"
+        ) from error
+    if path is not None:
+        make_private(path, PRIVATE_FILE)
+    return medium
 
 
 class BoardStorage:

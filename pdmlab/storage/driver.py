@@ -24,6 +24,7 @@ class MediumDevice(BlockDevice):
     def __init__(self, medium: Medium, part: Part, clock: Clock | None) -> None:
         super().__init__(clock)
         self.medium = medium
+        medium.clock = self.clock
         self.part = part
         self._mutex = self.clock.mutex()
         self._users = 0
@@ -49,6 +50,10 @@ class MediumDevice(BlockDevice):
         """Undo one init."""
         with self._mutex:
             self._users = max(self._users - 1, 0)
+
+    def sync(self) -> None:
+        """Return at once: a program has ended when program() returns; a part with a cache hears of it."""
+        self.medium.sync()
 
     def _set_up(self) -> None:
         self.clock.charge(self.part["call"])

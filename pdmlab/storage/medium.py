@@ -3,6 +3,9 @@
 A medium without a path lives in memory, in pages that take their room when they are first written; with a
 path it is a plain image file, which other programs can read. An erase value of 0xFF is NOR flash: programming
 only clears bits. Any other value is a card, which overwrites.
+
+A medium refuses with a MediumFault, which says what is wrong with the part; the driver above turns it into
+its own code, after the time that Mbed's driver spends before it gives up.
 """
 
 from __future__ import annotations
@@ -10,94 +13,310 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
 from pdmlab.clock import PowerLost
-from pdmlab.errors import StorageError
+from pdmlab.errors import BoardError, StorageError
+
+if TYPE_CHECKING:
+    from pdmlab.clock import Clock
+    from pdmlab.storage.faults import MediumFaults
+    from pdmlab.storage.supply import Supply
 
 PAGE = 4096
 _FILL = 1 << 20
+
+FaultKind = Literal[
+    "not seated", "no answer", "stuck busy", "write protected",
+    "read error", "program error", "erase error", "worn out",
+]  # fmt: skip
+"""What a part can refuse with. `not seated`: there is no card. `no answer`: nothing drives the bus.
+`stuck busy`: it answers, and stays busy. `worn out`: a program or erase beyond the block's endurance."""
+
+
+class MediumFault(StorageError):
+    """A part did not do what it was told; drivers turn it into their own code.
+
+    offset: where (B). busy_ns: of `stuck busy`, for how long from now; None for good. A driver that has waited
+    that long asks again.
+    """
+
+    def __init__(self, kind: FaultKind, offset: int = 0, *, busy_ns: int | None = None) -> None:
+        super().__init__(f"{kind} at 0x{offset:x} of the medium", code=-4001)
+        self.kind: FaultKind = kind
+        self.offset = offset
+        self.busy_ns = busy_ns
 
 
 class Medium:
     """A part's `size` bytes; `program` and `erase` need power, `peek` and `poke` (a programmer's view) do not.
 
-    powered: without it, program and erase raise PowerLost before they touch anything.
+    name: what a supply calls it when it fails in the middle of one of its operations.
+    supply: feeds it; None for one that never fails.
+    faults: what is broken on it; None for nothing, which costs nothing.
+    powered: without it, read, program and erase raise PowerLost before they touch anything.
     seated: whether a card is in its holder; soldered parts always are.
     write_protected: the lock on the side of a card.
     erase_block: size (B) of the blocks that wear; the driver sets it.
+    clock: what faults that last for a time are timed by; the driver sets it.
+    wear: erases of each block by its offset; of a card, which is never erased before, programs.
     """
 
-    def __init__(self, size: int, *, erase_value: int = 0xFF, path: Path | None = None) -> None:
+    def __init__(
+        self,
+        size: int,
+        *,
+        erase_value: int = 0xFF,
+        path: Path | None = None,
+        name: str = "medium",
+        supply: Supply | None = None,
+    ) -> None:
         self.size = size
         self.erase_value = erase_value
         self.path = path
-        self.powered = True
-        self.seated = True
-        self.write_protected = False
+        self.name = name
+        self.supply = supply
         self.erase_block = PAGE
+        self.clock: Clock | None = None
         self.wear: Counter[int] = Counter()
+        self._powered = self._seated = True
+        self._write_protected = False
+        self._faults: MediumFaults | None = None
         self._worn: set[int] = set()
+        self._look()
         self._blank = bytes([erase_value]) * PAGE
         self._pages: dict[int, bytearray] = {}
         # The host may peek while the board's thread programs.
         self._lock = threading.RLock()
         self._file = _open(path, size, erase_value) if path is not None else None
 
+    # -- its state -----------------------------------------------------------------------------------
+
+    @property
+    def powered(self) -> bool:
+        """Whether the part has its supply."""
+        return self._powered
+
+    @powered.setter
+    def powered(self, powered: bool) -> None:
+        lost = self._powered and not powered
+        self._powered = powered
+        self._look()
+        if lost and self._faults is not None:
+            self._faults.power_lost()
+
+    @property
+    def seated(self) -> bool:
+        """Whether a card is in its holder."""
+        return self._seated
+
+    @seated.setter
+    def seated(self, seated: bool) -> None:
+        self._seated = seated
+        self._look()
+
+    @property
+    def write_protected(self) -> bool:
+        """Whether programs and erases are refused."""
+        return self._write_protected
+
+    @write_protected.setter
+    def write_protected(self, protected: bool) -> None:
+        self._write_protected = protected
+        self._look()
+
+    @property
+    def faults(self) -> MediumFaults | None:
+        """What is broken on it."""
+        return self._faults
+
+    @faults.setter
+    def faults(self, faults: MediumFaults | None) -> None:
+        self._faults = faults
+        if faults is not None:
+            faults.attach(self)
+        self._look()
+
+    def _look(self) -> None:
+        """Note whether anything has to be asked before an operation."""
+        sound = self._powered and self._seated and not self._write_protected and not self._worn
+        self._sound = sound and self._faults is None and self.supply is None
+
+    # -- a programmer's view -------------------------------------------------------------------------
+
     def peek(self, offset: int, size: int) -> bytes:
         """Return what lies there."""
-        self._check(offset, size)
+        if offset < 0 or size < 0 or offset + size > self.size:
+            raise self._outside(offset, size)
+        number, start = divmod(offset, PAGE)
         with self._lock:
             if self._file is not None:
                 self._file.seek(offset)
                 return self._file.read(size)
-            out = bytearray()
+            if start + size <= PAGE:
+                return bytes(self._pages.get(number, self._blank)[start : start + size])
+            pieces = []
             while size:
-                number, start = divmod(offset, PAGE)
                 n = min(size, PAGE - start)
-                out += self._pages.get(number, self._blank)[start : start + n]
-                offset, size = offset + n, size - n
-            return bytes(out)
+                pieces.append(self._pages.get(number, self._blank)[start : start + n])
+                number, start, size = number + 1, 0, size - n
+            return b"".join(pieces)
 
     def poke(self, offset: int, data: bytes) -> None:
-        """Put data there, as a programmer or a host's card reader does."""
-        self._check(offset, len(data))
+        """Put data there, as a programmer or a host's card reader does.
+
+        Raises:
+            BoardError: the disk with the image is full, or went away; what had room is in the image.
+        """
+        size = len(data)
+        if offset < 0 or offset + size > self.size:
+            raise self._outside(offset, size)
         with self._lock:
             if self._file is not None:
-                self._file.seek(offset)
-                self._file.write(data)
+                self._write_file(offset, data)
                 return
-            view = memoryview(data)
-            while view:
-                number, start = divmod(offset, PAGE)
-                n = min(len(view), PAGE - start)
+            number, start = divmod(offset, PAGE)
+            done = 0
+            while done < size:
+                n = min(size - done, PAGE - start)
                 page = self._pages.get(number)
                 if page is None:
                     page = self._pages[number] = bytearray(self._blank)
-                page[start : start + n] = view[:n]
-                offset, view = offset + n, view[n:]
+                page[start : start + n] = data[done : done + n]
+                number, start, done = number + 1, 0, done + n
+
+    def _write_file(self, offset: int, data: bytes) -> None:
+        assert self._file is not None
+        done = 0
+        try:
+            self._file.seek(offset)
+            while done < len(data):  # an unbuffered write may write less than it was given
+                done += self._file.write(data[done:])
+        except OSError as error:
+            raise BoardError(
+                f"{self.path} cannot be written: {error.strerror}; {done} of {len(data)} B at 0x{offset:x} had room",
+                hint="make room on that disk, or set PDMLAB_STATE",
+            ) from error
+
+    # -- the driver's --------------------------------------------------------------------------------
+
+    def require_answer(self) -> None:
+        """Find the part at the other end of the bus, ready for a command.
+
+        Raises:
+            MediumFault: not seated, no answer or stuck busy.
+        """
+        if not self._sound:
+            self._need_answer(0)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return what lies there, to the running driver."""
-        self._need_power()
-        return self.peek(offset, size)
+        """Return what lies there, to the running driver.
+
+        Raises:
+            MediumFault: as require_answer, or read error.
+        """
+        if self._sound:
+            return self.peek(offset, size)
+        self._need_answer(offset)
+        if self._faults is None:
+            return self.peek(offset, size)
+        return self._faults.read(offset, size)
 
     def program(self, offset: int, data: bytes) -> None:
-        """Program data: NOR flash keeps the bits that are already 0."""
-        self._need_power()
+        """Program data: NOR flash keeps the bits that are already 0.
+
+        Raises:
+            MediumFault: as require_answer, or write protected, program error or worn out.
+        """
+        if not self._sound:
+            self._need_writes(offset, len(data))
+            self._supply_program(offset, data)
+            return
+        self._program(offset, data)
+
+    def erase(self, offset: int, size: int) -> None:
+        """Erase a block and count its wear.
+
+        Raises:
+            MediumFault: as require_answer, or write protected, erase error or worn out.
+        """
+        if not self._sound:
+            self._need_writes(offset, size)
+            self._supply_erase(offset, size)
+            return
+        self._erase(offset, size)
+
+    def sync(self) -> None:
+        """Hear that everything programmed so far must stay, whatever happens to the power."""
+        if self._faults is not None:
+            self._faults.synced()
+
+    # -- with something between ----------------------------------------------------------------------
+
+    def _need_answer(self, offset: int) -> None:
+        if not self._powered:
+            raise PowerLost
+        if not self._seated:
+            raise MediumFault("not seated", offset)
+        if self._faults is not None:
+            self._faults.need_answer(offset)
+
+    def _need_writes(self, offset: int, size: int) -> None:
+        self._need_answer(offset)
+        if self._write_protected:
+            raise MediumFault("write protected", offset)
+        if self.is_worn(offset, size):
+            raise MediumFault("worn out", offset)
+
+    def _supply_program(self, offset: int, data: bytes) -> None:
+        """Program what the supply lasts for: of the operation in which it fails, a part."""
+        failing = self.supply is not None and self.supply.fails(f"program {self.name}")
+        if failing:
+            data = data[: self.torn_length(len(data))]
+        if self._faults is not None:
+            self._faults.program(offset, data)
+        else:
+            self._program(offset, data)
+        if failing:
+            self._cut()
+
+    def _supply_erase(self, offset: int, size: int) -> None:
+        failing = self.supply is not None and self.supply.fails(f"erase {self.name}")
+        if failing:
+            size = self.torn_length(size)
+        if self._faults is not None:
+            self._faults.erase(offset, size)
+        else:
+            self._erase(offset, size)
+        if failing:
+            self._cut()
+
+    def torn_length(self, size: int) -> int:
+        """Return how much of an operation (B) takes effect that is broken off: half, or what a torn fault says."""
+        return size // 2 if self._faults is None else self._faults.torn_length(size)
+
+    def _cut(self) -> None:
+        assert self.supply is not None
+        self.supply.cut()
+        raise PowerLost
+
+    # -- with nothing between ------------------------------------------------------------------------
+
+    def _program(self, offset: int, data: bytes) -> None:
         with self._lock:
             if self.erase_value == 0xFF:
                 there = self.peek(offset, len(data))
                 if there.count(0xFF) != len(there):
                     kept = int.from_bytes(there, "little") & int.from_bytes(data, "little")
                     data = kept.to_bytes(len(data), "little")
+            else:
+                self.wear[offset // self.erase_block * self.erase_block] += 1
             self.poke(offset, data)
 
-    def erase(self, offset: int, size: int) -> None:
-        """Erase a block and count its wear."""
-        self._need_power()
+    def _erase(self, offset: int, size: int) -> None:
         with self._lock:
-            self.wear[offset] += 1
+            if self.erase_value == 0xFF:
+                self.wear[offset] += 1
             end = offset + size
             while offset < end:
                 n = min(end - offset, _FILL)
@@ -105,12 +324,15 @@ class Medium:
                 offset += n
 
     def wear_out(self, address: int) -> None:
-        """Wear out the erase block at address: the driver's programs and erases of it fail from now on."""
+        """Wear out the erase block at address: programs and erases of it fail from now on."""
         self._check(address, 1)
         self._worn.add(address)
+        self._look()
 
     def is_worn(self, offset: int, size: int) -> bool:
         """Whether one of the erase blocks of this stretch is worn out."""
+        if not self._worn:
+            return False
         block = self.erase_block
         return any(
             address // block * block < offset + size and offset < (address // block + 1) * block
@@ -123,17 +345,17 @@ class Medium:
             if self._file is not None and not self._file.closed:
                 self._file.close()
 
-    def _need_power(self) -> None:
-        if not self.powered:
-            raise PowerLost
-
     def _check(self, offset: int, size: int) -> None:
         if offset < 0 or size < 0 or offset + size > self.size:
-            raise StorageError(f"{size} B at 0x{offset:x} are not on a medium of 0x{self.size:x} B")
+            raise self._outside(offset, size)
+
+    def _outside(self, offset: int, size: int) -> StorageError:
+        return StorageError(f"{size} B at 0x{offset:x} are not on a medium of 0x{self.size:x} B")
 
     def __repr__(self) -> str:
         where = self.path.name if self.path is not None else "memory"
-        return f"<medium of {self.size} B in {where}{'' if self.seated else ', not seated'}>"
+        broken = f", {self._faults!r}" if self._faults is not None else ""
+        return f"<medium of {self.size} B in {where}{'' if self.seated else ', not seated'}{broken}>"
 
 
 def _open(path: Path, size: int, erase_value: int) -> BinaryIO:

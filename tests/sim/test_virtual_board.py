@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ from pdmlab.clock import DeviceClock
 from pdmlab.errors import BoardError, BoardNotFound, ConfigError, FlashFailed, PortBusy
 from pdmlab.network import NetworkInterface
 from pdmlab.sim import VirtualBoard
-from pdmlab.storage import BlockDevice, Medium
+from pdmlab.storage import BlockDevice
 
 BOOT = ["Mbed Bootloader", "No Update image", "[DBG ] Active firmware up-to-date", "booting..."]
 GREETING = "pdmlab idle 1.0.0 (build 0) on K64F. Type 'help'."
@@ -215,12 +216,17 @@ def test_nobody_else_reads_what_is_on_a_board(desk: VirtualBoard) -> None:
 
 
 def test_a_full_disk_is_an_error_with_a_hint(desk: VirtualBoard, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    class FullDisk(io.FileIO):
+        def write(self, data: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Medium, "poke", full)
-    with pytest.raises(BoardError, match=r"flash.bin cannot be written: No space left .*\nhint: make room"):
-        desk.run(lambda: None)
+    flash = desk.media.flash
+    assert flash.path is not None
+    with FullDisk(flash.path, "r+") as image:
+        monkeypatch.setattr(flash, "_file", image)
+        with pytest.raises(BoardError, match=r"flash.bin cannot be written: No space left .*\nhint: make room"):
+            desk.run(lambda: None)
+        monkeypatch.undo()
 
 
 def test_an_image_that_is_the_name_of_an_application_says_how_to_flash_it(board: VirtualBoard) -> None:
