@@ -31,6 +31,7 @@ PdmlabError
 ├── ServiceError(status, problem)  the REST API answered with an error
 ├── ExperimentError
 │   ├── RunNotFound
+│   ├── NotMeasurable              a point of a sweep that cannot be: it is skipped, and why is kept
 │   └── BadMeasurement             a row that its schema refuses
 └── GreenteaError
     ├── SyncFailed
@@ -46,6 +47,12 @@ from __future__ import annotations
 from typing import Any
 
 
+def _again(kind: type[PdmlabError], state: dict[str, Any]) -> PdmlabError:
+    error = kind.__new__(kind, state["message"])
+    error.__dict__.update(state)
+    return error
+
+
 class PdmlabError(Exception):
     """The root of the tree; `hint` says what to try next."""
 
@@ -56,6 +63,10 @@ class PdmlabError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let errors come back from other processes, whatever their constructors ask for."""
+        return _again, (type(self), self.__dict__)
 
     def _render_traceback_(self) -> list[str]:
         """Show a notebook reader the sentence and the hint; the cause stays in __cause__."""
@@ -205,6 +216,10 @@ class ExperimentError(PdmlabError):
 
 class RunNotFound(ExperimentError):
     """There is no run of that name."""
+
+
+class NotMeasurable(ExperimentError):
+    """A point of a sweep cannot be; a measuring function raises it to have the point skipped, with why."""
 
 
 class BadMeasurement(ExperimentError):

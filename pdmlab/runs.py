@@ -36,13 +36,23 @@ class Run:
         return _read_frame(self.folder, self.name, self.sidecar)
 
     @property
+    def skipped(self) -> pd.DataFrame:
+        """Return the points that could not be measured: their factors, and `why`."""
+        import pandas as pd
+
+        path = self.folder / f"{self.name}.skipped.jsonl"
+        rows = frames.read_journal(path) if path.is_file() else []
+        return pd.DataFrame(rows, columns=[*self.sidecar["factors"], "why"])
+
+    @property
     def digest(self) -> str:
         """Return the SHA-256 of factors and measures: equal when a repetition measured the same."""
         return str(self.sidecar.get("digest", ""))
 
     def __repr__(self) -> str:
+        skipped = f"skipped={self.sidecar['skipped']}, " if self.sidecar.get("skipped") else ""
         return (
-            f"Run({self.name!r}, experiment={self.sidecar['experiment']!r}, rows={self.sidecar.get('rows')}, "
+            f"Run({self.name!r}, experiment={self.sidecar['experiment']!r}, rows={self.sidecar.get('rows')}, {skipped}"
             f"state={self.sidecar['state']!r}, digest={self.digest[:12]})"
         )
 
@@ -53,10 +63,11 @@ class Run:
             "board": self.sidecar["board"] + (" (SIMULATED)" if self.sidecar["simulated"] else ""),
             "state": self.sidecar["state"],
             "rows": self.sidecar.get("rows"),
+            "skipped": f"{self.sidecar.get('skipped')} points, see run.skipped" if self.sidecar.get("skipped") else "",
             "digest": self.digest[:16],
             "file": f"{self.sidecar['experiment']}/{self.name}.parquet",
         }
-        rows = "".join(f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in shown.items())
+        rows = "".join(f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in shown.items() if v != "")
         return f"<table>{rows}</table>"
 
 
@@ -130,7 +141,5 @@ def _sidecars(data: Path | str | None) -> Iterator[tuple[Path, dict[str, Any]]]:
             continue  # a file that is no sidecar does not hide the others
         if isinstance(sidecar, dict) and "run" in sidecar:
             if sidecar.get("state") == "running":
-                journal = path.with_suffix(".jsonl")
-                rows = len(frames.read_journal(journal)) if journal.is_file() else 0
-                sidecar |= {"state": "unfinished", "rows": rows}
+                sidecar |= {"state": "unfinished", "rows": frames.count_rows(path.with_suffix(".jsonl"))}
             yield path.parent, sidecar

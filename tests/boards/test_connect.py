@@ -17,7 +17,7 @@ import pdmlab
 from pdmlab.boards import opening
 from pdmlab.boards.board import SerialBoard, UnknownBoard
 from pdmlab.errors import BoardError, BoardNotFound, ConfigError, ConsoleLost
-from pdmlab.experiment import _board_row
+from pdmlab.experiment import board_row
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
 
@@ -95,14 +95,14 @@ def test_a_line_over_tcp_is_a_board_of_the_name_it_is_given(server: socket.socke
             line.sendall(b"Mbed Bootloader\r\n")
             assert board.console.expect("Mbed", timeout=20)
             assert (board.target, board.simulated, board.url) == ("K64F", False, url)
-            assert _board_row(board)["mcu"] == "MK64FN1M0VLL12"
+            assert board_row(board)["mcu"] == "MK64FN1M0VLL12"
             assert repr(board) == f"<board K64F on {url}, open>"
 
 
 def test_a_board_that_is_not_recognised_says_why_and_has_no_row(url: str) -> None:
     with pdmlab.connect(url) as board:
         assert board.target == "unknown" and isinstance(board.info, UnknownBoard)
-        assert _board_row(board) == {}
+        assert board_row(board) == {}
         html = board._repr_html_()
         assert "not a USB port" in html and "SIMULATED" not in html and "not mounted" in html
 

@@ -1,22 +1,13 @@
-"""Measurements as they are kept: a schema, a journal that grows row by row, and a tidy frame with its sidecar.
-
-A run is three files in `data/<experiment>/`: `<run>.jsonl` while it grows (each row is on disk before the
-next is measured), then `<run>.parquet` and the sidecar `<run>.json`. Runs are never overwritten.
-"""
+"""Schemas: what the columns of a measurement hold, in which unit, and the tidy frame that they make."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import math
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from pdmlab.errors import BadMeasurement, ExperimentError, RunNotFound
+from pdmlab.errors import BadMeasurement
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,54 +160,6 @@ def _dtype(name: str, value: Cell) -> DType:
     )
 
 
-def digest(schema: Schema, rows: Iterable[Row]) -> str:
-    """Return the SHA-256 (hex) of factors and measures in canonical order; run ids and file bytes do not count."""
-    ordered = Schema(tuple(sorted((c for c in schema.columns if c.name != "run"), key=lambda column: column.name)))
-    lines = sorted(json.dumps(ordered.cells(row), ensure_ascii=False) for row in rows)
-    text = json.dumps(ordered.names) + "\n" + "\n".join(lines)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-class Journal:
-    """A run's rows on disk as they come: one JSON line each, flushed before `append` returns."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self._file = path.open("x", encoding="utf-8")
-        except FileExistsError:
-            raise ExperimentError(
-                f"{path} is there already", hint="runs are never overwritten: take another name"
-            ) from None
-
-    def append(self, row: Row) -> None:
-        """Write one row and flush it to the operating system."""
-        try:
-            self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            self._file.flush()
-        except OSError as error:
-            raise ExperimentError(
-                f"a row could not be written to {self.path}: {error.strerror}",
-                hint="is the disk full? The rows before it are kept",
-            ) from error
-
-    def close(self) -> None:
-        """Close the file; its rows stay. A row that found no room finds none now either: append has said so."""
-        with contextlib.suppress(OSError):
-            self._file.close()
-
-
-def read_journal(path: Path) -> list[dict[str, Cell]]:
-    """Return the rows of a journal; a last line that was cut off in mid-write is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
-
-
 def to_frame(schema: Schema, rows: Sequence[Row], sidecar: Mapping[str, Any] | None = None) -> pd.DataFrame:
     """Return a tidy frame: one row an observation, typed columns, units in `attrs["units"]`."""
     import pandas as pd
@@ -230,71 +173,3 @@ def to_frame(schema: Schema, rows: Sequence[Row], sidecar: Mapping[str, Any] | N
     if sidecar:
         frame.attrs["run"] = str(sidecar.get("run", ""))
     return frame
-
-
-def save(folder: Path, run: str, schema: Schema, rows: Sequence[Row], sidecar: dict[str, Any]) -> Path:
-    """Write `<run>.parquet` and then its sidecar `<run>.json`, whole or not at all; return the Parquet file's path."""
-    parquet = folder / f"{run}.parquet"
-    frame = to_frame(schema, rows, sidecar)
-    partial = parquet.with_suffix(".parquet.part")
-    try:
-        frame.to_parquet(partial, index=False)
-        os.replace(partial, parquet)
-        write_sidecar(
-            folder,
-            run,
-            {
-                **sidecar,
-                "rows": len(rows),
-                "digest": digest(schema, rows),
-                "parquet_sha256": hashlib.sha256(parquet.read_bytes()).hexdigest(),
-                "columns": [asdict(column) for column in schema.columns],
-            },
-        )
-    except OSError as error:
-        raise ExperimentError(
-            f"run {run} could not be saved in {folder}: {error.strerror}",
-            hint=f"its rows are kept in {run}.jsonl; free some space and call pdmlab.load_run({run!r})",
-        ) from error
-    return parquet
-
-
-def start(folder: Path, run: str, sidecar: Mapping[str, Any]) -> Journal:
-    """Make a run's folder, sidecar and journal, before its first point is measured.
-
-    Raises:
-        ExperimentError: they cannot be written there.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_sidecar(folder, run, sidecar)
-        return Journal(folder / f"{run}.jsonl")
-    except OSError as error:
-        raise ExperimentError(
-            f"nothing can be kept in {folder}: {error.strerror}",
-            hint="is the disk full, may you write there? Another folder: sweep(data=...), or PDMLAB_DATA",
-        ) from error
-
-
-def write_sidecar(folder: Path, run: str, sidecar: Mapping[str, Any]) -> None:
-    """Write `<run>.json` whole or not at all."""
-    partial = folder / f"{run}.json.part"
-    try:
-        partial.write_text(json.dumps(sidecar, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(partial, folder / f"{run}.json")
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def read_sidecar(path: Path) -> dict[str, Any]:
-    """Return a sidecar's contents.
-
-    Raises:
-        RunNotFound: there is none, or it cannot be read.
-    """
-    try:
-        sidecar: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return sidecar
-    except (OSError, ValueError) as error:
-        raise RunNotFound(f"no sidecar at {path}: {error}", hint="pdmlab.list_runs() shows what there is") from error

@@ -1,0 +1,34 @@
+"""What every run says of itself besides its rows: its name, the hour, and the versions of what measured."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import secrets
+import sys
+from importlib import metadata
+
+PACKAGES = ("pdmlab", "littlefs-python", "fatfs-ng", "aiocoap", "pandas")
+"""What a figure may hang on."""
+
+
+def new_name() -> str:
+    """Return a run's name: the hour (UTC), and chance, since two may begin in one second."""
+    now = datetime.datetime.now(datetime.UTC)
+    return f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+def utc_now() -> str:
+    """Return the hour in ISO 8601, to the millisecond."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that a figure may hang on."""
+    found = {"python": platform.python_version(), "platform": sys.platform}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "unknown"
+    return found
