@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -20,6 +20,7 @@ from pdmlab.errors import BoardError, FlashFailed, PortBusy
 from pdmlab.firmware import registry
 from pdmlab.firmware.image import ImageInfo
 from pdmlab.network.fabric import Fabric
+from pdmlab.sim.blueprint import Blueprint
 from pdmlab.sim.card import card_of, describe
 from pdmlab.sim.desk import make_fabric, make_interface
 from pdmlab.sim.faults import Faults
@@ -280,13 +281,15 @@ class VirtualBoard:
         """
         return self._runs.wait(timeout, what)
 
-    @contextlib.contextmanager
-    def scratch(self, *, seed: int) -> Iterator[VirtualBoard]:
-        """Give a fresh board of the same kind and link with blank media in memory, and end it afterwards."""
+    @property
+    def blueprint(self) -> Blueprint:
+        """What it takes to make boards like this one, in any process."""
         self.require_open()
-        with VirtualBoard(self.target, id=f"{self.id}-scratch", seed=seed, memory=True, power=False) as board:
-            board.network.link = self.network.link
-            yield board
+        return Blueprint(self.target, self.id, self.network.link)
+
+    def scratch(self, *, seed: int) -> contextlib.AbstractContextManager[VirtualBoard]:
+        """Give a fresh board of the same kind and link with blank media in memory, and end it afterwards."""
+        return self.blueprint.scratch(seed=seed)
 
     # -- the serial line -----------------------------------------------------------------------------------
 
