@@ -1,18 +1,4 @@
-"""Clocks: what device code reads time from, waits on and runs by.
-
-Device code is written as on the board: blocking calls, threads, mutexes. `DeviceClock` runs each
-device thread as a greenlet on one event loop in one OS thread, so that blocking code and asyncio
-code (the CoAP endpoint, say) share one clock. Its `pace` decides how time passes:
-
-* `virtual`: the loop jumps to its next timer. Deterministic, and far faster than the device.
-* `live`: the loop waits with the wall, so that real peers on real sockets can be on the other
-  side; work that would keep the device busy (`charge`) is added to `now()` without waiting.
-
-The virtual clock never jumps while somebody outside the simulation is being waited for (a host on
-the serial line, work in an executor thread): it then keeps pace with the wall.
-
-Time is integer nanoseconds. `WallClock` is for storage code that runs on no board at all.
-"""
+"""The clock of one board: blocking device code and asyncio code on one loop, in virtual time or with the wall."""
 
 from __future__ import annotations
 
@@ -20,212 +6,29 @@ import asyncio
 import contextlib
 import contextvars
 import functools
-import selectors
 import threading
 import time
-import weakref
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from typing import Any, Literal, TypeVar
 
 import greenlet
 
+from pdmlab.clock.loop import DeviceLoop
+from pdmlab.clock.power import PowerLost, power_domain
+from pdmlab.clock.threads import DeviceMutex, DeviceThread
+from pdmlab.clock.time import SECOND, ClockName, Mutex
 from pdmlab.errors import BoardError
-
-# When a thread ends, greenlet looks in the collector's lists for whoever still holds the thread's main greenlet, and
-# gives one reference away if it finds nobody. A clock that is just being collected is in no list: what it holds would
-# be freed twice. Nothing is lost without it: a clock ends its greenlets itself.
-greenlet.enable_optional_cleanup(False)  # type: ignore[attr-defined]  # its stubs lack it
 
 T = TypeVar("T")
 Pace = Literal["virtual", "live"]
-ClockName = Literal["device", "host"]
 
-MS = 1_000_000
-SECOND = 1_000_000_000
 HOGGED = 2.0
 """Seconds (host) that device code may run without waiting for anything before a halt interrupts it."""
 
 
-power_domain: contextvars.ContextVar[object] = contextvars.ContextVar("power_domain", default=None)
-"""What the running code is powered by; threads and tasks inherit it, and `halt` can end one domain only."""
-
-
-class PowerLost(BaseException):
-    """The supply went away, or the board was reset, under running device code.
-
-    Not an Exception: no handler in an application may carry on after it.
-    """
-
-
-Mutex: TypeAlias = contextlib.AbstractContextManager[object, None]
-"""A recursive lock between the threads of one clock, held by `with`."""
-
-
-class Clock(Protocol):
-    """What storage and other blocking device code needs of time."""
-
-    @property
-    def name(self) -> ClockName:
-        """Which clock a row read from it must name: device (simulated) or host."""
-        ...
-
-    def now(self) -> int:
-        """Return the time since the clock was made (ns)."""
-        ...
-
-    def charge(self, ns: int) -> None:
-        """Account for ns of device time: on a virtual clock other threads run meanwhile."""
-        ...
-
-    def sleep(self, ns: int) -> None:
-        """Block the calling device thread for ns."""
-        ...
-
-    def mutex(self) -> Mutex:
-        """Make a recursive lock between this clock's threads."""
-        ...
-
-
-class WallClock:
-    """Host time, for storage code outside any board; `charge` adds to it without waiting."""
-
-    name: ClockName = "host"
-
-    def __init__(self) -> None:
-        self._start = time.monotonic_ns()
-        self._charged = 0
-
-    def now(self) -> int:
-        """Return host time since the clock was made, plus all that was charged (ns)."""
-        return time.monotonic_ns() - self._start + self._charged
-
-    def charge(self, ns: int) -> None:
-        """Add ns to `now()`; returns at once."""
-        self._charged += ns
-
-    def sleep(self, ns: int) -> None:
-        """Block the calling thread for ns of host time."""
-        time.sleep(ns / SECOND)
-
-    def mutex(self) -> Mutex:
-        """Make a recursive lock between OS threads."""
-        return threading.RLock()
-
-
-class DeviceThread(Generic[T]):
-    """A thread of device code: a greenlet on its clock."""
-
-    def __init__(self, clock: DeviceClock, work: Callable[[], T], name: str) -> None:
-        self.name = name
-        self._clock = clock
-        self._done: asyncio.Future[T] = clock.loop.create_future()
-        self._greenlet = greenlet.greenlet(self._main, parent=clock._hub)
-        self._greenlet.gr_context = contextvars.copy_context()
-        self._work = work
-        self._killed = False
-        self.domain = power_domain.get()
-        clock._threads[self] = None
-        clock.loop.call_soon(self._start)
-
-    def _start(self) -> None:
-        if not self._killed:
-            self._greenlet.switch()
-
-    def _main(self) -> None:
-        try:
-            result = self._work()
-        except BaseException as error:
-            if not self._done.done():
-                # StopIteration cannot be set on a future; PowerLost is delivered as it is.
-                self._done.set_exception(
-                    RuntimeError(f"{self.name} ended in {error!r}") if isinstance(error, StopIteration) else error
-                )
-                self._done.exception()  # whoever joins sees it; nobody has to
-        else:
-            if not self._done.done():
-                self._done.set_result(result)
-        finally:
-            self._clock._threads.pop(self, None)
-
-    @property
-    def alive(self) -> bool:
-        """Whether the thread is still running."""
-        return not self._done.done()
-
-    def join(self) -> T:
-        """Block the calling device thread until this one ends; return or raise what it did."""
-        return self._clock.run(self.wait())
-
-    async def wait(self) -> T:
-        """Wait for the thread's end from a coroutine on the same loop."""
-        return await asyncio.shield(self._done)
-
-    def kill(self) -> None:
-        """Throw PowerLost into the thread until it has ended; call from the loop itself."""
-        if not self._greenlet and not self._greenlet.dead:  # never started, and never will be
-            self._killed = True
-            self._clock._threads.pop(self, None)
-            self._done.set_exception(PowerLost())
-            self._done.exception()
-        for _ in range(100):  # a `finally:` of the thread may wait for something once more
-            if not self._greenlet:
-                return
-            self._greenlet.throw(PowerLost())
-
-
 def _nothing() -> None:
     return None
-
-
-def _telling(done: Future[None], work: Callable[[], object]) -> Callable[[], None]:
-    """Return work that tells another OS thread how it ended."""
-
-    def work_and_tell() -> None:
-        try:
-            work()
-        except BaseException as error:
-            done.set_exception(error)
-        else:
-            done.set_result(None)
-
-    return work_and_tell
-
-
-class DeviceMutex(contextlib.AbstractContextManager[object, None]):
-    """A recursive lock between greenlets: an RLock does not exclude greenlets of one OS thread."""
-
-    def __init__(self, clock: DeviceClock) -> None:
-        self._clock = clock
-        self._owner: greenlet.greenlet | None = None
-        self._depth = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    def __enter__(self) -> DeviceMutex:
-        me = greenlet.getcurrent()
-        if self._owner is not me:
-            while self._owner is not None:
-                turn = self._clock.loop.create_future()
-                self._waiting.append(turn)
-                self._clock.run(_wait_for(turn))
-            self._owner = me
-        self._depth += 1
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._depth -= 1
-        if self._depth == 0:
-            self._owner = None
-            while self._waiting:
-                turn = self._waiting.popleft()
-                if not turn.done():
-                    turn.set_result(None)
-                    break
-
-
-async def _wait_for(future: asyncio.Future[T]) -> T:
-    return await future
 
 
 class DeviceClock:
@@ -245,7 +48,7 @@ class DeviceClock:
         self._charged = 0  # live only: device time added without waiting
         self._outside = 0  # how many parties outside the simulation are being waited for
         self._threads: dict[DeviceThread[Any], None] = {}
-        self.loop = _DeviceLoop(self)
+        self.loop = DeviceLoop(self)
         self._hub: greenlet.greenlet
         started = threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(started,), name=f"pdmlab-{name}", daemon=True)
@@ -537,75 +340,15 @@ class DeviceClock:
         self._thread.join(timeout=10)
 
 
-class _DeviceLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time is its clock's."""
+def _telling(done: Future[None], work: Callable[[], object]) -> Callable[[], None]:
+    """Return work that tells another OS thread how it ended."""
 
-    # The three below are asyncio's own; every supported interpreter has them, and
-    # tests/test_clock.py would fail on one that had not.
-    _ready: deque[object]
-    _scheduled: list[asyncio.TimerHandle]
-    _transports: Mapping[int, asyncio.WriteTransport]
+    def work_and_tell() -> None:
+        try:
+            work()
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
 
-    def __init__(self, clock: DeviceClock) -> None:
-        self._clock = clock
-        super().__init__(_JumpingSelector(clock))
-        self.domains: weakref.WeakKeyDictionary[asyncio.Task[Any], object] = weakref.WeakKeyDictionary()
-        self.set_task_factory(self._new_task)
-
-    def _new_task(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        # The options are asyncio's own, and grow with its versions.
-        task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **options)
-        context = options.get("context")
-        self.domains[task] = context.get(power_domain) if context is not None else power_domain.get()
-        return task
-
-    def time(self) -> float:
-        return self._clock._loop_ns() / SECOND
-
-    def has_ready(self) -> bool:
-        """Whether a callback waits for its turn."""
-        return bool(self._ready)
-
-    def abort_transports(self) -> None:
-        """Drop every open socket without a word to its peer, as a device without power does."""
-        for transport in list(self._transports.values()):
-            transport.abort()
-
-    def nothing_due_until(self, when: float) -> bool:
-        """Whether no callback is ready and no timer is due by then (s)."""
-        return not self._ready and not (self._scheduled and self._scheduled[0].when() <= when)
-
-    def run_in_executor(  # type: ignore[override]
-        self, executor: ThreadPoolExecutor | None, func: Callable[..., T], *args: Any
-    ) -> asyncio.Future[T]:
-        # Work in a thread passes in wall time: the clock must not jump over it.
-        self._clock._outside += 1
-        future: asyncio.Future[T] = super().run_in_executor(executor, func, *args)
-
-        def finished(_: object) -> None:
-            self._clock._outside -= 1
-
-        future.add_done_callback(finished)
-        return future
-
-
-class _JumpingSelector(selectors.DefaultSelector):
-    """A selector that, on a virtual clock, makes time jump instead of waiting for it."""
-
-    def __init__(self, clock: DeviceClock) -> None:
-        super().__init__()
-        self._clock = clock
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        clock = self._clock
-        if clock._pace == "live" or timeout is None or timeout <= 0:
-            return super().select(timeout)
-        if clock._outside:
-            before = time.monotonic_ns()
-            events = super().select(timeout)
-            clock._base += min(time.monotonic_ns() - before, round(timeout * SECOND))
-            return events
-        events = super().select(0)
-        if not events:
-            clock._base += max(round(timeout * SECOND), 1)
-        return events
+    return work_and_tell

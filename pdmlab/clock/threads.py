@@ -1,0 +1,120 @@
+"""Threads of device code, which are greenlets on one loop, and the locks between them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import greenlet
+
+from pdmlab.clock.power import PowerLost, power_domain
+
+if TYPE_CHECKING:
+    from pdmlab.clock.device import DeviceClock
+
+T = TypeVar("T")
+
+# When a thread ends, greenlet looks in the collector's lists for whoever still holds the thread's main greenlet, and
+# gives one reference away if it finds nobody. A clock that is just being collected is in no list: what it holds would
+# be freed twice. Nothing is lost without it: a clock ends its greenlets itself.
+greenlet.enable_optional_cleanup(False)  # type: ignore[attr-defined]  # its stubs lack it
+
+
+class DeviceThread(Generic[T]):
+    """A thread of device code: a greenlet on its clock."""
+
+    def __init__(self, clock: DeviceClock, work: Callable[[], T], name: str) -> None:
+        self.name = name
+        self._clock = clock
+        self._done: asyncio.Future[T] = clock.loop.create_future()
+        self._greenlet = greenlet.greenlet(self._main, parent=clock._hub)
+        self._greenlet.gr_context = contextvars.copy_context()
+        self._work = work
+        self._killed = False
+        self.domain = power_domain.get()
+        clock._threads[self] = None
+        clock.loop.call_soon(self._start)
+
+    def _start(self) -> None:
+        if not self._killed:
+            self._greenlet.switch()
+
+    def _main(self) -> None:
+        try:
+            result = self._work()
+        except BaseException as error:
+            if not self._done.done():
+                # StopIteration cannot be set on a future; PowerLost is delivered as it is.
+                self._done.set_exception(
+                    RuntimeError(f"{self.name} ended in {error!r}") if isinstance(error, StopIteration) else error
+                )
+                self._done.exception()  # whoever joins sees it; nobody has to
+        else:
+            if not self._done.done():
+                self._done.set_result(result)
+        finally:
+            self._clock._threads.pop(self, None)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread is still running."""
+        return not self._done.done()
+
+    def join(self) -> T:
+        """Block the calling device thread until this one ends; return or raise what it did."""
+        return self._clock.run(self.wait())
+
+    async def wait(self) -> T:
+        """Wait for the thread's end from a coroutine on the same loop."""
+        return await asyncio.shield(self._done)
+
+    def kill(self) -> None:
+        """Throw PowerLost into the thread until it has ended; call from the loop itself."""
+        if not self._greenlet and not self._greenlet.dead:  # never started, and never will be
+            self._killed = True
+            self._clock._threads.pop(self, None)
+            self._done.set_exception(PowerLost())
+            self._done.exception()
+        for _ in range(100):  # a `finally:` of the thread may wait for something once more
+            if not self._greenlet:
+                return
+            self._greenlet.throw(PowerLost())
+
+
+class DeviceMutex(contextlib.AbstractContextManager[object, None]):
+    """A recursive lock between greenlets: an RLock does not exclude greenlets of one OS thread."""
+
+    def __init__(self, clock: DeviceClock) -> None:
+        self._clock = clock
+        self._owner: greenlet.greenlet | None = None
+        self._depth = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def __enter__(self) -> DeviceMutex:
+        me = greenlet.getcurrent()
+        if self._owner is not me:
+            while self._owner is not None:
+                turn = self._clock.loop.create_future()
+                self._waiting.append(turn)
+                self._clock.run(_wait_for(turn))
+            self._owner = me
+        self._depth += 1
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self._owner = None
+            while self._waiting:
+                turn = self._waiting.popleft()
+                if not turn.done():
+                    turn.set_result(None)
+                    break
+
+
+async def _wait_for(future: asyncio.Future[T]) -> T:
+    return await future
