@@ -90,10 +90,10 @@ class Greentea:
     def send_row(self, measures: Mapping[str, object]) -> None:
         """Add a `pdmlab_row` to the stock lines: what was measured, and whether the board is simulated.
 
-        The host has no other way to know where the line leaves its process. Without measures it says that alone.
+        Without measures it says that alone. A comma in a value is written %2C, and a per cent sign %25.
         """
         named = {**measures, "simulated": int(self.device.simulated)}
-        self.send("pdmlab_row", ",".join(f"{name}={str(value).replace(',', ';')}" for name, value in named.items()))
+        self.send("pdmlab_row", ",".join(f"{name}={_escaped(value)}" for name, value in named.items()))
 
     def announce(self, cases: Sequence[str]) -> None:
         """Name the cases, so that the host can tell which were left out."""
@@ -185,6 +185,12 @@ class Case:
             self._suite.fail(error)
             self._suite.failed += 1
             self._suite.finish_case(self._name, 0, 1, "Assertion Failed")
+
+
+def _escaped(value: object) -> str:
+    """Return a value as it stands in a `pdmlab_row`, where commas part the pairs and braces would end the line."""
+    text = str(value).replace("%", "%25").replace(",", "%2C")
+    return text.replace("{", "(").replace("}", ")").replace("\n", " ")
 
 
 def _where(error: BaseException) -> tuple[str, int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING, Literal, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pdmlab.greentea.cases import CaseRecord, seed_name
 from pdmlab.greentea.protocol import Event, Text, to_frame
@@ -47,6 +48,10 @@ class Result:
     """What the host test said."""
     transcript: pd.DataFrame | None = field(default=None, repr=False)
     """The conversation, both ways: time, direction, text."""
+    about: dict[str, Any] = field(default_factory=dict, repr=False)
+    """What is known of the board, for the sidecar of a run."""
+    run: str = ""
+    """The name of the run that it was saved as; empty if it was not."""
 
     @property
     def simulated(self) -> bool | None:
@@ -86,6 +91,25 @@ class Result:
         return self.measured.rows()
 
     @property
+    def unread(self) -> pd.DataFrame:
+        """Lines that look like measurements and could not be read: case, host_s, text, why."""
+        return self.measured.unread()
+
+    def save(self, *, data: Path | str | None = None) -> str:
+        """Keep the measured rows as a run and return its name, for pdmlab.load_run; a second call does nothing more.
+
+        `run(board, suite, save=True)` keeps each row as it comes.
+
+        Raises:
+            ExperimentError: nothing can be written there.
+        """
+        if not self.run:
+            from pdmlab.greentea.saving import SuiteRun
+
+            self.run = SuiteRun(self.suite, {"board": self.target, **self.about}, data=data).finish(self, "finished")
+        return self.run
+
+    @property
     def progress(self) -> pd.DataFrame:
         """How downloads went on: a row for each line of progress."""
         return self.measured.progress()
@@ -107,7 +131,9 @@ class Result:
 
     def __repr__(self) -> str:
         text = f"<{self.suite} on {self.board}: {self.result}, {self._counts()}, {self.host_s:.1f} s (host clock)>"
-        return text if self.ok or not self.reason else f"{text}\n{self.reason}"
+        text += "" if self.ok or not self.reason else f"\n{self.reason}"
+        unread = len(self.unread)
+        return f"{text}\nlines that could not be read as measurements: {unread}, see .unread" if unread else text
 
     def _repr_html_(self) -> str:
         colour = "#009E73" if self.ok else "#D55E00"

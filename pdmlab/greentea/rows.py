@@ -1,43 +1,47 @@
 """What a suite measured, as rows: from the lines of stock firmware, and from the `pdmlab_row` that adds to them.
 
-A stock line says bytes, speed and seconds (to the hundredth); a `pdmlab_row` of the same transfer that follows
-it says it in nanoseconds, with operation counts and percentiles. Where one follows, it takes the line's place.
-A `pdmlab_row` says also whether its board is simulated. That goes before what the host takes the board for: behind
-a pty or a TCP port it cannot know.
+A stock line says bytes, speed and seconds as it rounds them (stock_lines.py), and the name of its case says buffers,
+threads, block device and file system (case_names.py). A `pdmlab_row` of the same transfer that follows it says more,
+and to the nanosecond: where one follows, it adds to the line's row. A `pdmlab_row` says also whether its board is
+simulated. That goes before what the host takes the board for: behind a pty or a TCP port it cannot know.
+
+Times are the board's own: stock firmware reads them from its timer, and prints them later. So `clock` is "device" on
+real boards too, unless a `pdmlab_row` says otherwise.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pdmlab.frames import Cell, Schema, to_frame
+from pdmlab.greentea.case_names import CaseSettings, case_settings
+from pdmlab.greentea.stock_lines import Progress, StockLines, Transfer
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ROW_KEY = "pdmlab_row"
 
-_NUMBER = r"(\d+(?:\.\d+)?)"
-_SPEED = rf"\({_NUMBER}KB/s, {_NUMBER} secs\)"
-_FILE = re.compile(rf'^\[FS\] (Wrote|Read) ?: "([^"]*)" {_NUMBER}KB {_SPEED}')
-_DOWNLOADED = re.compile(rf"^\[NET-(\d+)\] Downloaded: {_NUMBER}KB {_SPEED}")
-_RECEIVED = re.compile(
-    rf"^\[NET-(\d+)\] Received bytes: (\d+), \({_NUMBER}%, {_NUMBER}KB/s, ETA: (\d+):(\d\d):(\d\d)\)"
-)
-_FIRMWARE_START = re.compile(rf"^\[INFO\] Firmware download started\. Size: {_NUMBER}KB")
-_FIRMWARE = re.compile(rf"^\[INFO\] Downloading: {_NUMBER}% \({_NUMBER}KB/s, ETA: (\d+):(\d\d):(\d\d)\)")
-_FIRMWARE_DONE = re.compile(
-    rf"^\[INFO\] Firmware download completed\. {_NUMBER}KB in {_NUMBER} seconds \({_NUMBER}KB/s\)"
-)
-_FILE_CASE = re.compile(r"^\S+ (\d+) files?, buff\s+(\d+)$")
-_NET_CASE = re.compile(r"^\S+\s+(\d+) buffer$")
-
-FACTORS = ("suite", "case", "operation", "thread", "file", "buffer_B", "stdio_B", "receive_buffer_B", "file_system")
+FACTORS = (
+    "suite", "case", "operation", "thread", "threads", "file", "buffer_B", "stdio_B", "receive_buffer_B",
+    "block_device", "part", "bus_Hz", "file_system", "interface", "bearer",
+)  # fmt: skip
 """Columns that were chosen; the others were measured."""
+MEASURES = (
+    "bytes", "duration_ms", "duration_resolution_ms", "throughput_kBps", "throughput_resolution_kBps", "calls",
+    "pieces", "latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "latency_p99.9_ms", "latency_p100_ms",
+    "latency_max_ms", "reads", "programs", "erases", "read_bytes", "programmed_bytes", "erased_bytes", "round_trip_ms",
+    "estimates",
+)  # fmt: skip
+"""Columns that firmware is known to measure. duration_resolution_ms is how far apart the longest and the shortest time
+are that a stock line fits; the duration is in their middle. It is empty where the time was not rounded."""
+COLUMNS = ("board", "simulated", "clock", *FACTORS, *MEASURES)
+
+Row = dict[str, Cell]
 
 
 @dataclass
@@ -48,40 +52,29 @@ class Measured:
     simulated: bool | None = None
     """Whether the medium and link were simulated, by the board's own word if it gave one; None if nobody knows."""
     suite: str = ""
-    _rows: list[dict[str, Cell]] = field(default_factory=list)
-    _progress: list[dict[str, Cell]] = field(default_factory=list)
+    on_row: Callable[[Row], None] | None = field(default=None, repr=False)
+    """Called with each row as soon as nothing can be added to it any more."""
+    _rows: list[Row] = field(default_factory=list)
+    _progress: list[Row] = field(default_factory=list)
     _waiting: dict[tuple[str, int], int] = field(default_factory=dict)
-    _firmware_kib: float | None = None
+    _lines: StockLines = field(default_factory=StockLines)
+    _unread: list[Row] = field(default_factory=list)
+    _case: str = ""
+    _told: int = 0
+    _adds: bool = False  # whether the board prints `pdmlab_row`s
 
     def line(self, text: str, case: str, time: float) -> None:
-        """Take a line that the board printed in a case; time is the host's (s)."""
-        if match := _FILE.match(text):
-            operation, name, kib, _, seconds = match.groups()
-            thread = int(found[1]) if (found := re.search(r"(\d+)\.txt$", name)) else 0
-            settings = _FILE_CASE.match(case)
-            self._stock(
-                "write" if operation == "Wrote" else "read", thread, case, kib, seconds,
-                buffer_B=int(settings[2]) if settings else None,
-            )  # fmt: skip
-        elif match := _DOWNLOADED.match(text):
-            thread_text, kib, _, seconds = match.groups()
-            settings = _NET_CASE.match(case)
-            self._stock(
-                "download", int(thread_text), case, kib, seconds,
-                receive_buffer_B=int(settings[1]) if settings else None,
-            )  # fmt: skip
-        elif match := _RECEIVED.match(text):
-            number, received, percent, speed, *eta = match.groups()
-            self._step(case, time, int(number), int(received), percent, speed, eta)
-        elif match := _FIRMWARE_START.match(text):
-            self._firmware_kib = float(match[1])
-        elif match := _FIRMWARE.match(text):
-            percent, speed, *eta = match.groups()
-            size = self._firmware_kib
-            received_B = round(float(percent) / 100 * size * 1024) if size is not None else None
-            self._step(case, time, None, received_B, percent, speed, eta)
-        elif match := _FIRMWARE_DONE.match(text):
-            self._stock("firmware", 0, case, match[1], match[2])
+        """Take a line that the board printed in a case; time is the host's (s since the epoch)."""
+        if case != self._case:
+            self._waiting.clear()
+        self._case = case
+        self._tell(everything=not self._adds)
+        for found in self._lines.take(text):
+            if isinstance(found, Transfer):
+                self._stock(found, case)
+            else:
+                self._step(found, case, time)
+        self._note_unread(case, time)
 
     def row(self, value: str, case: str) -> None:
         """Take a `pdmlab_row`: name=value pairs between commas. What is no pair is passed over."""
@@ -92,64 +85,124 @@ class Measured:
             self.simulated = bool(given.pop("simulated"))
         if not given:
             return
+        self._adds = True
         if given.get("suite") == "net":
             given.setdefault("operation", "download")
         given.pop("suite", None)
-        if "duration_ns" in given and "bytes" in given and "throughput_Bps" not in given:
-            duration, size = given["duration_ns"], given["bytes"]
-            if isinstance(duration, int) and isinstance(size, int) and duration > 0:
-                given["throughput_Bps"] = round(size * 1e9 / duration, 3)
+        given = dict(_in_figures_unit(name, cell) for name, cell in given.items())
+        size, duration = given.get("bytes"), given.get("duration_ms")
+        if isinstance(size, int) and isinstance(duration, int | float) and duration > 0:
+            given.setdefault("throughput_kBps", round(size / duration, 6))
         thread = given.get("thread")
-        key = (str(given.get("operation")), thread if isinstance(thread, int) else 0)
-        row = {**self._identity(case), **given}
-        place = self._waiting.pop(key, None)
+        number = thread if isinstance(thread, int) else 0
+        place = self._waiting.pop((str(given.get("operation")), number), None)
         if place is None:
-            self._rows.append(row)
+            settings = self._settings(case_settings(case), given, number) if "operation" in given else {}
+            self._rows.append({**self._identity(case), **settings, **given})
         else:
-            self._rows[place] = row
+            before = self._rows[place]
+            if "duration_ms" in given:  # it is not rounded
+                before = {name: cell for name, cell in before.items() if "_resolution_" not in name}
+            self._rows[place] = {**before, **given}
+        self._tell()
+
+    def end(self, time: float = 0.0) -> None:
+        """Take it that no more lines come."""
+        self._lines.end()
+        self._note_unread(self._case, time)
+        self._tell(everything=True)
+
+    def cells(self) -> list[Row]:
+        """Return the transfers, one row each."""
+        return [{**row, "simulated": self.simulated} for row in self._rows]
 
     def rows(self) -> pd.DataFrame:
         """Return the transfers as a frame: one row each, typed columns, units in `attrs["units"]`."""
-        return _frame({**row, "simulated": self.simulated} for row in self._rows)
+        return frame_of(self.cells())
 
     def progress(self) -> pd.DataFrame:
         """Return the lines of progress as a frame; host_s counts from the first."""
         start = self._progress[0]["host_s"] if self._progress else 0
         assert isinstance(start, int | float)
-        return _frame(
+        return frame_of(
             {**row, "simulated": self.simulated, "host_s": round(float(row["host_s"] or 0) - start, 6)}
             for row in self._progress
         )
 
-    def _identity(self, case: str) -> dict[str, Cell]:
+    def unread(self) -> pd.DataFrame:
+        """Return the lines that look like measurements but could not be read: case, host_s, text, why."""
+        return frame_of(self._unread, ("case", "host_s", "text", "why"))
+
+    def _identity(self, case: str) -> Row:
         return {
             "board": self.board, "simulated": self.simulated, "clock": "device",
             "suite": self.suite, "case": case,
         }  # fmt: skip
 
-    def _stock(self, operation: str, thread: int, case: str, kib: str, seconds: str, **settings: Cell) -> None:
-        size = round(float(kib) * 1024)
-        duration = round(float(seconds) * 1e9)
-        self._waiting[operation, thread] = len(self._rows)
-        self._rows.append(
+    @staticmethod
+    def _settings(settings: CaseSettings, given: Mapping[str, Cell], thread: int) -> Row:
+        """Return what the case's name says of this transfer."""
+        if given["operation"] in ("write", "read"):
+            return {
+                "threads": settings.threads, "buffer_B": settings.buffer(thread),
+                "block_device": settings.block_device, "file_system": settings.file_system,
+            }  # fmt: skip
+        if given["operation"] == "download":
+            return {
+                "threads": settings.threads, "receive_buffer_B": settings.receive_buffer,
+                "interface": settings.interface,
+            }  # fmt: skip
+        return {}
+
+    def _stock(self, found: Transfer, case: str) -> None:
+        key = found.operation, found.thread
+        self._waiting[key] = len(self._rows)
+        row: Row = {
+            **self._identity(case), "operation": found.operation, "thread": found.thread,
+            **self._settings(case_settings(case), {"operation": found.operation}, found.thread),
+            "bytes": found.bytes,
+            "duration_ms": round(found.seconds * 1e3, 6), "duration_resolution_ms": round(2e3 * found.half_s, 6),
+        }  # fmt: skip
+        fastest, slowest = (found.bytes / 1e3 / s if s else None for s in _ends(found))
+        middle = found.bytes / 1e3 / found.seconds if found.seconds else None
+        row["throughput_kBps"] = middle and round(middle, 6)
+        row["throughput_resolution_kBps"] = round(fastest - slowest, 6) if fastest and slowest else None
+        self._rows.append(row)
+
+    def _step(self, found: Progress, case: str, time: float) -> None:
+        self._progress.append(
             {
-                **self._identity(case), "operation": operation, "thread": thread, **settings, "bytes": size,
-                "duration_ns": duration,
-                "throughput_Bps": round(size * 1e9 / duration, 3) if duration else None,
+                **self._identity(case), "thread": found.thread, "host_s": time, "received_B": found.received,
+                "percent": found.percent, "speed_Bps": found.speed, "eta_s": found.eta_s,
             }
         )  # fmt: skip
 
-    def _step(
-        self, case: str, time: float, thread: int | None, received: int | None, percent: str, speed: str, eta: list[str]
-    ) -> None:
-        hours, minutes, seconds = map(int, eta)
-        self._progress.append(
-            {
-                **self._identity(case), "thread": thread, "host_s": time, "received_B": received,
-                "percent": float(percent), "speed_Bps": round(float(speed) * 1024, 3),
-                "eta_s": hours * 3600 + minutes * 60 + seconds,
-            }
-        )  # fmt: skip
+    def _note_unread(self, case: str, time: float) -> None:
+        for unread in self._lines.unread:
+            self._unread.append({"case": case, "host_s": time, "text": unread.text, "why": unread.why})
+        self._lines.unread.clear()
+
+    def _tell(self, *, everything: bool = False) -> None:
+        """Hand on the rows that are whole; those of stock lines are when another line comes, if no rows add to them."""
+        waiting = set() if everything else set(self._waiting.values())
+        while self._told < len(self._rows) and self._told not in waiting:
+            if self.on_row is not None:
+                self.on_row({**self._rows[self._told], "simulated": self.simulated})
+            self._told += 1
+
+
+def _ends(found: Transfer) -> tuple[float, float]:
+    return max(found.seconds - found.half_s, 0.0), found.seconds + found.half_s
+
+
+def _in_figures_unit(name: str, cell: Cell) -> tuple[str, Cell]:
+    """Return a measure in ms or kB/s, as sweeps have it, where firmware prints ns or B/s."""
+    if isinstance(cell, int | float) and not isinstance(cell, bool):
+        if name.endswith("_ns"):
+            return f"{name.removesuffix('_ns')}_ms", round(cell / 1e6, 6)
+        if name.endswith("_Bps"):
+            return f"{name.removesuffix('_Bps')}_kBps", round(cell / 1e3, 6)
+    return name, cell
 
 
 def _cell(text: str) -> Cell:
@@ -158,20 +211,27 @@ def _cell(text: str) -> Cell:
     try:
         number = float(text)
     except ValueError:
-        return text or None
+        return text.replace("%2C", ",").replace("%25", "%") or None
     return number if math.isfinite(number) else None
 
 
-def _frame(rows: Iterable[Mapping[str, Cell]]) -> pd.DataFrame:
+def whole_rows(rows: Iterable[Mapping[str, Cell]]) -> list[Row]:
+    """Return rows that all have the columns of each: known ones first, in their order; None where one had none."""
     rows = list(rows)
-    columns: dict[str, list[Cell]] = {}
-    for name in dict.fromkeys(name for row in rows for name in row):
+    found = dict.fromkeys(name for row in rows for name in row)
+    names = [*(name for name in COLUMNS if name in found), *(name for name in found if name not in COLUMNS)]
+    cells_of: dict[str, list[Cell]] = {}
+    for name in names:
         cells = [row.get(name) for row in rows]
         kinds = {type(cell) for cell in cells if cell is not None}
         if len(kinds) > 1:  # whole numbers among fractions, or anything among texts
             convert = float if kinds == {int, float} else str
             cells = [None if cell is None else convert(cell) for cell in cells]
-        columns[name] = cells
-    example = {name: next((cell for cell in cells if cell is not None), None) for name, cells in columns.items()}
-    whole = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
-    return to_frame(Schema.from_rows(FACTORS, example), whole)
+        cells_of[name] = cells
+    return [dict(zip(cells_of, cells, strict=True)) for cells in zip(*cells_of.values(), strict=True)]
+
+
+def frame_of(rows: Iterable[Mapping[str, Cell]], columns: Iterable[str] = ()) -> pd.DataFrame:
+    """Return rows, whose columns may differ, as one frame with units; `columns` are those of a frame without rows."""
+    whole = whole_rows(rows)
+    return to_frame(Schema.from_rows(FACTORS, *(whole or [dict.fromkeys(columns)])), whole)

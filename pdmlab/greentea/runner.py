@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pdmlab.errors import BoardError, ConsoleLost, MalformedEvent, PdmlabError
@@ -19,6 +20,7 @@ from pdmlab.greentea.host_tests import BUILT_IN, HostTest, HostTests
 from pdmlab.greentea.protocol import WAKE_UP, Event, KeyValue, Malformed, Text, format_key_value, parse
 from pdmlab.greentea.result import Result, Word
 from pdmlab.greentea.rows import ROW_KEY, Measured
+from pdmlab.greentea.saving import SuiteRun, about_board
 from pdmlab.greentea.silence import explain_fault, explain_silence
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ def run_suite(
     timeout: float | None = None,
     host_tests: HostTests | None = None,
     on_event: Callable[[Event], None] | None = None,
+    save: bool = False,
+    data: Path | str | None = None,
 ) -> Result:
     """Run the suite that is on the board and return what came of it; a failure is a result, not an exception.
 
@@ -51,9 +55,12 @@ def run_suite(
         timeout: seconds (host clock) for the suite, instead of what the board asks for.
         host_tests: host tests by name, besides the built-in ones.
         on_event: called with everything that the board says, as it comes.
+        save: keep the measured rows as a run, each as it comes; `result.run` is its name.
+        data: the folder of the runs; default: the setting.
     """
-    return _Conversation(board, suite, target or board_name(board), sync, sync_timeout, timeout,
-                         {**BUILT_IN, **(host_tests or {})}, on_event).run()  # fmt: skip
+    conversation = _Conversation(board, suite, target or board_name(board), sync, sync_timeout, timeout,
+                                 {**BUILT_IN, **(host_tests or {})}, on_event)  # fmt: skip
+    return conversation.run_and_save(data) if save else conversation.run()
 
 
 def board_name(board: Board) -> str:
@@ -101,7 +108,9 @@ class _Conversation:
         self._begun = 0.0
         self._last: float | None = None  # when to stop listening, once the end has been said
         self._started = time.monotonic()
-        self._result = Result(suite, target, "UNDEF", measured=measured_on(board, suite, target))
+        self._result = Result(
+            suite, target, "UNDEF", measured=measured_on(board, suite, target), about=about_board(board, target)
+        )
 
     # -- what a host test may do -----------------------------------------------------------------------
 
@@ -121,6 +130,19 @@ class _Conversation:
 
     # -- the course of it ------------------------------------------------------------------------------
 
+    def run_and_save(self, data: Path | str | None) -> Result:
+        """Run the suite and keep its rows as they come, also those of one that is interrupted."""
+        result = self._result
+        run = SuiteRun(result.suite, result.about, data=data)
+        result.measured.on_row = run.keep
+        state = "interrupted"
+        try:
+            self.run()
+            state = "finished"
+        finally:
+            result.run = run.finish(result, state)
+        return result
+
     def run(self) -> Result:
         result = self._result
         result.started = time.time()
@@ -138,6 +160,7 @@ class _Conversation:
             except PdmlabError as error:
                 self.log(f"the host test could not clean up: {error.message}")
             result.host_s = time.monotonic() - self._started
+            result.measured.end(time.time())
             result.case_records = self._cases.cases
             transcript = self._console.transcript
             since = transcript["time"] >= _utc(result.started)
@@ -301,7 +324,7 @@ class _Conversation:
                 self._result.events.append(Malformed(str(event), error.message, line.time))
             if isinstance(event, KeyValue) and event.key == ROW_KEY:
                 self._result.measured.row(event.value, name)
-            elif isinstance(event, Text):
+            elif isinstance(event, Text | Malformed):
                 self._result.measured.line(event.text, name, line.time)
             if self._on_event is not None:
                 self._on_event(event)

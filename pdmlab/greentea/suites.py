@@ -72,7 +72,7 @@ def run(
         developer: whose keys sign the update (a service's `developer`).
         update_image, update_version: the image that `update` installs; on a virtual board it is built.
         credentials, update_resources: what is compiled into a virtual board's images, instead of the project's.
-        options: as run_suite takes them: sync, sync_timeout, timeout, target, on_event.
+        options: as run_suite takes them: sync, sync_timeout, timeout, target, on_event, save, data.
 
     Raises:
         ConfigError: the suite needs a service, and none was given.
