@@ -68,6 +68,12 @@ def test_the_conda_environment_asks_for_what_pyproject_asks_for():
     assert {line.lower() for line in asked} - {python} == wanted
 
 
+def test_the_extra_for_clusters_is_asked_for_alike_everywhere():
+    (cluster,) = PROJECT["optional-dependencies"]["cluster"]
+    assert cluster in PROJECT["optional-dependencies"]["dev"]
+    assert f'conda install -c conda-forge "{cluster}"' in (ROOT / "environment.yml").read_text()
+
+
 def test_every_dependency_has_a_range_and_a_reason():
     for line in (ROOT / "pyproject.toml").read_text().split("dependencies = [")[1].split("]\n")[0].splitlines()[1:]:
         assert re.search(r'">=|[a-z-]+>=', line) and "#" in line, line

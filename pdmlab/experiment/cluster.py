@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pickle
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from pdmlab.errors import ConfigError, ExperimentError
-from pdmlab.experiment.measuring import Job, Outcome
+from pdmlab.experiment.measuring import Job, Outcome, Outcomes
 from pdmlab.experiment.points import Task
 from pdmlab.experiment.processes import packed_job
 from pdmlab.experiment.provenance import DECIDING, versions
 
 AHEAD = 2
 """Tasks that wait at the cluster for each of its threads."""
+ANSWER_S = 10
+_EXAMPLE = "dask scheduler, and dask worker tcp://host:8786 on each machine"
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def measured_by_cluster(job: Job, tasks: Iterator[Task], address: str) -> Iterator[tuple[Task, Outcome]]:
+def measured_by_cluster(job: Job, tasks: Iterator[Task], address: str) -> Outcomes:
     """Give what came of each task, as it comes; when the iterator is closed, what waits there is called off.
 
     Raises:
@@ -29,7 +33,7 @@ def measured_by_cluster(job: Job, tasks: Iterator[Task], address: str) -> Iterat
         ExperimentError: the cluster lost a task.
     """
     packed = packed_job(job)
-    with closing(_connected(address)) as client:
+    with contextlib.closing(_connected(address)) as client:
         threads = sum(client.ncores().values())
         if not threads:
             raise ConfigError(f"the cluster at {address} has no workers", hint=f"start one: dask worker {address}")
@@ -37,11 +41,11 @@ def measured_by_cluster(job: Job, tasks: Iterator[Task], address: str) -> Iterat
         yield from _measured(client, packed, tasks, AHEAD * threads)
 
 
-def _measured(client: Any, packed: bytes, tasks: Iterator[Task], most: int) -> Iterator[tuple[Task, Outcome]]:
+def _measured(client: Any, packed: bytes, tasks: Iterator[Task], most: int) -> Outcomes:
     from distributed import KilledWorker, as_completed
 
     waiting: dict[Any, Task] = {}
-    completed = as_completed()
+    completed = as_completed(loop=client.loop)
 
     def send() -> None:
         task = next(tasks, None)
@@ -70,16 +74,30 @@ def _measured(client: Any, packed: bytes, tasks: Iterator[Task], most: int) -> I
 
 
 def _connected(address: str) -> Any:  # a distributed.Client, which the base installation lacks
+    host, port = require_address(address)
     try:
         from distributed import Client
     except ImportError:
         raise ConfigError("sweeps on a cluster need dask.distributed", hint="pip install 'pdmlab[cluster]'") from None
     try:
-        return Client(address, timeout=10, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise ConfigError(
-            f"no dask scheduler answers at {address!r}: {error}", hint="such as tcp://10.0.0.5:8786; dask scheduler"
-        ) from error
+        # A Client that finds nobody cannot be closed for a long time: see first whether anybody is there.
+        socket.create_connection((host, port), timeout=ANSWER_S).close()
+        return Client(address, timeout=ANSWER_S, set_as_default=False)
+    except OSError as error:  # a TimeoutError too
+        raise ConfigError(f"no dask scheduler answers at {address}: {error}", hint=f"start one: {_EXAMPLE}") from error
+
+
+def require_address(address: str) -> tuple[str, int]:
+    """Return host and port of a scheduler's address.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    parts = urlsplit(address)
+    with contextlib.suppress(ValueError):
+        if parts.scheme in ("tcp", "tls") and parts.hostname and parts.port:
+            return parts.hostname, parts.port
+    raise ConfigError(f"workers is {address!r}, no scheduler's address", hint="such as tcp://10.0.0.5:8786")
 
 
 def _require_same_versions(client: Any, address: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -56,6 +56,8 @@ class Skipped:
 
 
 Outcome: TypeAlias = list[dict[str, Cell]] | Skipped
+Outcomes: TypeAlias = Generator[tuple[Task, Outcome], None, None]
+"""What came of each task, as it comes; closing it ends what measures."""
 
 
 @dataclass(frozen=True)

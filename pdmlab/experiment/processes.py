@@ -17,13 +17,13 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeAlias
 
 from pdmlab.errors import ConfigError, ExperimentError
-from pdmlab.experiment.measuring import Job, Outcome
+from pdmlab.experiment.measuring import Job, Outcome, Outcomes
 from pdmlab.experiment.points import Task
 
 Answer: TypeAlias = tuple[Task, Outcome | BaseException]
 
 
-def measured_by_processes(job: Job, tasks: Iterator[Task], count: int) -> Iterator[tuple[Task, Outcome]]:
+def measured_by_processes(job: Job, tasks: Iterator[Task], count: int) -> Outcomes:
     """Give what came of each task, as it comes; when the iterator is closed, the processes end at once.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pdmlab import frames, settings
 from pdmlab.errors import ConfigError, ExperimentError
-from pdmlab.experiment.measuring import Job, Measure, Measured, Outcome, Skipped
+from pdmlab.experiment.measuring import Job, Measure, Measured, Outcome, Outcomes, Skipped
 from pdmlab.experiment.points import Points, Task
 from pdmlab.experiment.provenance import board_row, name_of, new_name, utc_now, versions
 from pdmlab.frames import Cell, Journal, Row, Schema
@@ -63,6 +63,10 @@ def sweep(
         raise ConfigError(f"experiment {experiment!r} is no folder name", hint="use letters, digits, - and _")
     if isinstance(workers, int) and (isinstance(workers, bool) or workers < 1):
         raise ConfigError(f"workers is {workers!r}", hint="a number of processes, or a dask scheduler's address")
+    if isinstance(workers, str):
+        from pdmlab.experiment.cluster import require_address
+
+        require_address(workers)
     chosen = settings.load(seed=seed, data=str(data) if data is not None else None)
     with _opened(board) as bench:
         if workers != 1 and not bench.simulated:
@@ -96,7 +100,7 @@ def sweep(
     return keeping.run
 
 
-def _measured(job: Job, tasks: Iterator[Task], workers: int | str) -> Iterator[tuple[Task, Outcome]]:
+def _measured(job: Job, tasks: Iterator[Task], workers: int | str) -> Outcomes:
     """Measure here, in other processes or on a cluster, and give each outcome when it is there."""
     if workers == 1:
         for task in tasks:
