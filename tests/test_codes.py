@@ -13,6 +13,7 @@ from pdmlab.errors import ConfigError, ManifestRejected, ResponseError, StorageE
 from pdmlab.network.nsapi import NsapiError
 from pdmlab.storage import HeapBlockDevice, LittleFileSystem2, Medium, NVStore, QSPIFBlockDevice, SDBlockDevice
 from pdmlab.storage.credentials import KcmStatus
+from pdmlab.storage.kv import MbedError
 from pdmlab.storage.kv.nvstore import NvstoreError
 
 
@@ -58,6 +59,8 @@ def test_every_code_that_is_raised_has_a_row() -> None:
     known = {row.name: row.code for row in table()}
     for member in NvstoreError:
         assert known[f"NVSTORE_{member.name}"] == str(member.value)
+    for mbed in MbedError:
+        assert known[f"MBED_ERROR_{mbed.name}"] == str(mbed.value)
     for status in KcmStatus:
         assert known[f"KCM_STATUS_{status.name}"] == str(status.value)
     for error in NsapiError:

@@ -6,17 +6,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pdmlab.storage.kv.kvstore import Info, KVFlag, KVStore, MbedError
     from pdmlab.storage.kv.nvstore import NVStore, SotpType, root_of_trust
+    from pdmlab.storage.kv.tdbstore import TDBStore
 
 _HOMES = {
+    "Info": "kvstore",
+    "KVFlag": "kvstore",
+    "KVStore": "kvstore",
+    "MbedError": "kvstore",
     "NVStore": "nvstore",
     "SotpType": "nvstore",
+    "TDBStore": "tdbstore",
     "root_of_trust": "nvstore",
 }
 
 __all__ = [
+    "Info",
+    "KVFlag",
+    "KVStore",
+    "MbedError",
     "NVStore",
     "SotpType",
+    "TDBStore",
     "root_of_trust",
 ]
 

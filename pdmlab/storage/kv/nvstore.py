@@ -8,13 +8,13 @@ its master record, written last, whose version says which area is newer. A full 
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from pdmlab.errors import CorruptMedium, NoSpace, StorageError, WriteOnce
 from pdmlab.storage.blockdevice import BlockDevice
+from pdmlab.storage.kv.crc import crc32
 
 HEADER = struct.Struct("<HHI")
 _MASTER = struct.Struct("<HHI")
@@ -281,11 +281,6 @@ class NVStore:
     def __repr__(self) -> str:
         # The data are secrets.
         return f"<NVStore in {' and '.join(f'{size} B at 0x{offset:x}' for offset, size in self.areas)}>"
-
-
-def crc32(data: bytes) -> int:
-    """Return the CRC of Mbed's records: reflected 0xEDB88320 from 0xFFFFFFFF, without the usual last inversion."""
-    return zlib.crc32(data) ^ 0xFFFF_FFFF
 
 
 def root_of_trust(store: NVStore, random_bytes: Callable[[int], bytes]) -> bytes:
