@@ -47,6 +47,17 @@ class Packet:
         return f"{self.source[0]}:{self.source[1]} -> {self.target[0]}:{self.target[1]} {body}"
 
 
+@dataclass(slots=True)
+class Traffic:
+    """What a host has sent so far."""
+
+    segments: int = 0
+    """TCP segments, those sent again included."""
+    retransmissions: int = 0
+    """Segments sent again."""
+    datagrams: int = 0
+
+
 class Fabric:
     """An in-memory network; everything random in it comes from seed.
 
@@ -67,13 +78,8 @@ class Fabric:
     def host(self, name: str, link: Link | None = None) -> Host:
         """Return the host of that name; make it if need be. `link` (ideal unless given) replaces the one it has."""
         if name not in self.hosts:
-            number = len(self.hosts) + 1
-            if link is not None and link.ip_header == 40:
-                address = f"2001:db8::{number:x}"  # RFC 3849: for documentation
-            else:
-                address = f"198.18.{number >> 8}.{number & 255}"  # RFC 2544: for benchmarks
-            host = Host(self, name, address, link or Link(), self._random.split(name))
-            self.hosts[name] = self._by_address[address] = host
+            host = Host(self, name, len(self.hosts) + 1, link or Link(), self._random.split(name))
+            self.hosts[name] = host
         elif link is not None:
             self.hosts[name].set_link(link)
         return self.hosts[name]
@@ -81,6 +87,24 @@ class Fabric:
     def find(self, name: str) -> Host | None:
         """Return the host of that name or address, or None."""
         return self.hosts.get(name) or self._by_address.get(name)
+
+    def name_address(self, host: Host, number: int) -> str:
+        """Give a host the address of its number that its link's IP version has; older ones still lead to it."""
+        # RFC 3849: for documentation; RFC 2544: for benchmarks
+        v6, v4 = f"2001:db8::{number:x}", f"198.18.{number >> 8}.{number & 255}"
+        address = v6 if host.link.ip_header == 40 else v4
+        self._by_address[address] = host
+        return address
+
+    @property
+    def traffic(self) -> Traffic:
+        """What all hosts together have sent so far."""
+        each = [host.traffic for host in self.hosts.values()]
+        return Traffic(
+            sum(one.segments for one in each),
+            sum(one.retransmissions for one in each),
+            sum(one.datagrams for one in each),
+        )
 
     def now(self) -> int:
         """Return the time of the clock's loop (ns)."""
@@ -120,12 +144,13 @@ class Fabric:
 class Host:
     """A machine in the fabric, with its ports."""
 
-    def __init__(self, fabric: Fabric, name: str, address: str, link: Link, random: SplitMix64) -> None:
+    def __init__(self, fabric: Fabric, name: str, number: int, link: Link, random: SplitMix64) -> None:
         self.fabric = fabric
         self.name = name
-        self.address = address
         self.online = True
         """Whether it sends and hears anything."""
+        self.traffic = Traffic()
+        self._number = number
         self._random = random
         self._datagrams: dict[int, OnDatagram] = {}
         self._listeners: dict[int, OnConnection] = {}
@@ -140,6 +165,7 @@ class Host:
         """Hang the host on another link; packets under way arrive as they would have."""
         self.link = link
         self.up, self.down = pipes(link, self._random)
+        self.address = self.fabric.name_address(self, self._number)
 
     def forget(self) -> None:
         """Lose all sockets and connections without a word to anybody, as a reset does."""
@@ -207,8 +233,12 @@ class Host:
         return stream
 
     def _stream(self, port: int, peer: Address, receive_buffer: int | None = None) -> Stream:
-        def send(segment: Segment) -> None:
-            self.fabric.carry(self, Packet((self.address, port), peer, segment, self.fabric.now()))
+        local = (self.address, port)
+
+        def send(segment: Segment, again: bool) -> None:
+            self.traffic.segments += 1
+            self.traffic.retransmissions += again
+            self.fabric.carry(self, Packet(local, peer, segment, self.fabric.now()))
 
         def closed() -> None:
             if self._streams.get((port, peer)) is stream:
@@ -218,8 +248,9 @@ class Host:
             self.fabric.clock.loop,
             send,
             closed,
-            local=(self.address, port),
+            local=local,
             peer=peer,
+            stack=self.link.tcp,
             mss=self.link.mss,
             receive_buffer=receive_buffer or self.link.receive_buffer,
             send_buffer=self.link.send_buffer,
@@ -246,6 +277,7 @@ class Host:
         check_datagram(len(data), self.link)
         target = self.fabric.find(peer[0])
         address = target.address if target else peer[0]
+        self.traffic.datagrams += 1
         packet = Packet((self.address, port), (address, peer[1]), bytes(data), self.fabric.now())
         self.fabric.carry(self, packet)
 
@@ -264,6 +296,7 @@ class Host:
         if stream is not None:
             stream.receive(segment)
         elif not segment.rst:
+            self.traffic.segments += 1
             reset = Segment(seq=segment.ack, ack=segment.end, rst=True, acks=True)
             self.fabric.carry(self, Packet(packet.target, packet.source, reset, self.fabric.now()))
 

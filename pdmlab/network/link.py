@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
-from importlib.resources import files
-from typing import Any, Literal
+from functools import cache, cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from pdmlab.clock import SECOND
 from pdmlab.errors import ConfigError
+from pdmlab.network.rows import figures_of, read_table
+from pdmlab.network.stacks import TcpStack
 from pdmlab.prng import SplitMix64
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Oversize = Literal["fragment", "refuse"]
 SET_BY_CALLER = "set by the caller"
+REQUIRED = frozenset(
+    ("up", "down", "latency", "jitter", "loss", "mtu", "mss", "receive_buffer", "send_buffer", "overhead",
+     "half_duplex", "stack", "call_time")
+)  # fmt: skip
+"""What every row must say; the rest has defaults."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,13 @@ class Link:
     jitter: int = 0
     """Added to the latency of a packet: uniform between 0 and this (ns)."""
     loss: float = 0.0
-    """Probability that a frame is lost."""
+    """Probability that a frame is lost on the medium."""
+    retries: int = 0
+    """How often the medium itself sends a lost frame again, at once; after that the IP packet is lost."""
+    access: int = 0
+    """What each frame costs besides its bits: channel assessment, preamble, acknowledgement (ns)."""
+    backoff: int = 0
+    """Longest wait for the channel before a frame: uniform between 0 and this, anew for each frame (ns)."""
     mtu: int = 1500
     """Largest IP datagram in one piece (B)."""
     mss: int = 1460
@@ -65,6 +81,8 @@ class Link:
     """Whether both directions share the medium."""
     oversize: Oversize = "fragment"
     """What happens to a datagram above the MTU: `fragment` (IP) or `refuse` (NSAPI_ERROR_PARAMETER)."""
+    stack: str = "linux"
+    """The TCP of the board's stack: a row of stacks.toml."""
     call_time: int = 0
     """Time that the board spends in one socket call (ns)."""
     in_order: bool = True
@@ -77,7 +95,7 @@ class Link:
     def __post_init__(self) -> None:
         if not 0 <= self.loss <= 1:
             raise ConfigError(f"a loss of {self.loss} is no probability", hint="give a number between 0 and 1")
-        for name in ("up", "down", "latency", "jitter", "overhead", "frame_payload", "call_time"):
+        for name in _COUNTS:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} of link {self.name} is {getattr(self, name)}: it cannot be negative")
         if self.mtu < 68 or self.mss < 1 or self.receive_buffer < 1 or self.send_buffer < 1:
@@ -86,10 +104,13 @@ class Link:
                 f"{self.send_buffer} B) must carry something",
                 hint="IPv4 asks for an MTU of 68 B or more (RFC 791)",
             )
+        if self.oversize not in ("fragment", "refuse"):
+            raise ConfigError(f"oversize of link {self.name} is {self.oversize!r}", hint='"fragment" or "refuse"')
+        TcpStack.of(self.stack)
 
     @classmethod
     def of(cls, bearer: str, **changes: Any) -> Link:  # Any: the values of the fields above
-        """Make the link of a bearer: ethernet, wifi, cellular, 6lowpan or thread; changed figures say who set them."""
+        """Make the link of a bearer, such as ethernet or nb-iot; changed figures say who set them."""
         rows = _rows()
         if bearer not in rows:
             raise ConfigError(f"no bearer named {bearer!r}", hint=f"known are {', '.join(rows)}")
@@ -104,7 +125,7 @@ class Link:
         unknown = sorted(set(changes) - {f.name for f in fields(self)})
         if unknown:
             raise ConfigError(f"a link has no {', '.join(unknown)}", hint="see the fields of pdmlab.network.link.Link")
-        sources = {**self.sources, **dict.fromkeys(changes, SET_BY_CALLER)}
+        sources = {**self.sources, **dict.fromkeys(changes, SET_BY_CALLER)} if self.sources else {}
         return replace(self, **{"sources": sources, **changes})
 
     @property
@@ -121,6 +142,31 @@ class Link:
     def unsourced(self) -> tuple[str, ...]:
         """The figures that no specification, datasheet or measurement stands behind."""
         return tuple(name for name, source in self.sources.items() if not source)
+
+    @cached_property
+    def tcp(self) -> TcpStack:
+        """How the board's stack does TCP."""
+        return TcpStack.of(self.stack)
+
+    @property
+    def estimates(self) -> str:
+        """What no document stands behind of all that a transfer's times are made of, for a row's `estimates`."""
+        own = ", ".join(name for name in self.unsourced if name in _COUNTS or name == "loss")
+        parts = [f"{self.name}: {own}"] * bool(own) + [f"{self.stack}: TCP's timers"] * bool(self.tcp.unsourced)
+        return "; ".join(parts)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th>"
+            f"<td>{escape(str(getattr(self, name, self._step_time(name))))}</td>"
+            f"<td style='text-align:left'>{escape(source) or '<b>estimate</b>'}</td></tr>"
+            for name, source in self.sources.items()
+        )
+        note = "bandwidths in bit/s, times in ns, sizes in B"
+        return f"<table><caption><b>SIMULATED</b> link: {escape(self.name)} ({note})</caption>{rows}</table>"
+
+    def _step_time(self, name: str) -> int | str:
+        return next((step.time for step in self.attach if name == f"attach: {step.name}"), "")
 
     @property
     def attach_time(self) -> int:
@@ -141,8 +187,12 @@ class Link:
         return count, size + (count - 1) * self.ip_header + count * self.overhead
 
     def serialisation(self, size: int, bandwidth: int) -> int:
-        """Return how long an IP packet of size bytes takes up the medium at bandwidth bit/s (ns)."""
-        return self.frames(size)[1] * 8 * SECOND // bandwidth if bandwidth else 0
+        """Return how long an IP packet of size bytes takes up the medium at bandwidth bit/s (ns).
+
+        Without backoff and repetitions, which are random.
+        """
+        frames, on_medium = self.frames(size)
+        return (on_medium * 8 * SECOND // bandwidth if bandwidth else 0) + frames * self.access
 
 
 class Pipe:
@@ -159,19 +209,32 @@ class Pipe:
         self._random = random
         self._medium = medium
         self._last_arrival = -1
+        self._random_medium = bool(link.loss or link.backoff)
+        self._known: dict[int, tuple[int, int, int]] = {}  # size -> frames, bytes on the medium, time on it
 
     def send(self, size: int, now: int) -> int | None:
         """Queue an IP packet of size bytes at now (ns); return when it arrives (ns), None when it is lost."""
         link = self.link
-        frames, on_medium = link.frames(size)
+        known = self._known.get(size)
+        if known is None:
+            known = self._known[size] = (*link.frames(size), link.serialisation(size, self.bandwidth))
+        frames, on_medium, takes = known
         self.packets += 1
+        arrives = True
+        if self._random_medium:
+            repeats, arrives = self._tries(frames)
+            takes += repeats * takes // frames
+            on_medium += repeats * on_medium // frames
+            if link.backoff:
+                below, most = self._random.below, link.backoff + 1
+                takes += sum(below(most) for _ in range(frames + repeats))
         self.bytes_on_medium += on_medium
         start = max(now, self._medium.busy_until)
-        end = self._medium.busy_until = start + link.serialisation(size, self.bandwidth)
+        end = self._medium.busy_until = start + takes
         arrival = end + link.latency
         if link.jitter:
             arrival += self._random.below(link.jitter + 1)
-        if link.loss and any(self._random.random() < link.loss for _ in range(frames)):
+        if not arrives:
             self.lost += 1
             return None
         if link.in_order:
@@ -179,6 +242,19 @@ class Pipe:
             arrival = max(arrival, self._last_arrival + 1)
             self._last_arrival = arrival
         return arrival
+
+    def _tries(self, frames: int) -> tuple[int, bool]:
+        """Return how many repetitions a packet's frames take, and whether all of them get through."""
+        loss, retries, random = self.link.loss, self.link.retries, self._random.random
+        repeats = 0
+        for _ in range(frames if loss else 0):
+            left = retries
+            while random() < loss:
+                if not left:
+                    return repeats, False
+                left -= 1
+                repeats += 1
+        return repeats, True
 
 
 class Medium:
@@ -195,17 +271,55 @@ def pipes(link: Link, random: SplitMix64) -> tuple[Pipe, Pipe]:
     return up, Pipe(link, link.down, random.split("down"), medium if link.half_duplex else Medium())
 
 
+_COUNTS = tuple(each.name for each in fields(Link) if str(each.type) == "int")
+
+
+def bearers(path: Path | str | None = None) -> dict[str, Link]:
+    """Return the links of all bearers by name, or those of a TOML file of your own with the same rules.
+
+    Raises:
+        ConfigError: a row has no, a negative or an unknown figure; bearer and figure are named.
+    """
+    if path is None:
+        return dict(_rows())
+    return {name: _link(name, row) for name, row in read_table(Path(path)).items()}
+
+
+def bearers_frame(path: Path | str | None = None) -> pd.DataFrame:
+    """Return a frame with a row for each figure of each bearer: bearer, figure, value, source, estimate."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            "bearer": link.name,
+            "figure": name,
+            "value": str(getattr(link, name, link._step_time(name))),
+            "source": source,
+            "estimate": not source,
+        }
+        for link in bearers(path).values()
+        for name, source in link.sources.items()
+    )
+
+
 @cache
 def _rows() -> dict[str, Link]:
-    with files("pdmlab.network").joinpath("bearers.toml").open("rb") as file:
-        table: dict[str, dict[str, Any]] = tomllib.load(file)  # Any: TOML values, checked by Link
-    return {name: _link(name, row) for name, row in table.items()}
+    return {name: _link(name, row) for name, row in read_table("bearers.toml").items()}
 
 
 def _link(name: str, row: Mapping[str, Any]) -> Link:  # Any: TOML values
-    figures = {key: cell["value"] for key, cell in row.items() if key != "attach"}
-    sources = {key: cell.get("source", "") for key, cell in row.items() if key != "attach"}
+    what = f"the bearer {name}"
+    if not isinstance(row, Mapping):
+        raise ConfigError(f"{what} is {row!r}", hint="a bearer is a table of figures")
     steps = row.get("attach", [])
-    sources.update({f"attach: {step['name']}": step.get("source", "") for step in steps})
+    for step in steps:
+        if not (isinstance(step, Mapping) and {"name", "time", "source"} <= set(step)):
+            raise ConfigError(f"{what} has a step {step!r}", hint='write { name = "scan", time = ns, source = "…" }')
+        if not isinstance(step["time"], int) or step["time"] < 0:
+            raise ConfigError(f"the step {step['name']!r} of {what} takes {step['time']!r}: it cannot be negative")
+    cells = {key: cell for key, cell in row.items() if key != "attach"}
+    figures = figures_of(Link, what, cells, required=REQUIRED)
+    sources = {key: cell["source"] for key, cell in cells.items()}
+    sources.update({f"attach: {step['name']}": step["source"] for step in steps})
     attach = tuple(Step(step["name"], step["time"]) for step in steps)
     return Link(name=name, attach=attach, sources=sources, **figures)

@@ -20,7 +20,8 @@ from pdmlab.network.bytestream import ByteStream
 from pdmlab.network.fabric import UDP_HEADER, check_datagram
 from pdmlab.network.link import Link, Pipe, pipes
 from pdmlab.network.nsapi import NsapiError, nsapi_error
-from pdmlab.network.stream import MIN_RTO, TCP_HEADER
+from pdmlab.network.stacks import TcpStack
+from pdmlab.network.stream import TCP_HEADER
 from pdmlab.prng import SplitMix64
 
 if TYPE_CHECKING:
@@ -103,8 +104,9 @@ class Shaper:
     def arrival(self, pipe: Pipe, size: int) -> int:
         """Return when a segment sent now arrives, with all retransmissions it takes (ns)."""
         late = 0
+        sender = self.link.tcp if pipe is self.up else TcpStack.of("linux")
         while (arrival := pipe.send(size + self.link.ip_header, self.now())) is None:
-            late += max(MIN_RTO, 2 * self.link.round_trip)
+            late += sender.usual_rto(self.link.mean_round_trip)
         return arrival + late
 
     def now(self) -> int:

@@ -1,15 +1,17 @@
 """One end of a TCP connection in the fabric: what bounds its throughput is modelled, what does not is left out.
 
-In: three-way handshake, MSS, the window offered by the receiver, slow start from ten segments (RFC 6928),
-congestion avoidance, fast retransmit and NewReno recovery (RFC 5681, 6582), retransmission time-outs
-(RFC 6298), silly-window avoidance at the receiver and zero-window probes (RFC 9293 §3.8.6), FIN and RST.
-Out: delayed ACKs, Nagle's algorithm (a last short segment leaves at once), SACK, time stamps, TIME-WAIT.
+In, each as the stack has it whose row of `stacks.toml` this end runs on: three-way handshake, MSS, the window offered
+by the receiver and when it is updated, delayed ACKs, slow start and congestion avoidance, fast retransmit and recovery
+(RFC 5681, 6582), retransmission time-outs with the grain of the stack's timer (RFC 6298), Nagle's algorithm,
+silly-window avoidance and zero-window probes (RFC 9293 §3.8.6), FIN and RST.
+Out: SACK and limited transmit, window scaling, time stamps, TIME-WAIT, lwIP's pools of buffers.
 Sequence numbers start at 0 and do not wrap.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,18 +20,14 @@ from pdmlab.clock import SECOND
 from pdmlab.errors import NetworkError
 from pdmlab.network.bytestream import ByteStream
 from pdmlab.network.nsapi import NsapiError, nsapi_error
+from pdmlab.network.stacks import TcpStack
 
 if TYPE_CHECKING:
     from pdmlab.coap.transport import Address
 
 TCP_HEADER = 20
 MSS_OPTION = 4
-INITIAL_WINDOW = 10  # segments; RFC 6928 §2
-FIRST_RTO = 1 * SECOND  # RFC 6298 §2.1
-MIN_RTO = 1 * SECOND  # RFC 6298 §2.4
-MAX_RTO = 60 * SECOND  # RFC 6298 §2.5
-SYN_TRIES = 6  # mbed-os lwip.tcp-synmaxrtx
-DATA_TRIES = 15  # Linux tcp_retries2: the other end of most connections
+SMALL_WINDOW = 536  # B: up to here a peer's window is not halved (Linux, TCP_MSS_DEFAULT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +69,25 @@ class Stream(ByteStream):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        send: Callable[[Segment], None],
+        send: Callable[[Segment, bool], None],
         on_closed: Callable[[], None],
         *,
         local: Address,
         peer: Address,
+        stack: TcpStack,
         mss: int,
         receive_buffer: int,
         send_buffer: int,
     ) -> None:
         super().__init__(loop)
+        self.stack = stack
         self.local = local
         self.peer: Address = peer
         self.mss = mss
         self.receive_buffer = receive_buffer
         self.send_buffer = send_buffer
-        self.retransmissions = 0
-        """Segments sent again."""
         self.on_established: Callable[[Stream], None] | None = None
-        self._transmit = send
+        self._send = send
         self._on_closed = on_closed
         self._connected = False
         self._gone = False
@@ -99,21 +97,28 @@ class Stream(ByteStream):
         self._una = 0
         self._next = 0
         self._highest = 0  # of all that was ever sent
+        self._sent = 0  # the same, as the host has seen it
         self._closing = False
         self._fin_acknowledged = False
         self._peer_edge = 0  # the right edge of the peer's window
+        self._peer_largest = 0  # of all windows that the peer has offered
         self._cwnd = 0
         self._slow_start_until = 1 << 60
         self._duplicates = 0
         self._recover = -1
         self._tries = 0
-        self._rto = FIRST_RTO
+        self._rto = stack.first_rto
         self._smoothed = 0
-        self._variation = 0
-        self._timed: tuple[int, int] | None = None  # (sequence number awaited, when sent)
-        # Receiving: _in holds what was not read yet; _expected is the next byte awaited.
-        self._in = bytearray()
+        self._variation = stack.first_rto if stack.tick else 0
+        self._opened = self._now()  # the stack's ticks are counted from here
+        # What is timed: (sequence number awaited, when sent); one segment at a time, or all if the stack counts no ticks.
+        self._timed: deque[tuple[int, int]] = deque()
+        # Receiving: _in holds what was not read yet, _unread of it in the window; _expected is the next byte awaited.
+        self._in: deque[bytes] = deque()
+        self._begun = 0  # bytes of _in[0] that were read
+        self._unread = 0
         self._expected = 0
+        self._ack_timer: asyncio.TimerHandle | None = None
         self._edge = 0  # the right edge of the window offered
         self._early: dict[int, bytes] = {}
         self._fin_at: int | None = None
@@ -126,16 +131,42 @@ class Stream(ByteStream):
 
     def read_now(self, n: int) -> bytes | None:
         if self._in:
-            data = bytes(self._in[:n])
-            del self._in[:n]
+            data = self._read_segment(n) if self.stack.segment_reads else self._read_bytes(n)
             before = self._edge
             self._offer()
-            if self._edge > before and not self._ended and not self._gone:
+            least = min(self.receive_buffer // self.stack.update_divisor, 4 * self.mss)
+            if self._edge > before and self._edge - before >= least and not self._ended and not self._gone:
                 self._acknowledge()
             return data
         if self.error is not None:
             raise self.error
         return b"" if self._ended or self._gone else None
+
+    def _read_segment(self, n: int) -> bytes:
+        """Take up to n bytes of the oldest segment; the first of them opens the window by the whole segment."""
+        segment = self._in[0]
+        if not self._begun:
+            self._unread -= len(segment)
+        data = segment[self._begun : self._begun + n]
+        self._begun += len(data)
+        if self._begun == len(segment):
+            self._in.popleft()
+            self._begun = 0
+        return data
+
+    def _read_bytes(self, n: int) -> bytes:
+        parts = []
+        left = n
+        while left and self._in:
+            part = self._in[0][self._begun : self._begun + left]
+            parts.append(part)
+            left -= len(part)
+            self._begun += len(part)
+            if self._begun == len(self._in[0]):
+                self._in.popleft()
+                self._begun = 0
+        self._unread -= n - left
+        return b"".join(parts)
 
     def write_now(self, data: bytes) -> int:
         if self.error is not None:
@@ -211,7 +242,9 @@ class Stream(ByteStream):
     # -- handshake -------------------------------------------------------------------------------------
 
     def _send_syn(self, *, acks: bool) -> None:
-        self._timed = (1, self._now()) if self._highest == 0 else None
+        self._timed.clear()
+        if self._highest == 0:
+            self._timed.append((1, self._now()))
         self._next = self._highest = 1
         self._edge = self._expected + self.receive_buffer
         self._transmit(Segment(0, self._expected, self.receive_buffer, syn=True, acks=acks, mss=self.mss))
@@ -224,6 +257,7 @@ class Stream(ByteStream):
         self._expected = 1
         self.mss = min(self.mss, segment.mss)
         self._peer_edge = 1 + segment.window
+        self._peer_largest = segment.window
         if segment.acks:
             self._take_round_trip(segment.ack)
             self._una = 1
@@ -236,7 +270,7 @@ class Stream(ByteStream):
     def _establish(self) -> None:
         self._connected = True
         self._tries = 0
-        self._cwnd = INITIAL_WINDOW * self.mss
+        self._cwnd = self.stack.initial(self.mss)
         self._disarm()
         if self.on_established is not None:
             self.on_established(self)
@@ -253,12 +287,15 @@ class Stream(ByteStream):
         """Send what the windows allow."""
         if not self._connected or self._gone:
             return
+        largest = self._largest_segment()
         while self._next < self._end:
-            wanted = min(self.mss, self._end - self._next)
+            wanted = min(largest, self._end - self._next)
             congested = self._una + self._cwnd
             size = min(wanted, min(congested, self._peer_edge) - self._next)
             # A short segment may fill the peer's window, but congestion control counts in whole ones.
             if size <= 0 or (size < wanted and congested < self._peer_edge and self._next > self._una):
+                break
+            if size < largest and self._waits_for_more():
                 break
             self._send_data(self._next, size)
             self._next += size
@@ -269,13 +306,24 @@ class Stream(ByteStream):
         if self._rto_timer is None and (self._out or self._closing) and not self._fin_acknowledged:
             self._arm()  # also for a window of zero: the time-out probes it
 
+    def _largest_segment(self) -> int:
+        """Return the size of a full segment (B)."""
+        if self.stack.half_window and self._peer_largest > SMALL_WINDOW:
+            return max(min(self.mss, self._peer_largest // 2), 1)
+        return max(min(self.mss, self._peer_largest), 1) if self.stack.half_window else self.mss
+
+    def _waits_for_more(self) -> bool:
+        """Whether a short segment waits for the ACK of those under way (Nagle's algorithm)."""
+        if not self.stack.nagle or self._closing or self._next == self._una:
+            return False
+        return self._next >= self._highest and len(self._out) < self.send_buffer
+
     def _send_data(self, seq: int, size: int) -> None:
         start = seq - self._una
         if seq < self._highest:
-            self.retransmissions += 1
-            self._timed = None  # Karn: the answer to a segment sent twice tells nothing
-        elif self._timed is None:
-            self._timed = (seq + size, self._now())
+            self._timed.clear()  # Karn: the answer to a segment sent twice tells nothing
+        elif not self._timed or not self.stack.tick:
+            self._timed.append((seq + size, self._now()))
         data = bytes(self._out[start : start + size])
         self._transmit(Segment(seq, self._expected, self._offer(), data, acks=True))
 
@@ -284,6 +332,7 @@ class Stream(ByteStream):
         if ack > self._highest or ack < self._una:
             return
         self._peer_edge = max(old_edge, ack + segment.window)  # windows do not shrink; old ACKs may come late
+        self._peer_largest = max(self._peer_largest, segment.window)
         if ack > self._una:
             self._take_round_trip(ack)
             newly = ack - self._una
@@ -305,13 +354,13 @@ class Stream(ByteStream):
     def _grow(self, ack: int, newly: int) -> None:
         self._duplicates = 0
         if self._recover >= 0:
-            if ack < self._recover:  # a partial ACK: the next hole (RFC 6582 §3.2)
+            if ack < self._recover and self.stack.new_reno:  # a partial ACK: the next hole (RFC 6582 §3.2)
                 self._cwnd = max(self._cwnd - newly + self.mss, self.mss)
                 self._resend_first()
             else:
                 self._cwnd, self._recover = self._slow_start_until, -1
         elif self._cwnd < self._slow_start_until:
-            self._cwnd += min(newly, self.mss)
+            self._cwnd += min(newly, 2 * self.mss)  # RFC 3465 §2.1, with L = 2
         else:
             self._cwnd += max(1, self.mss * self.mss // self._cwnd)
 
@@ -326,7 +375,7 @@ class Stream(ByteStream):
             self._resend_first()
 
     def _resend_first(self) -> None:
-        size = min(self.mss, len(self._out), max(self._highest - self._una, 0))
+        size = min(self._largest_segment(), len(self._out), max(self._highest - self._una, 0))
         if size:
             self._send_data(self._una, size)
         elif self._closing and not self._fin_acknowledged:
@@ -336,7 +385,12 @@ class Stream(ByteStream):
 
     def _arm(self) -> None:
         self._disarm()
-        self._rto_timer = self.loop.call_later(self._rto / SECOND, self._time_out)
+        if self.stack.tick:  # the timer counts ticks, and the first of them is already running
+            ticks = (self._now() - self._opened) // self.stack.tick + self._rto // self.stack.tick
+            when = self._opened + ticks * self.stack.tick
+            self._rto_timer = self.loop.call_at(when / SECOND, self._time_out)
+        else:
+            self._rto_timer = self.loop.call_later(self._rto / SECOND, self._time_out)
 
     def _disarm(self) -> None:
         if self._rto_timer is not None:
@@ -347,7 +401,7 @@ class Stream(ByteStream):
         self._rto_timer = None
         self._tries += 1
         probing = self._connected and self._next == self._una
-        if self._tries > (DATA_TRIES if self._connected else SYN_TRIES):
+        if self._tries > (self.stack.data_tries if self._connected else self.stack.syn_tries):
             what = "no longer answers" if self._connected else "does not answer"
             error = nsapi_error(
                 NsapiError.CONNECTION_TIMEOUT,
@@ -355,7 +409,8 @@ class Stream(ByteStream):
             )
             self._vanish(error)
             return
-        self._rto = min(self._rto * 2, MAX_RTO)
+        if self._connected or self.stack.backs_off_syn:
+            self._rto = min(self._rto * 2, self.stack.max_rto)
         if not self._connected:
             self._send_syn(acks=self._expected == 1)
             return
@@ -375,16 +430,32 @@ class Stream(ByteStream):
 
     def _take_round_trip(self, ack: int) -> None:
         """Keep the smoothed round trip, when a timed segment is acknowledged (RFC 6298 §2)."""
-        if self._timed is None or ack < self._timed[0]:
+        timed = self._timed
+        if not timed or ack < timed[0][0]:
             return
-        sample = self._now() - self._timed[1]
-        self._timed = None
+        sent, now, stack = timed[0][1], self._now(), self.stack
+        while timed and timed[0][0] <= ack:
+            timed.popleft()
+        if stack.tick:
+            self._count_ticks((now - self._opened) // stack.tick - (sent - self._opened) // stack.tick)
+            return
+        sample = now - sent
         if self._smoothed == 0:
             self._smoothed, self._variation = sample, sample // 2
         else:
             self._variation += (abs(self._smoothed - sample) - self._variation) // 4
             self._smoothed += (sample - self._smoothed) // 8
-        self._rto = min(max(self._smoothed + 4 * self._variation, MIN_RTO), MAX_RTO)
+        self._rto = min(self._smoothed + max(4 * self._variation, stack.min_rto), stack.max_rto)
+
+    def _count_ticks(self, sample: int) -> None:
+        """Keep the smoothed round trip in whole ticks, eight- and fourfold, as Van Jacobson's code and lwIP do."""
+        tick = self.stack.tick
+        sa, sv = self._smoothed // tick, self._variation // tick
+        error = sample - (sa >> 3)
+        sa += error
+        sv += abs(error) - (sv >> 2)
+        self._smoothed, self._variation = sa * tick, sv * tick
+        self._rto = min(max((sa >> 3) + sv, 1) * tick, self.stack.max_rto)
 
     def _now(self) -> int:
         return round(self.loop.time() * SECOND)
@@ -394,16 +465,35 @@ class Stream(ByteStream):
     def _offer(self) -> int:
         """Return the window to offer (B).
 
-        Its right edge moves in steps worth a segment (RFC 9293 §3.8.6.2.2), and whenever all has been read:
-        else a buffer that is no multiple of the MSS would never be offered whole.
+        Its right edge moves in steps worth a segment or half the buffer (RFC 9293 §3.8.6.2.2).
         """
-        edge = self._expected + self.receive_buffer - len(self._in)
-        if not self._in or edge - self._edge >= min(self.mss, (self.receive_buffer + 1) // 2):
+        edge = self._expected + self.receive_buffer - self._unread
+        if edge - self._edge >= min(self.mss, (self.receive_buffer + 1) // 2):
             self._edge = edge
         return max(self._edge - self._expected, 0)
 
     def _acknowledge(self) -> None:
         self._transmit(Segment(self._next, self._expected, self._offer(), acks=True))
+
+    def _acknowledge_later(self) -> None:
+        """Acknowledge one segment when the stack's timer says so, or with the next segment that leaves."""
+        delay = self.stack.delayed_ack
+        if self._ack_timer is not None:  # the second
+            self._acknowledge()
+        elif self.stack.tick:  # lwIP's fast timer runs whether there is anything to do or not
+            when = self._opened + ((self._now() - self._opened) // delay + 1) * delay
+            self._ack_timer = self.loop.call_at(when / SECOND, self._acknowledge)
+        else:
+            self._ack_timer = self.loop.call_later(delay / SECOND, self._acknowledge)
+
+    def _transmit(self, segment: Segment) -> None:
+        """Hand a segment to the host, and say whether it was sent before; its ACK settles any that is owed."""
+        if self._ack_timer is not None and segment.acks:
+            self._ack_timer.cancel()
+            self._ack_timer = None
+        again = segment.end > segment.seq and segment.seq < self._sent
+        self._sent = max(self._sent, segment.end)
+        self._send(segment, again)
 
     def _take_data(self, segment: Segment) -> None:
         if self._closing and segment.data and segment.end > self._expected:
@@ -417,18 +507,26 @@ class Stream(ByteStream):
         before = self._expected
         while (seq := next((s for s in self._early if s <= self._expected), None)) is not None:
             fresh = self._early.pop(seq)[self._expected - seq :]
-            self._in += fresh
-            self._expected += len(fresh)
+            if fresh:
+                self._in.append(fresh)
+                self._unread += len(fresh)
+                self._expected += len(fresh)
         if self._expected == self._fin_at:
             self._expected += 1
             self._edge += 1  # the FIN takes a number, but no room
             self._ended = True
-        self._acknowledge()
+        if self._ended or self._early or self._expected == before:
+            self._acknowledge()  # the end, out of order, or nothing new
+        else:
+            self._acknowledge_later()
         if self._expected > before:
             self._notify()
 
     def _vanish(self, error: NetworkError | None = None) -> None:
         self._disarm()
+        if self._ack_timer is not None:
+            self._ack_timer.cancel()
+            self._ack_timer = None
         self._gone = True
         self.error = self.error or error
         self._on_closed()
