@@ -22,6 +22,7 @@ from pdmlab.storage import (
     SPIFBlockDevice,
 )
 from pdmlab.storage.blockdevice import BlockDevice
+from pdmlab.storage.mcu import mcu
 from pdmlab.storage.medium import Medium
 from pdmlab.storage.supply import Supply
 from pdmlab.update.candidate import CandidateSlot
@@ -82,20 +83,30 @@ def _medium(name: str, size: int, erase_value: int, path: Path | None, supply: S
 
 
 class BoardStorage:
-    """The drivers and stores of one start of a board, over its media."""
+    """The drivers and stores of one start of a board, over its media.
 
-    def __init__(self, row: BoardRow, layout: FlashLayout, clock: DeviceClock, media: BoardMedia) -> None:
+    seed: of what varies in the parts' times; another start of the board draws on from another place.
+    """
+
+    def __init__(
+        self, row: BoardRow, layout: FlashLayout, clock: DeviceClock, media: BoardMedia, *, seed: int = 0
+    ) -> None:
         self.name = row.storage
         self.media = media
         geometry = layout.geometry
+        processor = mcu(row.mcu, row.core_clock)
         self.flash = FlashIAPBlockDevice(
             media.flash,
             clock=clock,
             part=row.flash_part,
             sectors=geometry.sectors,
             program_size=geometry.program_size,
+            seed=seed,
+            mcu=processor,
         )
-        self.device: BlockDevice = _DRIVERS[row.storage](media.storage, clock=clock, part=row.storage_part)
+        self.device: BlockDevice = _DRIVERS[row.storage](
+            media.storage, clock=clock, part=row.storage_part, seed=seed, mcu=processor
+        )
         self.profile = ProfilingBlockDevice(self.device)
         inside = layout.candidate_on == INTERNAL
         self.candidate = CandidateSlot(

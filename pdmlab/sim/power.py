@@ -83,7 +83,7 @@ class Power:
     def _boot(self, reason: ResetReason) -> None:
         board = self._board
         self.boots += 1
-        storage = BoardStorage(board.info, board.layout, board.clock, board.media)
+        storage = BoardStorage(board.info, board.layout, board.clock, board.media, seed=board.seed + self.boots)
         self.machine = Machine(board, storage, reason, self._runs)
         self._runs.started(self.machine)
         token = power_domain.set(board)

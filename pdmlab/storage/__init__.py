@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pdmlab.storage.blockdevice import BlockDevice, HeapBlockDevice
     from pdmlab.storage.credentials import CredentialStore
+    from pdmlab.storage.dataflash import DataFlashBlockDevice
     from pdmlab.storage.fat import FATFileSystem
     from pdmlab.storage.filesystem import File, FileSystem, mount_or_format
     from pdmlab.storage.flashiap import FlashIAPBlockDevice
@@ -22,6 +23,7 @@ _HOMES = {
     "BlockDevice": "blockdevice",
     "BufferedBlockDevice": "wrappers",
     "CredentialStore": "credentials",
+    "DataFlashBlockDevice": "dataflash",
     "FATFileSystem": "fat",
     "File": "filesystem",
     "FileSystem": "filesystem",
@@ -43,6 +45,7 @@ __all__ = [
     "BlockDevice",
     "BufferedBlockDevice",
     "CredentialStore",
+    "DataFlashBlockDevice",
     "FATFileSystem",
     "File",
     "FileSystem",

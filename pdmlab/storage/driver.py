@@ -1,33 +1,68 @@
-"""What the drivers of real media share: counted init, a mutex as Mbed has, and refusals that name their code."""
+"""What the drivers of real media share: counted init, Mbed's mutex, busy times that vary, codes for what goes wrong.
+
+A busy time is drawn evenly from a tenth below to a tenth above the part's typical figure, and never above its
+maximum: data sheets give typical and maximum, and no distribution. The generator is seeded, so that a seed means
+the same run everywhere; `timing="maximum"` charges every maximum and draws nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from tomllib import loads
+from typing import ClassVar
 
-from pdmlab.clock import SECOND, Clock
+from pdmlab.clock import Clock
 from pdmlab.errors import StorageError, WornOut
+from pdmlab.prng import SplitMix64
 from pdmlab.storage.blockdevice import BD_ERROR_DEVICE_ERROR, BlockDevice
-from pdmlab.storage.medium import Medium
-from pdmlab.storage.parts import Part
+from pdmlab.storage.figures import Kind
+from pdmlab.storage.mcu import Mcu
+from pdmlab.storage.mcu import mcu as find_mcu
+from pdmlab.storage.medium import Medium, MediumFault
+from pdmlab.storage.parts import Part, Timing
+from pdmlab.storage.parts import part as find_part
+
+SPREAD = 0.1
+"""Of a typical busy time, to either side: an estimate."""
+
+_HINTS = {
+    "not seated": "put the card back in: board.faults.seat_card() on a virtual board",
+    "no answer": "the part does not drive its data line: check supply, chip select and wiring",
+    "stuck busy": "switch its supply off and on; if it stays busy, it is broken",
+    "write protected": "the part takes no writes any more: use another, or lift its protection",
+    "worn out": "the part's life is over there: slice the device around it, or use another part",
+}
 
 
 class MediumDevice(BlockDevice):
-    """A driver over a medium: subclasses give sizes, codes and what each operation costs."""
+    """A driver over a medium: subclasses give sizes, codes and what each operation costs.
 
-    not_ready = BD_ERROR_DEVICE_ERROR
-    worn = BD_ERROR_DEVICE_ERROR
+    part: a row of parts.toml by name, or a Part. seed: of what varies. timing: the part's typical times, which
+    vary, or its maxima. mcu: the microcontroller's row, by name or as it is (pdmlab.storage.mcu).
+    """
 
-    def __init__(self, medium: Medium, part: Part, clock: Clock | None) -> None:
+    kind: ClassVar[Kind]
+    figures: tuple[str, ...] = ()
+    """The part's figures that become time."""
+    cycles: tuple[str, ...] = ("call", "lock", "byte", "dividers")
+    """The microcontroller's figures that become time."""
+    not_ready: ClassVar[int] = BD_ERROR_DEVICE_ERROR
+    """What is answered before init()."""
+
+    def __init__(
+        self, medium: Medium, part: str | Part, clock: Clock | None, *, seed: int, timing: Timing, mcu: str | Mcu
+    ) -> None:
         super().__init__(clock)
         self.medium = medium
-        medium.clock = self.clock
-        self.part = part
+        self.part = find_part(part, self.kind).at(timing)
+        self.mcu = find_mcu(mcu) if isinstance(mcu, str) else mcu
+        self.timing = timing
+        self._random = SplitMix64(seed).split(self.type) if timing == "typical" else None
+        self._call = self.mcu.ns("call", "lock")
         self._mutex = self.clock.mutex()
         self._users = 0
+        medium.clock = self.clock
 
     @property
     def size(self) -> int:
@@ -38,6 +73,19 @@ class MediumDevice(BlockDevice):
     def is_initialized(self) -> bool:
         """Whether init() was called more often than deinit()."""
         return self._users > 0
+
+    @property
+    def unsourced(self) -> str:
+        """The estimates that this driver's times are made of, such as "SDHC: program; MK64F: byte"; "" for none."""
+        estimates = []
+        for name, used, unsourced in (
+            (self.part.name, self.figures, self.part.unsourced),
+            (self.mcu.name, self.cycles, self.mcu.unsourced),
+        ):
+            listed = [figure for figure in used if figure in unsourced]
+            if listed:
+                estimates.append(f"{name}: {', '.join(listed)}")
+        return "; ".join(estimates)
 
     def init(self) -> None:
         """Set the part up at the first call; counted."""
@@ -52,43 +100,55 @@ class MediumDevice(BlockDevice):
             self._users = max(self._users - 1, 0)
 
     def sync(self) -> None:
-        """Return at once: a program has ended when program() returns; a part with a cache hears of it."""
+        """Return when all that was programmed is on the medium, which it is when program() returns."""
         self.medium.sync()
 
     def _set_up(self) -> None:
-        self.clock.charge(self.part["call"])
+        self.clock.charge(self._call)
+
+    def _range(self, figure: str) -> tuple[int, int]:
+        """Return the least of a busy time and by how much it varies (ns)."""
+        typical = self.part[figure]
+        if self._random is None:
+            return typical, 0
+        spread = round(typical * SPREAD)
+        return typical - spread, min(2 * spread, max(self.part.maximum(figure) - typical, 0) + spread)
+
+    def _draw(self, between: tuple[int, int]) -> int:
+        """Draw a busy time (ns)."""
+        least, width = between
+        if self._random is None or not width:
+            return least
+        return least + (width * self._random.next() >> 64)
 
     def _refuse(self, code: int, what: str, hint: str | None = None) -> StorageError:
-        kind = WornOut if code == self.worn and hint is _WORN else StorageError
-        return kind(
+        return StorageError(
             f"{self.type} ({self.part.name}): {what} ({code_name(code, self.type)}, {code})", code=code, hint=hint
         )
 
-    @contextmanager
-    def _busy(self, valid: Callable[[int, int], bool], what: str, address: int, size: int) -> Iterator[None]:
-        """Hold the driver for one operation, after the checks that Mbed's drivers make."""
-        with self._mutex:
-            if not self._users:
-                raise self._refuse(
-                    self.not_ready, f"cannot {what} before init()", "call init(), or mount a file system"
-                )
-            self._require(valid(address, size), what, address, size)
-            yield
+    def _refuse_fault(self, fault: MediumFault, code: int) -> StorageError:
+        """Return what the driver answers to a fault of the part."""
+        what = {
+            "not seated": "no card answers",
+            "no answer": "the part does not answer",
+            "stuck busy": "the part stays busy",
+            "worn out": f"the block at 0x{fault.offset:x} is worn out",
+            "write protected": "the part is write-protected",
+        }.get(fault.kind, f"{fault.kind} at 0x{fault.offset:x}")
+        kind = WornOut if fault.kind == "worn out" else StorageError
+        error = kind(
+            f"{self.type} ({self.part.name}): {what} ({code_name(code, self.type)}, {code})",
+            code=code,
+            hint=_HINTS.get(fault.kind, "use another part, or mark the block bad"),
+        )
+        error.__cause__ = fault
+        return error
 
-    def _refuse_worn(self, address: int, size: int) -> None:
-        if self.medium.is_worn(address, size):
-            raise self._refuse(self.worn, f"the block at 0x{address:x} is worn out", _WORN)
+    def _refuse_before_init(self, what: str) -> StorageError:
+        return self._refuse(self.not_ready, f"cannot {what} before init()", "call init(), or mount a file system")
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, {self.part.name}>"
-
-
-_WORN = "the part's life is over there: slice the device around it, or use another part"
-
-
-def bus_time(bits: int, frequency: int) -> int:
-    """Return how long bits take at that clock (ns)."""
-    return -(-bits * SECOND // frequency)
 
 
 @cache

@@ -1,41 +1,85 @@
-"""An SD card on an SPI bus, as Mbed's SDBlockDevice drives it."""
+"""An SD card on an SPI bus, as Mbed's SDBlockDevice drives it, with what it answers when the card does not.
+
+Facts of SDBlockDevice.cpp: every byte outside a block's 512 is an SPI::write(int) of its own; a command is a byte
+before the select, polls until the card is ready, six bytes, polls for R1, and is tried three times; CMD0 five times.
+Of what goes wrong with the data, only a single block's write is told of: a failure within CMD25 leaves the status OK,
+and the status of CMD12 replaces that of the blocks which CMD18 read before it.
+"""
 
 from __future__ import annotations
 
-from pdmlab.clock import Clock
+from typing import ClassVar
+
+from pdmlab.clock import MS, SECOND, Clock
 from pdmlab.errors import StorageError
-from pdmlab.storage.driver import MediumDevice, bus_time
-from pdmlab.storage.medium import Medium
-from pdmlab.storage.parts import part as find_part
+from pdmlab.storage.driver import MediumDevice
+from pdmlab.storage.figures import Kind
+from pdmlab.storage.mcu import Mcu, SpiBus, next_tick
+from pdmlab.storage.medium import Medium, MediumFault
+from pdmlab.storage.parts import Part, Timing
 
 BLOCK = 512
-PARAMETER, NO_INIT, NO_DEVICE, WRITE_PROTECTED, WRITE = -5003, -5004, -5005, -5006, -5011
-_NO_CARD = "put the card back in: board.faults.seat_card() on a virtual board"
+PARAMETER, NO_DEVICE, NO_RESPONSE, WRITE = -5003, -5005, -5008, -5011
+COMMAND_TIMEOUT = 10 * SECOND
+"""Mbed's sd.CMD_TIMEOUT: how long a card may be busy."""
+TOKEN_TIMEOUT = 300 * MS
+RETRIES, IDLE_RETRIES, R1_POLLS = 3, 5, 16
+_SILENT = ("not seated", "no answer")
+_AGAIN = "initialise it again: deinit() and init(), or unmount() and mount() the file system"
 
 
 class SDBlockDevice(MediumDevice):
     """Blocks of 512 B to read, program and erase; erase does nothing, trim erases (CMD32, CMD33, CMD38).
 
     frequency: SPI clock for transfers (Hz), 1 MHz as in Mbed; initialisation runs at 100 kHz.
+    Before init() the driver knows no size, so that every address is past the end (-5003).
     """
 
     type = "SD"
-    not_ready = NO_INIT
-    worn = WRITE
+    kind: ClassVar[Kind] = "sd"
+    figures: tuple[str, ...] = ("read_access", "program", "program_next", "erase", "stall", "stall_every", "ncr")
+    not_ready = PARAMETER
 
     def __init__(
-        self, medium: Medium, *, clock: Clock | None = None, part: str = "SDHC", frequency: int = 1_000_000
+        self,
+        medium: Medium,
+        *,
+        clock: Clock | None = None,
+        part: str | Part = "SDHC",
+        frequency: int = 1_000_000,
+        seed: int = 0,
+        timing: Timing = "typical",
+        mcu: str | Mcu = "generic",
     ) -> None:
-        super().__init__(medium, find_part(part, "sd"), clock)
-        medium.erase_block = BLOCK
-        if not 0 < frequency <= 25_000_000:
+        super().__init__(medium, part, clock, seed=seed, timing=timing, mcu=mcu)
+        if not 0 < frequency <= self.part["max_clock"]:
             raise StorageError(
                 f"an SD card cannot be clocked at {frequency} Hz (SD_BLOCK_DEVICE_ERROR_PARAMETER, {PARAMETER})",
                 code=PARAMETER,
-                hint="25 MHz is the most",
+                hint=f"{self.part['max_clock'] / 1e6:g} MHz is the most; Mbed's init() answers -22 (EINVAL) above it",
             )
+        medium.erase_block = BLOCK
         self.frequency = frequency
-        self._byte_time = bus_time(8, frequency)
+        self._use_bus(SpiBus(self.mcu, frequency))
+        self._until_stall = self._next_stall()
+        self._insertion = medium.insertions
+
+    def _use_bus(self, bus: SpiBus) -> None:
+        """Work out once what the bus makes of every operation (ns)."""
+        self.bus = bus
+        byte, part = bus.single, self.part
+        packet = part["command"] + part["ncr"] + part["response"]
+        self._byte = byte
+        self._open = self._call + (1 + 1 + packet) * byte  # preclock, ready, packet; the card stays selected
+        self._ask = self._open - self._call + byte  # any other command, with a byte to deselect
+        self._ask_app = self._ask + (packet + 1) * byte  # CMD55 before it, under the same select
+        self._stop = (1 + packet + 1 + 1 + 1) * byte  # CMD12: a stuff byte, no wait before it, a wait after
+        self._unanswered = (1 + 1 + RETRIES * (part["command"] + R1_POLLS) + 1) * byte
+        block = BLOCK * bus.stream
+        self._block_in = block + part["crc"] * byte
+        self._block_out = block + (part["token"] + part["crc"] + part["response"]) * byte
+        self._first, self._next = self._range("program"), self._range("program_next")
+        self._access = self._range("read_access")
 
     @property
     def read_size(self) -> int:
@@ -54,84 +98,155 @@ class SDBlockDevice(MediumDevice):
 
     def read(self, address: int, size: int) -> bytes:
         """Read blocks: CMD17 for one, CMD18 and CMD12 for more."""
-        with self._busy(self.is_valid_read, "read", address, size):
-            self._need_card()
-            blocks = size // BLOCK
-            access = self._polled(self.part["read_access"])  # ends with the start token
-            block = access + self._bytes(BLOCK) + self._single(self.part["crc"])
-            self.clock.charge(self.part["call"] + self._command(deselect=False) + blocks * block + self._single(1))
-            if blocks > 1:  # CMD12: no wait before it, a stuff byte and a wait after it
-                self.clock.charge(self._command(deselect=False) + self._single(2))
-            return self.medium.read(address, size)
+        self._check("read", address, size)
+        with self._mutex:
+            many = size > BLOCK
+            if not self._find_card():
+                self.clock.charge(self._open + COMMAND_TIMEOUT)
+                return self._read_timed_out(MediumFault("stuck busy", address), address, size)
+            cost = self._open + self._polled(self._access) + size // BLOCK * self._block_in + self._byte
+            if many:  # the card reads on while it sends: each further token is there at the first poll
+                cost += (size // BLOCK - 1) * self._byte + self._stop
+            self.clock.charge(cost)
+            try:
+                return self.medium.read(address, size)
+            except MediumFault as fault:
+                return self._read_timed_out(fault, address, size)
 
     def program(self, address: int, data: bytes) -> None:
-        """Program blocks: CMD24 for one, CMD55, ACMD23, CMD25 and a stop token for more."""
-        with self._busy(self.is_valid_program, "program", address, len(data)):
-            self._need_card()
-            if self.medium.write_protected:
-                raise self._refuse(WRITE_PROTECTED, "the card is locked", "move the lock at the card's side")
-            many = len(data) > BLOCK
-            spent = self.part["call"] + self._command(deselect=False)
-            if many:
-                spent += self._command() + self._single(self._command_bytes - 1)  # CMD55 under the same select
-            around = self._single(self.part["token"] + self.part["crc"] + self.part["response"]) + self._bytes(BLOCK)
-            for start in range(0, len(data), BLOCK):
-                busy = self.part["program_next" if start else "program"]
-                self.clock.charge(spent + around + self._polled(busy))
-                spent = 0
-                self._need_card()
-                self._refuse_worn(address + start, BLOCK)
-                self.medium.program(address + start, data[start : start + BLOCK])
-            self.clock.charge(self._single(2 if many else 1))  # stop token, and a byte to deselect
+        """Program blocks: CMD24 for one; CMD55, ACMD23, CMD25 and a stop token for more.
+
+        Raises:
+            StorageError: the card is not there, or did not take a single block; that it did not take one of
+                many is not noticed.
+        """
+        size = len(data)
+        self._check("program", address, size)
+        with self._mutex:
+            if not self._find_card():
+                # Before CMD24, or CMD55, ACMD23 and CMD25; and after the first block, which is not taken.
+                self.clock.charge(self._open + self._block_out + (2 if size == BLOCK else 4) * COMMAND_TIMEOUT)
+                if size == BLOCK:
+                    raise self._refuse_fault(MediumFault("stuck busy", address), WRITE)
+                return
+            cost = self._open + self._block_out + self._polled(self._first) + self._stalled()
+            if size == BLOCK:
+                self.clock.charge(cost + self._byte)
+                try:
+                    self.medium.program(address, data)
+                except MediumFault as fault:
+                    raise self._refuse_fault(fault, WRITE) from None
+                return
+            cost += self._ask_app
+            try:
+                for start in range(0, size, BLOCK):
+                    self.clock.charge(cost)
+                    self.medium.program(address + start, data[start : start + BLOCK])
+                    cost = self._block_out + self._polled(self._next) + self._stalled()
+            except MediumFault as fault:  # Mbed's loop breaks off, and its status stays OK
+                self.clock.charge(COMMAND_TIMEOUT if fault.kind == "stuck busy" else 0)
+            self.clock.charge(2 * self._byte)  # stop token, and a byte to deselect
 
     def erase(self, address: int, size: int) -> None:
         """Check the stretch and do nothing else, as Mbed's driver: cards overwrite."""
-        with self._busy(self.is_valid_erase, "erase", address, size):
-            pass
+        self._check("erase", address, size)
 
     def trim(self, address: int, size: int) -> None:
-        """Let the card erase a stretch."""
-        with self._busy(self.is_valid_erase, "trim", address, size):
-            self._need_card()
-            self.clock.charge(self.part["call"] + 3 * self._command() + self._polled(self.part["program"]))
-            self._refuse_worn(address, size)
-            for start in range(address, address + size, BLOCK):
-                self.medium.erase(start, BLOCK)
+        """Let the card erase a stretch; that it did not is not noticed."""
+        self._check("trim", address, size)
+        with self._mutex:
+            if not self._find_card():
+                self.clock.charge(self._call + 3 * self._ask + 4 * COMMAND_TIMEOUT)
+                return
+            self.clock.charge(self._call + 3 * self._ask + self._polled(self._range("erase")))
+            try:
+                for start in range(address, address + size, BLOCK):
+                    self.medium.erase(start, BLOCK)
+            except MediumFault:
+                return
 
-    def _set_up(self) -> None:
-        # CMD0, CMD8, CMD58, ACMD41 until the card is ready, CMD9, CMD16, all at 100 kHz.
-        self.clock.charge(bus_time(8 * self.part["init_bytes"], self.part["init_clock"]))
-        self._need_card()
-        self.clock.charge(self.part["init_wait"])
+    # -- what goes wrong -----------------------------------------------------------------------------
 
-    def _need_card(self) -> None:
-        if not self.medium.seated:
-            raise self._refuse(NO_DEVICE, "no card answers", _NO_CARD)
-
-    def _require(self, valid: bool, what: str, address: int, size: int) -> None:
-        if not valid:
+    def _check(self, what: str, address: int, size: int) -> None:
+        if not self._users:
+            raise self._refuse_before_init(what)
+        if address % BLOCK or size % BLOCK or address < 0 or size < 0 or address + size > self.medium.size:
             raise self._refuse(
                 PARAMETER, f"cannot {what} {size} B at 0x{address:x} of 0x{self.size:x}", f"blocks are {BLOCK} B"
             )
 
-    @property
-    def _command_bytes(self) -> int:
-        """Bytes of a command: one to wait until the card is ready, the packet, polls up to its R1."""
-        return 1 + self.part["command"] + self.part["ncr"] + self.part["response"]
+    def _find_card(self) -> bool:
+        """Wait until the card is ready for a command; return whether it became so in time.
 
-    def _command(self, *, deselect: bool = True) -> int:
-        """Time of a command, with the byte that Mbed clocks before it selects the card (ns)."""
-        return self._single(1 + self._command_bytes + deselect)
+        Busy holds the line low: that passes for an R1 without errors, but never for a token.
 
-    def _bytes(self, count: int) -> int:
-        """Time of count bytes in one transfer (ns): bits, and the MCU's gap after each byte."""
-        return count * (self._byte_time + self.part["gap"])
+        Raises:
+            StorageError: no card answers.
+        """
+        if self.medium.insertions != self._insertion:  # it has power again, and is not in SPI mode yet
+            self.clock.charge(self._call + self._unanswered)
+            raise self._refuse(NO_DEVICE, "the card was out, and no card answers before it is initialised", _AGAIN)
+        try:
+            self.medium.require_answer()
+        except MediumFault as fault:
+            if fault.kind in _SILENT:
+                self.clock.charge(self._call + self._unanswered)
+                raise self._refuse_fault(fault, NO_DEVICE) from None
+            if fault.busy_ns is None or fault.busy_ns > COMMAND_TIMEOUT:
+                return False
+            self.clock.charge(fault.busy_ns)
+            return self._find_card()
+        return True
 
-    def _single(self, count: int) -> int:
-        """Time of count bytes, each a call of SPI::write(int) of its own (ns)."""
-        return count * (self._byte_time + self.part["gap_single"])
+    def _read_timed_out(self, fault: MediumFault, address: int, size: int) -> bytes:
+        """Wait in vain for a start token; of many blocks, CMD12 then says that all is well, if the card is there."""
+        self.clock.charge(TOKEN_TIMEOUT)
+        if size == BLOCK:
+            raise self._refuse_fault(fault, NO_RESPONSE)
+        if fault.kind in _SILENT:
+            self.clock.charge(self._unanswered)
+            raise self._refuse_fault(fault, NO_DEVICE)
+        if fault.kind == "stuck busy":
+            self.clock.charge(COMMAND_TIMEOUT)
+        good = max(fault.offset // BLOCK * BLOCK - address, 0)
+        return self.medium.peek(address, good) + bytes(size - good)
 
-    def _polled(self, busy: int) -> int:
-        """Time of reading bytes until the card is no longer busy (ns): whole bytes, at least one."""
-        byte = self._single(1)
-        return max(-(-busy // byte), 1) * byte
+    def _set_up(self) -> None:
+        # CMD0, CMD8, CMD58, ACMD41 until the card is ready, CMD58, CMD59, CMD9, CMD16, all at 100 kHz.
+        slow = SpiBus(self.mcu, self.part["init_clock"]).single
+        for _ in range(IDLE_RETRIES):
+            try:
+                self.medium.require_answer()
+                break
+            except MediumFault as fault:
+                # No answer: three times the packet and its polls. Busy: R1 reads 0, which is not "idle".
+                gone = fault.kind in _SILENT
+                self.clock.charge(self._unanswered // self._byte * slow if gone else COMMAND_TIMEOUT)
+                self.clock.charge(next_tick(self.clock.now()) - self.clock.now())
+                refused = self._refuse_fault(fault, NO_DEVICE)
+        else:
+            raise refused
+        self._insertion = self.medium.insertions
+        self.clock.charge(self.part["init_bytes"] * slow + self.part["init_wait"])
+
+    # -- what is spent -------------------------------------------------------------------------------
+
+    def _polled(self, between: tuple[int, int]) -> int:
+        """Draw a busy time, and return it as whole bytes read until one says ready (ns)."""
+        byte = self._byte
+        return (self._draw(between) // byte + 1) * byte
+
+    def _stalled(self) -> int:
+        """Return for how long the card moves blocks of its own after this one (ns): mostly not at all."""
+        self._until_stall -= BLOCK
+        if self._until_stall > 0:
+            return 0
+        self._until_stall = self._next_stall()
+        if self._random is None:
+            return self.part["stall"]
+        return self._random.below(min(2 * self.part["stall"], self.part.maximum("stall")) + 1)
+
+    def _next_stall(self) -> int:
+        """Return how much is written until the next stall (B): stall_every, half of it more or less."""
+        every = self.part["stall_every"]
+        return every if self._random is None else every // 2 + self._random.below(every)

@@ -1,43 +1,92 @@
-"""NOR flash chips on SPI and QSPI buses, as Mbed's SPIFBlockDevice and QSPIFBlockDevice drive them."""
+"""NOR flash chips on SPI and QSPI buses, as Mbed's SPIFBlockDevice and QSPIFBlockDevice drive them.
+
+Facts of the two .cpp files: the driver sleeps to the next RTOS tick (1 ms) before every look at the status register,
+once after each write enable and at least once after each program or erase, so that no page takes less than two
+ticks. SPIF sends and receives every byte of data by an SPI::write(int) of its own, with command 03h for reads; QSPIF
+reads on four lines and does all else on one. An erase takes the largest command that fits address and rest.
+"""
 
 from __future__ import annotations
 
 from typing import ClassVar
+from weakref import WeakKeyDictionary
 
 from pdmlab.clock import Clock
-from pdmlab.errors import ConfigError
-from pdmlab.storage.driver import MediumDevice, bus_time
-from pdmlab.storage.medium import Medium
-from pdmlab.storage.parts import part as find_part
+from pdmlab.errors import ConfigError, StorageError
+from pdmlab.storage.blockdevice import BD_ERROR_DEVICE_ERROR
+from pdmlab.storage.driver import MediumDevice
+from pdmlab.storage.figures import Kind
+from pdmlab.storage.mcu import TICK, Mcu, SpiBus, bus_time, next_tick
+from pdmlab.storage.medium import Medium, MediumFault
+from pdmlab.storage.parts import Part, Timing
 
-INVALID_ERASE = -4005
-_THREE_BYTE_LIMIT = 16 << 20
+PARSING, READY, WREN, INVALID_ERASE, NOT_UNIQUE, TOO_MANY = -4002, -4003, -4004, -4005, -4006, -4007
+POLLS = 10_000
+"""How often the drivers look whether the chip is ready, a tick apart, before they give up."""
+_ERASES = ("erase_4k", "erase_32k", "erase_64k", "erase_256k")
+_SFDP = 5 + 16 + 80
+"""Bytes of reading the SFDP: instruction, address and dummy, the headers, the basic table."""
+CHIP_SELECTS = 10
+"""How many QSPIFBlockDevice objects Mbed allows (QSPIF_MAX_ACTIVE_FLASH_DEVICES)."""
 
 
 class SPIFBlockDevice(MediumDevice):
-    """Bytes to read and program (in pages inside), sectors to erase; erased bytes are 0xFF.
+    """Bytes to read and program (in pages inside), blocks of the smallest erase to erase; erased bytes are 0xFF.
 
     frequency: bus clock (Hz), 40 MHz as in Mbed.
     """
 
     type = "SPIF"
-    lines: ClassVar[int] = 1
+    kind: ClassVar[Kind] = "nor"
+    figures: tuple[str, ...] = ("command", "address_bytes", "program", "program_byte", *_ERASES)
+    max_clock: ClassVar[str] = "max_clock"
+    busy_at_init: ClassVar[int] = BD_ERROR_DEVICE_ERROR
+    busy_at_erase: ClassVar[int] = READY
+    _looks_at_init: ClassVar[int] = 2
 
     def __init__(
-        self, medium: Medium, *, clock: Clock | None = None, part: str = "MX25R6435F", frequency: int = 40_000_000
+        self,
+        medium: Medium,
+        *,
+        clock: Clock | None = None,
+        part: str | Part = "MX25R6435F",
+        frequency: int = 40_000_000,
+        seed: int = 0,
+        timing: Timing = "typical",
+        mcu: str | Mcu = "generic",
     ) -> None:
-        super().__init__(medium, find_part(part, "nor"), clock)
-        medium.erase_block = self.part["sector"]
-        if not 0 < frequency <= self.part["max_clock"]:
-            raise ConfigError(
-                f"a {part} cannot be clocked at {frequency} Hz", hint=f"at most {self.part['max_clock']} Hz"
-            )
+        super().__init__(medium, part, clock, seed=seed, timing=timing, mcu=mcu)
+        most = self.part[self.max_clock]
+        if not 0 < frequency <= most:
+            raise ConfigError(f"a {self.part.name} cannot be clocked at {frequency} Hz", hint=f"at most {most} Hz")
         self.frequency = frequency
+        self._erases = [(size, self._range(figure)) for size, figure in self.part.erases.items()][::-1]
+        self._erase_size = self._erases[-1][0]
+        medium.erase_block = self._erase_size
+        self._page = self.part["page"]
+        self._whole_page, self._one_byte = self._range("program"), self.part["program_byte"]
+        self._use_bus()
+
+    def _use_bus(self) -> None:
+        """Work out once what the bus makes of every command (ns)."""
+        self.bus = SpiBus(self.mcu, self.frequency)
+        byte = self.bus.single
+        head = (self.part["command"] + self.part["address_bytes"]) * byte
+        self._head_in = self._head_out = self._head_erase = head
+        self._byte_in = self._byte_out = byte
+        self._enable, self._status = byte, byte + self.bus.stream
+        self._identify = _SFDP * byte
+
+    def _data_in(self, size: int) -> int:
+        return size * self._byte_in
+
+    def _data_out(self, size: int) -> int:
+        return size * self._byte_out
 
     @property
     def erase_size(self) -> int:
-        """A sector (B)."""
-        return self.part["sector"]
+        """The smallest block that can be erased (B)."""
+        return self._erase_size
 
     @property
     def erase_value(self) -> int:
@@ -45,58 +94,192 @@ class SPIFBlockDevice(MediumDevice):
         return 0xFF
 
     def read(self, address: int, size: int) -> bytes:
-        """Read bytes in one command."""
-        with self._busy(self.is_valid_read, "read", address, size):
-            self.clock.charge(self.part["call"] + self._command(self.part["dummy"]) + self._data(size))
-            return self.medium.read(address, size)
+        """Read bytes in one command; of a chip that does not answer or is busy, zeros, which nobody notices."""
+        self._check("read", address, size)
+        with self._mutex:
+            self.clock.charge(self._call + self._head_in + self._data_in(size))
+            try:
+                return self.medium.read(address, size)
+            except MediumFault as fault:
+                if fault.kind == "read error":
+                    raise self._refuse_fault(fault, BD_ERROR_DEVICE_ERROR) from None
+                return bytes(size)
 
     def program(self, address: int, data: bytes) -> None:
-        """Program bytes page by page: write enable, page program, wait until ready."""
-        with self._busy(self.is_valid_program, "program", address, len(data)):
-            self.clock.charge(self.part["call"])
-            page, start = self.part["page"], 0
-            first, each = self.part["program_byte"], self.part["program"] - self.part["program_byte"]
-            while start < len(data):
-                n = min(page - (address + start) % page, len(data) - start)
-                self.clock.charge(
-                    self._command() + self._data(n) + self._until_ready(first + each * (n - 1) // (page - 1))
-                )
-                self._refuse_worn(address + start, n)
-                self.medium.program(address + start, data[start : start + n])
-                start += n
+        """Program bytes page by page: write enable, a tick, page program, ticks until ready."""
+        size, page = len(data), self._page
+        self._check("program", address, size)
+        with self._mutex:
+            start, spent = 0, self._call
+            while start < size:
+                n = min(page - (address + start) % page, size - start)
+                busy = self._one_byte + (self._draw(self._whole_page) - self._one_byte) * (n - 1) // (page - 1)
+                self._write(spent + self._enable, self._head_out + self._data_out(n), busy, WREN)
+                try:
+                    self.medium.program(address + start, data[start : start + n])
+                except MediumFault as fault:
+                    raise self._failed(fault) from None
+                start, spent = start + n, 0
 
     def erase(self, address: int, size: int) -> None:
-        """Erase sectors one by one."""
-        with self._busy(self.is_valid_erase, "erase", address, size):
-            self.clock.charge(self.part["call"])
-            for start in range(address, address + size, self.erase_size):
-                self.clock.charge(self._command() + self._until_ready(self.part["erase"]))
-                self._refuse_worn(start, self.erase_size)
-                self.medium.erase(start, self.erase_size)
+        """Erase with the largest command that fits, again and again."""
+        self._check("erase", address, size)
+        with self._mutex:
+            spent = self._call
+            while size:
+                block, between = next(fits for fits in self._erases if address % fits[0] == 0 and size >= fits[0])
+                self._write(spent + self._enable, self._head_erase, self._draw(between), self.busy_at_erase)
+                try:
+                    for start in range(address, address + block, self._erase_size):
+                        self.medium.erase(start, self._erase_size)
+                except MediumFault as fault:
+                    raise self._failed(fault) from None
+                address, size, spent = address + block, size - block, 0
 
-    def _require(self, valid: bool, what: str, address: int, size: int) -> None:
-        if not valid and what == "erase":
+    # -- what is checked -----------------------------------------------------------------------------
+
+    def _check(self, what: str, address: int, size: int) -> None:
+        if not self._users:
+            raise self._refuse_before_init(what)
+        end = address + size
+        if what == "erase" and (address % self._erase_size or end % self._erase_size):
             raise self._refuse(
-                INVALID_ERASE, f"cannot erase {size} B at 0x{address:x}", f"sectors are {self.erase_size} B"
+                INVALID_ERASE, f"cannot erase {size} B at 0x{address:x}", f"blocks are {self._erase_size} B"
             )
-        super()._require(valid, what, address, size)
+        # Mbed checks the end of an erase only: it lets a read or program past the end wrap around to the start.
+        if address < 0 or size < 0 or end > self.medium.size:
+            raise self._refuse(
+                INVALID_ERASE if what == "erase" else BD_ERROR_DEVICE_ERROR,
+                f"cannot {what} {size} B at 0x{address:x} of 0x{self.size:x}",
+                "on a board a read or program past the end wraps around to the start, unnoticed",
+            )
 
-    def _command(self, dummy: int = 0) -> int:
-        """Time of instruction, address and dummy bytes, on one line as Mbed sends them (ns)."""
-        address = 4 if self.size > _THREE_BYTE_LIMIT else 3
-        return bus_time(8 * (1 + address + dummy), self.frequency)
+    # -- what is spent, and what goes wrong ----------------------------------------------------------
 
-    def _data(self, size: int) -> int:
-        return bus_time(-(-8 * size // self.lines), self.frequency)
+    def _write(self, enable: int, command: int, busy: int, failure: int) -> None:
+        """Spend a write enable, a command that leaves the chip busy, and the looks at its status.
 
-    def _until_ready(self, busy: int) -> int:
-        """Write enable before, and polls of the status register until the chip is done (ns)."""
-        polls = 1 + busy // 1_000_000  # Mbed polls once a millisecond
-        return bus_time(8, self.frequency) + busy + polls * self.part["poll"]
+        Raises:
+            StorageError: the chip did not take the write enable (`failure`), or stays busy.
+        """
+        now = self.clock.now()
+        try:
+            self.medium.require_answer()
+        except MediumFault as fault:
+            self._wait_for_chip(fault, enable, failure)
+            now, enable = self.clock.now(), self._enable
+        status = self._status
+        done = next_tick(now + enable) + 2 * status + command + busy  # looks for busy, then for the enable latch
+        look = next_tick(done - busy)
+        if look + status < done:
+            polls = -(-(done - look - status) // TICK)
+            if polls >= POLLS:
+                self.clock.charge(look + POLLS * TICK - now)
+                raise self._refuse(READY, f"the chip is busy for longer than {POLLS} looks, a tick apart")
+            look += polls * TICK
+        self.clock.charge(look + status - now)
+
+    def _wait_for_chip(self, fault: MediumFault, enable: int, failure: int) -> None:
+        """Look at the status of a chip that is busy, or is not there: then it reads 0, ready and not enabled."""
+        if fault.kind == "stuck busy" and fault.busy_ns is not None and fault.busy_ns < POLLS * TICK:
+            self.clock.charge(enable + fault.busy_ns)
+            try:
+                self.medium.require_answer()
+            except MediumFault as still:
+                self._wait_for_chip(still, 0, failure)
+            return
+        self.clock.charge(enable + (POLLS if fault.kind == "stuck busy" else 1) * TICK + 2 * self._status)
+        raise self._refuse_fault(fault, failure) from None
+
+    def _failed(self, fault: MediumFault) -> StorageError:
+        if fault.kind != "stuck busy":
+            return self._refuse_fault(fault, BD_ERROR_DEVICE_ERROR)
+        self.clock.charge(POLLS * TICK)
+        return self._refuse_fault(fault, READY)
+
+    def _set_up(self) -> None:
+        # Reset and identification: looks at the status a tick apart, the SFDP, a few commands of a byte or four.
+        looks = self._looks_at_init
+        try:
+            self.medium.require_answer()
+        except MediumFault as fault:
+            if fault.kind == "stuck busy":
+                self._wait_for_chip(fault, self._call, self.busy_at_init)
+            else:
+                self.clock.charge(self._call + looks * TICK + self._identify)
+                raise self._refuse_fault(fault, PARSING) from None
+        now = self.clock.now()
+        self.clock.charge(next_tick(now + self._call, looks) - now + looks * self._status + self._identify)
 
 
 class QSPIFBlockDevice(SPIFBlockDevice):
-    """The same chips on four data lines."""
+    """The same chips on four data lines: reads send the instruction on one, address and data on four (1-4-4).
+
+    csel: name of the chip select pin; two devices of one clock may not share it. Left out, it is not checked.
+    """
 
     type = "QSPIF"
-    lines = 4
+    figures: tuple[str, ...] = (*SPIFBlockDevice.figures, "dummy_quad")
+    cycles: tuple[str, ...] = ("call", "lock", "qspi", "dividers")
+    max_clock = "max_clock_quad"
+    busy_at_init = READY
+    busy_at_erase = WREN
+    _looks_at_init = 6
+    _selected: ClassVar[WeakKeyDictionary[Clock, set[str]]] = WeakKeyDictionary()
+
+    def __init__(
+        self,
+        medium: Medium,
+        *,
+        clock: Clock | None = None,
+        part: str | Part = "MX25R6435F",
+        frequency: int = 40_000_000,
+        seed: int = 0,
+        timing: Timing = "typical",
+        mcu: str | Mcu = "generic",
+        csel: str | None = None,
+    ) -> None:
+        super().__init__(medium, clock=clock, part=part, frequency=frequency, seed=seed, timing=timing, mcu=mcu)
+        self.csel = csel
+        others = self._selected.setdefault(self.clock, set())
+        self._barred = 0
+        if csel is not None and len(others) >= CHIP_SELECTS:
+            self._barred = TOO_MANY
+        elif csel in others:
+            self._barred = NOT_UNIQUE
+        elif csel is not None:
+            others.add(csel)
+
+    def deinit(self) -> None:
+        """Undo one init; the last gives the chip select free."""
+        super().deinit()
+        if not self._users and self.csel is not None and not self._barred:
+            self._selected[self.clock].discard(self.csel)
+
+    def _set_up(self) -> None:
+        if self._barred:
+            raise self._refuse(
+                self._barred,
+                f"the chip select {self.csel} is another device's"
+                if self._barred == NOT_UNIQUE
+                else f"there are {CHIP_SELECTS} devices already",
+                "use one device object for a chip, and as many chips as Mbed allows",
+            )
+        super()._set_up()
+
+    def _use_bus(self) -> None:
+        self._clock_hz = self.mcu.qspi_clock(self.frequency)
+        command = self.mcu.ns("qspi")
+        address, dummy = 8 * self.part["address_bytes"], self.part["dummy_quad"]
+        instruction = 8 * self.part["command"]
+        # configure_format before and after a read is MCU work too, and small beside the command's.
+        self._head_in = command + bus_time(instruction + address // 4 + dummy, self._clock_hz)
+        self._head_out = self._head_erase = command + bus_time(instruction + address, self._clock_hz)
+        self._enable, self._status = (command + bus_time(bits, self._clock_hz) for bits in (8, 16))
+        self._identify = 3 * command + bus_time(8 * _SFDP, self._clock_hz)
+
+    def _data_in(self, size: int) -> int:
+        return bus_time(2 * size, self._clock_hz)
+
+    def _data_out(self, size: int) -> int:
+        return bus_time(8 * size, self._clock_hz)

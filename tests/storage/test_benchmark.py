@@ -78,7 +78,10 @@ def test_fat_on_a_card_at_1_mhz_writes_at_a_published_pace_and_faster_clocks_sho
 def test_small_calls_to_littlefs_cost_time_and_no_operations() -> None:
     one, many = run(LittleFileSystem2, 1, size=8192)[0], run(LittleFileSystem2, 64, size=8192)[0]
     assert one.operations == many.operations
-    assert one.duration > many.duration
+    assert sum(one.latencies) >= sum(many.latencies)
+    assert one.latency(50) < many.latency(50) // 100  # most find room in the cache
+    # The driver sleeps to the next tick of 1 ms before every look at the chip: what the calls take is slept away.
+    assert one.duration == many.duration
 
 
 def test_syncing_more_often_costs_erases() -> None:

@@ -121,6 +121,8 @@ def test_a_card_pulled_in_mid_write_and_put_back_is_usable_again(fs: FileSystem)
         card.medium.seated = False
         file.write(b"x" * 2000)
     card.medium.seated = True
+    fs.unmount()
+    fs.mount(card)  # which initialises it, as it must be on a board
     assert fs.open("/kept").read() == b"safe" * 400
     with pytest.raises(StorageError, match="EBADF"):
         file.read()
@@ -140,6 +142,8 @@ def test_a_card_pulled_in_mid_read_never_reads_as_zeros(fs: FileSystem) -> None:
     with pytest.raises(StorageError, match="-5005"):
         fs.listdir()
     card.medium.seated = True
+    fs.unmount()
+    fs.mount(card)
     assert fs.open("/kept").read() == b"safe" * 2000
     fs.unmount()
 
