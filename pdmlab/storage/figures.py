@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pdmlab.errors import ConfigError
 
 Kind = Literal["sd", "nor", "dataflash", "internal"]
+Sectors = tuple[tuple[int, int], ...]
 SET_BY_CALLER = "set by the caller"
 
 
@@ -29,6 +30,13 @@ class Figure:
     def most(self) -> int:
         """The maximum, or the one number there is."""
         return self.typical if self.maximum is None else self.maximum
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """The figure as TOML has it: what figure_from() reads."""
+        numbers: dict[str, Any] = {"typical": self.typical, "maximum": self.maximum}
+        entry = {"value": self.typical} if self.maximum is None else numbers
+        return entry | {"source": self.source} | ({"note": self.note} if self.note else {})
 
 
 @dataclass(frozen=True)
@@ -143,10 +151,7 @@ def figure_from(entry: object, kind: Kind, name: str, of: str) -> Figure:
     given = set(entry) - {"source", "note"}
     if given not in ({"value"}, {"typical", "maximum"}, {"typical"}):
         raise ConfigError(f"{of}: {name} has {', '.join(sorted(given)) or 'no number'}", hint=form)
-    text = {key: entry.get(key, "") for key in ("source", "note")}
-    for key, value in text.items():
-        if not isinstance(value, str):
-            raise ConfigError(f"{of}: the {key} of {name} is {value!r}", hint=f"a {key} is a text")
+    source, note = texts(entry, name, of)
     typical = _number(entry["value"] if "value" in entry else entry["typical"], known, name, of)
     maximum = _number(entry["maximum"], known, name, of) if "maximum" in entry else None
     if maximum is not None and maximum < typical:
@@ -154,7 +159,46 @@ def figure_from(entry: object, kind: Kind, name: str, of: str) -> Figure:
             f"{of}: {name} is typically {typical} {known.unit}, but {maximum} {known.unit} at most",
             hint="the maximum cannot be below the typical figure",
         )
-    return Figure(typical, maximum, text["source"], text["note"])
+    return Figure(typical, maximum, source, note)
+
+
+def sectors_from(entry: Any, of: str) -> tuple[Sectors, str, str]:  # Any: whatever a TOML file holds
+    """Return runs of (count, size in B), source and note of a TOML entry `{ value = [[count, size], …], source }`.
+
+    Raises:
+        ConfigError: it has another form.
+    """
+    form = 'write sectors = { value = [[count, size], …], source = "…" }, from the lowest address'
+    if entry is None:
+        raise ConfigError(f"{of} has no sectors", hint=form)
+    if not isinstance(entry, Mapping) or not {"value"} <= set(entry) <= {"value", "source", "note"}:
+        raise ConfigError(f"{of}: sectors is {entry!r}", hint=form)
+    source, note = texts(entry, "sectors", of)
+    runs = entry["value"]
+    good = isinstance(runs, (list, tuple)) and len(runs) > 0
+    for run in runs if good else ():
+        pair = isinstance(run, (list, tuple)) and len(run) == 2
+        good = good and pair and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in run)
+    if not good:
+        raise ConfigError(f"{of}: sectors is {runs!r}", hint=form)
+    return tuple((count, size) for count, size in runs), source, note
+
+
+def texts(entry: Mapping[str, Any], name: str, of: str) -> tuple[str, str]:  # Any: whatever a TOML file holds
+    """Return an entry's source and note.
+
+    Raises:
+        ConfigError: one of them is no text.
+    """
+    for key in ("source", "note"):
+        if not isinstance(entry.get(key, ""), str):
+            raise ConfigError(f"{of}: the {key} of {name} is {entry[key]!r}", hint=f"a {key} is a text")
+    return entry.get("source", ""), entry.get("note", "")
+
+
+def cited(source: str, note: str) -> str:
+    """Return where a figure is from as a person reads it."""
+    return (source or "estimate") + (f" ({note})" if note else "")
 
 
 def _number(value: Any, known: Meaning, name: str, of: str) -> int:  # Any: whatever a TOML file holds

@@ -16,12 +16,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pdmlab.errors import ConfigError
-from pdmlab.storage.figures import MEANINGS, SET_BY_CALLER, Figure, Kind, Meaning, figure_from, meaning, shown
+from pdmlab.storage.figures import (
+    MEANINGS,
+    SET_BY_CALLER,
+    Figure,
+    Kind,
+    Meaning,
+    Sectors,
+    cited,
+    figure_from,
+    meaning,
+    sectors_from,
+    shown,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Sectors = tuple[tuple[int, int], ...]
 Timing = Literal["typical", "maximum"]
 _TIMES = ("ns", "ns/KiB")
 
@@ -39,6 +50,7 @@ class Part:
     figures: Mapping[str, Figure] = field(repr=False)
     sectors: Sectors = ()
     sectors_source: str = field(default="", repr=False)
+    sectors_note: str = field(default="", repr=False)
 
     def __getitem__(self, figure: str) -> int:
         return self._figure(figure).typical
@@ -112,11 +124,9 @@ class Part:
         row: dict[str, Any] = {"kind": self.kind, "title": self.title}
         if self.sectors:
             row["sectors"] = {"value": [list(run) for run in self.sectors], "source": self.sectors_source}
-        for name, figure in self.figures.items():
-            numbers = {"typical": figure.typical, "maximum": figure.maximum}
-            entry: dict[str, Any] = {"value": figure.typical} if figure.maximum is None else numbers
-            row[name] = entry | {"source": figure.source} | ({"note": figure.note} if figure.note else {})
-        return row
+            if self.sectors_note:
+                row["sectors"]["note"] = self.sectors_note
+        return row | {name: figure.entry for name, figure in self.figures.items()}
 
     def to_toml(self) -> str:
         """Return the part as load_parts() reads it, to keep one that was fitted or changed."""
@@ -144,12 +154,12 @@ class Part:
         cells = []
         if self.sectors:
             runs = ", ".join(f"{count} x {shown(size, 'B')}" for count, size in self.sectors)
-            cells.append(("sectors", runs, "", "from the lowest address", self.sectors_source or "estimate"))
+            source = cited(self.sectors_source, self.sectors_note)
+            cells.append(("sectors", runs, "", "from the lowest address", source))
         for name, figure in self.figures.items():
             known = self._meaning(name)
             most = "" if figure.maximum is None else shown(figure.maximum, known.unit)
-            source = (figure.source or "estimate") + (f" ({figure.note})" if figure.note else "")
-            cells.append((name, shown(figure.typical, known.unit), most, known.text, source))
+            cells.append((name, shown(figure.typical, known.unit), most, known.text, cited(figure.source, figure.note)))
         return cells
 
     def _figure(self, name: str) -> Figure:
@@ -215,12 +225,10 @@ def part_from(row: Mapping[str, Any], name: str, known: Mapping[str, Part] | Non
     kind: Any = row.get("kind")  # Any: whatever a TOML file holds
     if kind not in get_args(Kind):
         raise ConfigError(f"{name}: kind is {kind!r}", hint=f"kind is one of {', '.join(get_args(Kind))}")
-    sectors, source = _sectors(row.get("sectors"), name) if kind == "internal" else ((), "")
     rest = {key: entry for key, entry in row.items() if key not in ("kind", "title", "like")}
-    if kind == "internal":
-        rest.pop("sectors", None)
+    sectors = sectors_from(rest.pop("sectors", None), name) if kind == "internal" else ((), "", "")
     figures = {figure: figure_from(entry, kind, figure, name) for figure, entry in rest.items()}
-    made = Part(name, kind, str(row.get("title", name)), figures, sectors, source)
+    made = Part(name, kind, str(row.get("title", name)), figures, *sectors)
     for figure, wanted in MEANINGS[made.kind].items():
         if wanted.required and figure not in made:
             raise ConfigError(f"{name} has no {figure}", hint=f"it needs {figure}: {wanted.text} ({wanted.unit})")
@@ -230,26 +238,26 @@ def part_from(row: Mapping[str, Any], name: str, known: Mapping[str, Part] | Non
 
 
 def parts_frame(rows: Iterable[Part] | None = None) -> pd.DataFrame:
-    """Return a tidy frame, one row a figure: part, kind, figure, typical, maximum, unit, source, estimate, note."""
+    """Return a tidy frame, one row a figure: its numbers, unit and source, whether estimated, and whether recalled."""
     import pandas as pd
 
-    cells = []
-    for row in parts().values() if rows is None else rows:
-        for name, figure in row.figures.items():
-            cells.append(
-                {
-                    "part": row.name,
-                    "kind": row.kind,
-                    "figure": name,
-                    "typical": figure.typical,
-                    "maximum": figure.maximum,
-                    "unit": row._meaning(name).unit,
-                    "meaning": row._meaning(name).text,
-                    "source": figure.source,
-                    "estimate": not figure.source,
-                    "note": figure.note,
-                }
-            )
+    cells = [
+        {
+            "part": row.name,
+            "kind": row.kind,
+            "figure": name,
+            "typical": figure.typical,
+            "maximum": figure.maximum,
+            "unit": row._meaning(name).unit,
+            "meaning": row._meaning(name).text,
+            "source": figure.source,
+            "estimate": not figure.source,
+            "recalled": "recalled" in figure.note,
+            "note": figure.note,
+        }
+        for row in (parts().values() if rows is None else rows)
+        for name, figure in row.figures.items()
+    ]
     return pd.DataFrame(cells).astype({"typical": "Int64", "maximum": "Int64"})
 
 
@@ -262,22 +270,6 @@ def _read(text: str, where: str, known: Mapping[str, Part]) -> dict[str, Part]:
     for name, row in rows.items():
         found[name] = part_from(row, name, {**known, **found})
     return found
-
-
-def _sectors(entry: Any, name: str) -> tuple[Sectors, str]:  # Any: whatever a TOML file holds
-    form = 'write sectors = { value = [[count, size], …], source = "…" }, from the lowest address'
-    if entry is None:
-        raise ConfigError(f"{name} has no sectors", hint=form)
-    if not isinstance(entry, Mapping) or "value" not in entry or not isinstance(entry.get("source", ""), str):
-        raise ConfigError(f"{name}: sectors is {entry!r}", hint=form)
-    runs = entry["value"]
-    good = isinstance(runs, (list, tuple)) and len(runs) > 0
-    for run in runs if good else ():
-        pair = isinstance(run, (list, tuple)) and len(run) == 2
-        good = good and pair and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in run)
-    if not good:
-        raise ConfigError(f"{name}: sectors is {runs!r}", hint=form)
-    return tuple((count, size) for count, size in runs), entry.get("source", "")
 
 
 def _misfits(row: Part) -> Iterator[tuple[str, str]]:
