@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from pdmlab.storage.credentials import CredentialStore
     from pdmlab.storage.dataflash import DataFlashBlockDevice
     from pdmlab.storage.fat import FATFileSystem
+    from pdmlab.storage.faults import MediumFaults
     from pdmlab.storage.filesystem import File, FileSystem, mount_or_format
     from pdmlab.storage.flashiap import FlashIAPBlockDevice
     from pdmlab.storage.kv.nvstore import NVStore, root_of_trust
     from pdmlab.storage.littlefs import LittleFileSystem2
-    from pdmlab.storage.medium import Medium
+    from pdmlab.storage.medium import Medium, MediumFault
     from pdmlab.storage.sd import SDBlockDevice
     from pdmlab.storage.spif import QSPIFBlockDevice, SPIFBlockDevice
     from pdmlab.storage.wrappers import BufferedBlockDevice, ProfilingBlockDevice, SlicingBlockDevice
@@ -31,6 +32,8 @@ _HOMES = {
     "HeapBlockDevice": "blockdevice",
     "LittleFileSystem2": "littlefs",
     "Medium": "medium",
+    "MediumFault": "medium",
+    "MediumFaults": "faults",
     "NVStore": "kv.nvstore",
     "ProfilingBlockDevice": "wrappers",
     "QSPIFBlockDevice": "spif",
@@ -53,6 +56,8 @@ __all__ = [
     "HeapBlockDevice",
     "LittleFileSystem2",
     "Medium",
+    "MediumFault",
+    "MediumFaults",
     "NVStore",
     "ProfilingBlockDevice",
     "QSPIFBlockDevice",

@@ -56,6 +56,7 @@ class Medium:
     faults: what is broken on it; None for nothing, which costs nothing.
     powered: without it, read, program and erase raise PowerLost before they touch anything.
     seated: whether a card is in its holder; soldered parts always are.
+    insertions: how often the card was put back; it has forgotten its initialisation each time.
     write_protected: the lock on the side of a card.
     erase_block: size (B) of the blocks that wear; the driver sets it.
     clock: what faults that last for a time are timed by; the driver sets it.
@@ -79,10 +80,10 @@ class Medium:
         self.erase_block = PAGE
         self.clock: Clock | None = None
         self.wear: Counter[int] = Counter()
+        self.insertions = 0
         self._powered = self._seated = True
         self._write_protected = False
         self._faults: MediumFaults | None = None
-        self._worn: set[int] = set()
         self._look()
         self._blank = bytes([erase_value]) * PAGE
         self._pages: dict[int, bytearray] = {}
@@ -112,6 +113,8 @@ class Medium:
 
     @seated.setter
     def seated(self, seated: bool) -> None:
+        if seated and not self._seated:
+            self.insertions += 1
         self._seated = seated
         self._look()
 
@@ -139,7 +142,7 @@ class Medium:
 
     def _look(self) -> None:
         """Note whether anything has to be asked before an operation."""
-        sound = self._powered and self._seated and not self._write_protected and not self._worn
+        sound = self._powered and self._seated and not self._write_protected
         self._sound = sound and self._faults is None and self.supply is None
 
     # -- a programmer's view -------------------------------------------------------------------------
@@ -207,7 +210,12 @@ class Medium:
             MediumFault: not seated, no answer or stuck busy.
         """
         if not self._sound:
-            self._need_answer(0)
+            if not self._powered:
+                raise PowerLost
+            if self._faults is not None:
+                self._faults.need_answer()
+            elif not self._seated:
+                raise MediumFault("not seated")
 
     def read(self, offset: int, size: int) -> bytes:
         """Return what lies there, to the running driver.
@@ -217,10 +225,9 @@ class Medium:
         """
         if self._sound:
             return self.peek(offset, size)
-        self._need_answer(offset)
-        if self._faults is None:
-            return self.peek(offset, size)
-        return self._faults.read(offset, size)
+        if self._begin(offset):
+            raise self._pulled(offset)
+        return self.peek(offset, size) if self._faults is None else self._faults.read(offset, size)
 
     def program(self, offset: int, data: bytes) -> None:
         """Program data: NOR flash keeps the bits that are already 0.
@@ -228,11 +235,17 @@ class Medium:
         Raises:
             MediumFault: as require_answer, or write protected, program error or worn out.
         """
-        if not self._sound:
-            self._need_writes(offset, len(data))
-            self._supply_program(offset, data)
+        if self._sound:
+            self.program_plainly(offset, data)
             return
-        self._program(offset, data)
+        pulled, failing = self._begin_write(offset, "program")
+        if pulled or failing:
+            data = data[: self._broken_off(len(data))]
+        if self._faults is None:
+            self.program_plainly(offset, data)
+        else:
+            self._faults.program(offset, data)
+        self._end_write(offset, pulled, failing)
 
     def erase(self, offset: int, size: int) -> None:
         """Erase a block and count its wear.
@@ -240,80 +253,69 @@ class Medium:
         Raises:
             MediumFault: as require_answer, or write protected, erase error or worn out.
         """
-        if not self._sound:
-            self._need_writes(offset, size)
-            self._supply_erase(offset, size)
+        if self._sound:
+            self.erase_plainly(offset, size)
             return
-        self._erase(offset, size)
+        pulled, failing = self._begin_write(offset, "erase")
+        if pulled or failing:
+            size = self._broken_off(size)
+        if self._faults is None:
+            self.erase_plainly(offset, size)
+        else:
+            self._faults.erase(offset, size)
+        self._end_write(offset, pulled, failing)
 
     def sync(self) -> None:
         """Hear that everything programmed so far must stay, whatever happens to the power."""
         if self._faults is not None:
             self._faults.synced()
 
-    # -- with something between ----------------------------------------------------------------------
+    # -- with a supply or faults between -------------------------------------------------------------
 
-    def _need_answer(self, offset: int) -> None:
+    def _begin(self, offset: int) -> bool:
+        """Refuse an operation that cannot begin; return whether the card is pulled in the middle of it."""
         if not self._powered:
             raise PowerLost
+        if self._faults is not None:
+            return self._faults.begin(offset)
         if not self._seated:
             raise MediumFault("not seated", offset)
-        if self._faults is not None:
-            self._faults.need_answer(offset)
+        return False
 
-    def _need_writes(self, offset: int, size: int) -> None:
-        self._need_answer(offset)
+    def _begin_write(self, offset: int, what: str) -> tuple[bool, bool]:
+        """Return whether the card is pulled, and whether the supply fails, in the middle of a write."""
+        pulled = self._begin(offset)
         if self._write_protected:
             raise MediumFault("write protected", offset)
-        if self.is_worn(offset, size):
-            raise MediumFault("worn out", offset)
+        return pulled, self.supply is not None and self.supply.fails(f"{what} {self.name}")
 
-    def _supply_program(self, offset: int, data: bytes) -> None:
-        """Program what the supply lasts for: of the operation in which it fails, a part."""
-        failing = self.supply is not None and self.supply.fails(f"program {self.name}")
-        if failing:
-            data = data[: self.torn_length(len(data))]
-        if self._faults is not None:
-            self._faults.program(offset, data)
-        else:
-            self._program(offset, data)
-        if failing:
-            self._cut()
-
-    def _supply_erase(self, offset: int, size: int) -> None:
-        failing = self.supply is not None and self.supply.fails(f"erase {self.name}")
-        if failing:
-            size = self.torn_length(size)
-        if self._faults is not None:
-            self._faults.erase(offset, size)
-        else:
-            self._erase(offset, size)
-        if failing:
-            self._cut()
-
-    def torn_length(self, size: int) -> int:
-        """Return how much of an operation (B) takes effect that is broken off: half, or what a torn fault says."""
+    def _broken_off(self, size: int) -> int:
         return size // 2 if self._faults is None else self._faults.torn_length(size)
 
-    def _cut(self) -> None:
-        assert self.supply is not None
-        self.supply.cut()
-        raise PowerLost
+    def _end_write(self, offset: int, pulled: bool, failing: bool) -> None:
+        if failing:
+            assert self.supply is not None
+            self.supply.cut()
+            raise PowerLost
+        if pulled:
+            raise self._pulled(offset)
+
+    def _pulled(self, offset: int) -> MediumFault:
+        assert self._faults is not None
+        self._faults.lose_writes()
+        return MediumFault("not seated", offset)
 
     # -- with nothing between ------------------------------------------------------------------------
 
-    def _program(self, offset: int, data: bytes) -> None:
+    def program_plainly(self, offset: int, data: bytes) -> None:
+        """Program data, whatever is broken."""
         with self._lock:
-            if self.erase_value == 0xFF:
-                there = self.peek(offset, len(data))
-                if there.count(0xFF) != len(there):
-                    kept = int.from_bytes(there, "little") & int.from_bytes(data, "little")
-                    data = kept.to_bytes(len(data), "little")
-            else:
+            if self.erase_value != 0xFF:
                 self.wear[offset // self.erase_block * self.erase_block] += 1
-            self.poke(offset, data)
+            self.poke(offset, self.over(offset, data))
 
-    def _erase(self, offset: int, size: int) -> None:
+    def erase_plainly(self, offset: int, size: int) -> None:
+        """Erase a block and count its wear, whatever is broken."""
         with self._lock:
             if self.erase_value == 0xFF:
                 self.wear[offset] += 1
@@ -323,31 +325,20 @@ class Medium:
                 self.poke(offset, bytes([self.erase_value]) * n)
                 offset += n
 
-    def wear_out(self, address: int) -> None:
-        """Wear out the erase block at address: programs and erases of it fail from now on."""
-        self._check(address, 1)
-        self._worn.add(address)
-        self._look()
-
-    def is_worn(self, offset: int, size: int) -> bool:
-        """Whether one of the erase blocks of this stretch is worn out."""
-        if not self._worn:
-            return False
-        block = self.erase_block
-        return any(
-            address // block * block < offset + size and offset < (address // block + 1) * block
-            for address in self._worn
-        )
+    def over(self, offset: int, data: bytes) -> bytes:
+        """Return what programming data there makes of it: NOR flash cannot set bits."""
+        if self.erase_value == 0xFF:
+            there = self.peek(offset, len(data))
+            if there.count(0xFF) != len(there):
+                kept = int.from_bytes(there, "little") & int.from_bytes(data, "little")
+                return kept.to_bytes(len(data), "little")
+        return data
 
     def close(self) -> None:
         """Let go of the file; what was programmed is in it."""
         with self._lock:
             if self._file is not None and not self._file.closed:
                 self._file.close()
-
-    def _check(self, offset: int, size: int) -> None:
-        if offset < 0 or size < 0 or offset + size > self.size:
-            raise self._outside(offset, size)
 
     def _outside(self, offset: int, size: int) -> StorageError:
         return StorageError(f"{size} B at 0x{offset:x} are not on a medium of 0x{self.size:x} B")

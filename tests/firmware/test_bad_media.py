@@ -11,6 +11,7 @@ import pytest
 from pdmlab.clock import DeviceClock
 from pdmlab.firmware import fs_suites
 from pdmlab.storage import FATFileSystem, Medium, ProfilingBlockDevice, SDBlockDevice
+from pdmlab.storage.faults import MediumFaults
 from tests.firmware.test_fs_suites import Line
 
 
@@ -45,7 +46,7 @@ def play(medium: Medium, spoil: Callable[[Medium], None] = lambda medium: None) 
 def wear(medium: Medium) -> None:
     """Wear out all that the tables and the root directory do not take."""
     for at in range(64 << 10, medium.size, 512):
-        medium.wear_out(at)
+        MediumFaults.of(medium).wear_out(at)
 
 
 def pull(medium: Medium) -> None:

@@ -21,6 +21,7 @@ from pdmlab.storage import (
 )
 from pdmlab.storage.blockdevice import BlockDevice, HeapBlockDevice
 from pdmlab.storage.credentials import CredentialStore
+from pdmlab.storage.faults import MediumFaults
 
 KEPT = b"kept " * 500
 ROOT = bytes(range(16))
@@ -118,7 +119,7 @@ def test_a_worn_block_in_the_way_of_a_file_is_said_and_the_rest_stays(volume: tu
         if medium.peek(at, device.erase_size) in (b"\xff" * device.erase_size, bytes(device.erase_size))
     ]
     for at in free:
-        medium.wear_out(at)
+        MediumFaults.of(medium).wear_out(at)
     with pytest.raises(WornOut) as caught, fs.open("/new", "w") as file:
         file.write(bytes(range(256)) * 64)
     assert "is worn out (" in str(caught.value)
@@ -135,7 +136,7 @@ def test_a_worn_block_under_a_file_does_not_keep_it_from_being_read(volume: tupl
     fs, device = volume
     medium = device.medium  # type: ignore[attr-defined]
     for at in range(0, device.size, device.erase_size):
-        medium.wear_out(at)
+        MediumFaults.of(medium).wear_out(at)
     check_kept(fs)
     for work in (lambda: fs.remove("/kept"), lambda: fs.mkdir("/d"), lambda: fs.rename("/kept", "/k")):
         with pytest.raises(WornOut):
@@ -147,7 +148,7 @@ def test_a_worn_block_under_a_file_does_not_keep_it_from_being_read(volume: tupl
 def test_formatting_a_worn_part_says_so() -> None:
     for part, kind in STACKS:
         device = PARTS[part](1 << 20, WallClock())
-        device.medium.wear_out(0)  # type: ignore[attr-defined]
+        MediumFaults.of(device.medium).wear_out(0)  # type: ignore[attr-defined]
         fs = kind("fs")
         with pytest.raises(WornOut):
             fs.reformat(device)
@@ -162,7 +163,7 @@ def test_worn_credentials_are_still_read() -> None:
     store = CredentialStore(fs, ROOT)
     store.set("mbed.AccountID", b"0164")
     for at in range(0, medium.size, 4096):
-        medium.wear_out(at)
+        MediumFaults.of(medium).wear_out(at)
     with pytest.raises(WornOut):
         store.set("mbed.AccountID", b"0165")
     assert store.get("mbed.AccountID") == b"0164"
@@ -177,7 +178,7 @@ def test_worn_sectors_of_the_root_of_trust_are_said_and_its_records_stay() -> No
     store = NVStore(flash, areas)
     store.set(1, b"first")
     for at in (0, 4096):
-        medium.wear_out(at)
+        MediumFaults.of(medium).wear_out(at)
     with pytest.raises(StorageError) as caught:
         for _ in range(500):  # until its area is full and the worn one's turn comes
             store.set(2, bytes(64))
@@ -197,7 +198,7 @@ def test_every_error_of_a_medium_carries_a_code_with_its_name() -> None:
         lambda: card.read(1, 512),
         lambda: card.program(0, b"x"),
         lambda: card.erase(1 << 20, 512),
-        lambda: (card.medium.wear_out(0), card.program(0, bytes(512))),
+        lambda: (MediumFaults.of(card.medium).wear_out(0), card.program(0, bytes(512))),
     ):
         with pytest.raises(StorageError) as caught:
             work()

@@ -10,6 +10,7 @@ from pdmlab.clock import DeviceClock, PowerLost
 from pdmlab.errors import BootFailed, CorruptMedium, NoSpace, StorageError
 from pdmlab.storage import FlashIAPBlockDevice, Medium, QSPIFBlockDevice, SDBlockDevice
 from pdmlab.storage.blockdevice import BlockDevice
+from pdmlab.storage.faults import MediumFaults
 from pdmlab.update.bootloader import Bootloader, BootResult
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.manifest import Manifest
@@ -39,7 +40,7 @@ def storage(part: str) -> BlockDevice:
 @pytest.mark.parametrize("at", [0, 4096, 20 * K, 48 * K])
 def test_a_worn_sector_of_the_slot_ends_the_update_with_a_result_and_another_part_takes_it(part: str, at: int) -> None:
     phone = Phone(storage(part))
-    phone.storage.medium.wear_out(at)
+    MediumFaults.of(phone.storage.medium).wear_out(at)
     phone.update()
     assert phone.told[-2:] == [("result", 35), 1]
     assert phone.told[:2] == [3, 4]
@@ -57,7 +58,7 @@ def test_a_slot_that_wears_out_when_the_candidate_is_marked_installs_nothing(par
 
     async def wear_then_allow(step: object, manifest: Manifest) -> bool:
         if phone.told[-1] == 6:
-            phone.storage.medium.wear_out(0)
+            MediumFaults.of(phone.storage.medium).wear_out(0)
         return await authorise(step, manifest)  # type: ignore[arg-type]
 
     phone.authorise = wear_then_allow  # type: ignore[method-assign]
@@ -78,6 +79,8 @@ def test_a_card_that_is_pulled_during_the_download_is_a_storage_error() -> None:
     phone.update()
     assert phone.told == [3, 4, ("result", 35), 1]
     phone.storage.medium.seated = True
+    phone.storage.deinit()  # the phone is switched off and on
+    phone.storage.init()
     phone.fetch = fetch  # type: ignore[method-assign]
     phone.update()
     assert phone.told[-1] == "reboot"
@@ -243,7 +246,7 @@ class Board:
 
 def test_flash_that_refuses_the_first_erase_starts_what_it_still_holds() -> None:
     board = Board()
-    board.flash.medium.wear_out(LAYOUT.header_offset)  # type: ignore[attr-defined]
+    MediumFaults.of(board.flash.medium).wear_out(LAYOUT.header_offset)  # type: ignore[attr-defined]
     for _ in range(2):  # at every start again: it does not change
         result = board.boot()
         assert not result.installed
@@ -256,7 +259,7 @@ def test_flash_that_refuses_the_first_erase_starts_what_it_still_holds() -> None
 
 def test_flash_that_wears_out_under_the_application_fails_with_a_hint_and_the_candidate_stays() -> None:
     board = Board()
-    board.flash.medium.wear_out(LAYOUT.app_offset + 8 * K)  # type: ignore[attr-defined]
+    MediumFaults.of(board.flash.medium).wear_out(LAYOUT.app_offset + 8 * K)  # type: ignore[attr-defined]
     for _ in range(2):
         with pytest.raises(BootFailed, match=r"worn out \(") as caught:
             board.boot()
@@ -276,4 +279,6 @@ def test_a_slot_that_cannot_be_read_starts_the_old_image() -> None:
     assert (result.installed, result.active.version) == (False, Version(1, 0, 0))
     assert "Failed to initialize update storage\r\n" in board.lines
     board.slot_medium.medium.seated = True  # type: ignore[attr-defined]
+    board.slot_medium.deinit()  # a start initialises it
+    board.slot_medium.init()
     assert board.boot().installed
