@@ -13,7 +13,7 @@ from pdmlab.client.provisioning import ITEMS
 from pdmlab.codes import explain
 from pdmlab.errors import ConfigError, StorageError
 from pdmlab.storage import CredentialStore, FATFileSystem, LittleFileSystem2, Medium, SDBlockDevice
-from pdmlab.storage.kv.nvstore import SotpType
+from pdmlab.storage.kv import SotpType
 from tests.client.bench import CREDENTIALS, DEVICE, Bench
 
 T = TypeVar("T")

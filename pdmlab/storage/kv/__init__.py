@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pdmlab.storage.kv.kvstore import Info, KVFlag, KVStore, MbedError
-    from pdmlab.storage.kv.nvstore import NVStore, SotpType, root_of_trust
+    from pdmlab.storage.kv.nvstore import NVStore, root_of_trust
+    from pdmlab.storage.kv.sotp import Sotp, SotpType
     from pdmlab.storage.kv.tdbstore import TDBStore
 
 _HOMES = {
@@ -16,7 +17,8 @@ _HOMES = {
     "KVStore": "kvstore",
     "MbedError": "kvstore",
     "NVStore": "nvstore",
-    "SotpType": "nvstore",
+    "Sotp": "sotp",
+    "SotpType": "sotp",
     "TDBStore": "tdbstore",
     "root_of_trust": "nvstore",
 }
@@ -27,6 +29,7 @@ __all__ = [
     "KVStore",
     "MbedError",
     "NVStore",
+    "Sotp",
     "SotpType",
     "TDBStore",
     "root_of_trust",
