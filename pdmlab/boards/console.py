@@ -13,11 +13,12 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import serial
 
-from pdmlab.boards.port import carries_break, open_port
+from pdmlab.boards.port import Port, carries_break, open_port
 from pdmlab.boards.source import Source
 from pdmlab.errors import BoardError, ConsoleLost, ConsoleTimeout
 
@@ -74,10 +75,13 @@ class Console:
         self._lost: str | None = None
         self._started = (time.time(), time.monotonic())
         self._closing = False
-        self._port = open_port(url, baud=baud, read_timeout=_SLICE)
+        self._port = self._open(url, baud)
         self._source = Source(self._port)
         self._reader = threading.Thread(target=self._drain, name=f"pdmlab-console {self.name}", daemon=True)
         self._reader.start()
+
+    def _open(self, url: str, baud: int) -> Port:
+        return open_port(url, baud=baud, read_timeout=_SLICE)
 
     # -- reading -----------------------------------------------------------------------------------------
 
@@ -130,11 +134,15 @@ class Console:
                         f"the line to {self._whom()} broke off: {self._lost}",
                         hint="plug it in again, and open it with pdmlab.connect()",
                     )
+                self._require_more()
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return None
                 self._changed.wait(min(left, _SLICE))
             return Line(*self._unread.popleft())
+
+    def _require_more(self) -> None:
+        """Raise ConsoleLost if no line can come any more; a port can always bring one."""
 
     @property
     def last(self) -> str | None:
@@ -158,6 +166,32 @@ class Console:
                 "text": pd.array([text for _, _, text in log], dtype="string"),
             }
         )
+
+    def save(self, path: Path | str) -> Path:
+        """Write the conversation to a file and return its path; replay://FILE opens it as a board.
+
+        Args:
+            path: ends in .parquet or .csv for the transcript, as a frame; in anything else for text in htrun's form.
+                A file that is there is written over.
+
+        Raises:
+            BoardError: it cannot be written.
+        """
+        path = Path(path)
+        transcript = self.transcript
+        try:
+            if path.suffix == ".parquet":
+                transcript.to_parquet(path, index=False)
+            elif path.suffix == ".csv":
+                transcript.to_csv(path, index=False, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
+            else:
+                source = {"board": "CONN][RXD", "host": "SERI][TXD"}
+                lines = zip(transcript["time"], transcript["direction"], transcript["text"], strict=True)
+                text = "".join(f"[{time.timestamp():.3f}][{source[said]}] {line}\n" for time, said, line in lines)
+                path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise BoardError(f"{path} cannot be written: {error.strerror}", hint="is there such a folder?") from error
+        return path
 
     # -- writing -----------------------------------------------------------------------------------------
 

@@ -43,6 +43,9 @@ COLUMNS = ("board", "simulated", "clock", *FACTORS, *MEASURES)
 
 Row = dict[str, Cell]
 
+_RUNNING = re.compile(r"^>>> Running case #\d+: '(.+)'\.\.\.")
+_RAN = re.compile(r"^>>> '.+': \d+ passed, \d+ failed")
+
 
 @dataclass
 class Measured:
@@ -60,11 +63,17 @@ class Measured:
     _lines: StockLines = field(default_factory=StockLines)
     _unread: list[Row] = field(default_factory=list)
     _case: str = ""
+    _named: str = ""  # the case that the harness's own text says is running: logs may have its key-values later
     _told: int = 0
     _adds: bool = False  # whether the board prints `pdmlab_row`s
 
     def line(self, text: str, case: str, time: float) -> None:
         """Take a line that the board printed in a case; time is the host's (s since the epoch)."""
+        if named := _RUNNING.search(text):
+            self._named = named[1]
+        elif _RAN.search(text):
+            self._named = ""
+        case = self._named or case
         if case != self._case:
             self._waiting.clear()
         self._case = case
@@ -78,6 +87,7 @@ class Measured:
 
     def row(self, value: str, case: str) -> None:
         """Take a `pdmlab_row`: name=value pairs between commas. What is no pair is passed over."""
+        case = self._named or case
         given = {
             name: _cell(text) for name, equals, text in (pair.partition("=") for pair in value.split(",")) if equals
         }

@@ -11,7 +11,6 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pdmlab.errors import BoardError, ConsoleLost, MalformedEvent, PdmlabError
 from pdmlab.greentea.board import Board, ConsoleLine
@@ -22,9 +21,6 @@ from pdmlab.greentea.result import Result, Word
 from pdmlab.greentea.rows import ROW_KEY, Measured
 from pdmlab.greentea.saving import SuiteRun, about_board
 from pdmlab.greentea.silence import explain_fault, explain_silence
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PREAMBLE_TIMEOUT = 10.0
 """Seconds (host clock) from the sync to the host test's name."""
@@ -146,6 +142,7 @@ class _Conversation:
     def run(self) -> Result:
         result = self._result
         result.started = time.time()
+        before = len(self._console.transcript) + self._forgotten()
         try:
             self._shake_hands()
             self._listen()
@@ -162,10 +159,12 @@ class _Conversation:
             result.host_s = time.monotonic() - self._started
             result.measured.end(time.time())
             result.case_records = self._cases.cases
-            transcript = self._console.transcript
-            since = transcript["time"] >= _utc(result.started)
-            result.transcript = transcript[since].reset_index(drop=True)
+            since = max(before - self._forgotten(), 0)  # not by time: the lines of a log are older than the suite
+            result.transcript = self._console.transcript.iloc[since:].reset_index(drop=True)
         return result
+
+    def _forgotten(self) -> int:
+        return int(getattr(self._console, "forgotten", 0))
 
     def _shake_hands(self) -> None:
         """Reset the board and have it echo a sync, or end with SYNC_FAILED."""
@@ -245,7 +244,8 @@ class _Conversation:
 
     def _begin(self, name: str) -> None:
         """Start the host test that the board asks for."""
-        make = self._host_tests.get(name)
+        # In a log, whatever a host test would answer has been answered.
+        make = HostTest if getattr(self._board, "recorded", False) else self._host_tests.get(name)
         if make is None:
             raise _Over(
                 "ERROR",
@@ -329,9 +329,3 @@ class _Conversation:
             if self._on_event is not None:
                 self._on_event(event)
         return events
-
-
-def _utc(seconds: float) -> pd.Timestamp:
-    import pandas as pd
-
-    return pd.Timestamp(seconds, unit="s", tz="UTC")

@@ -67,6 +67,8 @@ def run(
 ) -> Result:
     """Run a suite by its name. A virtual board is flashed with it; on a real one it is taken to be there already.
 
+    In a log that is replayed it is taken to be what the log is of; it needs no service, whose answers are in the log.
+
     Args:
         cloud: the service that `connect` and `update` are to register with.
         developer: whose keys sign the update (a service's `developer`).
@@ -78,7 +80,8 @@ def run(
         ConfigError: the suite needs a service, and none was given.
     """
     tests: dict[str, Any] = dict(host_tests or {})
-    if cloud is None and suite in MANAGED and "sdk_host_tests" not in tests:
+    recorded = getattr(board, "recorded", False)
+    if cloud is None and suite in MANAGED and "sdk_host_tests" not in tests and not recorded:
         raise ConfigError(
             f"the suite {suite!r} needs a service to register with",
             hint="service = pdmlab.serve(); run(board, …, cloud=pdmlab.Cloud(service.url, service.api_key), "
