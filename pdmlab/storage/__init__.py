@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pdmlab.storage.kv.nvstore import NVStore, root_of_trust
     from pdmlab.storage.littlefs import LittleFileSystem2
     from pdmlab.storage.medium import Medium, MediumFault
+    from pdmlab.storage.parts import Part, load_parts, part, parts_frame
     from pdmlab.storage.sd import SDBlockDevice
     from pdmlab.storage.spif import QSPIFBlockDevice, SPIFBlockDevice
     from pdmlab.storage.wrappers import BufferedBlockDevice, ProfilingBlockDevice, SlicingBlockDevice
@@ -35,12 +36,16 @@ _HOMES = {
     "MediumFault": "medium",
     "MediumFaults": "faults",
     "NVStore": "kv.nvstore",
+    "Part": "parts",
     "ProfilingBlockDevice": "wrappers",
     "QSPIFBlockDevice": "spif",
     "SDBlockDevice": "sd",
     "SPIFBlockDevice": "spif",
     "SlicingBlockDevice": "wrappers",
+    "load_parts": "parts",
     "mount_or_format": "filesystem",
+    "part": "parts",
+    "parts_frame": "parts",
     "root_of_trust": "kv.nvstore",
 }
 
@@ -59,12 +64,16 @@ __all__ = [
     "MediumFault",
     "MediumFaults",
     "NVStore",
+    "Part",
     "ProfilingBlockDevice",
     "QSPIFBlockDevice",
     "SDBlockDevice",
     "SPIFBlockDevice",
     "SlicingBlockDevice",
+    "load_parts",
     "mount_or_format",
+    "part",
+    "parts_frame",
     "root_of_trust",
 ]
 

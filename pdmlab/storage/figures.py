@@ -117,16 +117,6 @@ MEANINGS: dict[Kind, dict[str, Meaning]] = {
     },
 }
 
-# Figures that the drivers still read from here and that are the microcontroller's or have other names above.
-_MOVING = {
-    "sd": ("gap", "gap_single", "call"),
-    "nor": ("sector", "erase", "call", "poll"),
-    "internal": ("sector", "erase_kib", "read_kib", "call"),
-}
-for _kind, _names in _MOVING.items():
-    for _name in _names:
-        MEANINGS[_kind][_name] = Meaning("ns", "", required=False, least=0)  # type: ignore[index]
-
 
 def meaning(kind: Kind, figure: str) -> Meaning | None:
     """Return what a figure of that name means for that kind of part; None if it has no such figure."""
@@ -210,24 +200,21 @@ def _number(value: Any, known: Meaning, name: str, of: str) -> int:  # Any: what
     return value
 
 
+_TIME = ((10**9, "s"), (10**6, "ms"), (10**3, "µs"))
+_SIZE = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+_CLOCK = ((10**6, "MHz"), (10**3, "kHz"))
+
+
 def shown(value: int, unit: str) -> str:
     """Return a figure as a person writes it: 850 µs, 4 KiB, 80 MHz.
 
     >>> shown(850_000, "ns"), shown(4096, "B"), shown(80_000_000, "Hz"), shown(264, "B"), shown(8, "pages")
     ('850 µs', '4 KiB', '80 MHz', '264 B', '8 pages')
     """
-    if unit in ("ns", "ns/KiB"):
-        for size, prefix in ((10**9, "s"), (10**6, "ms"), (10**3, "µs")):
-            if value >= size:
-                return f"{value / size:g} {prefix}{unit[2:]}"
-    if unit == "B" and value >= 1024 and value % 1024 == 0:
-        for shift, name in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-            if value % (1 << shift) == 0:
-                return f"{value >> shift} {name}"
-    if unit == "Hz":
-        for size, name in ((10**6, "MHz"), (10**3, "kHz")):
-            if value >= size:
-                return f"{value / size:g} {name}"
+    scales = {"ns": _TIME, "ns/KiB": _TIME, "B": _SIZE, "Hz": _CLOCK}.get(unit, ())
+    for size, name in scales:
+        if value >= size:
+            return f"{value / size:g} {name}{unit[2:]}"
     if unit == "byte value":
         return f"0x{value:02x}"
     return f"{value} {unit}"

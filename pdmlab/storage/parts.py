@@ -268,7 +268,10 @@ def _read(text: str, where: str, known: Mapping[str, Part]) -> dict[str, Part]:
         raise ConfigError(f"{where} is no TOML: {error}") from error
     found: dict[str, Part] = {}
     for name, row in rows.items():
-        found[name] = part_from(row, name, {**known, **found})
+        try:
+            found[name] = part_from(row, name, {**known, **found})
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error.message}", hint=error.hint) from error
     return found
 
 
