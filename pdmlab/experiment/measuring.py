@@ -86,7 +86,7 @@ def _rows(measured: Any, point: Mapping[str, Cell]) -> list[dict[str, Cell]]:  #
                 f"the measuring function returned {row or measured!r} for {dict(point)}",
                 hint='it returns its measures by name, such as {"duration_ms": 1.5}, or a list of such rows',
             )
-        taken = [name for name in row if name in RESERVED or name in point]
+        taken = [name for name in row if name in RESERVED or (name in point and point[name] not in (None, row[name]))]
         if taken:
             raise BadMeasurement(
                 f"the measuring function returned {', '.join(taken)}: a factor, or a column of the sweep's own",

@@ -9,15 +9,16 @@ from typing import NamedTuple
 
 from pdmlab import frames
 from pdmlab.errors import BadMeasurement, ConfigError
-from pdmlab.frames import ID_COLUMNS, Cell, Row, Schema
+from pdmlab.frames import ID_COLUMNS, Cell, Schema
 
 RESERVED = (*(column.name for column in ID_COLUMNS), "repeat")
 """Columns that a sweep fills in itself."""
 
 
 class Task(NamedTuple):
-    """One measurement of one point."""
+    """One measurement of one point; `place` is its number in the order of a sweep."""
 
+    place: int
     point: dict[str, Cell]
     repeat: int
 
@@ -34,26 +35,16 @@ class Points:
             raise ConfigError(f"repeats is {repeats!r}", hint="every point is measured once or more")
         self.factors = _checked(factors)
         self.repeats = repeats
-        self._places = {
-            name: {value: place for place, value in enumerate(values)} for name, values in self.factors.items()
-        }
 
     def __len__(self) -> int:
         return math.prod(map(len, self.factors.values())) * self.repeats
 
     def __iter__(self) -> Iterator[Task]:
+        place = 0
         for values in itertools.product(*self.factors.values()):
             for repeat in range(self.repeats):
-                yield Task(dict(zip(self.factors, values, strict=True)), repeat)
-
-    def place(self, row: Row) -> int:
-        """Return where in the order a measured row belongs, whoever measured it and when."""
-        place = 0
-        for name, places in self._places.items():
-            place = place * len(places) + places[row[name]]
-        repeat = row["repeat"]
-        assert isinstance(repeat, int)
-        return place * self.repeats + repeat
+                yield Task(place, dict(zip(self.factors, values, strict=True)), repeat)
+                place += 1
 
 
 def _checked(factors: Mapping[str, Iterable[Cell]]) -> dict[str, list[Cell]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Event
@@ -16,7 +15,6 @@ from pdmlab.experiment.measuring import Job, Measure, Measured, Outcome, Outcome
 from pdmlab.experiment.points import Points, Task
 from pdmlab.experiment.provenance import board_row, name_of, new_name, utc_now, versions
 from pdmlab.frames import Cell, Journal, Row, Schema
-from pdmlab.frames.sorting import sorted_lines
 from pdmlab.runs import Run, find_run
 
 SIDECAR_VERSION = 1
@@ -44,7 +42,8 @@ def sweep(
     Args:
         measure: called as measure(board, **point); returns a mapping of measures, or several of them. Points at which
             it raises NotMeasurable are left out and listed, with why, in `Run.skipped`.
-        factors: name -> values; the names become columns, so end them in their unit (buffer_B).
+        factors: name -> values; the names become columns, so end them in their unit (buffer_B). None is for a default:
+            measure may return what it stood for under the factor's name.
         experiment: the folder below data/ that the run goes to.
         workers: how many processes of this machine measure; or the address of a dask scheduler,
             "tcp://10.0.0.5:8786", whose workers do.
@@ -141,7 +140,7 @@ class _Keeping:
             for measures in outcome:
                 row: Row = {**self._same, **task.point, "repeat": task.repeat, **measures}
                 self._schema = self._schema.taking(row) if self._schema else Schema.from_rows(list(task.point), row)
-                self._journal.append(row)
+                self._journal.append(row, place=task.place)
                 self._rows += 1
         self._done += 1
 
@@ -171,21 +170,13 @@ class _Keeping:
         if self._schema is None:
             frames.write_sidecar(self._folder, self._name, self._sidecar)
         else:
-            frames.save(self._folder, self._name, self._schema, self._in_order(), self._sidecar)
+            rows = frames.journal_in_order(self._journal.path)
+            frames.save(self._folder, self._name, self._schema, rows, self._sidecar)
         self._journal.path.unlink()
         if exc == (None, None, None) and self._schema is None and self._skipped:
             raise ConfigError(
                 f"none of the points can be measured; the first, since {self._reason}", hint="see the run's .skipped"
             )
-
-    def _in_order(self) -> Iterator[Row]:
-        """Give the journal's rows in the order of the points, whoever measured them first."""
-        placed = (
-            f"{self._points.place(row):016d} {number:016d} {json.dumps(row, ensure_ascii=False)}"
-            for number, row in enumerate(frames.iter_journal(self._journal.path))
-        )
-        for line in sorted_lines(placed, self._folder):
-            yield json.loads(line[34:])
 
     @property
     def run(self) -> Run:

@@ -11,6 +11,9 @@ from typing import Any
 
 from pdmlab.errors import ExperimentError, RunNotFound
 from pdmlab.frames.schema import Cell, Row
+from pdmlab.frames.sorting import sorted_lines
+
+PLACE = "#"
 
 
 class Journal:
@@ -25,10 +28,11 @@ class Journal:
                 f"{path} is there already", hint="runs are never overwritten: take another name"
             ) from None
 
-    def append(self, row: Row) -> None:
-        """Write one row and flush it to the operating system."""
+    def append(self, row: Row, *, place: int | None = None) -> None:
+        """Write one row and flush it to the operating system; place: where it belongs, if it comes out of turn."""
+        placed = row if place is None else {PLACE: place, **row}
         try:
-            self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            self._file.write(json.dumps(placed, ensure_ascii=False) + "\n")
             self._file.flush()
         except OSError as error:
             raise ExperimentError(
@@ -47,9 +51,21 @@ def iter_journal(path: Path) -> Iterator[dict[str, Cell]]:
     with path.open(encoding="utf-8", newline="\n", errors="replace") as lines:
         for line in lines:
             try:
-                yield json.loads(line)
+                row = json.loads(line)
             except json.JSONDecodeError:
                 return
+            row.pop(PLACE, None)
+            yield row
+
+
+def journal_in_order(path: Path) -> Iterator[dict[str, Cell]]:
+    """Give the rows of a journal by their places, and by their turn where these are the same."""
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        placed = (f"{json.loads(line)[PLACE]:016d} {turn:016d} {line[:-1]}" for turn, line in enumerate(lines))
+        for line in sorted_lines(placed, path.parent):
+            row = json.loads(line[34:])
+            del row[PLACE]
+            yield row
 
 
 def read_journal(path: Path) -> list[dict[str, Cell]]:

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from pdmlab.measurements.managing import Asked, ask, run_until_registered
     from pdmlab.measurements.notifications import temperatures, told
     from pdmlab.measurements.power_cuts import Replay, power_cut, replay
+    from pdmlab.measurements.volumes import VolumeSetup
 
 _HOMES = {
     "Asked": "managing",
     "Replay": "power_cuts",
+    "VolumeSetup": "volumes",
     "ask": "managing",
     "file_transfer": "files",
     "http_download": "downloads",
@@ -33,6 +35,7 @@ _HOMES = {
 __all__ = [
     "Asked",
     "Replay",
+    "VolumeSetup",
     "ask",
     "file_transfer",
     "http_download",

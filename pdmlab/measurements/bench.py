@@ -10,10 +10,11 @@ from pdmlab.network.interface import NetworkInterface, WiFiInterface
 from pdmlab.network.nsapi import Security
 
 if TYPE_CHECKING:
+    from pdmlab.boards.catalog import BoardRow
     from pdmlab.storage.medium import Medium
     from pdmlab.update.layout import FlashLayout
 
-Row = dict[str, str | int | float | bool]
+Row = dict[str, str | int | float | bool | None]
 
 
 class Media(Protocol):
@@ -40,6 +41,8 @@ class Bench(Protocol):
 
     network: NetworkInterface
     layout: FlashLayout
+    info: BoardRow
+    seed: int
 
     @property
     def target(self) -> str: ...

@@ -1,68 +1,131 @@
-"""Files: a benchmark of write and read calls, and a logger that must not lose what arrives."""
+"""Files: a benchmark of write and read calls, and a logger that must not lose what arrives.
+
+Both take every factor of a volume (volumes.py) by keyword, and both say in their rows what they came to be.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 from pdmlab.clock import MS, SECOND
 from pdmlab.errors import ConfigError
 from pdmlab.firmware.corpus import corpus
 from pdmlab.measurements.bench import Bench, Row, on_board
-from pdmlab.storage import (
-    FATFileSystem,
-    LittleFileSystem2,
-    ProfilingBlockDevice,
-    QSPIFBlockDevice,
-    SDBlockDevice,
-    SPIFBlockDevice,
-)
-from pdmlab.storage.benchmark import Transfer, benchmark_file
+from pdmlab.measurements.volumes import Volume, VolumeSetup, make_volume
+from pdmlab.storage.benchmark import Transfer, read_all, together, write_all
 
 if TYPE_CHECKING:
     from pdmlab.firmware.device import Device
-    from pdmlab.storage.blockdevice import BlockDevice
-    from pdmlab.storage.filesystem import FileSystem
 
 FILE_SIZE = 64 * 1024
-"""What is written in one point (B)."""
+"""What is written in one point unless it says otherwise (B)."""
+Mode = Literal["new", "append", "overwrite"]
+_OPEN: dict[Mode, str] = {"new": "w", "append": "a", "overwrite": "r+"}
 
 
-def file_transfer(board: Bench, buffer_B: int, bus_Hz: int, sync_every_B: int) -> list[Row]:
-    """Write 64 KiB to a new file on a blank part, buffer_B a call, and read it back: a row each.
+def file_transfer(
+    board: Bench,
+    buffer_B: int = 4096,
+    bus_Hz: int | None = None,
+    sync_every_B: int | None = None,
+    *,
+    file_B: int = FILE_SIZE,
+    mode: Mode = "new",
+    threads: int = 1,
+    **volume: Any,  # the factors of VolumeSetup, which a sweep gives by name
+) -> list[Row]:
+    """Write a file, buffer_B a call, and read what was written back: a row each.
 
-    The calls go straight to the file system, as those of Mbed's `File` do; `sync_every_B` of 64 KiB or more
-    syncs when the file is closed.
+    The calls go straight to the file system, as those of Mbed's `File` do. `bytes` are those of the file,
+    amplification is what the device moved for each of them; `most_erased_block` is how often the most worn erase unit
+    was erased (on a card: rewritten).
+
+    Args:
+        sync_every_B: sync each time so much has been written; None, or file_B or more, syncs when the file is closed.
+        mode: what is written: a new file; the same again behind an old one; an old one from its start.
+        threads: so many files at once, each written by a thread of its own.
+        volume: part, timing, bus, file_system, volume_B, fill_percent, read_size_B, prog_size_B, block_size_B,
+            cache_size_B, lookahead_size_B (measurements.VolumeSetup).
+
+    Raises:
+        NotMeasurable: these do not go together; a sweep leaves the point out and says why.
     """
+    if mode not in _OPEN:
+        raise ConfigError(f"there is no mode {mode!r}", hint=f"one of {', '.join(_OPEN)}")
+    if min(buffer_B, file_B, threads) < 1 or (sync_every_B is not None and sync_every_B < 1):
+        raise ConfigError("buffer_B, sync_every_B, file_B and threads are 1 or more")
+    setup = VolumeSetup.of(bus_Hz=bus_Hz, **volume)
+    given: Row = {
+        "buffer_B": buffer_B, "sync_every_B": sync_every_B, "mode": mode, "file_B": file_B, "threads": threads,
+    }  # fmt: skip
 
-    def main(device: Device) -> tuple[Transfer, Transfer]:
-        fs, part = _blank_file_system(board, device, bus_Hz)
-        fs.reformat(ProfilingBlockDevice(part))
-        return benchmark_file(fs, corpus()[:FILE_SIZE], buffer_B, sync_every=sync_every_B)
+    def main(device: Device) -> list[Row]:
+        measured = make_volume(board, device.clock, setup)
+        fs, data = measured.fs, _text(file_B)
+        old = file_B if mode != "new" else 0
+        measured.require_room(threads * (old + file_B))
+        paths = [f"/benchmark{number or ''}.bin" for number in range(threads)]
+        for path in paths if old else ():
+            with fs.open(path, "w") as file:
+                file.write(data)
+        measured.device.wear.clear()
+        files = [fs.open(path, _OPEN[mode]) for path in paths]
+        written = _at_once(
+            measured, [partial(write_all, fs, file, data, buffer_B, sync_every=sync_every_B) for file in files]
+        )
+        worn = max(measured.device.wear.values(), default=0)
+        files = [fs.open(path, "r") for path in paths]
+        for file in files if mode == "append" else ():
+            file.seek(old)
+        read = _at_once(
+            measured,
+            [partial(read_all, fs, file, data, buffer_B, what=path) for file, path in zip(files, paths, strict=True)],
+        )
+        return [
+            {
+                **_transfer_row(measured, transfer, worn if transfer is written else 0),
+                **given,
+                **_about(measured, threads),
+            }
+            for transfer in (written, read)
+        ]
 
-    return [_file_row(transfer) for transfer in on_board(board, main)]
+    rows: list[Row] = on_board(board, main)
+    return rows
 
 
 def log_stream(
-    board: Bench, rate_Bps: int, write_B: int, sync_every_B: int, bus_Hz: int, ring_B: int | None = None
+    board: Bench,
+    rate_Bps: int,
+    write_B: int,
+    sync_every_B: int,
+    bus_Hz: int | None = None,
+    ring_B: int | None = None,
+    *,
+    log_B: int = FILE_SIZE,
+    **volume: Any,  # as of file_transfer
 ) -> Row:
-    """Log 64 KiB that arrive at rate_Bps through a ring buffer of ring_B bytes, and count what is lost.
+    """Log log_B bytes that arrive at rate_Bps through a ring buffer of ring_B bytes, and count what is lost.
 
     An interrupt fills the ring buffer; a thread writes to the file, write_B a call, as soon as there is so
     much, and frees it when the call returns. With no ring_B nothing is lost, and `fullest_B` is the least
-    that this way of writing needs.
+    that this way of writing needs. `busy_percent` is the time in calls, of the time in which what they wrote arrives:
+    at 100 and more no buffer is large enough for ever.
     """
+    setup = VolumeSetup.of(bus_Hz=bus_Hz, **volume)
 
     def main(device: Device) -> Row:
-        fs, part = _blank_file_system(board, device, bus_Hz)
-        fs.reformat(part)
-        clock, room = device.clock, ring_B if ring_B is not None else FILE_SIZE
+        measured = make_volume(board, device.clock, setup)
+        measured.require_room(log_B)
+        clock, room = device.clock, ring_B if ring_B is not None else log_B
         if write_B > room:
             raise ConfigError(f"a ring buffer of {room} B never holds a write of {write_B} B")
-        file = fs.open("/log.bin", "w")
-        held = lost = fullest = written = longest = 0.0
+        file = measured.fs.open("/log.bin", "w")
+        held = lost = fullest = written = longest = busy = 0.0
         due, seen = sync_every_B, clock.now()
-        while written + write_B <= FILE_SIZE:
+        while written + write_B <= log_B:
             if held < write_B:
                 clock.sleep(int((write_B - held) * SECOND / rate_Bps) + 1)
                 held, seen = held + (clock.now() - seen) * rate_Bps / SECOND, clock.now()
@@ -72,44 +135,65 @@ def log_stream(
             if written >= due:
                 file.sync()
                 due += sync_every_B
-            longest = max(longest, clock.now() - before)
+            took = clock.now() - before
+            busy, longest = busy + took, max(longest, took)
             arrived = held + (clock.now() - seen) * rate_Bps / SECOND
             seen = clock.now()
             fullest = max(fullest, min(arrived, room))
             lost += max(arrived - room, 0)
             held = min(arrived, room) - write_B
         file.close()
-        return {"lost_B": round(lost), "fullest_B": math.ceil(fullest), "longest_stall_ms": round(longest / MS, 3)}
+        return {
+            "lost_B": round(lost),
+            "fullest_B": math.ceil(fullest),
+            "longest_stall_ms": round(longest / MS, 3),
+            "busy_percent": round(100 * busy * rate_Bps / (written * SECOND), 3) if written else 0.0,
+            **_about(measured, files=1),
+        }
 
     row: Row = on_board(board, main)
     return row
 
 
-def _blank_file_system(board: Bench, device: Device, bus_Hz: int) -> tuple[FileSystem, BlockDevice]:
-    """Return the board's kind of file system, and its storage part at another clock; nothing is on it yet."""
-    kinds: dict[str, type[SDBlockDevice] | type[SPIFBlockDevice]] = {
-        "SD": SDBlockDevice,
-        "SPIF": SPIFBlockDevice,
-        "QSPIF": QSPIFBlockDevice,
+def _at_once(volume: Volume, works: list[partial[Transfer]]) -> Transfer:
+    return works[0]() if len(works) == 1 else together(volume.fs, works)
+
+
+def _text(size: int) -> bytes:
+    whole = corpus()
+    return (whole * -(-size // len(whole)))[:size]
+
+
+def _about(volume: Volume, files: int) -> Row:
+    """Return what the volume was made of, what RAM it takes, and what its figures hang on."""
+    return {
+        **volume.settings,
+        "ram_B": sum(volume.ram(files).values()),
+        "file_system_version": volume.fs.version,
+        "estimates": volume.estimates,
     }
-    name = device.block_device_name
-    part = kinds[name](board.media.storage, clock=device.clock, frequency=bus_Hz)
-    return (FATFileSystem("fs") if name == "SD" else LittleFileSystem2("fs")), part
 
 
-def _file_row(transfer: Transfer) -> Row:
+def _transfer_row(volume: Volume, transfer: Transfer, worn: int) -> Row:
+    moved = transfer.operations
     return {
         "operation": transfer.operation,
         "bytes": transfer.bytes,
         "calls": len(transfer.latencies),
-        "duration_s": round(transfer.duration / SECOND, 6),
+        "duration_s": round(transfer.duration / SECOND, 9),
         "throughput_kBps": round(transfer.throughput / 1000, 6),
         "latency_p50_ms": round(transfer.latency(50) / MS, 6),
         "latency_p99_ms": round(transfer.latency(99) / MS, 6),
+        "latency_p99.9_ms": round(transfer.latency(99.9) / MS, 6),
         "latency_max_ms": round(transfer.latency(100) / MS, 6),
-        "reads": transfer.operations["reads"],
-        "programs": transfer.operations["programs"],
-        "erases": transfer.operations["erases"],
-        "programmed_B": transfer.operations["programmed_bytes"],
-        "file_system": transfer.file_system,
+        "reads": moved["reads"],
+        "programs": moved["programs"],
+        "erases": moved["erases"],
+        "read_B": moved["read_bytes"],
+        "programmed_B": moved["programmed_bytes"],
+        "erased_B": moved["erased_bytes"],
+        "read_amplification": round(moved["read_bytes"] / transfer.bytes, 6),
+        "write_amplification": round(moved["programmed_bytes"] / transfer.bytes, 6),
+        "erased_blocks": moved["erased_bytes"] // volume.device.erase_size,
+        "most_erased_block": worn,
     }

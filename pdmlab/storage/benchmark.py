@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
-from pdmlab.clock import SECOND, Clock
+from pdmlab.clock import SECOND, Clock, DeviceClock
 from pdmlab.errors import CorruptMedium
 from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.filesystem import FileSystem
@@ -160,6 +160,27 @@ class _Measuring:
         return Transfer(
             operation, size, buffer, duration, sorted(latencies), operations, self._fs.version, self._clock.name
         )
+
+
+def together(fs: FileSystem, works: Sequence[Callable[[], Transfer]]) -> Transfer:
+    """Do several transfers at once, each in a thread of the volume's clock, and measure them as one.
+
+    Its duration is that of the whole; its calls are all of theirs.
+    """
+    clock = fs.device.clock
+    assert isinstance(clock, DeviceClock)
+    profile = find_profile(fs.device)
+    before, start = profile.snapshot() if profile is not None else {}, clock.now()
+    threads = [clock.spawn(work) for work in works]
+    each = [thread.join() for thread in threads]
+    duration, after = clock.now() - start, profile.snapshot() if profile is not None else {}
+    return replace(
+        each[0],
+        bytes=sum(transfer.bytes for transfer in each),
+        duration=duration,
+        latencies=sorted(latency for transfer in each for latency in transfer.latencies),
+        operations={name: count - before[name] for name, count in after.items()},
+    )
 
 
 def find_profile(device: BlockDevice) -> ProfilingBlockDevice | None:
