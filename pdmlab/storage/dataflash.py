@@ -42,7 +42,7 @@ class DataFlashBlockDevice(MediumDevice):
         medium: Medium,
         *,
         clock: Clock | None = None,
-        part: str | Part = "AT45DB161E",
+        part: str | Part = "AT45DB321D",
         frequency: int = 40_000_000,
         binary: bool = True,
         seed: int = 0,

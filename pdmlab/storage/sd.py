@@ -61,6 +61,9 @@ class SDBlockDevice(MediumDevice):
         medium.erase_block = BLOCK
         self.frequency = frequency
         self._use_bus(SpiBus(self.mcu, frequency))
+        typical = self.part["stall"]
+        most = 0 if self._random is None else min(typical, self.part.maximum("stall") - typical)
+        self._stall = typical - most, 2 * most
         self._until_stall = self._next_stall()
         self._insertion = medium.insertions
 
@@ -242,9 +245,7 @@ class SDBlockDevice(MediumDevice):
         if self._until_stall > 0:
             return 0
         self._until_stall = self._next_stall()
-        if self._random is None:
-            return self.part["stall"]
-        return self._random.below(min(2 * self.part["stall"], self.part.maximum("stall")) + 1)
+        return self._draw(self._stall)
 
     def _next_stall(self) -> int:
         """Return how much is written until the next stall (B): stall_every, half of it more or less."""
