@@ -1,7 +1,7 @@
 """Storage parts by name: their geometry and timing, each figure with its source (parts.toml, or a file of your own).
 
->>> part("MX25R6435F", "nor")["page"]
-256
+>>> part("MX25R6435F")["page"], part("MX25R6435F").maximum("program")
+(256, 10000000)
 """
 
 from __future__ import annotations
@@ -193,17 +193,18 @@ def load_parts(path: Path | str) -> dict[str, Part]:
     return _read(text, str(path), parts())
 
 
-def part(name: str | Part, kind: Kind) -> Part:
-    """Return the part of that name for a driver of that kind; a Part is only checked for its kind.
+def part(name: str | Part, kind: Kind | None = None) -> Part:
+    """Return the part of that name, for a driver of that kind if one is given; a Part is only checked for its kind.
 
     Raises:
         ConfigError: there is none.
     """
     row = name if isinstance(name, Part) else parts().get(name)
-    if row is None or row.kind != kind:
-        names = ", ".join(known.name for known in parts().values() if known.kind == kind)
+    if row is None or kind not in (None, row.kind):
+        names = ", ".join(known.name for known in parts().values() if kind in (None, known.kind))
+        wanted = f"{kind} part" if kind else "part"
         raise ConfigError(
-            f"no {kind} part {name!r} in parts.toml" if row is None else f"{row.name} is no {kind} part but {row.kind}",
+            f"no {wanted} {name!r} in parts.toml" if row is None else f"{row.name} is no {wanted} but {row.kind}",
             hint=f"there are: {names}; load_parts() reads your own",
         )
     return row

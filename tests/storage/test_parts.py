@@ -316,7 +316,11 @@ def test_a_name_with_quotes_survives_toml(tmp_path: Path) -> None:
 def test_an_unknown_part_or_figure_is_refused_with_those_there_are() -> None:
     with pytest.raises(ConfigError, match="no sd part 'SDXC'") as caught:
         part("SDXC", "sd")
-    assert "SDHC" in str(caught.value) and "load_parts" in str(caught.value)
+    assert "SDHC" in str(caught.value) and "load_parts" in str(caught.value) and "K64F" not in str(caught.value)
+    with pytest.raises(ConfigError, match="no part 'SDXC'") as caught:
+        part("SDXC")
+    assert "SDHC" in str(caught.value) and "K64F" in str(caught.value)
+    assert part("K64F") is part("K64F", "internal")
     with pytest.raises(ConfigError, match="SDHC has no figure 'page'") as caught:
         part("SDHC", "sd")["page"]
     assert "read_access" in str(caught.value)
