@@ -15,8 +15,9 @@ if TYPE_CHECKING:
         NetworkInterface,
         ThreadInterface,
         WiFiInterface,
+        WisunInterface,
     )
-    from pdmlab.network.link import Link
+    from pdmlab.network.link import Link, bearers, bearers_frame
     from pdmlab.network.sockets import TCPSocket, UDPSocket
 
 _HOMES = {
@@ -31,6 +32,9 @@ _HOMES = {
     "ThreadInterface": "interface",
     "UDPSocket": "sockets",
     "WiFiInterface": "interface",
+    "WisunInterface": "interface",
+    "bearers": "link",
+    "bearers_frame": "link",
 }
 
 __all__ = [
@@ -45,6 +49,9 @@ __all__ = [
     "ThreadInterface",
     "UDPSocket",
     "WiFiInterface",
+    "WisunInterface",
+    "bearers",
+    "bearers_frame",
 ]
 
 

@@ -1,10 +1,9 @@
 """Download a file over HTTP as a stock board does, and measure it: bytes, duration, recv calls and their waits.
 
-The receive buffer under test is both the size that recv() is called with and the window that the socket
-offers. On a real board the first is the application's array, the second is lwIP's TCP_WND (lwip.tcp-wnd,
-2144 B unless changed) or the modem's socket buffer; with the stock configuration only the first of them
-varies. Both are set here, since it is the window that decides: W bytes can be under way in a round trip R,
-so that a download runs at W/R until the link's bandwidth, or the time a call takes, is the limit.
+Two buffers count. The application's array, which recv() is called with, decides how many calls it takes; on lwIP none
+of them brings more than one segment. The window that the stack offers decides how fast it goes: W bytes can be under way
+in a round trip R, so that a download runs at W/R until the link's bandwidth, or the time a call takes, is the limit.
+Stock firmware has one window for all (lwip.tcp-wnd, 2144 B); Nanostack and modems have one for each socket.
 """
 
 from __future__ import annotations
@@ -30,6 +29,8 @@ class Download:
     content: bytes
     duration: int
     """From the request to the last byte (ns)."""
+    first: int
+    """From the request to the first byte of the answer (ns)."""
     calls: int
     """recv() calls, with those that found nothing."""
     latencies: list[int] = field(repr=False)
@@ -51,14 +52,18 @@ class Download:
         return waits[max(math.ceil(len(waits) * percent / 100) - 1, 0)] if waits else 0
 
 
-def download(net: NetworkInterface, host: str, path: str, receive_buffer: int, *, port: int = 80) -> Download:
-    """Download http://host/path through a receive buffer of so many bytes; call it from device code.
+def download(
+    net: NetworkInterface, host: str, path: str, receive_buffer: int, *, window: int | None = None, port: int = 80
+) -> Download:
+    """Download http://host/path through an array of so many bytes; call it from device code.
+
+    window: what the socket offers (B), at most the stack's own, which is the default.
 
     Raises:
         Unreachable, TimedOut: as TCPSocket.connect and recv.
         NetworkError: the server's answer is no 200, or ends early (NSAPI_ERROR_CONNECTION_LOST).
     """
-    with Getting(net, host, path, receive_buffer, port=port) as getting:
+    with Getting(net, host, path, receive_buffer, window=window, port=port) as getting:
         getting.connect()
         getting.send_request()
         for _ in getting.pieces():
@@ -69,7 +74,16 @@ def download(net: NetworkInterface, host: str, path: str, receive_buffer: int, *
 class Getting:
     """A download step by step, for code that has something to say in between."""
 
-    def __init__(self, net: NetworkInterface, host: str, path: str, receive_buffer: int, *, port: int = 80) -> None:
+    def __init__(
+        self,
+        net: NetworkInterface,
+        host: str,
+        path: str,
+        receive_buffer: int,
+        *,
+        window: int | None = None,
+        port: int = 80,
+    ) -> None:
         self.request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
         self.body_index = -1
         """Where the head ended in what was received (B); -1 until then."""
@@ -83,9 +97,11 @@ class Getting:
         self._buffer = receive_buffer
         self._event = asyncio.Event()
         self._socket = TCPSocket(net)
-        self._socket.set_receive_buffer(receive_buffer)
+        if window is not None:
+            self._socket.set_receive_buffer(window)
         self._latencies: list[int] = []
         self._start = 0
+        self._first = 0
         self._end = 0
 
     def __enter__(self) -> Getting:
@@ -130,7 +146,8 @@ class Getting:
 
     def result(self) -> Download:
         """Return what came of it."""
-        return Download(bytes(self.content), self._end - self._start, self.calls, self._latencies)
+        first = self._first - self._start
+        return Download(bytes(self.content), self._end - self._start, first, self.calls, self._latencies)
 
     @property
     def elapsed(self) -> int:
@@ -147,7 +164,9 @@ class Getting:
             except WouldBlock:
                 self._event.clear()
                 self._clock.run(self._event.wait())
-        self._latencies.append(self._clock.now() - start)
+        now = self._clock.now()
+        self._latencies.append(now - start)
+        self._first = self._first or now
         if not data:
             raise nsapi_error(
                 NsapiError.CONNECTION_LOST,

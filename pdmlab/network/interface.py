@@ -220,17 +220,18 @@ class NetworkInterface:
         return self._shaper.opener(remote[0], self._before_real_socket)
 
     async def connect_stream(self, remote: Address, receive_buffer: int | None = None) -> ByteStream:
-        """Connect a byte stream to remote; receive_buffer (B) is the window offered, the link's unless given.
+        """Connect a byte stream to remote; receive_buffer (B) is the window offered, at most the link's, its default.
 
         Raises:
             Unreachable: not connected, unknown name, refused, or not allowed.
             TimedOut: nobody answers (NSAPI_ERROR_CONNECTION_TIMEOUT).
         """
         address = await self.resolve(remote[0])
+        window = min(receive_buffer or self._link.receive_buffer, self._link.receive_buffer)
         if self.host is not None and self.inside(address):
-            return await self.host.connect((address, remote[1]), receive_buffer)
+            return await self.host.connect((address, remote[1]), window)
         self._before_real_socket(address)
-        return await self._shaper.connect((address, remote[1]), receive_buffer or self._link.receive_buffer)
+        return await self._shaper.connect((address, remote[1]), window)
 
     def _before_real_socket(self, address: str) -> None:
         self.require_connection()
@@ -384,6 +385,13 @@ class ThreadInterface(MeshInterface):
     bearer = "thread"
 
 
+class WisunInterface(MeshInterface):
+    """A Wi-SUN FAN node."""
+
+    type = "Wi-SUN"
+    bearer = "wi-sun"
+
+
 INTERFACES: dict[str, type[NetworkInterface]] = {
     "ETHERNET": EthernetInterface,
     "WIFI": WiFiInterface,
@@ -391,8 +399,9 @@ INTERFACES: dict[str, type[NetworkInterface]] = {
     "MESH": MeshInterface,
     "6LOWPAN": LoWPANInterface,
     "THREAD": ThreadInterface,
+    "WISUN": WisunInterface,
 }
-"""By Mbed's target.network-default-interface-type (and the two kinds of MESH by name)."""
+"""By Mbed's target.network-default-interface-type (and the kinds of MESH by name)."""
 
 
 def _make_mac(name: str, seed: int) -> str:

@@ -109,10 +109,11 @@ class TCPSocket(Socket):
         super().__init__(interface)
 
     def set_receive_buffer(self, size: int) -> None:
-        """Offer a receive window of size bytes on the next connect (NSAPI_RCVBUF); the link's unless set.
+        """Offer a receive window of size bytes on the next connect (NSAPI_RCVBUF), at most the stack's own.
 
-        lwIP gives all sockets one compiled-in window (lwip.tcp-wnd), and a modem with its own stack a
-        fixed buffer a socket; here each socket can have its own, so that one run can compare them.
+        Nanostack and modems with a stack of their own have such a buffer for each socket. lwIP has not: all its
+        sockets share one compiled-in window (lwip.tcp-wnd, here `link.receive_buffer`); here each can have less, so
+        that one run can compare them.
         """
         if size < 1:
             raise nsapi_error(NsapiError.PARAMETER, f"a receive buffer of {size} B holds nothing")

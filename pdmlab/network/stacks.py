@@ -36,6 +36,10 @@ class TcpStack:
     """Whether the time-out doubles while connecting, too."""
     new_reno: bool
     """Whether a partial ACK in fast recovery has the next hole repaired at once (RFC 6582)."""
+    limited_transmit: bool
+    """Whether the first duplicate ACKs let new segments out (RFC 3042)."""
+    congestion: str
+    """What a loss halves: what is under way (RFC 5681), or the congestion window, which then grows only if used up."""
     nagle: bool
     half_window: bool
     """Whether segments are cut to half of the largest window that the peer has offered."""
@@ -50,6 +54,11 @@ class TcpStack:
         if self.initial_window not in ("RFC 3390", "RFC 6928"):
             raise ConfigError(
                 f"initial_window of the TCP stack {self.name} is {self.initial_window!r}", hint="RFC 3390 or RFC 6928"
+            )
+
+        if self.congestion not in ("RFC 5681", "Linux"):
+            raise ConfigError(
+                f"congestion of the TCP stack {self.name} is {self.congestion!r}", hint="RFC 5681 or Linux"
             )
 
     @classmethod

@@ -119,7 +119,7 @@ class Stream(ByteStream):
         self._unread = 0
         self._expected = 0
         self._ack_timer: asyncio.TimerHandle | None = None
-        self._edge = 0  # the right edge of the window offered
+        self._edge = 0  # the right edge of the window, as the peer was last told
         self._early: dict[int, bytes] = {}
         self._fin_at: int | None = None
         self._ended = False
@@ -132,10 +132,9 @@ class Stream(ByteStream):
     def read_now(self, n: int) -> bytes | None:
         if self._in:
             data = self._read_segment(n) if self.stack.segment_reads else self._read_bytes(n)
-            before = self._edge
-            self._offer()
+            opened = self._expected + self._offer() - self._edge
             least = min(self.receive_buffer // self.stack.update_divisor, 4 * self.mss)
-            if self._edge > before and self._edge - before >= least and not self._ended and not self._gone:
+            if opened > 0 and opened >= least and not self._ended and not self._gone:
                 self._acknowledge()
             return data
         if self.error is not None:
@@ -246,7 +245,6 @@ class Stream(ByteStream):
         if self._highest == 0:
             self._timed.append((1, self._now()))
         self._next = self._highest = 1
-        self._edge = self._expected + self.receive_buffer
         self._transmit(Segment(0, self._expected, self.receive_buffer, syn=True, acks=acks, mss=self.mss))
         self._arm()
 
@@ -261,7 +259,6 @@ class Stream(ByteStream):
         if segment.acks:
             self._take_round_trip(segment.ack)
             self._una = 1
-            self._edge = self._expected + self.receive_buffer
             self._establish()
             self._acknowledge()
         else:
@@ -290,7 +287,7 @@ class Stream(ByteStream):
         largest = self._largest_segment()
         while self._next < self._end:
             wanted = min(largest, self._end - self._next)
-            congested = self._una + self._cwnd
+            congested = self._una + self._cwnd + self._limited_transmit()
             size = min(wanted, min(congested, self._peer_edge) - self._next)
             # A short segment may fill the peer's window, but congestion control counts in whole ones.
             if size <= 0 or (size < wanted and congested < self._peer_edge and self._next > self._una):
@@ -311,6 +308,12 @@ class Stream(ByteStream):
         if self.stack.half_window and self._peer_largest > SMALL_WINDOW:
             return max(min(self.mss, self._peer_largest // 2), 1)
         return max(min(self.mss, self._peer_largest), 1) if self.stack.half_window else self.mss
+
+    def _limited_transmit(self) -> int:
+        """Return how much the first two duplicate ACKs let out in addition (B; RFC 3042)."""
+        if self._recover >= 0 or not self.stack.limited_transmit:
+            return 0
+        return min(self._duplicates, 2) * self.mss
 
     def _waits_for_more(self) -> bool:
         """Whether a short segment waits for the ACK of those under way (Nagle's algorithm)."""
@@ -341,7 +344,7 @@ class Stream(ByteStream):
             self._una = ack
             self._next = max(self._next, ack)
             self._tries = 0
-            self._grow(ack, newly)
+            self._grow(ack, newly, self._next - ack + newly)
             self._disarm()
             self._push()
             self._notify()
@@ -351,8 +354,9 @@ class Stream(ByteStream):
             self._take_duplicate(flight)
         self._push()
 
-    def _grow(self, ack: int, newly: int) -> None:
+    def _grow(self, ack: int, newly: int, flight: int) -> None:
         self._duplicates = 0
+        limited = self._cwnd < flight + self.mss or self.stack.congestion != "Linux"
         if self._recover >= 0:
             if ack < self._recover and self.stack.new_reno:  # a partial ACK: the next hole (RFC 6582 §3.2)
                 self._cwnd = max(self._cwnd - newly + self.mss, self.mss)
@@ -360,8 +364,9 @@ class Stream(ByteStream):
             else:
                 self._cwnd, self._recover = self._slow_start_until, -1
         elif self._cwnd < self._slow_start_until:
-            self._cwnd += min(newly, 2 * self.mss)  # RFC 3465 §2.1, with L = 2
-        else:
+            if limited or self._cwnd < 2 * flight:
+                self._cwnd += min(newly, 2 * self.mss)  # RFC 3465 §2.1, with L = 2
+        elif limited:
             self._cwnd += max(1, self.mss * self.mss // self._cwnd)
 
     def _take_duplicate(self, flight: int) -> None:
@@ -369,10 +374,14 @@ class Stream(ByteStream):
         if self._recover >= 0:
             self._cwnd += self.mss
         elif self._duplicates == 3:
-            self._slow_start_until = max(flight // 2, 2 * self.mss)
+            self._halve(flight)
             self._cwnd = self._slow_start_until + 3 * self.mss
             self._recover = self._highest
             self._resend_first()
+
+    def _halve(self, flight: int) -> None:
+        base = self._cwnd if self.stack.congestion == "Linux" else flight
+        self._slow_start_until = max(base // 2, 2 * self.mss)
 
     def _resend_first(self) -> None:
         size = min(self._largest_segment(), len(self._out), max(self._highest - self._una, 0))
@@ -420,7 +429,7 @@ class Stream(ByteStream):
             self._highest = max(self._highest, self._una + 1)
         else:
             flight = self._next - self._una
-            self._slow_start_until = max(flight // 2, 2 * self.mss)
+            self._halve(flight)
             self._cwnd = self.mss
             self._duplicates, self._recover = 0, -1
             self._next = self._una
@@ -469,7 +478,7 @@ class Stream(ByteStream):
         """
         edge = self._expected + self.receive_buffer - self._unread
         if edge - self._edge >= min(self.mss, (self.receive_buffer + 1) // 2):
-            self._edge = edge
+            return edge - self._expected
         return max(self._edge - self._expected, 0)
 
     def _acknowledge(self) -> None:
@@ -491,6 +500,8 @@ class Stream(ByteStream):
         if self._ack_timer is not None and segment.acks:
             self._ack_timer.cancel()
             self._ack_timer = None
+        if segment.acks or segment.syn:
+            self._edge = max(self._edge, segment.ack + segment.window)
         again = segment.end > segment.seq and segment.seq < self._sent
         self._sent = max(self._sent, segment.end)
         self._send(segment, again)
