@@ -16,7 +16,10 @@ from pdmlab.firmware.device import Device
 from pdmlab.firmware.stdio import BUFSIZ, CFile
 from pdmlab.firmware.utest import Greentea, Suite
 from pdmlab.storage.benchmark import Transfer, read_all, write_all
+from pdmlab.storage.blockdevice import BlockDevice
+from pdmlab.storage.driver import MediumDevice
 from pdmlab.storage.filesystem import FileSystem
+from pdmlab.storage.wrappers import Wrapper
 
 WRITE_BUFFERS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536)
 THREADS = 3
@@ -65,8 +68,10 @@ def exercise_file(device: Device, fs: FileSystem, number: int, buffer: int) -> N
     data = corpus()
     clock = device.clock
     # As in the stock code, what it costs to open the file is not measured, and what it costs to close it is.
-    _report(device, "Wrote:", name, number, write_all(fs, CFile(fs, name, "w+", clock), data, buffer))
-    _report(device, "Read :", name, number, read_all(fs, CFile(fs, name, "r", clock), data, buffer, what=name))
+    written = write_all(fs, CFile(fs, name, "w+", clock), data, buffer)
+    _report(device, fs, "Wrote:", name, number, written)
+    read = read_all(fs, CFile(fs, name, "r", clock), data, buffer, what=name)
+    _report(device, fs, "Read :", name, number, read)
 
 
 def format_storage(device: Device, fs: FileSystem) -> None:
@@ -74,14 +79,30 @@ def format_storage(device: Device, fs: FileSystem) -> None:
     fs.reformat(device.block_device)
 
 
-def _report(device: Device, done: str, name: str, number: int, transfer: Transfer) -> None:
+def _report(device: Device, fs: FileSystem, done: str, name: str, number: int, transfer: Transfer) -> None:
     seconds = transfer.duration / SECOND
     kib = transfer.bytes / 1024
     measures = {
-        "suite": "fs", "thread": number, "buffer_B": transfer.buffer, "stdio_B": BUFSIZ, **transfer.measures(),
+        "suite": "fs", "thread": number, "buffer_B": transfer.buffer, "stdio_B": BUFSIZ, **_medium(fs.device),
+        **transfer.measures(),
     }  # fmt: skip
     device.uart.write(f'[FS] {done} "{name}" {kib:.2f}KB ({kib / seconds:.2f}KB/s, {seconds:.2f} secs)\r\n')
     Greentea(device).send_row(measures)
+
+
+def _medium(device: BlockDevice) -> dict[str, object]:
+    """Return what the file system lies on: the part under all wrappers, its bus, and what its times are made from."""
+    volume = device.size
+    while isinstance(device, Wrapper):
+        device = device.device
+    if not isinstance(device, MediumDevice):
+        return {"volume_B": volume}
+    bus = {"QSPIF": "QSPI", "FLASHIAP": "internal"}.get(device.type, "SPI")
+    found = {
+        "part": device.part.name, "timing": device.timing, "bus": bus, "bus_Hz": getattr(device, "frequency", None),
+        "volume_B": volume, "estimates": device.unsourced,
+    }  # fmt: skip
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _run(device: Device, timeout: int, fs: FileSystem, cases: Sequence[Case]) -> None:

@@ -28,16 +28,16 @@ ROW_KEY = "pdmlab_row"
 
 FACTORS = (
     "suite", "case", "operation", "thread", "threads", "file", "buffer_B", "stdio_B", "receive_buffer_B",
-    "block_device", "part", "bus_Hz", "file_system", "interface", "bearer",
+    "block_device", "part", "timing", "bus", "bus_Hz", "file_system", "volume_B", "interface", "bearer",
 )  # fmt: skip
 """Columns that were chosen; the others were measured."""
 MEASURES = (
-    "bytes", "duration_ms", "duration_resolution_ms", "throughput_kBps", "throughput_resolution_kBps", "calls",
+    "bytes", "duration_s", "duration_resolution_s", "throughput_kBps", "throughput_resolution_kBps", "calls",
     "pieces", "latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "latency_p99.9_ms", "latency_p100_ms",
-    "latency_max_ms", "reads", "programs", "erases", "read_bytes", "programmed_bytes", "erased_bytes", "round_trip_ms",
-    "estimates",
+    "latency_max_ms", "reads", "programs", "erases", "read_B", "programmed_B", "erased_B", "round_trip_ms",
+    "file_system_version", "estimates",
 )  # fmt: skip
-"""Columns that firmware is known to measure. duration_resolution_ms is how far apart the longest and the shortest time
+"""Columns that firmware is known to measure. duration_resolution_s is how far apart the longest and the shortest time
 are that a stock line fits; the duration is in their middle. It is empty where the time was not rounded."""
 COLUMNS = ("board", "simulated", "clock", *FACTORS, *MEASURES)
 
@@ -99,10 +99,10 @@ class Measured:
         if given.get("suite") == "net":
             given.setdefault("operation", "download")
         given.pop("suite", None)
-        given = dict(_in_figures_unit(name, cell) for name, cell in given.items())
-        size, duration = given.get("bytes"), given.get("duration_ms")
+        given = dict(_as_in_sweeps(name, cell) for name, cell in given.items())
+        size, duration = given.get("bytes"), given.get("duration_s")
         if isinstance(size, int) and isinstance(duration, int | float) and duration > 0:
-            given.setdefault("throughput_kBps", round(size / duration, 6))
+            given.setdefault("throughput_kBps", round(size / duration / 1e3, 6))
         thread = given.get("thread")
         number = thread if isinstance(thread, int) else 0
         place = self._waiting.pop((str(given.get("operation")), number), None)
@@ -111,7 +111,7 @@ class Measured:
             self._rows.append({**self._identity(case), **settings, **given})
         else:
             before = self._rows[place]
-            if "duration_ms" in given:  # it is not rounded
+            if "duration_s" in given:  # it is not rounded
                 before = {name: cell for name, cell in before.items() if "_resolution_" not in name}
             self._rows[place] = {**before, **given}
         self._tell()
@@ -171,7 +171,7 @@ class Measured:
             **self._identity(case), "operation": found.operation, "thread": found.thread,
             **self._settings(case_settings(case), {"operation": found.operation}, found.thread),
             "bytes": found.bytes,
-            "duration_ms": round(found.seconds * 1e3, 6), "duration_resolution_ms": round(2e3 * found.half_s, 6),
+            "duration_s": round(found.seconds, 9), "duration_resolution_s": round(2 * found.half_s, 9),
         }  # fmt: skip
         fastest, slowest = (found.bytes / 1e3 / s if s else None for s in _ends(found))
         middle = found.bytes / 1e3 / found.seconds if found.seconds else None
@@ -205,14 +205,23 @@ def _ends(found: Transfer) -> tuple[float, float]:
     return max(found.seconds - found.half_s, 0.0), found.seconds + found.half_s
 
 
-def _in_figures_unit(name: str, cell: Cell) -> tuple[str, Cell]:
-    """Return a measure in ms or kB/s, as sweeps have it, where firmware prints ns or B/s."""
+def _as_in_sweeps(name: str, cell: Cell) -> tuple[str, Cell]:
+    """Return a measure by the name and in the unit that sweeps give it, where firmware prints ns, B/s or a version."""
+    if name == "file_system":
+        return "file_system_version", cell
+    if name in _SIZES:
+        return _SIZES[name], cell
     if isinstance(cell, int | float) and not isinstance(cell, bool):
+        if name == "duration_ns":
+            return "duration_s", round(cell / 1e9, 9)
         if name.endswith("_ns"):
             return f"{name.removesuffix('_ns')}_ms", round(cell / 1e6, 6)
         if name.endswith("_Bps"):
             return f"{name.removesuffix('_Bps')}_kBps", round(cell / 1e3, 6)
     return name, cell
+
+
+_SIZES = {"read_bytes": "read_B", "programmed_bytes": "programmed_B", "erased_bytes": "erased_B"}
 
 
 def _cell(text: str) -> Cell:

@@ -78,7 +78,7 @@ def test_json_has_mbedgts_keys_and_the_rows(results: list[Result], tmp_path: Pat
     assert (report["sums"]["simulated"], report["connect"]["simulated"]) == (True, False)
     failed = report["fs-single"]["testcase_result"]["SD+FAT 1 file, buff     1"]
     assert (failed["result_text"], failed["passed"], failed["failed"]) == ("FAIL", 0, 1)
-    assert report["fs-single"]["rows"][0]["duration_ms"] == pytest.approx(3250.38, abs=0.5)
+    assert report["fs-single"]["rows"][0]["duration_s"] == pytest.approx(3.25038, abs=0.0005)
     assert report["connect"]["testcase_result"] == {}
 
 

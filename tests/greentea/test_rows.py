@@ -27,8 +27,8 @@ def test_stock_lines_alone_give_bytes_speed_and_duration() -> None:
     assert frame["thread"].to_list() == [0, 0, 2]
     assert frame["bytes"].to_list() == [131072] * 3
     # The speed says the time again, and finer: 128 KB at 42.00 KB/s take 3.0476 s.
-    assert frame["duration_ms"].to_list() == pytest.approx([3047.62, 1439.17, 772.25], abs=0.01)
-    assert frame["duration_resolution_ms"].to_list() == pytest.approx([0.96, 0.27, 0.11], abs=0.01)
+    assert frame["duration_s"].to_list() == pytest.approx([3.04762, 1.43917, 0.77225], abs=1e-5)
+    assert frame["duration_resolution_s"].to_list() == pytest.approx([0.96e-3, 0.27e-3, 0.11e-3], abs=1e-5)
     assert frame["buffer_B"].to_list()[:2] == [1024, 1024]
     assert frame["receive_buffer_B"].to_list()[2] == 1024
     assert frame["throughput_kBps"].to_list()[0] == pytest.approx(42.00 * 1.024, abs=0.0001)  # kB are 1000 B, KB 1024
@@ -36,7 +36,7 @@ def test_stock_lines_alone_give_bytes_speed_and_duration() -> None:
     assert frame["threads"].to_list()[:2] == [1, 1] and frame["block_device"].to_list()[0] == "SD"
     assert frame["file_system"].to_list()[0] == "FAT" and frame["interface"].to_list()[2] == "Ethernet"
     assert set(frame["board"]) == {"K64F"} and not frame["simulated"].any() and set(frame["clock"]) == {"device"}
-    assert frame.attrs["units"]["duration_ms"] == "ms" and frame.attrs["units"]["throughput_kBps"] == "kB/s"
+    assert frame.attrs["units"]["duration_s"] == "s" and frame.attrs["units"]["throughput_kBps"] == "kB/s"
 
 
 def test_a_row_takes_the_place_of_its_line() -> None:
@@ -45,8 +45,8 @@ def test_a_row_takes_the_place_of_its_line() -> None:
     seen.row("suite=fs,thread=0,buffer_B=1024,operation=write,bytes=131072,duration_ns=3049732576,programs=289", CASE)
     frame = seen.rows()
     assert len(frame) == 1
-    assert frame.loc[0, "duration_ms"] == 3049.732576
-    assert "duration_resolution_ms" not in frame  # it was not rounded
+    assert frame.loc[0, "duration_s"] == 3.049732576
+    assert "duration_resolution_s" not in frame  # it was not rounded
     assert frame.loc[0, "threads"] == 1  # the case's name says so
     assert frame.loc[0, "programs"] == 289
     assert frame.loc[0, "suite"] == "fs-single"
@@ -69,7 +69,7 @@ def test_rows_of_threads_find_their_own_lines() -> None:
     seen.row("suite=fs,thread=2,operation=write,bytes=131072,duration_ns=2", CASE)
     seen.row("suite=fs,thread=1,operation=write,bytes=131072,duration_ns=1", CASE)
     frame = seen.rows()
-    assert dict(zip(frame["thread"], frame["duration_ms"], strict=True)) == {1: 1e-6, 2: 2e-6}
+    assert dict(zip(frame["thread"], frame["duration_s"], strict=True)) == {1: 1e-9, 2: 2e-9}
 
 
 def test_progress_is_a_frame_of_its_own() -> None:
@@ -84,7 +84,7 @@ def test_progress_is_a_frame_of_its_own() -> None:
     assert steps["host_s"].to_list() == [0.0, 2.0]
     done = seen.rows()
     assert done["operation"].to_list() == ["firmware"]
-    assert done["duration_ms"].to_list() == pytest.approx([4000], abs=0.2)
+    assert done["duration_s"].to_list() == pytest.approx([4], abs=0.0002)
 
 
 def test_broken_rows_are_passed_over() -> None:

@@ -34,7 +34,7 @@ def test_a_suite_of_a_real_board_is_found_among_the_runs(tmp_path: Path) -> None
     assert not listed.loc[0, "simulated"]
     frame = pdmlab.load_run(result.run, data=tmp_path)
     assert frame["operation"].to_list() == ["write", "read"] and frame["buffer_B"].to_list() == [1024, 1024]
-    assert frame.attrs["units"]["duration_ms"] == "ms" and set(frame["run"]) == {result.run}
+    assert frame.attrs["units"]["duration_s"] == "s" and set(frame["run"]) == {result.run}
     assert not list(tmp_path.glob("*/*.jsonl"))
     sidecar = json.loads((tmp_path / "fs-single" / f"{result.run}.json").read_text())
     assert sidecar["cases"] == {CASE: "OK"} and len(sidecar["unread"]) == 1
@@ -67,7 +67,7 @@ def test_a_killed_suite_leaves_a_journal_that_can_be_read(tmp_path: Path) -> Non
         if "__testcase_finish" in str(event):
             (name,) = pdmlab.list_runs(data=tmp_path)["run"]
             assert pdmlab.list_runs(data=tmp_path).loc[0, "state"] == "unfinished"
-            seen.append(pdmlab.load_run(name, data=tmp_path)["duration_ms"].to_list())
+            seen.append(pdmlab.load_run(name, data=tmp_path)["duration_s"].to_list())
 
     seen: list[list[float]] = []
     board = ScriptedBoard(suite(*LINES))

@@ -51,8 +51,8 @@ def test_speed_says_the_time_finer_than_the_time_does() -> None:
 def test_a_transfer_that_took_no_time_has_no_speed_but_a_row() -> None:
     seen = Measured("K64F", None, "fs-single")
     seen.line('[FS] Wrote: "mbed-file-test-0.txt" 1.00KB (infKB/s, 0.00 secs)', "SD+FAT 1 file, buff 16384", 1.0)
-    assert seen.rows()["duration_ms"].to_list() == [2.5]
-    assert seen.rows()["duration_resolution_ms"].to_list() == [5.0]
+    assert seen.rows()["duration_s"].to_list() == [0.0025]
+    assert seen.rows()["duration_resolution_s"].to_list() == [0.005]
     assert seen.unread().empty
 
 

@@ -63,7 +63,7 @@ def test_each_basic_suite_comes_back_as_frames(board: VirtualBoard, suite: str) 
     assert set(result.cases["result"]) == {"OK"}
     rows = result.rows
     assert set(rows["operation"]) <= {"write", "read", "download"}
-    assert (rows["bytes"] == 128 * 1024).all() and (rows["duration_ms"] > 0).all()
+    assert (rows["bytes"] == 128 * 1024).all() and (rows["duration_s"] > 0).all()
     assert set(rows["board"]) == {"K64F"} and rows["simulated"].all() and set(rows["clock"]) == {"device"}
     assert rows.attrs["units"]["throughput_kBps"] == "kB/s"
     assert result.transcript is not None
@@ -83,7 +83,9 @@ def test_a_qspi_flash_with_littlefs_gives_rows_too() -> None:
         result = run(board, "fs-single")
     assert result.ok, result
     assert result.cases.loc[0, "case"] == "QSPIF+LFS format"
-    assert result.rows["file_system"].str.startswith("littlefs").all()
+    assert (result.rows["file_system"] == "LFS").all() and result.rows["file_system_version"].str.startswith(
+        "littlefs 2"
+    ).all()
 
 
 def test_fs_single_has_a_row_for_each_buffer_and_direction(board: VirtualBoard) -> None:
