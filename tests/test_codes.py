@@ -11,10 +11,13 @@ import pdmlab
 from pdmlab.codes import families, table
 from pdmlab.errors import ConfigError, ManifestRejected, ResponseError, StorageError
 from pdmlab.network.nsapi import NsapiError
-from pdmlab.storage import HeapBlockDevice, LittleFileSystem2, Medium, NVStore, QSPIFBlockDevice, SDBlockDevice
+from pdmlab.storage import HeapBlockDevice, LittleFileSystem2, Medium, NVStore, QSPIFBlockDevice
 from pdmlab.storage.credentials import KcmStatus
 from pdmlab.storage.kv import MbedError
+from pdmlab.storage.kv.devicekey import DeviceKeyError
+from pdmlab.storage.kv.esfs import EsfsError
 from pdmlab.storage.kv.nvstore import NvstoreError
+from pdmlab.storage.kv.sotp import SotpError
 
 
 def test_the_code_of_a_card_that_is_not_seated_says_what_to_do() -> None:
@@ -25,7 +28,7 @@ def test_the_code_of_a_card_that_is_not_seated_says_what_to_do() -> None:
 
 
 def test_a_number_of_several_owners_gets_all_its_readings() -> None:
-    assert [row.name for row in pdmlab.explain(-5)] == ["EIO", "NVSTORE_BAD_VALUE"]
+    assert [row.name for row in pdmlab.explain(-5)] == ["EIO", "NVSTORE_BAD_VALUE", "DEVICEKEY_NOT_FOUND"]
     assert pdmlab.explain(-5, "nvstore").name == "NVSTORE_BAD_VALUE"
     assert "\nor " in repr(pdmlab.explain(-5))
 
@@ -61,6 +64,9 @@ def test_every_code_that_is_raised_has_a_row() -> None:
         assert known[f"NVSTORE_{member.name}"] == str(member.value)
     for mbed in MbedError:
         assert known[f"MBED_ERROR_{mbed.name}"] == str(mbed.value)
+    for prefix, members in {"ESFS": EsfsError, "SOTP": SotpError, "DEVICEKEY": DeviceKeyError}.items():
+        for each in members:
+            assert known[f"{prefix}_{each.name}"] == str(each.value)
     for status in KcmStatus:
         assert known[f"KCM_STATUS_{status.name}"] == str(status.value)
     for error in NsapiError:

@@ -74,7 +74,7 @@ class Identity:
 
     def load(self) -> bytes | None:
         """Return the manifest of an update that a reset cut off."""
-        return _get(self.store, MANIFEST)
+        return _get_unless_torn(self.store, MANIFEST)
 
     def save(self, manifest: bytes) -> None:
         """Keep the manifest of the update under way."""
@@ -151,7 +151,7 @@ class Provisioning:
                 self._fs.mount(self._bd)
             store = self._store()
             stored = {name: _get(store, item) for name, item in ITEMS.items()}
-            lwm2m_uri, device_id = _get(store, LWM2M_URI), _get(store, DEVICE_ID)
+            lwm2m_uri, device_id = _get_unless_torn(store, LWM2M_URI), _get_unless_torn(store, DEVICE_ID)
         except StorageError as error:
             if not self._format_on_error:
                 self._print(f"Failed to open the storage - {error.message} ({int(error.code)})")
@@ -167,7 +167,9 @@ class Provisioning:
         )
 
     def _store(self) -> CredentialStore:
-        return CredentialStore(self._fs, root_of_trust(self._platform.nvstore, self._platform.random_bytes))
+        random_bytes = self._platform.random_bytes
+        root = root_of_trust(self._platform.nvstore, random_bytes)
+        return CredentialStore(self._fs, root, random_bytes=random_bytes)
 
     def _reset_storage(self, credentials: Credentials) -> Identity:
         self._print("Reset storage to an empty state.")
@@ -189,7 +191,7 @@ class Provisioning:
             if value is None:
                 _remove(store, ITEMS[name])
             else:
-                store.set(ITEMS[name], value)
+                store.set(ITEMS[name], value, factory=True)
 
     def _update_resources(self, identity: Identity) -> None:
         """Copy the compiled-in update resources to the store where they differ, as the stock client does."""
@@ -204,7 +206,7 @@ class Provisioning:
         for name, item in UPDATE_ITEMS.items():
             value: bytes = getattr(identity.update, name)
             if _get(identity.store, item) != value:
-                identity.store.set(item, value)
+                identity.store.set(item, value, factory=True)
 
     def _print(self, text: str) -> None:
         self._platform.uart.write(f"[SMCC] {text}\r\n")
@@ -233,6 +235,14 @@ def _get(store: CredentialStore, item: str) -> bytes | None:
     except StorageError as error:
         if error.code != KcmStatus.ITEM_NOT_FOUND or isinstance(error, CorruptMedium):
             raise
+        return None
+
+
+def _get_unless_torn(store: CredentialStore, item: str) -> bytes | None:
+    """Return an item that the device can do without, so that one which a power cut tore counts as missing."""
+    try:
+        return _get(store, item)
+    except CorruptMedium:
         return None
 
 

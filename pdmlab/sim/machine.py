@@ -16,6 +16,7 @@ from pdmlab.firmware.image import ImageInfo, descriptor_size, read_image
 from pdmlab.network import interface as network_interface
 from pdmlab.sim import fault_handler
 from pdmlab.storage import blockdevice
+from pdmlab.storage.kv import paths
 from pdmlab.update.bootloader import Bootloader, BootResult
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Machine:
         seen.current_device.set(self)
         current_platform.set(self)
         blockdevice.default_block_device.set(lambda: self.block_device)
+        paths.kv_map.set(paths.KVMap())
         network_interface.default_interface.set(lambda: self.network)
         try:
             with self._step("bootloader sets up the update storage"), contextlib.suppress(StorageError):

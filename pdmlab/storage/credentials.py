@@ -1,45 +1,29 @@
-"""What a device must not lose and nobody may read: named items in files, encrypted and authenticated.
+"""The client's key and configuration manager (KCM): named credentials, each a file of ESFS.
 
-The names are those of the client's key and configuration manager (KCM), such as mbed.LwM2MServerURI. Keys are
-derived from the root of trust by counter-mode KDF over AES-CMAC (NIST SP 800-108). An item is a file named by
-the head of its name's SHA-256, little-endian, in the shape of Mbed's SecureStore:
-
-| offset | bytes |
-|---|---|
-| 0 | u16 size of these metadata (20), u16 revision, u32 size n of what is encrypted, u32 flags (0), 8 B IV |
-| 20 | n B AES-128-CTR: u8 length of the name, the name, the value |
-| 20+n | 16 B AES-CMAC over file name, metadata and ciphertext |
-
-The IV is the head of a CMAC over name and value, so that it repeats only where both do. An item is replaced by
-writing a second file beside the first: a power cut leaves the old value or the new one. What is not
-guarded against is somebody who puts back an older file.
+The names are those of the client, such as mbed.LwM2MServerURI. On the volume a prefix goes before them, which says
+what the item is; certificates and public keys are authenticated, all else is encrypted, too. kv/esfs.py has the
+layout. An item is replaced by removing it first, as the client does: a power cut in between loses it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-import struct
+import secrets
+from collections.abc import Callable
 from enum import IntEnum
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.cmac import CMAC
-from cryptography.hazmat.primitives.kdf.kbkdf import KBKDFCMAC, CounterLocation, Mode
-
-from pdmlab.errors import ConfigError, CorruptMedium, StorageError
+from pdmlab.errors import CorruptMedium, StorageError
 from pdmlab.storage.filesystem import FileSystem
+from pdmlab.storage.kv.esfs import Esfs, EsfsError, EsfsMode
 
 MAX_NAME = 100
 """KCM_MAX_FILENAME_SIZE (characters)."""
 MAX_VALUE = 0xFFFF
-_METADATA = struct.Struct("<HHII8s")
-_REVISION = 1
-_MAC = 16
-_NEW = ".new"
 Names = list[str]
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
-_ENOENT, _EEXIST = -2, -17
+_PREFIXES = {"PrivateKey": "PrvKey_", "PublicKey": "PubKey_", "Cert": "Cert_"}
+_CONFIG = "CfgParam_"
+_IN_THE_CLEAR = ("PubKey_", "Cert_")
 
 
 class KcmStatus(IntEnum):
@@ -48,195 +32,144 @@ class KcmStatus(IntEnum):
     INVALID_PARAMETER = 2
     ITEM_NOT_FOUND = 5
     FILE_EXIST = 8
+    STORAGE_ERROR = 11
+    INVALID_FILE_VERSION = 13
     FILE_CORRUPTED = 14
+    FILE_NAME_CORRUPTED = 15
+
+
+_STATUS = {
+    EsfsError.INVALID_PARAMETER: KcmStatus.INVALID_PARAMETER,
+    EsfsError.ERROR: KcmStatus.STORAGE_ERROR,
+    EsfsError.EXISTS: KcmStatus.FILE_EXIST,
+    EsfsError.NOT_EXISTS: KcmStatus.ITEM_NOT_FOUND,
+    EsfsError.HASH_CONFLICT: KcmStatus.FILE_NAME_CORRUPTED,
+    EsfsError.INVALID_FILE_VERSION: KcmStatus.INVALID_FILE_VERSION,
+    EsfsError.CMAC_DOES_NOT_MATCH: KcmStatus.FILE_CORRUPTED,
+}
 
 
 class CredentialStore:
-    """Items of a mounted file system, readable only with the root of trust (16 B) that they were stored under."""
+    """Items of a mounted file system, readable only with the root of trust (16 B) that they were stored under.
 
-    def __init__(self, fs: FileSystem, root_of_trust: bytes, *, folder: str = "/kcm") -> None:
-        if len(root_of_trust) != 16:
-            raise ConfigError(f"the root of trust has {len(root_of_trust)} B", hint="it is an AES key of 16 B")
+    random_bytes: the board's source of randomness.
+    """
+
+    def __init__(
+        self, fs: FileSystem, root_of_trust: bytes, *, random_bytes: Callable[[int], bytes] = secrets.token_bytes
+    ) -> None:
         self.fs = fs
-        self.folder = folder
-        self._encrypt = _derive(root_of_trust, b"ENC")
-        self._authenticate = _derive(root_of_trust, b"AUTH")
+        self._files = Esfs(fs, root_of_trust, random_bytes=random_bytes)
 
     def get(self, name: str) -> bytes:
         """Return an item's value.
 
         Raises:
             StorageError: there is no such item (KCM_STATUS_ITEM_NOT_FOUND, 5).
-            CorruptMedium: the file was damaged, or stored under another root of trust.
+            CorruptMedium: the file was torn or damaged, or stored under another root of trust.
         """
-        stored = self._load(_checked(name))
-        if stored is None:
-            raise _error(
-                KcmStatus.ITEM_NOT_FOUND, f"there is no {name}", "list() says what there is; pdmlab dm init makes a set"
-            )
-        return stored
+        try:
+            return self._files.get(_complete(name))
+        except StorageError as error:
+            raise _translated(error, name) from error
 
-    def set(self, name: str, value: bytes, *, replace: bool = True) -> None:
-        """Store an item; with replace=False refuse one that is there (KCM_STATUS_FILE_EXIST, 8)."""
+    def set(self, name: str, value: bytes, *, replace: bool = True, factory: bool = False) -> None:
+        """Store an item; with replace=False refuse one that is there (KCM_STATUS_FILE_EXIST, 8).
+
+        factory: whether a factory reset brings it back.
+        """
+        complete = _complete(name)
         if len(value) > MAX_VALUE:
             raise _error(KcmStatus.INVALID_PARAMETER, f"{name} has {len(value)} B", f"at most {MAX_VALUE} B")
-        if not replace and _checked(name) in self:
-            raise _error(KcmStatus.FILE_EXIST, f"{name} is there already", "remove() it first")
-        file = self._file(_checked(name))
-        self._make_folder()
-        with self.fs.open(file + _NEW, "w") as out:
-            out.write(self._seal(file, name, value))
-        self._remove(file)
-        self.fs.rename(file + _NEW, file)
+        mode = EsfsMode(0) if complete.startswith(_IN_THE_CLEAR) else EsfsMode.ENCRYPTED
+        if factory:
+            mode |= EsfsMode.FACTORY
+        try:
+            if replace:
+                self._remove(complete)
+            self._files.set(complete, value, mode=mode)
+        except StorageError as error:
+            raise _translated(error, name) from error
 
     def remove(self, name: str) -> None:
-        """Remove an item.
+        """Remove an item, readable or not.
 
         Raises:
             StorageError: there is none (KCM_STATUS_ITEM_NOT_FOUND, 5).
         """
-        file = self._file(_checked(name))
-        # The older file first: a power cut in between must not bring it back.
-        if not any([self._remove(file), self._remove(file + _NEW)]):
+        if not self._remove(_complete(name)):
             raise _error(KcmStatus.ITEM_NOT_FOUND, f"there is no {name} to remove", "list() says what there is")
 
     def list(self) -> Names:
         """Return the names of all items, sorted.
 
         Raises:
-            CorruptMedium: an item was damaged, or stored under another root of trust.
+            CorruptMedium: an item was torn or damaged, or stored under another root of trust.
         """
-        names = set()
-        for entry in self._entries():
-            file = f"{self.folder}/{entry}".removesuffix(_NEW)
-            opened = self._open(file, f"{self.folder}/{entry}", torn=entry.endswith(_NEW))
-            if opened is not None:
-                names.add(opened[0])
-        return sorted(names)
+        try:
+            return sorted(item_name(file.name) for file in self._files.list())
+        except StorageError as error:
+            raise _translated(error, "an item") from error
 
     def clear(self) -> None:
         """Remove every item, readable or not."""
-        for entry in self._entries():
-            self.fs.remove(f"{self.folder}/{entry}")
+        self._files.reset()
+
+    def factory_reset(self) -> None:
+        """Bring back the items that were stored with factory=True; all others are gone."""
+        self._files.factory_reset()
 
     def __contains__(self, name: str) -> bool:
         """Whether there is an item of that name; raises CorruptMedium as get()."""
-        return self._load(_checked(name)) is not None
-
-    # -- files -----------------------------------------------------------------------------------------
-
-    def _load(self, name: str) -> bytes | None:
-        file = self._file(name)
-        for path in (file, file + _NEW):
-            opened = self._open(file, path, torn=path != file)
-            if opened is not None:
-                return opened[1]
-        return None
-
-    def _open(self, file: str, path: str, *, torn: bool) -> tuple[str, bytes] | None:
-        """Return name and value of a file; None if it is missing, or may be torn and is."""
         try:
-            with self.fs.open(path, "r") as stored:
-                data = stored.read()
-        except StorageError as error:
-            if error.code == _ENOENT:
-                return None
+            self.get(name)
+        except CorruptMedium:
             raise
-        try:
-            return self._unseal(file, data)
-        except (InvalidSignature, ValueError, struct.error) as error:
-            if torn:
-                return None
-            raise CorruptMedium(
-                f"the item in {path} cannot be authenticated "
-                f"(KCM_STATUS_FILE_CORRUPTED, {KcmStatus.FILE_CORRUPTED.value})",
-                code=KcmStatus.FILE_CORRUPTED,
-                hint="the root of trust in SOTP has changed, or the file is damaged: clear() and provision again",
-            ) from error
-
-    def _seal(self, file: str, name: str, value: bytes) -> bytes:
-        plain = bytes([len(name)]) + name.encode("ascii") + value
-        iv = self._cmac(plain)[:8]
-        head = _METADATA.pack(_METADATA.size, _REVISION, len(plain), 0, iv)
-        sealed = head + self._crypt(iv, plain)
-        return sealed + self._cmac(_leaf(file) + sealed)
-
-    def _unseal(self, file: str, data: bytes) -> tuple[str, bytes]:
-        sealed, mac = data[:-_MAC], data[-_MAC:]
-        check = CMAC(algorithms.AES(self._authenticate))
-        check.update(_leaf(file) + sealed)
-        check.verify(mac)
-        size, _, length, _, iv = _METADATA.unpack_from(sealed)
-        plain = self._crypt(iv, sealed[size : size + length])
-        end = 1 + plain[0]
-        return plain[1:end].decode("ascii"), plain[end:]
-
-    def _crypt(self, iv: bytes, data: bytes) -> bytes:
-        # Counter mode is its own inverse.
-        crypt = Cipher(algorithms.AES(self._encrypt), modes.CTR(iv + bytes(8))).encryptor()
-        return crypt.update(data) + crypt.finalize()
-
-    def _cmac(self, data: bytes) -> bytes:
-        mac = CMAC(algorithms.AES(self._authenticate))
-        mac.update(data)
-        return mac.finalize()
-
-    def _file(self, name: str) -> str:
-        return f"{self.folder}/{hashlib.sha256(name.encode('ascii')).hexdigest()[:32]}"
-
-    def _entries(self) -> Names:
-        try:
-            return self.fs.listdir(self.folder)
         except StorageError as error:
-            if error.code == _ENOENT:
-                return []
-            raise
-
-    def _make_folder(self) -> None:
-        try:
-            self.fs.mkdir(self.folder)
-        except StorageError as error:
-            if error.code != _EEXIST:
+            if error.code != KcmStatus.ITEM_NOT_FOUND:
                 raise
+            return False
+        return True
 
-    def _remove(self, path: str) -> bool:
+    def _remove(self, complete: str) -> bool:
         try:
-            self.fs.remove(path)
+            self._files.remove(complete)
         except StorageError as error:
-            if error.code == _ENOENT:
-                return False
-            raise
+            if error.code != EsfsError.NOT_EXISTS:
+                raise
+            return False
         return True
 
     def __repr__(self) -> str:
         # The values are secrets.
-        return f"<CredentialStore in {self.folder} of {self.fs!r}>"
+        return f"<CredentialStore in {self._files!r}>"
 
 
-def _derive(key: bytes, label: bytes) -> bytes:
-    return KBKDFCMAC(
-        algorithms.AES,
-        Mode.CounterMode,
-        length=16,
-        rlen=4,
-        llen=4,
-        location=CounterLocation.BeforeFixed,
-        label=label,
-        context=b"pdmlab credentials",
-        fixed=None,
-    ).derive(key)
+def item_name(complete: str) -> str:
+    """Return an item's name without the prefix that it has on the volume."""
+    for prefix in (*_PREFIXES.values(), _CONFIG):
+        complete = complete.removeprefix(prefix)
+    return complete
 
 
-def _leaf(file: str) -> bytes:
-    return file.rpartition("/")[2].encode("ascii")
-
-
-def _checked(name: str) -> str:
+def _complete(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise _error(
             KcmStatus.INVALID_PARAMETER, f"{name!r} is no item name", f"1 to {MAX_NAME} letters, digits, . _ and -"
         )
-    return name
+    return next((prefix for suffix, prefix in _PREFIXES.items() if name.endswith(suffix)), _CONFIG) + name
+
+
+def _translated(error: StorageError, name: str) -> StorageError:
+    """Return KCM's error for one of ESFS; one of the file system's stays what it is."""
+    status = _STATUS.get(error.code) if isinstance(error.code, EsfsError) else None
+    if status is None:
+        return error
+    hint = "see list()" if status == KcmStatus.ITEM_NOT_FOUND else error.hint
+    kind = CorruptMedium if isinstance(error, CorruptMedium) else StorageError
+    return kind(
+        f"credentials: {name}: {error.message} (KCM_STATUS_{status.name}, {status.value})", code=status, hint=hint
+    )
 
 
 def _error(status: KcmStatus, what: str, hint: str) -> StorageError:

@@ -458,10 +458,10 @@ def test_a_medium_that_fails_while_bootstrap_is_stored_is_reported_and_tried_aga
         keep = CredentialStore.set
         trouble = [StorageError("the card is gone", code=-5005)]
 
-        def fail(self: CredentialStore, name: str, value: bytes, *, replace: bool = True) -> None:
+        def fail(self: CredentialStore, name: str, value: bytes, **options: bool) -> None:
             if name == "mbed.LwM2MServerURI" and trouble:
                 raise trouble.pop()
-            keep(self, name, value, replace=replace)
+            keep(self, name, value, **options)
 
         monkeypatch.setattr(CredentialStore, "set", fail)
         client = await bench.connect()

@@ -1,16 +1,13 @@
-"""Credentials come back under their root of trust only, and survive power cuts."""
+"""Credentials come back under their root of trust only, by their names and with KCM's statuses."""
 
 from __future__ import annotations
 
-import struct
-
 import pytest
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.cmac import CMAC
 
 from pdmlab.clock import PowerLost
 from pdmlab.errors import ConfigError, CorruptMedium, StorageError
 from pdmlab.storage import CredentialStore, FileSystem, HeapBlockDevice, LittleFileSystem2, Medium, SPIFBlockDevice
+from pdmlab.storage.credentials import KcmStatus
 
 ROOT = bytes(range(16))
 
@@ -51,61 +48,89 @@ def test_another_root_of_trust_opens_nothing(store: CredentialStore) -> None:
 
 def test_a_changed_byte_anywhere_in_a_file_is_noticed(store: CredentialStore) -> None:
     store.set("mbed.AccountID", b"0123456789abcdef")
-    file = f"{store.folder}/{store.fs.listdir(store.folder)[0]}"
+    file = f"/WORKING/{store.fs.listdir('/WORKING')[0]}"
     with store.fs.open(file) as stored:
         data = stored.read()
     for at in range(len(data)):
         with store.fs.open(file, "w") as damaged:
             damaged.write(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
         with pytest.raises(CorruptMedium):
+            store.list()
+        with pytest.raises(StorageError):  # not found, where the name in it is another one
             store.get("mbed.AccountID")
+
+
+def test_a_torn_file_is_told_can_be_removed_and_set_again(store: CredentialStore) -> None:
+    store.set("mbed.AccountID", b"0123456789abcdef")
+    file = f"/WORKING/{store.fs.listdir('/WORKING')[0]}"
+    with store.fs.open(file) as stored:
+        data = stored.read()
+    for size in range(len(data)):
+        with store.fs.open(file, "w") as torn:
+            torn.write(data[:size])
+        with pytest.raises(CorruptMedium, match=r"KCM_STATUS_(STORAGE_ERROR, 11|FILE_CORRUPTED, 14)"):
+            store.get("mbed.AccountID")
+    store.remove("mbed.AccountID")
+    store.set("mbed.AccountID", b"again", replace=False)
+    assert store.get("mbed.AccountID") == b"again"
 
 
 def test_files_cannot_be_swapped(store: CredentialStore) -> None:
     store.set("a", b"first")
-    (name,) = store.fs.listdir(store.folder)
+    (name,) = store.fs.listdir("/WORKING")
     store.set("b", b"second")
-    (other,) = set(store.fs.listdir(store.folder)) - {name}
-    store.fs.remove(f"{store.folder}/{name}")
-    store.fs.rename(f"{store.folder}/{other}", f"{store.folder}/{name}")
-    with pytest.raises(CorruptMedium):
+    (other,) = set(store.fs.listdir("/WORKING")) - {name}
+    store.fs.remove(f"/WORKING/{name}")
+    store.fs.rename(f"/WORKING/{other}", f"/WORKING/{name}")
+    with pytest.raises(StorageError, match="KCM_STATUS_ITEM_NOT_FOUND, 5"):
         store.get("a")
 
 
-def test_the_bytes_are_aes_ctr_and_cmac_under_keys_from_the_root_of_trust(store: CredentialStore) -> None:
-    def cmac(key: bytes, data: bytes) -> bytes:
-        mac = CMAC(algorithms.AES(key))
-        mac.update(data)
-        return mac.finalize()
+def test_kinds_of_items_have_their_prefix_and_only_secrets_are_encrypted(store: CredentialStore) -> None:
+    items = {
+        "mbed.BootstrapDevicePrivateKey": b"PrvKey_mbed.BootstrapDevicePrivateKey",
+        "mbed.BootstrapDeviceCert": b"Cert_mbed.BootstrapDeviceCert",
+        "mbed.LwM2MServerURI": b"CfgParam_mbed.LwM2MServerURI",
+    }
+    for name in items:
+        store.set(name, b"what it says")
+    raw = {}
+    for leaf in store.fs.listdir("/WORKING"):
+        with store.fs.open(f"/WORKING/{leaf}") as file:
+            data = file.read()
+        length = int.from_bytes(data[4:6], "little")
+        raw[data[6 : 6 + length]] = (int.from_bytes(data[2:4], "little"), b"what it says" in data)
+    assert raw == {
+        items["mbed.BootstrapDevicePrivateKey"]: (0x0100, False),
+        items["mbed.BootstrapDeviceCert"]: (0, True),
+        items["mbed.LwM2MServerURI"]: (0x0100, False),
+    }
+    assert store.list() == sorted(items)
 
-    def derive(label: bytes) -> bytes:
-        # NIST SP 800-108, 4.1: [i] || label || 00 || context || [L in bits]
-        return cmac(ROOT, struct.pack(">I", 1) + label + b"\0pdmlab credentials" + struct.pack(">I", 128))
 
-    store.set("n", b"value")
-    (name,) = store.fs.listdir(store.folder)
-    assert name == "1b16b1df538ba12dc3f97edbb85caa70"  # sha256 of "n"
-    with store.fs.open(f"{store.folder}/{name}") as stored:
-        data = stored.read()
-    plain = b"\x01nvalue"
-    iv = cmac(derive(b"AUTH"), plain)[:8]
-    crypt = Cipher(algorithms.AES(derive(b"ENC")), modes.CTR(iv + bytes(8))).encryptor()
-    sealed = struct.pack("<HHII", 20, 1, len(plain), 0) + iv + crypt.update(plain)
-    assert data == sealed + cmac(derive(b"AUTH"), name.encode() + sealed)
+def test_a_factory_reset_brings_back_what_the_factory_stored(store: CredentialStore) -> None:
+    store.set("mbed.EndpointName", b"desk-1", factory=True)
+    store.set("mbed.LwM2MServerURI", b"coap://there")
+    store.set("mbed.EndpointName", b"renamed")
+    store.factory_reset()
+    assert store.list() == ["mbed.EndpointName"]
+    assert store.get("mbed.EndpointName") == b"desk-1"
+    store.clear()
+    assert store.list() == []
 
 
-def test_nothing_of_a_value_or_a_name_lies_on_the_medium() -> None:
+def test_nothing_of_a_value_lies_on_the_medium() -> None:
     medium = Medium(1 << 20)
     fs = LittleFileSystem2("fs")
     fs.reformat(SPIFBlockDevice(medium))
     store = CredentialStore(fs, ROOT)
     store.set("mbed.BootstrapDevicePrivateKey", b"very private bytes")
     raw = medium.peek(0, medium.size)
-    assert b"private" not in raw and b"Private" not in raw and ROOT not in raw
+    assert b"private" not in raw and ROOT not in raw
     assert "private" not in repr(store)
 
 
-def test_a_power_cut_at_any_operation_leaves_the_old_value_or_the_new() -> None:
+def test_a_power_cut_while_an_item_is_replaced_leaves_the_old_one_the_new_one_or_a_torn_one_that_is_told() -> None:
     class CutMedium(Medium):
         left = 1 << 30
 
@@ -128,6 +153,7 @@ def test_a_power_cut_at_any_operation_leaves_the_old_value_or_the_new() -> None:
         fs = LittleFileSystem2("fs")
         fs.reformat(SPIFBlockDevice(medium))
         store = CredentialStore(fs, ROOT)
+        store.set("other", b"stays")
         store.set("uri", b"old")
         medium.left = cut
         done = False
@@ -138,16 +164,22 @@ def test_a_power_cut_at_any_operation_leaves_the_old_value_or_the_new() -> None:
             pass
         medium.left = 1 << 30
         after = CredentialStore(LittleFileSystem2("fs", SPIFBlockDevice(medium)), ROOT)
-        assert after.list() == ["uri"]
-        seen.add(after.get("uri"))
-        assert after.get("uri") in (b"old", b"new")
+        assert after.get("other") == b"stays"
+        try:
+            seen.add(after.get("uri"))
+        except CorruptMedium:
+            seen.add(b"torn")
+        except StorageError as error:
+            assert error.code == KcmStatus.ITEM_NOT_FOUND
+            seen.add(b"gone")
         after.set("uri", b"newest")
         assert after.get("uri") == b"newest"
         if done:
             break
     else:
         raise AssertionError("the item was never stored")
-    assert seen == {b"old", b"new"}
+    # The client removes an item before it stores the new one, in a file that is there before what is in it.
+    assert seen == {b"old", b"gone", b"torn", b"new"}
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../x", "n" * 101, "ä"])

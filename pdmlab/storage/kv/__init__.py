@@ -6,32 +6,81 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pdmlab.storage.kv.devicekey import DeviceKey
+    from pdmlab.storage.kv.esfs import Esfs, EsfsMode
+    from pdmlab.storage.kv.filesystemstore import FileSystemStore
     from pdmlab.storage.kv.kvstore import Info, KVFlag, KVStore, MbedError
     from pdmlab.storage.kv.nvstore import NVStore, root_of_trust
+    from pdmlab.storage.kv.paths import (
+        KVMap,
+        kv_attach,
+        kv_detach,
+        kv_get,
+        kv_get_info,
+        kv_iterator_close,
+        kv_iterator_next,
+        kv_iterator_open,
+        kv_remove,
+        kv_reset,
+        kv_set,
+    )
+    from pdmlab.storage.kv.securestore import SecureStore
     from pdmlab.storage.kv.sotp import Sotp, SotpType
     from pdmlab.storage.kv.tdbstore import TDBStore
 
 _HOMES = {
+    "DeviceKey": "devicekey",
+    "Esfs": "esfs",
+    "EsfsMode": "esfs",
+    "FileSystemStore": "filesystemstore",
     "Info": "kvstore",
     "KVFlag": "kvstore",
+    "KVMap": "paths",
     "KVStore": "kvstore",
     "MbedError": "kvstore",
     "NVStore": "nvstore",
+    "SecureStore": "securestore",
     "Sotp": "sotp",
     "SotpType": "sotp",
     "TDBStore": "tdbstore",
+    "kv_attach": "paths",
+    "kv_detach": "paths",
+    "kv_get": "paths",
+    "kv_get_info": "paths",
+    "kv_iterator_close": "paths",
+    "kv_iterator_next": "paths",
+    "kv_iterator_open": "paths",
+    "kv_remove": "paths",
+    "kv_reset": "paths",
+    "kv_set": "paths",
     "root_of_trust": "nvstore",
 }
 
 __all__ = [
+    "DeviceKey",
+    "Esfs",
+    "EsfsMode",
+    "FileSystemStore",
     "Info",
     "KVFlag",
+    "KVMap",
     "KVStore",
     "MbedError",
     "NVStore",
+    "SecureStore",
     "Sotp",
     "SotpType",
     "TDBStore",
+    "kv_attach",
+    "kv_detach",
+    "kv_get",
+    "kv_get_info",
+    "kv_iterator_close",
+    "kv_iterator_next",
+    "kv_iterator_open",
+    "kv_remove",
+    "kv_reset",
+    "kv_set",
     "root_of_trust",
 ]
 
