@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pdmlab.cloud import Cloud
     from pdmlab.codes import explain
     from pdmlab.experiment import rerun, sweep
+    from pdmlab.measurements import recommend
     from pdmlab.network import NetworkInterface
     from pdmlab.runs import list_runs, load_run
     from pdmlab.service import serve
@@ -40,6 +41,7 @@ _HOMES = {
     "explain": "pdmlab.codes",
     "list_runs": "pdmlab.runs",
     "load_run": "pdmlab.runs",
+    "recommend": "pdmlab.measurements",
     "rerun": "pdmlab.experiment",
     "serve": "pdmlab.service",
     "sweep": "pdmlab.experiment",
@@ -58,6 +60,7 @@ __all__ = [
     "explain",
     "list_runs",
     "load_run",
+    "recommend",
     "rerun",
     "serve",
     "sweep",

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from pdmlab.measurements.managing import Asked, ask, run_until_registered
     from pdmlab.measurements.notifications import temperatures, told
     from pdmlab.measurements.power_cuts import Replay, power_cut, replay
+    from pdmlab.measurements.recommendation import Recommendation
+    from pdmlab.measurements.recommending import recommend
     from pdmlab.measurements.volumes import VolumeSetup
 
 _HOMES = {
     "Asked": "managing",
+    "Recommendation": "recommendation",
     "Replay": "power_cuts",
     "VolumeSetup": "volumes",
     "ask": "managing",
@@ -26,6 +29,7 @@ _HOMES = {
     "http_download": "downloads",
     "log_stream": "files",
     "power_cut": "power_cuts",
+    "recommend": "recommending",
     "replay": "power_cuts",
     "run_until_registered": "managing",
     "start_up": "booting",
@@ -34,6 +38,7 @@ _HOMES = {
 }
 __all__ = [
     "Asked",
+    "Recommendation",
     "Replay",
     "VolumeSetup",
     "ask",
@@ -41,6 +46,7 @@ __all__ = [
     "http_download",
     "log_stream",
     "power_cut",
+    "recommend",
     "replay",
     "run_until_registered",
     "start_up",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pdmlab.errors import ConfigError
@@ -55,6 +56,12 @@ class Bench(Protocol):
 
     @property
     def machine(self) -> Any: ...  # the sim's Machine: started_ns, boot_steps
+
+
+class Scratch(Protocol):
+    """What makes boards to measure on."""
+
+    def scratch(self, *, seed: int) -> AbstractContextManager[Any]: ...  # Any: a Bench
 
 
 def connect(net: NetworkInterface) -> None:
