@@ -1,4 +1,4 @@
-"""The command line: lab, run, board, service, dm, test, detect, doctor. Thin: each command calls what a notebook calls.
+"""The command line: lab, run, board, service, dm, test, detect, inspect, doctor. Each calls what a notebook calls.
 
 An error of pdmlab's own ends a command with one line and its hint, and exit status 1; -v shows where it came from.
 """
@@ -17,6 +17,7 @@ _ELSEWHERE = {
     "detect": "pdmlab.cli.detect",
     "dm": "pdmlab.cli.dm",
     "doctor": "pdmlab.cli.doctor",
+    "inspect": "pdmlab.cli.inspect",
     "lab": "pdmlab.cli.lab",
     "run": "pdmlab.cli.run",
     "test": "pdmlab.cli.test",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pdmlab.storage.kv.securestore import SecureStore
     from pdmlab.storage.kv.sotp import Sotp, SotpType
     from pdmlab.storage.kv.tdbstore import TDBStore
+    from pdmlab.storage.kv.viewer import View, view
 
 _HOMES = {
     "DeviceKey": "devicekey",
@@ -43,6 +44,7 @@ _HOMES = {
     "Sotp": "sotp",
     "SotpType": "sotp",
     "TDBStore": "tdbstore",
+    "View": "viewer",
     "kv_attach": "paths",
     "kv_detach": "paths",
     "kv_get": "paths",
@@ -54,6 +56,7 @@ _HOMES = {
     "kv_reset": "paths",
     "kv_set": "paths",
     "root_of_trust": "nvstore",
+    "view": "viewer",
 }
 
 __all__ = [
@@ -71,6 +74,7 @@ __all__ = [
     "Sotp",
     "SotpType",
     "TDBStore",
+    "View",
     "kv_attach",
     "kv_detach",
     "kv_get",
@@ -82,6 +86,7 @@ __all__ = [
     "kv_reset",
     "kv_set",
     "root_of_trust",
+    "view",
 ]
 
 

@@ -309,6 +309,23 @@ def stored_name(raw: bytes) -> str | None:
     return name.decode(errors="replace") if len(name) == length else None
 
 
+def data_size(raw: bytes) -> int | None:
+    """Return the size (B) of a file's data, as its header has it; None if it is torn."""
+    if stored_name(raw) is None:
+        return None
+    at = 6 + _U16.unpack_from(raw, 4)[0]
+    if _U16.unpack_from(raw, 2)[0] & EsfsMode.ENCRYPTED:
+        at += _NONCE
+    if len(raw) < at + _U16.size:
+        return None
+    (count,) = _U16.unpack_from(raw, at)
+    at += _U16.size
+    if count > MAX_METADATA or len(raw) < at + _TLV.size * count:
+        return None
+    at += sum(_TLV.size + _TLV.unpack_from(raw, at + _TLV.size * n)[1] for n in range(count))
+    return len(raw) - at - _CMAC if len(raw) >= at + _CMAC else None
+
+
 def seal(
     name: bytes, data: bytes, mode: EsfsMode, metadata: Sequence[tuple[int, bytes]], keys: EsfsKeys, nonce: bytes
 ) -> list[bytes]:
@@ -340,7 +357,7 @@ def unseal(raw: bytes, keys: EsfsKeys) -> EsfsFile:
     if len(raw) >= _U16.size and _U16.unpack_from(raw)[0] != VERSION:
         raise _error(EsfsError.INVALID_FILE_VERSION, f"a file of version {_U16.unpack_from(raw)[0]}")
     name = stored_name(raw)
-    if name is None or len(raw) < 6 + len(name.encode()) + _U16.size + _CMAC:
+    if name is None or data_size(raw) is None:
         raise _error(EsfsError.ERROR, f"a file of {len(raw)} B is torn")
     if aes_cmac(keys.signature, raw[:-_CMAC]) != raw[-_CMAC:]:
         raise _error(EsfsError.CMAC_DOES_NOT_MATCH, f"{name!r} cannot be authenticated")

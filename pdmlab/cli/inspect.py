@@ -1,0 +1,28 @@
+"""`pdmlab inspect`: what lies in an image of a card or a flash; secrets stay hidden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("image", type=_FILE)
+@click.option(
+    "--sotp", type=_FILE, help="Image of the internal flash, or of its SOTP areas: says which items are intact."
+)
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write it with pictures to this file.")
+def inspect(image: Path, sotp: Path | None, html: Path | None) -> None:
+    """Say what lies in IMAGE: partitions, file systems, stores and their records, the client's credentials.
+
+    A virtual board keeps its images in its state directory: see pdmlab doctor.
+    """
+    from pdmlab.storage.kv import view
+
+    seen = view(image, sotp=sotp)
+    click.echo(repr(seen))
+    if html is not None:
+        html.write_text(f"<!doctype html><meta charset='utf-8'>{seen._repr_html_()}", encoding="utf-8")
