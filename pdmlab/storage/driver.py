@@ -59,6 +59,7 @@ class MediumDevice(BlockDevice):
         self.mcu = find_mcu(mcu) if isinstance(mcu, str) else mcu
         self.timing = timing
         self._random = SplitMix64(seed).split(self.type) if timing == "typical" else None
+        self._bits = 0
         self._call = self.mcu.ns("call", "lock")
         self._mutex = self.clock.mutex()
         self._users = 0
@@ -117,9 +118,13 @@ class MediumDevice(BlockDevice):
     def _draw(self, between: tuple[int, int]) -> int:
         """Draw a busy time (ns)."""
         least, width = between
-        if self._random is None or not width:
+        if not width or self._random is None:
             return least
-        return least + (width * self._random.next() >> 64)
+        bits = self._bits
+        if bits < 0x1_0000:  # a draw of the generator is enough for four busy times
+            bits = self._random.next() | 1 << 64
+        self._bits = bits >> 16
+        return least + (width * (bits & 0xFFFF) >> 16)
 
     def _refuse(self, code: int, what: str, hint: str | None = None) -> StorageError:
         return StorageError(

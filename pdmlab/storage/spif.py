@@ -169,8 +169,9 @@ class SPIFBlockDevice(MediumDevice):
             self._wait_for_chip(fault, enable, failure)
             now, enable = self.clock.now(), self._enable
         status = self._status
-        done = next_tick(now + enable) + 2 * status + command + busy  # looks for busy, then for the enable latch
-        look = next_tick(done - busy)
+        # To the next tick, two looks (for busy, then for the enable latch), the command, its busy time.
+        sent = ((now + enable) // TICK + 1) * TICK + 2 * status + command
+        done, look = sent + busy, (sent // TICK + 1) * TICK
         if look + status < done:
             polls = -(-(done - look - status) // TICK)
             if polls >= POLLS:
