@@ -30,7 +30,7 @@ def test_a_mapping_without_a_key_is_an_answer_that_cannot_be_judged():
 
 def test_the_least_ring_is_right_and_too_small_or_too_large_ones_say_why(board):
     judge = trials.least_ring(board, rate_Bps=20_000, sync_every_B=4096, bus_Hz=1_000_000)
-    assert judge((540, 16)) is True
+    assert judge((720, 16)) is True
     assert "are lost" in judge((300, 16))
     assert judge((6144, 4096)) == "Nothing is lost, but a smaller ring would do."  # how small is the question
     assert "never holds" in judge((16, 64)) and "never holds" in judge((0, 0))
