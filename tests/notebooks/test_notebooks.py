@@ -54,7 +54,7 @@ SOLUTIONS: dict[str, tuple[str, str, list[str]]] = {
         '("network: link up (auto-negotiation)", 2000)',
         ['("bootloader", 2000)', '("network: DHCP", 1000)', '("", 2000)'],
     ),
-    "01.1": ("", "(540, 16)", ["(6144, 4096)", "(300, 16)", "(16, 64)", "540", "None"]),
+    "01.1": ("", "(720, 16)", ["(6144, 4096)", "(300, 16)", "(16, 64)", "720", "None"]),
     "02.1": (
         "window_s = (1024 + 2 * 48) * 8 / 92160  # two segments with 40 B of headers and 8 B of PPP each",
         "1.024 / (0.600 + 0.060 + window_s)",
