@@ -1,9 +1,9 @@
 """Download a file over HTTP as a stock board does, and measure it: bytes, duration, recv calls and their waits.
 
 Two buffers count. The application's array, which recv() is called with, decides how many calls it takes; on lwIP none
-of them brings more than one segment. The window that the stack offers decides how fast it goes: W bytes can be under way
-in a round trip R, so that a download runs at W/R until the link's bandwidth, or the time a call takes, is the limit.
-Stock firmware has one window for all (lwip.tcp-wnd, 2144 B); Nanostack and modems have one for each socket.
+of them brings more than one segment. The window that the stack offers decides how fast it goes: W bytes can be under
+way in a round trip R, so that a download runs at W/R until the link's bandwidth, or the time a call takes, is the
+limit. Stock firmware has one window for all (lwip.tcp-wnd, 2144 B); Nanostack and modems have one for each socket.
 """
 
 from __future__ import annotations

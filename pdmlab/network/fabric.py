@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pdmlab.clock import SECOND, DeviceClock
 from pdmlab.network.link import Link, pipes
@@ -26,6 +26,7 @@ FIRST_EPHEMERAL_PORT = 49152  # RFC 6335 §6
 
 OnDatagram = Callable[[bytes, "Address"], None]
 OnConnection = Callable[[Stream], None]
+Direction = Literal["in", "out"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,8 @@ class Fabric:
 
     def carry(self, sender: Host, packet: Packet) -> None:
         """Take a packet from a host, and bring it or lose it on the way."""
+        if sender.on_packet is not None and sender.online:
+            sender.on_packet("out", packet, packet.sent)
         target = self.find(packet.target[0])
         at_core = sender.up.send(packet.size + sender.link.ip_header, packet.sent) if sender.online else None
         if at_core is None or target is None or not target.online:
@@ -134,6 +137,8 @@ class Fabric:
     def _arrive(self, target: Host, packet: Packet) -> None:
         self._report(packet, self.now() if target.online else None)
         if target.online:
+            if target.on_packet is not None:
+                target.on_packet("in", packet, self.now())
             target.receive(packet)
 
     def _report(self, packet: Packet, arrived: int | None) -> None:
@@ -150,6 +155,8 @@ class Host:
         self.online = True
         """Whether it sends and hears anything."""
         self.traffic = Traffic()
+        self.on_packet: Callable[[Direction, Packet, int], None] | None = None
+        """Called for each packet that it sends or receives, with the time (ns)."""
         self._number = number
         self._random = random
         self._datagrams: dict[int, OnDatagram] = {}

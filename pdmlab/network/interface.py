@@ -16,19 +16,23 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pdmlab.clock import SECOND, DeviceClock
 from pdmlab.errors import TimedOut
+from pdmlab.network import dns
 from pdmlab.network.bytestream import ByteStream
-from pdmlab.network.fabric import Fabric, Host
-from pdmlab.network.link import Link, Step
+from pdmlab.network.fabric import Direction, Fabric, Host, Packet
+from pdmlab.network.link import Link, Pipe, Step
 from pdmlab.network.nsapi import ConnectionStatus, NsapiError, Security, nsapi_error
 from pdmlab.network.shaped import Shaper
 from pdmlab.prng import SplitMix64
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pdmlab.capture import MessageLog
     from pdmlab.coap.transport import Address, Opener
+    from pdmlab.network.recording import Recording
 
 DNS_TRIES = 3
 DNS_WAIT = 5 * SECOND  # RFC 1035 §4.2.1 leaves it to the resolver; 5 s is resolv.conf's
-DNS_QUERY, DNS_ANSWER = 58, 106  # a name of 20 characters and one address, with UDP header (B)
 
 default_interface: contextvars.ContextVar[Callable[[], NetworkInterface]] = contextvars.ContextVar("default_interface")
 """Gives the running board's interface; set by whoever boots the board."""
@@ -78,9 +82,14 @@ class NetworkInterface:
         self._status = ConnectionStatus.NSAPI_STATUS_DISCONNECTED
         self._on_status: Callable[[ConnectionStatus], None] | None = None
         self._resolved: dict[str, str] = {}
+        self._asked = 0  # questions to DNS
+        self.watchers: list[Recording] = []
+        """Captures under way."""
+        self._shaper.watchers = self.watchers
         if fabric is not None:
             self.host = fabric.host(name, self._link)
             self.host.online = False
+            self.host.on_packet = self._show
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} on {self._link.name}, {self._status.name}>"
@@ -114,6 +123,24 @@ class NetworkInterface:
         self._shaper.set_link(link)
         if self.host is not None:
             self.host.set_link(link)
+
+    # -- captures ----------------------------------------------------------------------------------------
+
+    def capture(self, path: Path | str, *logs: MessageLog) -> Recording:
+        """Write all that is sent and received to a pcapng file, for Wireshark; use it as a context manager.
+
+        Logs, such as a client's `log`, add their messages in plain text, whatever secured them on the way.
+
+        Raises:
+            NetworkError: the file cannot be written; when it is closed, if the disk was full meanwhile.
+        """
+        from pdmlab.network.recording import Recording
+
+        return Recording(self, path, logs)
+
+    def _show(self, direction: Direction, packet: Packet, when: int) -> None:
+        for watcher in self.watchers:
+            watcher.packet(direction, packet, when)
 
     # -- Mbed's calls ----------------------------------------------------------------------------------
 
@@ -202,7 +229,7 @@ class NetworkInterface:
         self.require_connection()
         if self.fabric is not None and (known := self.fabric.find(name)) is not None:
             if name != known.address and name not in self._resolved:
-                await self._ask_dns(name)
+                await self._ask_dns(name, known.address)
                 self._resolved[name] = known.address
             return known.address
         address = "127.0.0.1" if name == "localhost" else name
@@ -260,9 +287,9 @@ class NetworkInterface:
                 hint="a simulated board reaches loopback only; beyond_loopback=True lets its interface out",
             )
 
-    async def _ask_dns(self, name: str) -> None:
+    async def _ask_dns(self, name: str, address: str) -> None:
         for _ in range(DNS_TRIES):
-            if await self._exchange(DNS_QUERY, DNS_ANSWER):
+            if await self._ask_once(name, address):
                 return
             await asyncio.sleep(DNS_WAIT / SECOND)
         raise TimedOut(
@@ -271,14 +298,30 @@ class NetworkInterface:
             hint=f"the link loses {self._link.loss:.0%} of its frames",
         )
 
-    async def _exchange(self, query: int, answer: int) -> bool:
-        """Carry a question and its answer to an ideal server and back; return whether both arrived."""
-        for pipe, size in ((self.host.up, query), (self.host.down, answer)) if self.host is not None else ():
-            now = self.clock.loop.time()
-            arrival = pipe.send(size + self._link.ip_header, round(now * SECOND)) if self.carrier else None
-            if arrival is None:
-                return False
-            await asyncio.sleep(arrival / SECOND - now)
+    async def _ask_once(self, name: str, address: str) -> bool:
+        """Carry a question to an ideal resolver, and its answer back; return whether both arrived."""
+        host = self.host
+        if host is None:
+            return True
+        v6 = self._link.ip_header == 40
+        self._asked += 1
+        here, there = (host.address, 49152 + self._asked % 16384), (dns.SERVER, dns.PORT)
+        now = self._shaper.now()
+        question = Packet(here, there, dns.query(name, self._asked, v6=v6), now)
+        self._show("out", question, now)
+        if not await self._crosses(host.up, question):
+            return False
+        answer = Packet(there, here, dns.answer(name, self._asked, address, v6=v6), self._shaper.now())
+        if not await self._crosses(host.down, answer):
+            return False
+        self._show("in", answer, self._shaper.now())
+        return True
+
+    async def _crosses(self, pipe: Pipe, packet: Packet) -> bool:
+        arrival = pipe.send(packet.size + self._link.ip_header, packet.sent) if self.carrier else None
+        if arrival is None:
+            return False
+        await asyncio.sleep((arrival - packet.sent) / SECOND)
         return True
 
     def _check(self, step: Step, seconds: float) -> None:

@@ -139,7 +139,8 @@ class NetemWay:
         name = f"pdm{os.getpid() % 100_000}x{next(_numbers)}"  # IFNAMSIZ: 15 characters
         _run("ip", "link", "add", f"{name}b", "netns", str(board.pid), "type", "veth",
              "peer", "name", f"{name}s", "netns", str(server.pid))  # fmt: skip
-        for end, device, address, rate in ((board, f"{name}b", BOARD, link.up), (server, f"{name}s", SERVER, link.down)):
+        sides = ((board, f"{name}b", BOARD, link.up), (server, f"{name}s", SERVER, link.down))
+        for end, device, address, rate in sides:
             end.run("ip", "addr", "add", f"{address}/24", "dev", device)
             end.run("ip", "link", "set", device, "mtu", str(link.mtu), "gso_max_segs", "1", "up")
             end.run("tc", "qdisc", "add", "dev", device, "root", "netem", *netem_options(link, rate))
@@ -230,7 +231,7 @@ def why_not(path: PathName) -> str:
     if os.geteuid() != 0:
         return "making network namespaces is root's right"
     if path == "tun":
-        return "" if TUN.exists() else f"there is no {TUN}: the kernel has no TUN devices, or the container none of them"
+        return "" if TUN.exists() else f"there is no {TUN}: neither the kernel nor the container has it"
     return _why_no_netem()
 
 

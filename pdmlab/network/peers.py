@@ -32,7 +32,10 @@ def main(role: str) -> None:
     for line in sys.stdin:
         order: dict[str, Any] = json.loads(line)
         try:
-            {"serve": serve, "fetch": fetch}[role](**order)
+            if role == "serve":
+                serve(**order)
+            else:
+                fetch(**order)
         except OSError as error:
             say(error=f"{error.strerror or error}")
 

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 from pdmlab.clock import SECOND, DeviceClock
 from pdmlab.errors import NetworkError
 from pdmlab.network.bytestream import ByteStream
-from pdmlab.network.fabric import UDP_HEADER, check_datagram
+from pdmlab.network.fabric import UDP_HEADER, Direction, Packet, check_datagram
 from pdmlab.network.link import Link, Pipe, pipes
 from pdmlab.network.nsapi import NsapiError, nsapi_error
+from pdmlab.network.recording import MadeUpStream, Recording
 from pdmlab.network.stacks import TcpStack
 from pdmlab.network.stream import TCP_HEADER
 from pdmlab.prng import SplitMix64
@@ -35,6 +36,7 @@ class Shaper:
 
     def __init__(self, clock: DeviceClock, link: Link, random: SplitMix64) -> None:
         self.clock = clock
+        self.watchers: list[Recording] = []
         self._random = random
         self._open: set[ShapedStream | ShapedDatagramSocket] = set()
         self.set_link(link)
@@ -72,6 +74,7 @@ class Shaper:
             Unreachable: refused (NSAPI_ERROR_NO_CONNECTION). TimedOut: no answer (NSAPI_ERROR_CONNECTION_TIMEOUT).
         """
         loop = self.clock.loop
+        asked = self.now()
         await self.cross(self.up, TCP_HEADER)
         name = f"{peer[0]}:{peer[1]}"
         try:
@@ -93,7 +96,7 @@ class Shaper:
             what = f"{name} refuses the connection: {error.strerror or error}"
             raise nsapi_error(NsapiError.NO_CONNECTION, what) from error
         await self.cross(self.down, TCP_HEADER)
-        stream = ShapedStream(self, real, peer, receive_buffer)
+        stream = ShapedStream(self, real, peer, receive_buffer, asked)
         self._open.add(stream)
         return stream
 
@@ -112,6 +115,12 @@ class Shaper:
     def now(self) -> int:
         """Return the loop's time (ns)."""
         return round(self.clock.loop.time() * SECOND)
+
+    def show(self, direction: Direction, source: Address, target: Address, data: bytes) -> None:
+        """Show the captures under way a datagram that the board sends or receives now."""
+        now = self.now()
+        for watcher in self.watchers:
+            watcher.packet(direction, Packet(source, target, data, now), now)
 
     def forget(self, each: ShapedStream | ShapedDatagramSocket) -> None:
         """Take note that a socket is closed."""
@@ -144,6 +153,7 @@ class ShapedDatagramSocket:
         shaper = self._shaper
         self._allow(address[0])
         check_datagram(len(data), shaper.link)
+        shaper.show("out", self.address, address, bytes(data))
         arrival = shaper.up.send(UDP_HEADER + len(data) + shaper.link.ip_header, shaper.now())
         if arrival is not None:
             shaper.clock.loop.call_at(arrival / SECOND, self._really_send, data, address)
@@ -161,6 +171,7 @@ class ShapedDatagramSocket:
 
     def _deliver(self, data: bytes, address: Address) -> None:
         if self._real is not None:
+            self._shaper.show("in", address, self.address, data)
             self._on_datagram(data, address)
 
     def close(self) -> None:
@@ -176,7 +187,7 @@ class ShapedDatagramSocket:
 class ShapedStream(ByteStream):
     """A real TCP connection behind a link."""
 
-    def __init__(self, shaper: Shaper, real: socket.socket, peer: Address, receive_buffer: int) -> None:
+    def __init__(self, shaper: Shaper, real: socket.socket, peer: Address, receive_buffer: int, asked: int) -> None:
         super().__init__(shaper.clock.loop)
         self.peer = peer
         self._shaper = shaper
@@ -192,6 +203,9 @@ class ShapedStream(ByteStream):
         self._crossed: deque[bytes] = deque()  # across the link, on its way into the real socket
         self._credited = asyncio.Event()
         self._filled = asyncio.Event()
+        local, remote = real.getsockname()[:2], real.getpeername()[:2]
+        self._shown = MadeUpStream(shaper.watchers, local, remote, shaper.link.mss)
+        self._shown.opened(asked, shaper.now())
         self._tasks = [self.loop.create_task(self._pump_in()), self.loop.create_task(self._pump_out())]
 
     def read_now(self, n: int) -> bytes | None:
@@ -214,12 +228,14 @@ class ShapedStream(ByteStream):
         mss = self._shaper.link.mss
         for start in range(0, taken, mss):
             part = bytes(data[start : min(start + mss, taken)])
+            self._shown.data("out", part, self._shaper.now())
             self._after(self._pipes[0], TCP_HEADER + len(part), self._cross, part)
         return taken
 
     def close(self) -> None:
         if not self._closing and not self._gone:
             self._closing = True
+            self._shown.data("out", b"", self._shaper.now())
             self._after(self._pipes[0], TCP_HEADER, self._cross, b"")
 
     def abort(self) -> None:
@@ -261,6 +277,7 @@ class ShapedStream(ByteStream):
             raise
 
     def _deliver(self, data: bytes) -> None:
+        self._shown.data("in", data, self._shaper.now())
         self._in += data
         self._ended = self._ended or not data
         self._notify()

@@ -38,6 +38,8 @@ class TcpStack:
     """Whether a partial ACK in fast recovery has the next hole repaired at once (RFC 6582)."""
     limited_transmit: bool
     """Whether the first duplicate ACKs let new segments out (RFC 3042)."""
+    frto: bool
+    """Whether a time-out is taken back when an ACK shows that nothing was lost (RFC 5682)."""
     congestion: str
     """What a loss halves: what is under way (RFC 5681), or the congestion window, which then grows only if used up."""
     nagle: bool

@@ -111,8 +111,10 @@ class Stream(ByteStream):
         self._smoothed = 0
         self._variation = stack.first_rto if stack.tick else 0
         self._opened = self._now()  # the stack's ticks are counted from here
-        # What is timed: (sequence number awaited, when sent); one segment at a time, or all if the stack counts no ticks.
+        # What is timed: (sequence number awaited, when sent); one at a time, or all where the stack counts no ticks.
         self._timed: deque[tuple[int, int]] = deque()
+        # After a time-out that may be spurious: the end of what was sent again, and both thresholds from before.
+        self._doubted: tuple[int, int, int] | None = None
         # Receiving: _in holds what was not read yet, _unread of it in the window; _expected is the next byte awaited.
         self._in: deque[bytes] = deque()
         self._begun = 0  # bytes of _in[0] that were read
@@ -253,6 +255,7 @@ class Stream(ByteStream):
             self._acknowledge()  # our last ACK of the handshake got lost
             return
         self._expected = 1
+        self._edge = 1 + self.receive_buffer  # a SYN takes a number, but no room
         self.mss = min(self.mss, segment.mss)
         self._peer_edge = 1 + segment.window
         self._peer_largest = segment.window
@@ -344,6 +347,8 @@ class Stream(ByteStream):
             self._una = ack
             self._next = max(self._next, ack)
             self._tries = 0
+            if self._doubted is not None:
+                self._judge_time_out(ack)
             self._grow(ack, newly, self._next - ack + newly)
             self._disarm()
             self._push()
@@ -369,8 +374,19 @@ class Stream(ByteStream):
         elif limited:
             self._cwnd += max(1, self.mss * self.mss // self._cwnd)
 
+    def _judge_time_out(self, ack: int) -> None:
+        """Undo a time-out if what was not sent again is acknowledged, else send all of it again (RFC 5682 §2.1)."""
+        assert self._doubted is not None
+        (end, cwnd, threshold), self._doubted = self._doubted, None
+        if ack > end:
+            self._cwnd, self._slow_start_until = cwnd, threshold
+        else:
+            self._next = ack
+
     def _take_duplicate(self, flight: int) -> None:
         self._duplicates += 1
+        if self._doubted is not None:
+            return  # from what was under way before the time-out
         if self._recover >= 0:
             self._cwnd += self.mss
         elif self._duplicates == 3:
@@ -383,12 +399,14 @@ class Stream(ByteStream):
         base = self._cwnd if self.stack.congestion == "Linux" else flight
         self._slow_start_until = max(base // 2, 2 * self.mss)
 
-    def _resend_first(self) -> None:
+    def _resend_first(self) -> int:
+        """Send the oldest segment again; return how many bytes of data that was."""
         size = min(self._largest_segment(), len(self._out), max(self._highest - self._una, 0))
         if size:
             self._send_data(self._una, size)
         elif self._closing and not self._fin_acknowledged:
             self._transmit(Segment(self._end, self._expected, self._offer(), fin=True, acks=True))
+        return size
 
     # -- retransmission time-out -------------------------------------------------------------------------
 
@@ -428,11 +446,15 @@ class Stream(ByteStream):
             self._transmit(Segment(self._una, self._expected, self._offer(), bytes(self._out[:1]), acks=True))
             self._highest = max(self._highest, self._una + 1)
         else:
-            flight = self._next - self._una
-            self._halve(flight)
+            before = self._cwnd, self._slow_start_until
+            doubts = self.stack.frto and self._doubted is None and self._recover < 0 and bool(self._out)
+            self._halve(self._next - self._una)
             self._cwnd = self.mss
             self._duplicates, self._recover = 0, -1
-            self._next = self._una
+            if doubts:
+                self._doubted = (self._una + self._resend_first(), *before)
+            else:
+                self._doubted, self._next = None, self._una
         self._push()
         if self._rto_timer is None:
             self._arm()
