@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from aiocoap.numbers.optionnumbers import OptionNumber
+from aiocoap.numbers.types import Type
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,6 +70,8 @@ class MessageLog:
         self._requests: OrderedDict[tuple[str, str, str, str], tuple[str, str, bool]] = OrderedDict()
         self._lock = threading.Lock()
         self._journal: TextIO | None = journal.open("a", encoding="utf-8") if journal is not None else None
+        self.on_message: Callable[[LoggedMessage, bytes], None] | None = None
+        """Called with each row and the message itself, its secrets overwritten: for a capture in plain text."""
         self.journal_error: OSError | None = None
         """Why the journal ends early (its disk is full, say); the log in memory goes on."""
 
@@ -129,6 +132,8 @@ class MessageLog:
             )
             self._rows.append(row)
             self._write(row)
+        if self.on_message is not None:
+            self.on_message(row, _bytes_of(message, secret=secret))
 
     def _write(self, row: LoggedMessage) -> None:
         if self._journal is None:
@@ -173,6 +178,18 @@ class _Tap:
 
     def __call__(self, direction: Literal["in", "out"], peer: tuple[str, int], message: Message, when: int) -> None:
         self._log.add(self._endpoint, direction, peer, message, when)
+
+
+def _bytes_of(message: Message, *, secret: bool) -> bytes:
+    """Return a message as it stands in UDP; of a secret payload nothing but the size is left."""
+    kind, mid = message.mtype, message.mid
+    try:
+        if kind is None or mid is None:  # it came over a stream, which needs neither
+            message.mtype, message.mid = Type.NON, 0
+        whole: bytes = message.encode()
+    finally:
+        message.mtype, message.mid = kind, mid
+    return whole[: len(whole) - len(message.payload)] + b"*" * len(message.payload) if secret else whole
 
 
 def _options(message: Message) -> str:

@@ -1,0 +1,109 @@
+"""pcapng files, written packet by packet: what Wireshark opens (draft-ietf-opsawg-pcapng)."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from pathlib import Path
+from typing import Literal
+
+from pdmlab.errors import NetworkError
+
+Direction = Literal["in", "out"]
+LINKTYPE_ETHERNET, LINKTYPE_RAW = 1, 101  # www.tcpdump.org/linktypes.html
+SECTION_HEADER, INTERFACE, ENHANCED_PACKET = 0x0A0D0D0A, 1, 6  # §4.1, §4.2, §4.3
+BYTE_ORDER_MAGIC = 0x1A2B3C4D
+COMMENT, HARDWARE, SYSTEM, APPLICATION = 1, 2, 3, 4  # §3.5, §4.1
+IF_NAME, IF_DESCRIPTION, IF_TSRESOL = 2, 3, 9  # §4.2
+EPB_FLAGS = 2  # §4.3
+NANOSECONDS = b"\x09"  # ten to the minus nine
+
+
+class PcapngFile:
+    """A pcapng file with one interface, that grows by a packet at a time; times in ns."""
+
+    def __init__(self, path: Path | str, *, link_type: int, name: str, hardware: str, comment: str) -> None:
+        self.path = Path(path)
+        self.packets = 0
+        try:
+            self._file = self.path.open("wb")
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        self._write(
+            _block(
+                SECTION_HEADER,
+                struct.pack("<IHHq", BYTE_ORDER_MAGIC, 1, 0, -1),  # version 1.0, length not known
+                _text(COMMENT, comment) + _text(HARDWARE, hardware) + _text(APPLICATION, "pdmlab") + _END,
+            )
+            + _block(
+                INTERFACE,
+                struct.pack("<HHI", link_type, 0, 0),  # packets are whole
+                _text(IF_NAME, name) + _text(IF_DESCRIPTION, comment) + _option(IF_TSRESOL, NANOSECONDS) + _END,
+            )
+        )
+        self._file.flush()
+
+    def __repr__(self) -> str:
+        return f"<PcapngFile {self.path}, {self.packets} packets>"
+
+    def add(self, time_ns: int, data: bytes, direction: Direction, comment: str = "") -> None:
+        """Write a packet that was sent or received at that time (ns).
+
+        Raises:
+            NetworkError: it cannot be written: the disk is full, say.
+        """
+        options = _option(EPB_FLAGS, struct.pack("<I", 1 if direction == "in" else 2))
+        if comment:
+            options += _text(COMMENT, comment)
+        fixed = struct.pack("<IIIII", 0, time_ns >> 32, time_ns & 0xFFFFFFFF, len(data), len(data))
+        self._write(_block(ENHANCED_PACKET, fixed + _padded(data), options + _END))
+        self.packets += 1
+
+    def close(self) -> None:
+        """Write what is still in memory, and close the file.
+
+        Raises:
+            NetworkError: it cannot be written.
+        """
+        try:
+            self._file.close()
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+    def drop(self) -> None:
+        """Close the file, whether or not all of it can be written."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+    def _write(self, block: bytes) -> None:
+        try:
+            self._file.write(block)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> NetworkError:
+    return NetworkError(
+        f"the capture {path} could not be written: {error.strerror or error}",
+        hint="is the disk full, may you write there? The packets before are kept",
+    )
+
+
+def _option(code: int, value: bytes) -> bytes:
+    return struct.pack("<HH", code, len(value)) + _padded(value)
+
+
+def _text(code: int, text: str) -> bytes:
+    return _option(code, text.encode()[:0xFFFC])
+
+
+_END = struct.pack("<HH", 0, 0)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)
+
+
+def _block(kind: int, fixed: bytes, options: bytes) -> bytes:
+    length = 12 + len(fixed) + len(options)
+    return struct.pack("<II", kind, length) + fixed + options + struct.pack("<I", length)
