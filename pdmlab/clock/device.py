@@ -102,6 +102,8 @@ class DeviceClock:
 
     def now(self) -> int:
         """Return device time since the clock was made (ns)."""
+        if self._pace == "virtual":
+            return self._base
         return self._loop_ns() + self._charged
 
     def _loop_ns(self) -> int:
@@ -122,8 +124,9 @@ class DeviceClock:
             if greenlet.getcurrent() is not self._hub and self.loop.has_ready():
                 self._park(0)
             return
-        target = self._base + ns
-        if greenlet.getcurrent() is self._hub or self.loop.nothing_due_until(target / SECOND):
+        target, loop = self._base + ns, self.loop
+        due = loop._ready or (loop._scheduled and loop._scheduled[0].when() <= target / SECOND)
+        if not due or greenlet.getcurrent() is self._hub:
             self._base = target  # nobody else would have run: no need to switch
         else:
             self._park(ns)

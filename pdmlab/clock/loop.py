@@ -54,10 +54,6 @@ class DeviceLoop(asyncio.SelectorEventLoop):
         for transport in list(self._transports.values()):
             transport.abort()
 
-    def nothing_due_until(self, when: float) -> bool:
-        """Whether no callback is ready and no timer is due by then (s)."""
-        return not self._ready and not (self._scheduled and self._scheduled[0].when() <= when)
-
     def run_in_executor(  # type: ignore[override]
         self, executor: ThreadPoolExecutor | None, func: Callable[..., T], *args: Any
     ) -> asyncio.Future[T]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import greenlet
+from greenlet import getcurrent
 
 from pdmlab.clock.power import PowerLost, power_domain
 
@@ -85,8 +85,10 @@ class DeviceThread(Generic[T]):
             self._greenlet.throw(PowerLost())
 
 
-class DeviceMutex(contextlib.AbstractContextManager[object, None]):
+class DeviceMutex:
     """A recursive lock between greenlets: an RLock does not exclude greenlets of one OS thread."""
+
+    __slots__ = ("_clock", "_depth", "_owner", "_waiting")
 
     def __init__(self, clock: DeviceClock) -> None:
         self._clock = clock
@@ -94,26 +96,42 @@ class DeviceMutex(contextlib.AbstractContextManager[object, None]):
         self._depth = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    def __enter__(self) -> DeviceMutex:
-        me = greenlet.getcurrent()
-        if self._owner is not me:
-            while self._owner is not None:
-                turn = self._clock.loop.create_future()
-                self._waiting.append(turn)
-                self._clock.run(_wait_for(turn))
+    def acquire(self) -> bool:
+        """Take the lock, once more if it is the caller's already; wait for it while it is another's."""
+        me = getcurrent()
+        if self._owner is None:
             self._owner = me
+        elif self._owner is not me:
+            self._wait(me)
         self._depth += 1
-        return self
+        return True
 
-    def __exit__(self, *exc: object) -> None:
+    def release(self) -> None:
+        """Give the lock back, once for each time that it was taken."""
         self._depth -= 1
-        if self._depth == 0:
+        if not self._depth:
             self._owner = None
-            while self._waiting:
-                turn = self._waiting.popleft()
-                if not turn.done():
-                    turn.set_result(None)
-                    break
+            if self._waiting:
+                self._wake()
+
+    __enter__ = acquire
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.release()
+
+    def _wait(self, me: greenlet.greenlet) -> None:
+        while self._owner is not None:
+            turn = self._clock.loop.create_future()
+            self._waiting.append(turn)
+            self._clock.run(_wait_for(turn))
+        self._owner = me
+
+    def _wake(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
 
 
 async def _wait_for(future: asyncio.Future[T]) -> T:

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from typing import Literal, Protocol, TypeAlias
+from types import TracebackType
+from typing import Literal, Protocol
 
 ClockName = Literal["device", "host"]
 
 MS = 1_000_000
 SECOND = 1_000_000_000
 
-Mutex: TypeAlias = contextlib.AbstractContextManager[object, None]
-"""A recursive lock between the threads of one clock, held by `with`."""
+
+class Mutex(Protocol):
+    """A recursive lock between the threads of one clock, held by `with`; where speed counts, taken and given back."""
+
+    def acquire(self) -> object:
+        """Take it; wait while another thread has it."""
+        ...
+
+    def release(self) -> None:
+        """Give it back."""
+        ...
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
 
 class Clock(Protocol):

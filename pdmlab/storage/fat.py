@@ -95,7 +95,7 @@ class FATFileSystem(FileSystem):
 
     def _claim(self, device: BlockDevice) -> None:
         self._forget()
-        disk = _Disk(device, self._kept)
+        disk = _Disk(device, self.kept)
         with _volumes:
             slots = vars(ff)["__diskio_wrapper_disks"]
             if len(slots) >= _VOLUMES:
@@ -131,15 +131,13 @@ class FATFileSystem(FileSystem):
         assert self._disk is not None
         sector = self._disk.ioctl_get_sector_size()
         try:
-            with self._kept.keep():
-                # As in Mbed: two blocks first, so that no other file system is found there.
-                head = 2 * device.get_erase_size(0)
-                device.erase(0, head)
-                if device.erase_value < 0:
-                    for start in range(0, head, device.program_size):
-                        device.program(start, b"\xff" * device.program_size)
-            if self._kept.error is None:
-                _check(ff.pyf_mkfs(self._volume.pname, workarea_size=sector))
+            # As in Mbed: two blocks first, so that no other file system is found there.
+            head = 2 * device.get_erase_size(0)
+            device.erase(0, head)
+            if device.erase_value < 0:
+                for start in range(0, head, device.program_size):
+                    device.program(start, b"\xff" * device.program_size)
+            _check(ff.pyf_mkfs(self._volume.pname, workarea_size=sector))
         finally:
             self._forget()
 
@@ -218,7 +216,8 @@ class _Disk:
     """
 
     def __init__(self, device: BlockDevice, kept: Kept) -> None:
-        self._device = device
+        self._size = device.size
+        self._read, self._program, self._erase = device.read, device.program, device.erase
         self._kept = kept
         self._sector = max(512, device.erase_size)
         if self._sector > 4096:
@@ -229,7 +228,7 @@ class _Disk:
             )
 
     def ioctl_get_sector_count(self) -> int:
-        return self._device.size // self._sector
+        return self._size // self._sector
 
     def ioctl_get_sector_size(self) -> int:
         return self._sector
@@ -241,17 +240,20 @@ class _Disk:
         """Do nothing: Mbed answers OK to CTRL_SYNC without a sync of the device."""
 
     def read(self, sector: int, size: int) -> bytes:
-        data = bytes(size)
         if self._kept.error is None:
-            with self._kept.keep():
-                data = self._device.read(sector * self._sector, size)
-        return data
+            try:
+                return self._read(sector * self._sector, size)
+            except BaseException as error:
+                self._kept.error = error
+        return bytes(size)
 
     def write(self, sector: int, size: int, data: bytes) -> None:
         if self._kept.error is None:
-            with self._kept.keep():
-                self._device.erase(sector * self._sector, size)
-                self._device.program(sector * self._sector, data)
+            try:
+                self._erase(sector * self._sector, size)
+                self._program(sector * self._sector, data)
+            except BaseException as error:
+                self._kept.error = error
 
 
 class _FatFile(File):

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import errno
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal, NoReturn, TypeVar
 
 from pdmlab.clock import Clock, Mutex, PowerLost, WallClock
 from pdmlab.errors import CorruptMedium, NoSpace, NotMounted, StorageError
@@ -71,18 +70,15 @@ def storage_error(code: int, what: str, *, corrupt: bool = False) -> StorageErro
 
 
 class Kept:
-    """The first exception of a device callback, for when C has returned."""
+    """The first exception of a device callback, for when C has returned.
+
+    Callbacks catch anything at all, since nothing may pass through C, and do nothing once there is an error.
+    """
+
+    __slots__ = ("error",)
 
     def __init__(self) -> None:
         self.error: BaseException | None = None
-
-    @contextmanager
-    def keep(self) -> Iterator[None]:
-        """Keep what is raised inside; anything at all, since nothing may pass through C."""
-        try:
-            yield
-        except BaseException as error:
-            self.error = self.error or error
 
 
 class File(ABC):
@@ -122,13 +118,27 @@ class File(ABC):
         """Return device time (ns)."""
         return self._fs.clock.now()
 
+    # read and write do what FileSystem.run does, without its closures: they are most of what a benchmark does.
+
     def read(self, size: int = -1) -> bytes:
         """Read at most size bytes, all that remain if negative; empty at the end."""
-
-        def work() -> bytes:
-            return self._read(size if size >= 0 else max(self._size() - self._tell(), 0))
-
-        return self._call(work, "read")
+        fs = self._fs
+        mutex = fs.mutex
+        mutex.acquire()
+        try:
+            if self._generation != fs.generation:
+                fs.begin("read", self.path, self)
+            else:
+                fs.charge(CALL_NS)
+            data = self._read(size if size >= 0 else max(self._size() - self._tell(), 0))
+        except Exception as error:
+            fs.fail(error, "read", self.path)
+        else:
+            if fs.kept.error is not None:
+                raise fs.give_up()
+            return data
+        finally:
+            mutex.release()
 
     def write(self, data: bytes) -> int:
         """Write data and return its length.
@@ -136,7 +146,23 @@ class File(ABC):
         Raises:
             NoSpace: the volume is full.
         """
-        return self._call(lambda: self._write(bytes(data)), "write")
+        fs = self._fs
+        mutex = fs.mutex
+        mutex.acquire()
+        try:
+            if self._generation != fs.generation:
+                fs.begin("write", self.path, self)
+            else:
+                fs.charge(CALL_NS)
+            written = self._write(data if type(data) is bytes else bytes(data))
+        except Exception as error:
+            fs.fail(error, "write", self.path)
+        else:
+            if fs.kept.error is not None:
+                raise fs.give_up()
+            return written
+        finally:
+            mutex.release()
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Go to offset from the start (0), from here (1) or from the end (2); return the new position."""
@@ -167,7 +193,7 @@ class File(ABC):
         try:
             self._call(self._close, "close")
         finally:
-            self._closed = True
+            self._closed, self._generation = True, -1
 
     def _call(self, work: Callable[[], T], verb: str) -> T:
         return self._fs.run(work, verb, self.path, self)
@@ -203,10 +229,11 @@ class FileSystem(ABC):
         self.name = name
         self.generation = 0
         self._device: BlockDevice | None = None
-        self._kept = Kept()
+        self.kept = Kept()
         self._stale = False
         self._clock: Clock = device.clock if device is not None else WallClock()
-        self._mutex: Mutex = self._clock.mutex()
+        self.mutex: Mutex = self._clock.mutex()
+        self.charge = self._clock.charge
         if device is not None:
             try:
                 self.mount(device)
@@ -245,7 +272,7 @@ class FileSystem(ABC):
                 hint="unmount() it first",
             )
         self._use(device)
-        with self._mutex:
+        with self.mutex:
             device.init()
             try:
                 self._in_c(lambda: self._mount(device), "mount", self.name)
@@ -257,7 +284,7 @@ class FileSystem(ABC):
 
     def unmount(self) -> None:
         """Let the device go; files that are open are lost."""
-        with self._mutex:
+        with self.mutex:
             device = self._mounted_device("unmount")
             self._device = None
             self.generation += 1
@@ -275,7 +302,7 @@ class FileSystem(ABC):
         if self._device is not None:
             self.unmount()
         self._use(target)
-        with self._mutex:
+        with self.mutex:
             target.init()
             try:
                 self._in_c(lambda: self._format(target), "format", self.name)
@@ -317,17 +344,40 @@ class FileSystem(ABC):
 
     def run(self, work: Callable[[], T], verb: str, subject: str, file: File | None = None) -> T:
         """Hold the volume for one call into C, of an open file if one is given, and raise what its callbacks kept."""
-        with self._mutex:
-            if self._device is None:
-                raise _not_mounted(self.name, f"{verb} {subject}")
-            self._clock.charge(CALL_NS)
-            if self._stale:
-                device = self._device
-                self._in_c(lambda: self._mount(device), "mount", f"{self.name} again")
-                self._stale = False
-            if file is not None:
-                file.require_open(verb)
+        with self.mutex:
+            self.begin(verb, subject, file)
             return self._in_c(work, verb, subject)
+
+    def begin(self, verb: str, subject: str, file: File | None = None) -> None:
+        """Charge for a call, mount afresh a volume that failed, and refuse a file that is not open any more."""
+        device = self._device
+        if device is None:
+            raise _not_mounted(self.name, f"{verb} {subject}")
+        self.charge(CALL_NS)
+        if self._stale:
+            self._in_c(lambda: self._mount(device), "mount", f"{self.name} again")
+            self._stale = False
+        if file is not None:
+            file.require_open(verb)
+
+    def fail(self, error: Exception, verb: str, subject: str) -> NoReturn:
+        """Raise what an exception out of a call into C stands for."""
+        if self.kept.error is not None:
+            raised = self.give_up()
+        else:
+            raised = self._translate(error, f"{verb} {subject}") or error
+        if raised is not error:
+            raised.__suppress_context__ = True  # `from None` would take its cause away
+        raise raised
+
+    def give_up(self) -> BaseException:
+        """Forget what the library holds in RAM, and return what a callback kept."""
+        kept, self.kept.error = self.kept.error, None
+        assert kept is not None
+        self._stale = True
+        self.generation += 1
+        self._forget()
+        return kept
 
     @abstractmethod
     def _mount(self, device: BlockDevice) -> None: ...
@@ -368,28 +418,18 @@ class FileSystem(ABC):
         """Return the StorageError for an exception of the library's own, or None."""
 
     def _in_c(self, work: Callable[[], T], verb: str, subject: str) -> T:
-        failed: StorageError | None = None
         try:
             result = work()
         except Exception as error:
-            if self._kept.error is None:
-                failed = self._translate(error, f"{verb} {subject}")
-                if failed is None:
-                    raise
-        if self._kept.error is not None:
-            kept, self._kept.error = self._kept.error, None
-            self._stale = True
-            self.generation += 1
-            self._forget()
-            raise kept
-        if failed is not None:
-            raise failed
+            self.fail(error, verb, subject)
+        if self.kept.error is not None:
+            raise self.give_up()
         return result
 
     def _use(self, device: BlockDevice) -> None:
         if device.clock is not self._clock:
             self._clock = device.clock
-            self._mutex = self._clock.mutex()
+            self.mutex, self.charge = self._clock.mutex(), self._clock.charge
 
     def _mounted_device(self, what: str) -> BlockDevice:
         if self._device is None:

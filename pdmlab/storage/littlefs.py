@@ -66,7 +66,7 @@ class LittleFileSystem2(FileSystem):
         block = max(device.erase_size, self.block_size)
         count = device.size // block
         return lfs.LFSConfig(
-            _Context(device, self._kept),
+            _Context(device, self.kept, block),
             read_size=read,
             prog_size=program,
             block_size=block,
@@ -138,37 +138,45 @@ class LittleFileSystem2(FileSystem):
 class _Context:
     """The device, as the C library reaches it; a read cannot fail there, so it answers zeros and is kept."""
 
-    def __init__(self, device: BlockDevice, kept: Kept) -> None:
-        self._device = device
+    def __init__(self, device: BlockDevice, kept: Kept, block_size: int) -> None:
+        self._read, self._program, self._erase, self._sync = device.read, device.program, device.erase, device.sync
         self._kept = kept
+        self._block_size = block_size
 
     def read(self, config: lfs.LFSConfig, block: int, offset: int, size: int) -> bytes:
-        data = bytes(size)
         if self._kept.error is None:
-            with self._kept.keep():
-                data = self._device.read(block * config.block_size + offset, size)
-        return data
+            try:
+                return self._read(block * self._block_size + offset, size)
+            except BaseException as error:
+                self._kept.error = error
+        return bytes(size)
 
     def prog(self, config: lfs.LFSConfig, block: int, offset: int, data: bytes) -> int:
         if self._kept.error is None:
-            with self._kept.keep():
-                self._device.program(block * config.block_size + offset, bytes(data))
-        return self._result()
+            try:
+                self._program(block * self._block_size + offset, data)
+                return 0
+            except BaseException as error:
+                self._kept.error = error
+        return _EIO
 
     def erase(self, config: lfs.LFSConfig, block: int) -> int:
         if self._kept.error is None:
-            with self._kept.keep():
-                self._device.erase(block * config.block_size, config.block_size)
-        return self._result()
+            try:
+                self._erase(block * self._block_size, self._block_size)
+                return 0
+            except BaseException as error:
+                self._kept.error = error
+        return _EIO
 
     def sync(self, config: lfs.LFSConfig) -> int:
         if self._kept.error is None:
-            with self._kept.keep():
-                self._device.sync()
-        return self._result()
-
-    def _result(self) -> int:
-        return 0 if self._kept.error is None else _EIO
+            try:
+                self._sync()
+                return 0
+            except BaseException as error:
+                self._kept.error = error
+        return _EIO
 
 
 class _LittleFile(File):

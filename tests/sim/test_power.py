@@ -88,7 +88,7 @@ def test_power_is_lost_at_a_time_of_the_device(board: VirtualBoard) -> None:
     times = []
 
     def application(device: Device) -> None:
-        board.faults.cut_power(after_s=2)
+        board.faults.cut_power(after_s=1.5)
         while True:
             times.append(device.clock.now())
             device.clock.sleep(1_000_000_000)
