@@ -362,12 +362,10 @@ class FileSystem(ABC):
 
     def fail(self, error: Exception, verb: str, subject: str) -> NoReturn:
         """Raise what an exception out of a call into C stands for."""
-        if self.kept.error is not None:
-            raised = self.give_up()
-        else:
-            raised = self._translate(error, f"{verb} {subject}") or error
-        if raised is not error:
-            raised.__suppress_context__ = True  # `from None` would take its cause away
+        raised = self._translate(error, f"{verb} {subject}") if self.kept.error is None else self.give_up()
+        if raised is None:
+            raise error
+        raised.__suppress_context__ = True  # `from None` would take its cause away
         raise raised
 
     def give_up(self) -> BaseException:
