@@ -1,0 +1,126 @@
+"""Where and how the power goes: `212b` before the 212th operation, `212p40` when 40 B of it had reached the medium.
+
+b   before: the operation did not happen
+p40 prefix: its first 40 B reached the medium
+x7  between: a unit has some of its bits changed and others not, drawn from the seed 7. A program: those before it are
+    whole; an erase or a card's block: the whole of it
+r7  reordered: of the programs since the last sync, a subset drawn from the seed 7 reached the medium
+a   after: it happened, but the call that made it had not returned
+
+A second cut, in the recovery from the first, follows a plus: `212p40+3b`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pdmlab.errors import ConfigError
+from pdmlab.prng import SplitMix64
+from pdmlab.storage.powercuts.geometry import Geometry
+from pdmlab.storage.powercuts.image import Image, Operation
+
+KINDS = {"b": "before", "p": "prefix", "x": "between", "r": "reordered", "a": "after"}
+TORN = frozenset("px")
+_CUT = re.compile(r"(\d{1,9})([bpxra])(\d{0,9})")
+
+
+class Cut(NamedTuple):
+    """One loss of power: at which operation (from 1), of what kind, and that kind's number."""
+
+    operation: int
+    kind: str
+    number: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.operation}{self.kind}{self.number if self.kind in 'pxr' else ''}"
+
+
+def parse(text: str) -> list[Cut]:
+    """Return the cuts of a code such as 212p40+3b.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    cuts = []
+    for part in text.strip().split("+"):
+        match = _CUT.fullmatch(part.strip())
+        if match is None or (match[2] in "pxr") != bool(match[3]) or match[1].strip("0") == "":
+            raise ConfigError(
+                f"{part!r} is no cut",
+                hint="an operation's number and b, p40, x7, r7 or a: such as 212p40, or 212p40+3b for two cuts",
+            )
+        cuts.append(Cut(int(match[1]), match[2], int(match[3] or 0)))
+    if len(cuts) > 2:
+        raise ConfigError(f"{text!r} has {len(cuts)} cuts", hint="one, and one in the recovery from it")
+    return cuts
+
+
+def half_done(operation: Operation, cut: Cut, geometry: Geometry) -> bytes:
+    """Return what a torn operation leaves where it worked."""
+    old, new = operation.old, operation.new
+    if cut.kind == "p":
+        at = min(cut.number, len(new))
+        return new[:at] + old[at:]
+    if geometry.overwrites or operation.kind == "erase":
+        return _between(old, new, cut.number)
+    unit = max(geometry.program, 1)
+    start = SplitMix64(cut.number).below(-(-len(new) // unit)) * unit
+    end = start + unit
+    return new[:start] + _between(old[start:end], new[start:end], cut.number) + old[end:]
+
+
+def _between(old: bytes, new: bytes, seed: int) -> bytes:
+    size = len(old)
+    before, after = int.from_bytes(old, "little"), int.from_bytes(new, "little")
+    # A stream of bits that does not hang on a library's generator, and comes in one call for a whole sector.
+    chosen = int.from_bytes(hashlib.shake_128(seed.to_bytes(8, "little")).digest(size), "little")
+    return (before ^ ((before ^ after) & chosen)).to_bytes(size, "little")
+
+
+def reordered(pending: Sequence[Operation], seed: int) -> list[Operation]:
+    """Return the operations of a volatile cache that reached the medium: a subset, in their order."""
+    random = SplitMix64(seed)
+    return [operation for operation in pending if random.below(2)]
+
+
+def apply(image: Image, operations: Sequence[Operation], held_back: int, cut: Cut) -> list[tuple[int, bytes]]:
+    """Put the medium into the state of the cut, where all operations before it are done; return what undoes that.
+
+    held_back: index of the first operation that a volatile cache may still hold.
+    """
+    index = cut.operation - 1
+    operation = operations[index]
+    undo: list[tuple[int, bytes]] = []
+    if cut.kind == "r":
+        pending = operations[held_back:index]
+        for each in reversed(pending):
+            undo.append((each.address, each.new))
+            image.put(each.address, each.old)
+        undo.reverse()
+        for each in reordered(pending, cut.number):
+            image.put(each.address, each.new)
+        return undo
+    if cut.kind == "b":
+        return undo
+    left = operation.new if cut.kind == "a" else half_done(operation, cut, image.geometry)
+    image.put(operation.address, left)
+    return [(operation.address, operation.old)]
+
+
+def undo(image: Image, what: list[tuple[int, bytes]]) -> None:
+    """Take back what `apply` did."""
+    for address, data in what:
+        image.put(address, data)
+
+
+def torn_variants(operation: Operation, geometry: Geometry, how_many: int, random: SplitMix64) -> list[tuple[str, int]]:
+    """Return torn cuts of an operation, as (kind, number): so many prefixes, and so many with a unit in between."""
+    if not how_many or operation.old == operation.new:
+        return []
+    size = len(operation.new)
+    variants = [("p", 1 + random.below(size - 1)) for _ in range(how_many)] if size > 1 else []
+    variants += [("x", random.below(1 << 24)) for _ in range(how_many)]
+    return variants

@@ -1,0 +1,184 @@
+"""explore(): cut the power at every program and erase of a story, verify, and cut again in each recovery."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from pickle import PicklingError
+from typing import Any
+
+from pdmlab.errors import ConfigError
+from pdmlab.storage.blockdevice import BlockDevice
+from pdmlab.storage.parts import Part
+from pdmlab.storage.powercuts.cuts import Cut
+from pdmlab.storage.powercuts.cutting import Plan, Row, cut_all
+from pdmlab.storage.powercuts.geometry import Geometry, geometry
+from pdmlab.storage.powercuts.report import Report
+from pdmlab.storage.powercuts.story import FunctionStory, Story
+from pdmlab.storage.powercuts.trace import Trace, first_cuts, record
+
+SMALL = 100
+"""Operations up to which every pair of cuts is made, if nothing else is asked for."""
+_CHUNK = 128
+
+
+def explore(
+    story: Story | Callable[[Any], Any],  # Any: a function's device is whatever block device it was written for
+    check: Callable[..., object] | None = None,
+    *,
+    geometry: str | Geometry | Part | BlockDevice = "nor",
+    size: int | None = None,
+    second: str | int = "auto",
+    torn: bool | int = True,
+    reorder: bool | int = True,
+    prepare: Callable[[Any], object] | None = None,
+    again: bool = True,
+    seed: int = 1,
+    workers: int = 1,
+    progress: bool = True,
+    stop: threading.Event | None = None,
+) -> Report:
+    """Cut the power at every program and erase of a story, or of a function of yours, and verify each time.
+
+    Ctrl-C, or setting `stop`, ends it after the current cut and keeps what was found.
+
+    Args:
+        story: a ready one (`stories.littlefs()`), or a function of a block device that does everything.
+        check: with a function: verifies what it left (see FunctionStory); prepare and again belong to it too.
+        geometry, size: with a function: the medium; a name of GEOMETRIES, a part, a device or a Geometry, and B.
+        second: cuts in each recovery: "all", "log" (at operations 1, 2, 4 …), a number drawn by the seed, or 0;
+            "auto" is all for traces of up to 100 operations and one, drawn, for longer ones.
+        torn: whether operations are also torn, or how many prefixes, and units in between, of each.
+        reorder: whether, or how often at each operation, unsynced programs reach the medium in another order;
+            only on a geometry with a cache.
+        workers: processes that share the cuts. A story must then be importable: a ready one, or functions of a module.
+
+    Raises:
+        ConfigError: nothing is programmed or erased, or the arguments make no sense together.
+
+    >>> explore(stories.littlefs("nor", size=65536), workers=2)
+    >>> explore(write_settings, check_settings, geometry="K64F")
+    """
+    told = as_story(story, check, geometry=geometry, size=size, prepare=prepare, again=again)
+    _require(second, int(torn), int(reorder), workers)
+    trace = record(told)
+    cuts = first_cuts(trace, told, torn=int(torn), reorder=int(reorder), seed=seed)
+    if second == "auto":
+        second = "all" if len(trace.operations) <= SMALL else 1
+    plan = Plan(int(torn), second, seed)
+    start = time.perf_counter()
+    rows: list[Row] = []
+    with _interruptible(stop) as stopped, _bar(len(cuts), told.name, progress) as advance:
+        for some in _rows(told, trace, cuts, plan, workers, stopped):
+            rows += some
+            advance(len(some))
+    return Report(told, trace, plan, sorted(rows), len(cuts), time.perf_counter() - start, workers)
+
+
+def as_story(
+    story: Story | Callable[[Any], Any],
+    check: Callable[..., object] | None = None,
+    *,
+    geometry: str | Geometry | Part | BlockDevice = "nor",
+    size: int | None = None,
+    prepare: Callable[[Any], object] | None = None,
+    again: bool = True,
+) -> Story:
+    """Return a story as it is, or the story of a function and its check."""
+    if isinstance(story, Story):
+        return story
+    if check is None:
+        raise ConfigError(
+            "a function needs a check of what it leaves", hint="explore(function, check), where check(device) raises"
+        )
+    return FunctionStory(story, check, _geometry(geometry, size=size), prepare=prepare, again=again)
+
+
+_geometry = geometry
+
+
+def _require(second: str | int, torn: int, reorder: int, workers: int) -> None:
+    if isinstance(second, str) and second not in ("auto", "all", "log"):
+        raise ConfigError(f"second={second!r} says nothing", hint='"auto", "all", "log" or a number')
+    if min(torn, reorder, workers - 1, 0 if isinstance(second, str) else second) < 0:
+        raise ConfigError("torn, reorder and second are 0 or more, workers is 1 or more")
+
+
+def _rows(
+    story: Story, trace: Trace, cuts: Sequence[Cut], plan: Plan, workers: int, stopped: Callable[[], bool]
+) -> Iterator[list[Row]]:
+    chunks = [cuts[start : start + _CHUNK] for start in range(0, len(cuts), _CHUNK)]
+    if workers == 1:
+        for row in cut_all(story, trace, cuts, plan, stopped):
+            yield [row]
+        return
+    from multiprocessing import get_context
+
+    # Spawned, not forked: a kernel has threads, and a fork of them may hang.
+    pool = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_adopt, initargs=(story, trace, plan)
+    )
+    waiting = iter(chunks)
+    running: set[Future[list[Row]]] = set()
+    try:
+        running |= {pool.submit(_cut_chunk, chunk) for chunk in islice(waiting, 2 * workers)}
+        while running:
+            done, running = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+                running |= {pool.submit(_cut_chunk, chunk) for chunk in islice(waiting, 0 if stopped() else 1)}
+    except (BrokenProcessPool, PicklingError, AttributeError) as error:
+        raise ConfigError(
+            f"{story.name} cannot be shared between {workers} processes: {error}",
+            hint="workers=1; or functions of a module, and a script that starts below if __name__ == '__main__'",
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_adopted: tuple[Story, Trace, Plan]
+
+
+def _adopt(story: Story, trace: Trace, plan: Plan) -> None:
+    """Take what all chunks share, in a worker; Ctrl-C is the parent's to handle."""
+    global _adopted
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _adopted = story, trace, plan
+
+
+def _cut_chunk(cuts: Sequence[Cut]) -> list[Row]:
+    story, trace, plan = _adopted
+    return list(cut_all(story, trace, cuts, plan))
+
+
+@contextlib.contextmanager
+def _interruptible(stop: threading.Event | None) -> Iterator[Callable[[], bool]]:
+    """Make Ctrl-C set a flag: raised in the middle, it would be lost in a callback of C and counted as success."""
+    asked = threading.Event()
+    stopped = lambda: asked.is_set() or (stop is not None and stop.is_set())
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: asked.set())
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _bar(total: int, title: str, shown: bool) -> Iterator[Callable[[int], object]]:
+    if not shown:
+        yield lambda n: None
+        return
+    from tqdm import auto
+
+    make: Any = auto.tqdm  # ships no types
+    with make(total=total, desc=title, unit="cut") as bar:
+        yield bar.update

@@ -1,0 +1,199 @@
+"""A cut, replayed: what lies on the medium at that instant, and what verification says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from typing import TYPE_CHECKING
+
+from pdmlab.errors import ConfigError
+from pdmlab.storage.powercuts.causes import cause_of
+from pdmlab.storage.powercuts.cuts import KINDS, Cut, apply, parse
+from pdmlab.storage.powercuts.image import Image, Operation
+from pdmlab.storage.powercuts.story import Finding, Outcome, Story
+from pdmlab.storage.powercuts.trace import Trace, held_back, record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_CELLS = 1024
+ERASED, GARBAGE, LIVE, TORN, WRITTEN = "erased", "programmed, not read", "live: read back", "torn", "just written"
+STATES = (ERASED, GARBAGE, LIVE, WRITTEN, TORN)
+
+
+@dataclass(frozen=True)
+class Instant:
+    """The medium when the power had gone.
+
+    code: replays it.
+    step, operation: what was under way.
+    finding: what verification says after recovery.
+    image: the bytes.
+    """
+
+    code: str
+    step: str
+    operation: str
+    place: str
+    cut: str
+    finding: Finding
+    cause: str
+    image: bytes = field(repr=False)
+    cells: list[str] = field(repr=False)
+    """What each stretch of `cell_B` holds: one of STATES."""
+    cell_B: int
+    recovery: int
+    """Programs and erases that recovery made, the operation tried again among them."""
+
+    @property
+    def verdict(self) -> str:
+        """Return in words what verification says."""
+        outcome, words = self.finding
+        if outcome == "lost":
+            return f"LOST: {words}"
+        there = {"before": "is not there", "between": "is there, empty", "after": "is there"}[outcome]
+        return f"nothing is lost: '{self.step}' {there}, and succeeds when tried again"
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A row for each cell: offset_B and what it holds."""
+        import pandas as pd
+
+        offsets = range(0, len(self.image), self.cell_B)
+        frame = pd.DataFrame({"offset_B": list(offsets), "holds": self.cells})
+        frame["simulated"], frame["clock"] = True, "device"
+        return frame
+
+    def __repr__(self) -> str:
+        where = f" ({self.place})" if self.place else ""
+        return f"{self.code}: {self.cut} {self.operation}{where} in '{self.step}': {self.verdict}"
+
+    def _repr_html_(self) -> str:
+        colour = "#a84a00" if self.finding.outcome == "lost" else "#00694d"
+        where = f", {self.place}" if self.place else ""
+        return (
+            f"<div><b>SIMULATED</b> <code>{escape(self.code)}</code>: {escape(self.cut)} {escape(self.operation)}"
+            f"{escape(where)}, in <code>{escape(self.step)}</code><br>"
+            f"<b style='color:{colour}'>{escape(self.verdict)}</b><br>{escape(self.cause)}</div>"
+        )
+
+
+class Player:
+    """Replays any cut of one story, from its recorded trace."""
+
+    def __init__(self, story: Story, trace: Trace | None = None) -> None:
+        self.story = story
+        self.trace = trace if trace is not None else record(story)
+
+    @property
+    def operations(self) -> int:
+        """How many operations there are to cut at."""
+        return len(self.trace.operations)
+
+    @cached_property
+    def prefix(self) -> str:
+        """What a code of this story begins with."""
+        return f"{self.story.name}#{self.trace.digest}:"
+
+    def at(self, code: str) -> Instant:
+        """Return the medium at the instant of a cut: a whole code, or only its cuts, such as 212p40+3b.
+
+        Raises:
+            ConfigError: it is no code, of another story, or its trace has changed.
+        """
+        cuts = parse(self._own(code))
+        image, story, trace = Image(self.story.geometry, self.trace.base), self.story, self.trace
+        if cuts[0].operation > len(trace.operations):
+            raise ConfigError(
+                f"there is no operation {cuts[0].operation}", hint=f"{story.name} has {len(trace.operations)}"
+            )
+        index = cuts[0].operation - 1
+        done = trace.step_of(index)
+        cache = story.geometry.cache
+        image.redo(trace.operations[:index])
+        apply(image, trace.operations, trace.held_back(index, cache), cuts[0])
+        cut, operation = cuts[0], trace.operations[index]
+        seen: Outcome = "before"
+        operations, first = trace.operations, trace.ends[done - 1] if done else 0
+        if len(cuts) == 2:
+            finding = story.recover(image, done, "before")
+            recovery, syncs = image.journal, image.syncs
+            image.rollback()
+            cut, seen = cuts[1], finding.outcome
+            if cut.operation > len(recovery):
+                raise ConfigError(
+                    f"the recovery from {cuts[0]} has no operation {cut.operation}", hint=f"it has {len(recovery)}"
+                )
+            image.redo(recovery[: cut.operation - 1])
+            held = held_back(syncs, cut.operation - 1, cache)
+            apply(image, recovery, held, cut)
+            operations, operation, first = recovery, recovery[cut.operation - 1], 0
+        state = bytes(image.data)
+        cells, size = _cells(story, image, list(operations[first : cut.operation - 1]), operation, cut)
+        finding = story.recover(image, done, seen)
+        recovered = len(image.journal)
+        places = story.places(Image(story.geometry, trace.base))
+        return Instant(
+            self.prefix + "+".join(map(str, cuts)),
+            str(story.steps[done]),
+            operation.words,
+            places(operation),
+            KINDS[cut.kind],
+            finding,
+            cause_of(trace, cuts[0], places, cache),
+            state,
+            cells,
+            size,
+            recovered,
+        )
+
+    def _own(self, code: str) -> str:
+        head, mark, cuts = code.strip().rpartition(":")
+        if mark and f"{head}:" != self.prefix:
+            name, _, digest = head.rpartition("#")
+            if name == self.story.name:
+                raise ConfigError(
+                    f"the operations of {name} are not those that {code!r} was printed for",
+                    hint=f"its trace was {digest}, and is {self.trace.digest} now: another version, or other steps",
+                )
+            raise ConfigError(f"{code!r} is of another story than {self.story.name}")
+        return cuts
+
+    def __repr__(self) -> str:
+        return f"<replays {self.prefix}… over {self.operations} operations>"
+
+
+def _cells(
+    story: Story, image: Image, written: list[Operation], operation: Operation, cut: Cut
+) -> tuple[list[str], int]:
+    """Say what each stretch of the medium holds; what a recovery reads is live. Leaves the medium as it was."""
+    size = image.geometry.size
+    cell = max(image.geometry.program, 1 << max((size // MOST_CELLS - 1).bit_length(), 0))
+    cell = min(cell, size)
+    cell += -cell % image.geometry.program
+    count = -(-size // cell)
+    data = bytes(image.data)
+    blank = 0xFF if image.geometry.erase_value < 0 else image.geometry.erase_value
+    states = [ERASED if not data[at * cell : (at + 1) * cell].strip(bytes([blank])) else GARBAGE for at in range(count)]
+    story.look(image)
+    looked, image.looked = image.looked, None
+    image.mark()
+    image.put(0, data)
+    for address, length in looked or ():
+        for at in _touched(address, length, cell):
+            if states[at] != ERASED:
+                states[at] = LIVE
+    for each in written:
+        for at in _touched(each.address, len(each.new), cell):
+            if states[at] != ERASED:
+                states[at] = WRITTEN
+    if cut.kind != "b":
+        how = TORN if cut.kind in "px" else WRITTEN
+        for at in _touched(operation.address, len(operation.new), cell):
+            states[at] = how if how == TORN or states[at] != ERASED else ERASED
+    return states, cell
+
+
+def _touched(address: int, length: int, cell: int) -> range:
+    return range(address // cell, -(-(address + length) // cell))

@@ -1,0 +1,137 @@
+"""Ready stories for each store: seeded steps, made to fit the medium, or steps of your own.
+
+>>> stories.littlefs("nor", size=65536)
+>>> stories.fat(steps=["write /a 600", "append /a 100"])
+>>> stories.nvstore("K64F")
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pdmlab.errors import ConfigError
+from pdmlab.storage.blockdevice import BlockDevice
+from pdmlab.storage.parts import Part
+from pdmlab.storage.powercuts import drawing, files, records
+from pdmlab.storage.powercuts.geometry import GEOMETRIES, Geometry, geometry
+from pdmlab.storage.powercuts.places import in_fat, in_littlefs
+from pdmlab.storage.powercuts.steps import Step
+from pdmlab.storage.powercuts.story import FILES, StoreStory
+
+Medium = str | Geometry | Part | BlockDevice
+_FILE_STEPS, _RECORD_STEPS = 40, 30
+
+
+def littlefs(
+    of: Medium = "nor",
+    *,
+    size: int | None = None,
+    seed: int = 1,
+    length: int = _FILE_STEPS,
+    steps: Sequence[Step | str] | None = None,
+    before: Sequence[Step | str] = (),
+) -> StoreStory:
+    """Tell a story of files and directories on littlefs (disk 2.0, as Mbed's LittleFileSystem2 writes it).
+
+    Args:
+        of, size: the medium: a name of GEOMETRIES, a part, a device or a Geometry; and its size (B).
+        seed, length: which steps are drawn, and how many; or
+        steps, before: steps of your own, and steps whose results are there beforehand.
+    """
+    medium = geometry(of, size=size)
+    drawn = steps or drawing.files(seed, length, room=medium.size // 2, unit=medium.erase, overhead=2 * medium.erase)
+    return StoreStory(
+        _name("littlefs", of, size, seed, length, _FILE_STEPS, steps), medium, drawn, before=before,
+        opens=files.open_littlefs, formats=files.format_littlefs, places=in_littlefs, invariant=FILES,
+    )  # fmt: skip
+
+
+def fat(
+    of: Medium = "sd",
+    *,
+    size: int | None = 128 * 1024,
+    seed: int = 1,
+    length: int = _FILE_STEPS,
+    steps: Sequence[Step | str] | None = None,
+    before: Sequence[Step | str] = (),
+) -> StoreStory:
+    """Tell a story of files and directories on FAT, as Mbed's FATFileSystem has it; arguments as for littlefs."""
+    medium = geometry(of, size=size)
+    sector = max(512, medium.erase)
+    drawn = steps or drawing.files(seed, length, room=medium.size // 2, unit=sector, overhead=sector, replacing=False)
+    return StoreStory(
+        _name("fat", of, None if size == 128 * 1024 else size, seed, length, _FILE_STEPS, steps), medium, drawn,
+        before=before, opens=files.open_fat, formats=files.format_fat, places=in_fat, invariant=FILES,
+    )  # fmt: skip
+
+
+def nvstore(
+    of: Medium = "K64F",
+    *,
+    seed: int = 1,
+    length: int = _RECORD_STEPS,
+    steps: Sequence[Step | str] | None = None,
+    before: Sequence[Step | str] = (),
+) -> StoreStory:
+    """Tell a story of numbered records in NVStore, whose two areas are the two halves, or sectors, of the medium."""
+    medium = geometry(of)
+    smallest = min(size for _, size in records.areas(medium))
+    drawn = steps or drawing.records(seed, length, [str(key) for key in range(8)], largest=smallest // 12)
+    return StoreStory(
+        _name("nvstore", of, None, seed, length, _RECORD_STEPS, steps), medium, drawn, before=before,
+        opens=records.open_nvstore, formats=records.format_nothing, places=records.in_nvstore,
+    )  # fmt: skip
+
+
+def sotp(
+    of: Medium = "K64F",
+    *,
+    seed: int = 1,
+    length: int = _RECORD_STEPS,
+    steps: Sequence[Step | str] | None = None,
+    before: Sequence[Step | str] = (),
+) -> StoreStory:
+    """Tell the story of a client's SOTP: the root of trust is set once, times and versions change around it."""
+    medium = geometry(of)
+    drawn = steps or drawing.sotp(seed, length)
+    return StoreStory(
+        _name("sotp", of, None, seed, length, _RECORD_STEPS, steps), medium, drawn, before=before,
+        opens=records.open_nvstore, formats=records.format_nothing, places=records.in_nvstore,
+    )  # fmt: skip
+
+
+READY: dict[str, Callable[..., StoreStory]] = {"littlefs": littlefs, "fat": fat, "nvstore": nvstore, "sotp": sotp}
+_NAME = re.compile(r"(\w+)\((\w+)((?:, \w+=\d+)*)\)")
+
+
+def ready(name: str) -> StoreStory:
+    """Return the ready story of that name, such as `littlefs(nor, size=65536)`, as replay codes have it.
+
+    Raises:
+        ConfigError: there is none: it is a function's, has steps of its own, or a medium of its own.
+    """
+    match = _NAME.fullmatch(name.strip())
+    if match is None or match[1] not in READY or match[2] not in GEOMETRIES:
+        raise ConfigError(
+            f"{name!r} is no ready story", hint="hand in the story: replay(code, story), or report.replay(code)"
+        )
+    options = {key: int(value) for key, value in (each.split("=") for each in match[3].split(", ")[1:])}
+    return READY[match[1]](match[2], **options)
+
+
+def _name(
+    kind: str, of: Any, size: int | None, seed: int, length: int, usual: int, steps: Sequence[Step | str] | None
+) -> str:
+    medium = of if isinstance(of, str) else geometry(of).name
+    parts = [medium]
+    if size is not None:
+        parts.append(f"size={size}")
+    if steps is not None:
+        parts.append("steps=…")
+    else:
+        parts += [f"seed={seed}"] * (seed != 1) + [f"length={length}"] * (length != usual)
+    if not isinstance(of, str):
+        parts.append("medium=…")  # which a name cannot give back
+    return f"{kind}({', '.join(parts)})"

@@ -1,0 +1,341 @@
+"""A story: what is done to a medium, how it is recovered after a cut, and what must be there then.
+
+A story is anything with the methods of `Story`. `StoreStory` is one of steps on a store, held against a model
+of what each returned step must have left; `FunctionStory` is a function of your own with a check of your own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+from pdmlab.errors import ConfigError, PdmlabError, StorageError
+from pdmlab.storage.powercuts.geometry import Geometry
+from pdmlab.storage.powercuts.image import Image, Operation
+from pdmlab.storage.powercuts.steps import Contents, Step, all_contents, difference
+
+WHOLE = (
+    "every operation that returned is there, byte for byte; the interrupted one is either there whole or not at all, "
+    "and is there when it has been tried again"
+)
+FILES = f"{WHOLE}; a new file is made by its open and filled by its sync, so that between them it may be there, empty"
+
+Outcome = Literal["before", "between", "after", "lost"]
+
+
+class Finding(NamedTuple):
+    """What verification says: whether the interrupted operation is there, or that something is lost."""
+
+    outcome: Outcome
+    words: str = ""
+
+
+@runtime_checkable
+class Story(Protocol):
+    """What the explorer needs of a story; see StoreStory."""
+
+    name: str
+    geometry: Geometry
+    invariant: str
+
+    @property
+    def steps(self) -> Sequence[object]:
+        """The steps, whose str() says what they do."""
+        ...
+
+    def prepare(self, device: Image) -> None:
+        """Put onto a blank medium what is there beforehand; nothing is cut in it."""
+        ...
+
+    def play(self, device: Image) -> Iterator[None]:
+        """Take the steps; yields as each has returned."""
+        ...
+
+    def recover(self, device: Image, done: int, seen: Outcome) -> Finding:
+        """Start again after a cut in step `done` (from 0), verify, try that step again, and verify.
+
+        seen: what a recovery before this one has found; it must not go back behind that.
+        """
+        ...
+
+    def look(self, device: Image) -> None:
+        """Read everything, for the device to note (device.looked); raises nothing."""
+        ...
+
+    def places(self, device: Image) -> Places:
+        """Name what lies where on a medium."""
+        ...
+
+
+Places = Callable[[Operation], str]
+"""Names where an operation went, such as "allocation table"; empty if nothing is known."""
+
+
+class Session(Protocol):
+    """A store that has been opened, as a board opens it at its start."""
+
+    def take(self, step: Step, data: bytes, before: Contents) -> None:
+        """Take a step; `before` is what is there."""
+        ...
+
+    def contents(self) -> Contents:
+        """Read everything."""
+        ...
+
+    def settle(self) -> Contents | None:
+        """Do what the store itself does before its first write; return what a reader saw before, if that wrote."""
+        ...
+
+    def close(self) -> None:
+        """Let the device go; writes nothing that a cut could lose."""
+        ...
+
+
+class StoreStory:
+    """Steps on a store: open, take a step, be cut, open again, compare everything, take it again, compare again.
+
+    Args:
+        opens: mounts or initialises the store on a device, and returns it as a Session.
+        formats: makes an empty store on a blank device.
+        before: steps whose results are there beforehand; they are not cut.
+        places: names what lies where, of a device.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        geometry: Geometry,
+        steps: Sequence[Step | str],
+        *,
+        opens: Callable[[Image], Session],
+        formats: Callable[[Image], None],
+        before: Sequence[Step | str] = (),
+        places: Callable[[Image], Places] | None = None,
+        invariant: str = WHOLE,
+    ) -> None:
+        self.name = name
+        self.invariant = invariant
+        self.geometry = geometry
+        self.before = tuple(_step(each) for each in before)
+        self.steps = tuple(_step(each) for each in steps)
+        if not self.steps:
+            raise ConfigError(f"the story {name} has no steps", hint='such as steps=["write /log 300"]')
+        self._opens, self._formats, self._places = opens, formats, places
+        every = (*self.before, *self.steps)
+        self._data = [step.data(f"{number} ") for number, step in enumerate(every)]
+        self._contents = all_contents({}, every, self._data)
+        self._allowed = [
+            _allowed(step, *self._contents[number : number + 2])
+            for number, step in enumerate(self.steps, len(self.before))
+        ]
+
+    def expected(self, done: int) -> Contents:
+        """Return what must be there when so many steps have returned."""
+        return self._contents[len(self.before) + done]
+
+    def prepare(self, device: Image) -> None:
+        """Make an empty store and take the steps before the story."""
+        self._formats(device)
+        self._take_all(device, 0, len(self.before))
+
+    def play(self, device: Image) -> Iterator[None]:
+        """Open the store and take the steps; yields as each has returned."""
+        session = self._opens(device)
+        try:
+            for number in range(len(self.before), len(self._data)):
+                self._take(session, number)
+                yield
+            if session.contents() != self._contents[-1]:
+                raise StorageError(f"{self.name} does not hold what its steps have put there, without any cut")
+        finally:
+            session.close()
+
+    def recover(self, device: Image, done: int, seen: Outcome = "before") -> Finding:
+        """Open, compare, take the interrupted step again, open, compare."""
+        number = len(self.before) + done
+        allowed = self._allowed[done]
+        goal = allowed["after"]
+        outcome: Outcome
+        when = "opening it"
+        try:
+            session = self._opens(device)
+            try:
+                when = "reading it"
+                earlier = session.settle()
+                found = session.contents()
+                outcome = next((name for name, wanted in allowed.items() if found == wanted), "lost")
+                if outcome == "lost":
+                    return Finding("lost", difference(found, list(allowed.values()), self.steps[done]))
+                if _BEHIND[outcome] < _BEHIND[seen]:
+                    return Finding("lost", f"of the interrupted operation: '{self.steps[done]}' is undone")
+                when = "trying again"
+                try:
+                    self._take(session, number)
+                except StorageError:
+                    if outcome != "after":
+                        raise
+                    # What is done already may be refused: there is no such file to rename any more.
+            finally:
+                session.close()
+            when = "opening it after trying again"
+            session = self._opens(device)
+            try:
+                found = session.contents()
+            finally:
+                session.close()
+        except PdmlabError as error:
+            return Finding("lost", f"{when}: {error.message}")
+        except _FELL_OVER as error:
+            # The store's own code fell over what lies there.
+            return Finding("lost", f"{when}: {type(error).__name__}: {error}")
+        if found != goal:
+            return Finding("lost", f"after trying again, {difference(found, [goal], self.steps[done])}")
+        if earlier is not None and earlier not in allowed.values():
+            hidden = difference(earlier, list(allowed.values()), self.steps[done])
+            return Finding(outcome, f"hidden until the store's first write, {hidden}")
+        return Finding(outcome)
+
+    def look(self, device: Image) -> None:
+        """Open the store and read everything, so that the device can note what was read."""
+        try:
+            session = self._opens(device)
+            try:
+                device.looked = []
+                session.contents()
+            finally:
+                session.close()
+        except (PdmlabError, *_FELL_OVER):
+            pass  # what could be read has been noted
+
+    def places(self, device: Image) -> Places:
+        """Name what lies where."""
+        return self._places(device) if self._places else lambda operation: ""
+
+    def _take_all(self, device: Image, first: int, last: int) -> None:
+        if first == last:
+            return
+        session = self._opens(device)
+        try:
+            for number in range(first, last):
+                self._take(session, number)
+        finally:
+            session.close()
+
+    def _take(self, session: Session, number: int) -> None:
+        step = self.steps[number - len(self.before)] if number >= len(self.before) else self.before[number]
+        session.take(step, self._data[number], self._contents[number])
+
+    def __repr__(self) -> str:
+        return f"<story {self.name}: {len(self.steps)} steps on {self.geometry.units} B, {self.geometry.size} B>"
+
+
+class FunctionStory:
+    """A function of a block device, and a check of what it left.
+
+    Args:
+        function: does everything, from opening to closing. Written as a generator, it yields after each durable
+            operation, and the check learns how many have returned.
+        check: called as check(device) or check(device, done) after a cut, and again when the function has run once
+            more; raises, or returns False or words, if something is wrong. `done` operations had returned.
+        prepare: puts onto the blank medium what is there beforehand.
+        again: whether a board that starts anew runs the function from its beginning, which it does as a rule.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Any], Any],  # Any: the device is whatever block device the function was written for
+        check: Callable[..., object],
+        geometry: Geometry,
+        *,
+        prepare: Callable[[Any], object] | None = None,
+        again: bool = True,
+        name: str = "",
+    ) -> None:
+        for each in (function, check):
+            if not callable(each):
+                raise ConfigError(f"{each!r} cannot be called", hint="hand in a function of a block device")
+        self.name = name or getattr(function, "__name__", "function")
+        self.geometry = geometry
+        self.invariant = (inspect.getdoc(check) or f"{getattr(check, '__name__', 'the check')} accepts it").strip()
+        self._function, self._check, self._prepare, self._again = function, check, prepare, again
+        self._counts = len(inspect.signature(check).parameters) > 1
+        self._steps: list[str] = []
+
+    @property
+    def steps(self) -> Sequence[object]:
+        """What the function has named with its yields; one step where it yields nothing."""
+        return self._steps
+
+    def prepare(self, device: Image) -> None:
+        """Put onto the medium what is there beforehand."""
+        if self._prepare is not None:
+            self._prepare(device)
+
+    def play(self, device: Image) -> Iterator[None]:
+        """Run the function; a generator's yields are its steps."""
+        self._steps = []
+        for name in self._run(device):
+            self._steps.append(name)
+            yield
+
+    def _run(self, device: Image) -> Iterator[str]:
+        result = self._function(device)
+        if inspect.isgenerator(result):
+            for number, said in enumerate(result, 1):
+                yield str(said) if said is not None else f"{self.name}, step {number}"
+            yield f"{self.name}, its end"
+        else:
+            yield self.name
+
+    def recover(self, device: Image, done: int, seen: Outcome = "before") -> Finding:
+        """Check, run the function again, and check."""
+        when = "after the cut"
+        try:
+            wrong = self._wrong(device, done)
+            if not wrong and self._again:
+                when = "running it again"
+                for _ in self._run(device):
+                    pass
+                when = "after running it again"
+                wrong = self._wrong(device, len(self.steps))
+        except Exception as error:  # a check may raise what it likes; it is the finding
+            words = error.message if isinstance(error, PdmlabError) else f"{type(error).__name__}: {error}"
+            return Finding("lost", f"{when}: {words.rstrip(': ')}")
+        return Finding("lost", f"{when}: {wrong}") if wrong else Finding("before")
+
+    def look(self, device: Image) -> None:
+        """Check, so that the device can note what was read."""
+        device.looked = []
+        with contextlib.suppress(Exception):  # whatever a check raises: what could be read has been noted
+            self._wrong(device, 0)
+
+    def places(self, device: Image) -> Places:
+        """Name nothing: only the function knows its layout."""
+        return lambda operation: ""
+
+    def _wrong(self, device: Image, done: int) -> str:
+        result = self._check(device, done) if self._counts else self._check(device)
+        if isinstance(result, str):
+            return result
+        return "the check says no" if result is False else ""
+
+    def __repr__(self) -> str:
+        return f"<story {self.name}: a function, on {self.geometry.units} B, {self.geometry.size} B>"
+
+
+_FELL_OVER = (ArithmeticError, LookupError, ValueError, TypeError, AssertionError, MemoryError)
+_BEHIND = {"before": 0, "between": 1, "after": 2}
+
+
+def _allowed(step: Step, before: Contents, goal: Contents) -> dict[Outcome, Contents]:
+    """Return what may be there when a step was interrupted."""
+    allowed: dict[Outcome, Contents] = {"before": before, "after": goal}
+    if step.verb in ("write", "append") and step.name not in before:
+        allowed["between"] = {**before, step.name: b""}
+    return allowed
+
+
+def _step(step: Step | str) -> Step:
+    return step if isinstance(step, Step) else Step.parse(step)
