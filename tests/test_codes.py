@@ -41,8 +41,10 @@ def test_names_coap_codes_and_printed_numbers_are_understood() -> None:
 
 
 def test_an_error_is_read_as_the_family_that_raised_it() -> None:
+    heap = HeapBlockDevice(8192, 1, 8, 4096)
+    heap.init()
     with pytest.raises(StorageError) as nvstore:
-        NVStore(HeapBlockDevice(8192, 1, 8, 4096), [(0, 4096), (4096, 4096)]).get(1)
+        NVStore(heap, [(0, 4096), (4096, 4096)]).get(1)
     assert pdmlab.explain(nvstore.value).name == "NVSTORE_NOT_FOUND"
     fs = LittleFileSystem2("fs")
     fs.reformat(HeapBlockDevice(1 << 16))

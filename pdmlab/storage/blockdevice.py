@@ -156,6 +156,15 @@ class HeapBlockDevice(BlockDevice):
             )
         self._size, self._read, self._program, self._erase = size, read, program, erase
         self._blocks: dict[int, bytearray] = {}
+        self._users = 0
+
+    def init(self) -> None:
+        """Make the device ready; counted. What was programmed before a deinit is still there."""
+        self._users += 1
+
+    def deinit(self) -> None:
+        """Undo one init."""
+        self._users = max(self._users - 1, 0)
 
     @property
     def read_size(self) -> int:
@@ -179,7 +188,7 @@ class HeapBlockDevice(BlockDevice):
 
     def read(self, address: int, size: int) -> bytes:
         """Read size bytes at address; what was never programmed reads as zero."""
-        self._require(self.is_valid_read(address, size), "read", address, size)
+        self._check(self.is_valid_read(address, size), "read", address, size)
         out = bytearray()
         while size:
             number, offset = divmod(address, self._erase)
@@ -191,7 +200,7 @@ class HeapBlockDevice(BlockDevice):
 
     def program(self, address: int, data: bytes) -> None:
         """Program data at address, erased or not."""
-        self._require(self.is_valid_program(address, len(data)), "program", address, len(data))
+        self._check(self.is_valid_program(address, len(data)), "program", address, len(data))
         view = memoryview(data)
         while view:
             number, offset = divmod(address, self._erase)
@@ -202,4 +211,13 @@ class HeapBlockDevice(BlockDevice):
 
     def erase(self, address: int, size: int) -> None:
         """Check the stretch; the contents stay, as in Mbed's own heap device."""
-        self._require(self.is_valid_erase(address, size), "erase", address, size)
+        self._check(self.is_valid_erase(address, size), "erase", address, size)
+
+    def _check(self, valid: bool, what: str, address: int, size: int) -> None:
+        if not self._users:
+            raise StorageError(
+                f"HEAP: cannot {what} before init() (BD_ERROR_DEVICE_ERROR, {BD_ERROR_DEVICE_ERROR})",
+                code=BD_ERROR_DEVICE_ERROR,
+                hint="call init(), or mount a file system",
+            )
+        self._require(valid, what, address, size)

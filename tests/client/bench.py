@@ -81,7 +81,9 @@ class Bench:
         self.flash.init()
         self.erase_sotp()
         self.block_device = HeapBlockDevice(256 * 1024, clock=self.clock)
-        self.candidate = CandidateSlot(HeapBlockDevice(512 * 1024, clock=self.clock))
+        slot = HeapBlockDevice(512 * 1024, clock=self.clock)
+        slot.init()
+        self.candidate = CandidateSlot(slot)
         self.network = EthernetInterface(self.clock, fabric=self.fabric, link=link, seed=seed)
         self.resets = 0
         self.restarted = asyncio.Event()

@@ -8,6 +8,7 @@ import pytest
 
 from pdmlab.clock import Clock, WallClock
 from pdmlab.storage import (
+    DataFlashBlockDevice,
     FATFileSystem,
     FileSystem,
     FlashIAPBlockDevice,
@@ -27,6 +28,7 @@ DEVICES: dict[str, MakeDevice] = {
     "SD": lambda clock: SDBlockDevice(Medium(4 << 20, erase_value=0), clock=clock),
     "SPIF": lambda clock: SPIFBlockDevice(Medium(1 << 20), clock=clock),
     "QSPIF": lambda clock: QSPIFBlockDevice(Medium(1 << 20), clock=clock, part="N25Q128A"),
+    "DATAFLASH": lambda clock: DataFlashBlockDevice(Medium(1 << 20), clock=clock),
     "FLASHIAP": lambda clock: FlashIAPBlockDevice(Medium(1 << 20), clock=clock, part="K64F"),
 }
 FILE_SYSTEMS: dict[str, type[LittleFileSystem2] | type[FATFileSystem]] = {

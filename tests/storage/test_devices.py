@@ -8,7 +8,15 @@ import pytest
 
 from pdmlab.clock import DeviceClock, PowerLost, WallClock
 from pdmlab.errors import ConfigError, StorageError, WornOut
-from pdmlab.storage import FlashIAPBlockDevice, Medium, QSPIFBlockDevice, SDBlockDevice, SPIFBlockDevice
+from pdmlab.storage import (
+    DataFlashBlockDevice,
+    FlashIAPBlockDevice,
+    HeapBlockDevice,
+    Medium,
+    QSPIFBlockDevice,
+    SDBlockDevice,
+    SPIFBlockDevice,
+)
 from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.faults import MediumFaults
 
@@ -51,8 +59,10 @@ def test_a_misaligned_erase_is_refused(device: BlockDevice) -> None:
         # Mbed checks the address first, against a size that is 0 before init(): never NO_INIT.
         (SDBlockDevice(Medium(1 << 20, erase_value=0)), -5003, "SD_BLOCK_DEVICE_ERROR_PARAMETER"),
         (SPIFBlockDevice(Medium(1 << 20)), -4001, "BD_ERROR_DEVICE_ERROR"),
+        (DataFlashBlockDevice(Medium(1 << 20)), -4001, "BD_ERROR_DEVICE_ERROR"),
+        (HeapBlockDevice(1 << 20), -4001, "BD_ERROR_DEVICE_ERROR"),
     ],
-    ids=["SD", "SPIF"],
+    ids=["SD", "SPIF", "DATAFLASH", "HEAP"],
 )
 def test_a_device_needs_as_many_inits_as_deinits(device: BlockDevice, code: int, name: str) -> None:
     device.init()

@@ -14,6 +14,7 @@ from pdmlab.storage.benchmark import find_profile
 def test_a_slice_counts_negative_bounds_from_the_end() -> None:
     heap = HeapBlockDevice(16 * 512)
     tail = SlicingBlockDevice(heap, -1024)
+    tail.init()
     assert (tail.size, tail.start, tail.stop) == (1024, 7168, 8192)
     tail.program(512, b"z" * 512)
     assert heap.read(7680, 512) == b"z" * 512
@@ -31,6 +32,7 @@ def test_a_slice_that_makes_no_sense_is_refused(bounds: tuple[int, int]) -> None
 def test_a_buffered_device_reads_as_plain_bytes_do(writes: list[tuple[int, bytes]], synced: bool) -> None:
     heap = HeapBlockDevice(4096)
     buffered, model = BufferedBlockDevice(heap), bytearray(4096)
+    buffered.init()
     for address, data in writes:
         data = data[: 4096 - address]
         buffered.program(address, data)
@@ -44,6 +46,7 @@ def test_a_buffered_device_reads_as_plain_bytes_do(writes: list[tuple[int, bytes
 def test_a_buffer_turns_small_programs_into_one() -> None:
     profile = ProfilingBlockDevice(HeapBlockDevice(4096))
     buffered = BufferedBlockDevice(profile)
+    buffered.init()
     for n in range(512):
         buffered.program(n, b"x")
     assert profile.snapshot() == {
@@ -53,6 +56,7 @@ def test_a_buffer_turns_small_programs_into_one() -> None:
 
 def test_only_what_succeeded_is_counted() -> None:
     profile = ProfilingBlockDevice(HeapBlockDevice(4096))
+    profile.init()
     with pytest.raises(StorageError):
         profile.program(4096, bytes(512))
     profile.erase(0, 1024)
@@ -64,6 +68,7 @@ def test_only_what_succeeded_is_counted() -> None:
 def test_a_buffer_hands_whole_units_down_in_one_program_and_reads_none_of_them() -> None:
     profile = ProfilingBlockDevice(HeapBlockDevice(1 << 16))
     buffered = BufferedBlockDevice(profile)
+    buffered.init()
     buffered.program(1024, b"w" * 2048)
     assert (profile.reads, profile.programs, profile.programmed_bytes) == (0, 1, 2048)
     buffered.program(100, b"part" * 200)  # 412 B fill a unit, 388 B stay
