@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pdmlab.measurements.power_cuts import Replay, power_cut, replay
     from pdmlab.measurements.recommendation import Recommendation
     from pdmlab.measurements.recommending import recommend
+    from pdmlab.measurements.tcp_check import compare_tcp
     from pdmlab.measurements.volumes import VolumeSetup
 
 _HOMES = {
@@ -25,6 +26,7 @@ _HOMES = {
     "Replay": "power_cuts",
     "VolumeSetup": "volumes",
     "ask": "managing",
+    "compare_tcp": "tcp_check",
     "file_transfer": "files",
     "http_download": "downloads",
     "log_stream": "files",
@@ -42,6 +44,7 @@ __all__ = [
     "Replay",
     "VolumeSetup",
     "ask",
+    "compare_tcp",
     "file_transfer",
     "http_download",
     "log_stream",
