@@ -41,7 +41,7 @@ class Run:
         import pandas as pd
 
         path = self.folder / f"{self.name}.skipped.jsonl"
-        rows = frames.read_journal(path) if path.is_file() else []
+        rows = list(frames.journal_in_order(path)) if path.is_file() else []
         return pd.DataFrame(rows, columns=[*self.sidecar["factors"], "why"])
 
     @property
@@ -102,7 +102,7 @@ def _read_frame(folder: Path, name: str, sidecar: Mapping[str, Any]) -> pd.DataF
         frame = pd.read_parquet(io.BytesIO(_undamaged(parquet, sidecar)))
         frame.attrs = {"units": {}, "labels": {}, **frame.attrs, "run": name}
         return frame
-    rows = frames.read_journal(journal) if journal.is_file() else []
+    rows = list(frames.journal_in_order(journal)) if journal.is_file() else []
     if rows:
         return frames.to_frame(Schema.from_rows(list(sidecar["factors"]), *rows), rows, sidecar)
     if sidecar.get("rows"):

@@ -133,9 +133,9 @@ class _Process:
         assert to is not None and answers is not None
         try:
             if self._packed is not None:
-                to.write(self._packed)
+                pickle.dump(self._packed, to)
                 self._packed = None
-            pickle.dump(task, to)
+            pickle.dump(pickle.dumps(task), to)
             to.flush()
             outcome: Any = pickle.load(answers)
         except (EOFError, OSError, pickle.UnpicklingError):

@@ -149,7 +149,7 @@ class _Keeping:
             return  # its first time has said why
         if self._skips is None:
             self._skips = Journal(self._folder / f"{self._name}.skipped.jsonl")
-        self._skips.append({**task.point, "why": outcome.why})
+        self._skips.append({**task.point, "why": outcome.why}, place=task.place)
         self._skipped += 1
         self._reason = self._reason or outcome.why
 

@@ -6,40 +6,51 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import traceback
-from typing import Any
+from functools import cache
+from queue import SimpleQueue
+from typing import Any, BinaryIO
 
 from pdmlab.errors import ExperimentError
 
 
 def main() -> None:
-    """Measure until standard input ends."""
+    """Measure until standard input ends, and end then at once, in whatever there is to do."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program that started this one hears Ctrl-C, and ends it
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a measuring function prints is no answer
-    tasks = sys.stdin.buffer
-    try:
-        job = pickle.load(tasks)
-    except EOFError:
-        return
-    except Exception as error:
-        job, broken = None, error
+    read: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=_read, args=(sys.stdin.buffer, read), daemon=True).start()
+    packed = read.get()
     while True:
         try:
-            task = pickle.load(tasks)
-        except EOFError:
-            return
-        try:
-            if job is None:
-                raise ExperimentError(
-                    f"the measuring function cannot be opened in another process: {broken}",
-                    hint="what it imports has to be importable there",
-                )
-            outcome: Any = job(task)
+            task = pickle.loads(read.get())
+            outcome: Any = _opened(packed)(task)
         except BaseException as error:
             outcome = _portable(error)
-        answers.write(pickle.dumps(outcome))
+        pickle.dump(outcome, answers)
         answers.flush()
+
+
+def _read(source: BinaryIO, read: SimpleQueue[bytes]) -> None:
+    """Pass on what comes; when nothing more can, nobody waits for an answer: the program that sweeps is gone."""
+    try:
+        while True:
+            read.put(pickle.load(source))
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+@cache
+def _opened(packed: bytes) -> Any:  # a Job, of whatever the program that sweeps has
+    try:
+        return pickle.loads(packed)
+    except Exception as error:
+        raise ExperimentError(
+            f"the measuring function cannot be opened in another process: {error}",
+            hint="what it imports has to be importable there",
+        ) from error
 
 
 def _portable(error: BaseException) -> BaseException:

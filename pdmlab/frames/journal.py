@@ -47,25 +47,29 @@ class Journal:
 
 
 def iter_journal(path: Path) -> Iterator[dict[str, Cell]]:
-    """Give the rows of a journal one by one; a last line that was cut off in mid-write is left out."""
-    with path.open(encoding="utf-8", newline="\n", errors="replace") as lines:
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                return
-            row.pop(PLACE, None)
-            yield row
+    """Give the rows of a journal as they came; a last line that was cut off in mid-write is left out."""
+    for row in _rows(path):
+        row.pop(PLACE, None)
+        yield row
 
 
 def journal_in_order(path: Path) -> Iterator[dict[str, Cell]]:
-    """Give the rows of a journal by their places, and by their turn where these are the same."""
-    with path.open(encoding="utf-8", newline="\n") as lines:
-        placed = (f"{json.loads(line)[PLACE]:016d} {turn:016d} {line[:-1]}" for turn, line in enumerate(lines))
-        for line in sorted_lines(placed, path.parent):
-            row = json.loads(line[34:])
-            del row[PLACE]
-            yield row
+    """Give the rows of a journal by their places, and as they came where these are the same."""
+    placed = (
+        f"{row.pop(PLACE, 0):016d} {turn:016d} {json.dumps(row, ensure_ascii=False)}"
+        for turn, row in enumerate(_rows(path))
+    )
+    for line in sorted_lines(placed, path.parent):
+        yield json.loads(line[34:])
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:  # Any: its place, too
+    with path.open(encoding="utf-8", newline="\n", errors="replace") as lines:
+        for line in lines:
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                return
 
 
 def read_journal(path: Path) -> list[dict[str, Cell]]:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
 
-IN_MEMORY = 4 << 20
+IN_MEMORY = 2 << 20
 """Characters that are sorted at once; more go to temporary files."""
 
 

@@ -32,7 +32,7 @@ WRITES = (8192, 4096, 1024, 512, 256, 64, 16)
 LOOKAHEADS = (16, 64)
 LARGEST = 4096
 """Cache, and block on parts that erase less (B)."""
-FIRST = ((8 * 1024, 150), (64 * 1024, 115))
+FIRST = ((8 * 1024, 150), (64 * 1024, 115), (256 * 1024, 103))
 """What is logged before a set-up is tried in earnest (B), and at which percent of the time in calls it is given up."""
 STALLS = 3
 """How often, at least, a card stalls in a log that is tried."""

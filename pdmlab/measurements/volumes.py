@@ -50,6 +50,7 @@ _DRIVERS: dict[tuple[str, Bus], type[MediumDevice]] = {
 _DEFAULT_BLOCK, _DEFAULT_CACHE, _DEFAULT_LOOKAHEAD = 512, 64, 64
 """littlefs2/mbed_lib.json (B). Units of reading and programming are the device's own (LittleFileSystem2.cpp)."""
 _SIZES = ("read_size_B", "prog_size_B", "block_size_B", "cache_size_B", "lookahead_size_B")
+_MULTIPLES = "the part's unit, read_size or prog_size, cache_size, block_size: each a multiple of the one before"
 _FILLED, _CHUNK = "/fill.bin", 64 * 1024
 
 
