@@ -60,7 +60,7 @@ class Published:
         ratio = self.model / self.published
         if 0.5 <= ratio <= 2:
             return f"{ratio - 1:+.0%}"
-        return f"x {ratio:.2g}" if ratio > 1 else f"/ {1 / ratio:.2g}"
+        return f"x {_shown(ratio, 2)}" if ratio > 1 else f"/ {_shown(1 / ratio, 2)}"
 
 
 def rows() -> Iterator[Published]:
@@ -338,8 +338,8 @@ def markdown() -> str:
     return "\n".join(lines)
 
 
-def _shown(number: float) -> str:
-    return f"{number:.3g}" if number < 1000 else f"{number:.0f}"
+def _shown(number: float, digits: int = 3) -> str:
+    return f"{number:.{digits}g}" if number < 10**digits else f"{float(f'{number:.{digits}g}'):.0f}"
 
 
 def table_in(text: str) -> str:

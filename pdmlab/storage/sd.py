@@ -222,6 +222,9 @@ class SDBlockDevice(MediumDevice):
                 self.medium.require_answer()
                 break
             except MediumFault as fault:
+                if fault.busy_ns is not None and fault.busy_ns <= COMMAND_TIMEOUT:
+                    self.clock.charge(fault.busy_ns)
+                    break
                 # No answer: three times the packet and its polls. Busy: R1 reads 0, which is not "idle".
                 gone = fault.kind in _SILENT
                 self.clock.charge(self._unanswered // self._byte * slow if gone else COMMAND_TIMEOUT)

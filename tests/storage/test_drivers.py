@@ -22,7 +22,7 @@ from pdmlab.storage import (
 from pdmlab.storage.driver import MediumDevice, code_names
 from pdmlab.storage.faults import MediumFaults
 from pdmlab.storage.mcu import Mcu, mcu, mcus, next_tick
-from pdmlab.storage.parts import Part, part
+from pdmlab.storage.parts import Part, part, parts
 
 T = TypeVar("T")
 BYTE = 8_000
@@ -211,6 +211,21 @@ def test_a_card_that_is_busy_for_a_while_is_waited_for() -> None:
         return spent(clock, lambda: card.program(0, bytes(512)))
 
     assert 3 * SECOND <= on(story) < 3.1 * SECOND
+
+
+def test_a_card_that_is_busy_at_init_is_waited_for_or_given_up_after_fifty_seconds() -> None:
+    def story(clock: DeviceClock) -> None:
+        card = sd(clock)
+        faults = MediumFaults.of(card.medium, 1)
+        faults.stick_busy(2)
+        assert 2 * SECOND <= spent(clock, card.init) < 2.1 * SECOND
+        card.deinit()
+        faults.stick_busy()
+        code, took = refused(clock, card.init)
+        assert (code, took // SECOND) == (-5005, 50)
+        assert not card.is_initialized
+
+    on(story)
 
 
 def test_before_init_no_address_is_on_the_card() -> None:
@@ -532,6 +547,37 @@ def test_every_code_of_a_driver_or_wrapper_says_what_to_do() -> None:
         found = pdmlab.explain(code)
         assert all(len(row.meaning) > 10 and len(row.advice) > 5 for row in found)
     assert {-4001, -4002, -4003, -4004, -4005, -4006, -4007, *range(-5011, -5000)} <= set(code_names())
+
+
+@pytest.mark.parametrize("row", parts().values(), ids=lambda row: row.name)
+def test_every_part_works_with_its_drivers_at_every_timing(row: Part) -> None:
+    makes: dict[str, list[type[MediumDevice]]] = {
+        "sd": [SDBlockDevice],
+        "nor": [SPIFBlockDevice, *([QSPIFBlockDevice] if "max_clock_quad" in row else [])],
+        "dataflash": [DataFlashBlockDevice],
+        "internal": [FlashIAPBlockDevice],
+    }
+    size = sum(n * size for n, size in row.sectors) or min(row["capacity"], 1 << 24)
+
+    def story(clock: DeviceClock, make: type[MediumDevice], timing: str) -> int:
+        most = {"sd": "max_clock", "nor": getattr(make, "max_clock", ""), "dataflash": "max_clock"}.get(row.kind)
+        bus = {"frequency": row[most]} if most else {}
+        medium = Medium(size, erase_value=0 if row.kind == "sd" else 0xFF)
+        device = make(medium, clock=clock, part=row, timing=timing, **bus)  # type: ignore[call-arg]
+        device.init()
+        unit = device.get_erase_size(0)
+        data = bytes(range(256)) * (unit // 256 + 1)
+        before = clock.now()
+        device.erase(0, unit)
+        device.program(0, data[:unit])
+        assert device.read(0, unit) == data[:unit]
+        return clock.now() - before
+
+    for make in makes[row.kind]:
+        typical, worst = (
+            on(lambda clock, make=make, timing=timing: story(clock, make, timing)) for timing in ("typical", "maximum")
+        )
+        assert 0 < typical < 1.1 * worst
 
 
 def test_a_clock_that_the_part_has_not_is_refused() -> None:
