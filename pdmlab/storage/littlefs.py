@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+
 from littlefs import lfs
 from littlefs.errors import LittleFSError
 
 from pdmlab.errors import StorageError
 from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.filesystem import File, FileSystem, Kept, Stat, StatVfs, storage_error
+from pdmlab.storage.littlefs1 import version_1_on
 
 DISK_VERSION = 0x0002_0000
 """What boards with Mbed OS write; they refuse the newer 2.1."""
@@ -80,7 +83,17 @@ class LittleFileSystem2(FileSystem):
     def _mount(self, device: BlockDevice) -> None:
         self._forget()
         self._c_config = self._config(device)  # C keeps a pointer to it
-        lfs.mount(self._lfs, self._c_config)
+        try:
+            lfs.mount(self._lfs, self._c_config)
+        except LittleFSError as error:
+            old = version_1_on(device, self._c_config.block_size) if self.kept.error is None else None
+            if old is None:
+                raise
+            raise StorageError(
+                f"cannot mount {self.name}: a littlefs {old.version} is on it, not a damaged littlefs 2 (EINVAL, -22)",
+                code=-errno.EINVAL,
+                hint="read it with the board that wrote it (LittleFileSystem of Mbed OS), or reformat() it",
+            ) from error
 
     def _unmount(self) -> None:
         self.handles.clear()

@@ -96,8 +96,12 @@ class DeviceKey:
 
 def derive(root: bytes, salt: bytes, size: int) -> bytes:
     """Return the key of size B that DeviceKey derives from a root of trust of 16 or 32 B."""
-    blocks = (aes_cmac(root, bytes([i]) + salt + b"\0" + struct.pack("<I", size)) for i in range(1, size // _BLOCK + 1))
-    return b"".join(blocks)
+    return counter_mode(root, salt + b"\0" + struct.pack("<I", size), size)
+
+
+def counter_mode(key: bytes, fixed: bytes, size: int) -> bytes:
+    """Return size B of SP 800-108's KDF in counter mode: AES-CMAC, a counter of one byte before the fixed input."""
+    return b"".join(aes_cmac(key, bytes([i]), fixed) for i in range(1, -(-size // _BLOCK) + 1))[:size]
 
 
 def aes_cmac(key: bytes, *pieces: bytes) -> bytes:

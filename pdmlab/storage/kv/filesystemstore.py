@@ -183,7 +183,7 @@ class FileSystemStore(KVStore):
         """Return the header's size (B) and the flags."""
         raw = file.read(METADATA.size)
         magic, size, revision, flags = METADATA.unpack(raw.ljust(METADATA.size, b"\0"))
-        if magic != MAGIC or revision > REVISION:
+        if len(raw) < METADATA.size or magic != MAGIC or revision > REVISION:
             raise refuse(self.type, MbedError.INVALID_DATA_DETECTED, f"the file of {key!r} has no sound header")
         return size, flags
 

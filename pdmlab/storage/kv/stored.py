@@ -80,7 +80,7 @@ def _kvstore(fs: FileSystem, leaf: str) -> Stored:
     path = f"/{filesystemstore.DEFAULT_FOLDER}/{leaf}"
     raw = _content(fs, path)
     head = filesystemstore.METADATA.unpack(raw[: filesystemstore.METADATA.size].ljust(12, b"\0"))
-    sound = head[0] == filesystemstore.MAGIC and head[2] <= filesystemstore.REVISION
+    sound = len(raw) >= filesystemstore.METADATA.size and head[0] == filesystemstore.MAGIC
     size = len(raw) - head[1] if sound else None
     return Stored(
         "FileSystemStore", leaf, path, size, False, False, "has no check" if sound else "no: its header is wrong"
