@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pdmlab.codes import explain
     from pdmlab.experiment import rerun, sweep
     from pdmlab.measurements import recommend
+    from pdmlab.measurements import calibrate
     from pdmlab.network import NetworkInterface
     from pdmlab.runs import list_runs, load_run
     from pdmlab.service import serve
@@ -36,6 +37,7 @@ _HOMES = {
     "M2MMethod": "pdmlab.client",
     "NetworkInterface": "pdmlab.network",
     "SimpleMbedCloudClient": "pdmlab.client",
+    "calibrate": "pdmlab.measurements",
     "connect": "pdmlab.boards",
     "detect": "pdmlab.boards",
     "explain": "pdmlab.codes",
@@ -55,6 +57,7 @@ __all__ = [
     "M2MMethod",
     "NetworkInterface",
     "SimpleMbedCloudClient",
+    "calibrate",
     "connect",
     "detect",
     "explain",

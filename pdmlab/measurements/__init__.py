@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pdmlab.measurements.booting import start_up
+    from pdmlab.measurements.calibration import Calibration, calibrate
     from pdmlab.measurements.downloads import http_download
     from pdmlab.measurements.files import file_transfer, log_stream
     from pdmlab.measurements.managing import Asked, ask, run_until_registered
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Asked": "managing",
+    "Calibration": "calibration",
     "Recommendation": "recommendation",
     "Replay": "power_cuts",
     "VolumeSetup": "volumes",
     "ask": "managing",
+    "calibrate": "calibration",
     "compare_tcp": "tcp_check",
     "file_transfer": "files",
     "http_download": "downloads",
@@ -40,10 +43,12 @@ _HOMES = {
 }
 __all__ = [
     "Asked",
+    "Calibration",
     "Recommendation",
     "Replay",
     "VolumeSetup",
     "ask",
+    "calibrate",
     "compare_tcp",
     "file_transfer",
     "http_download",
