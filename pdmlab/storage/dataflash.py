@@ -87,7 +87,7 @@ class DataFlashBlockDevice(MediumDevice):
                 return self.medium.read(address, size)
             except MediumFault as fault:
                 if fault.kind == "read error":
-                    raise self._refuse_fault(fault, BD_ERROR_DEVICE_ERROR) from None
+                    raise self._refuse_fault(fault, BD_ERROR_DEVICE_ERROR) from fault
                 return bytes(size)
 
     def program(self, address: int, data: bytes) -> None:
@@ -102,7 +102,7 @@ class DataFlashBlockDevice(MediumDevice):
                 try:
                     self.medium.program(address + start, data[start : start + n])
                 except MediumFault as fault:
-                    raise self._failed(fault) from None
+                    raise self._failed(fault) from fault
                 start, spent = start + n, 0
             self.clock.charge(_COMMAND * self.bus.single)  # write disable
 
@@ -116,7 +116,7 @@ class DataFlashBlockDevice(MediumDevice):
                 try:
                     self.medium.erase(page, self.page)
                 except MediumFault as fault:
-                    raise self._failed(fault) from None
+                    raise self._failed(fault) from fault
                 spent = 0
             self.clock.charge(_COMMAND * self.bus.single)
 
@@ -149,7 +149,7 @@ class DataFlashBlockDevice(MediumDevice):
             except MediumFault as still:
                 self._wait_for_chip(still)
             return
-        raise self._failed(fault)
+        raise self._failed(fault) from fault
 
     def _failed(self, fault: MediumFault) -> StorageError:
         if fault.kind in ("stuck busy", "no answer", "not seated"):
@@ -162,4 +162,4 @@ class DataFlashBlockDevice(MediumDevice):
         try:
             self.medium.require_answer()
         except MediumFault as fault:
-            raise self._refuse_fault(fault, BD_ERROR_DEVICE_ERROR) from None
+            raise self._refuse_fault(fault, BD_ERROR_DEVICE_ERROR) from fault

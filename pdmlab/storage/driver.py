@@ -141,13 +141,11 @@ class MediumDevice(BlockDevice):
             "write protected": "the part is write-protected",
         }.get(fault.kind, f"{fault.kind} at 0x{fault.offset:x}")
         kind = WornOut if fault.kind == "worn out" else StorageError
-        error = kind(
+        return kind(
             f"{self.type} ({self.part.name}): {what} ({code_name(code, self.type)}, {code})",
             code=code,
             hint=_HINTS.get(fault.kind, "use another part, or mark the block bad"),
         )
-        error.__cause__ = fault
-        return error
 
     def _refuse_before_init(self, what: str) -> StorageError:
         return self._refuse(self.not_ready, f"cannot {what} before init()", "call init(), or mount a file system")

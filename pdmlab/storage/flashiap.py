@@ -91,7 +91,7 @@ class FlashIAPBlockDevice(MediumDevice):
             try:
                 return self.medium.read(address, size)
             except MediumFault as fault:
-                raise self._refuse_fault(fault, BD_ERROR_DEVICE_ERROR) from None
+                raise self._refuse_fault(fault, BD_ERROR_DEVICE_ERROR) from fault
 
     def program(self, address: int, data: bytes) -> None:
         """Program units; a power cut leaves those before it."""
@@ -109,7 +109,7 @@ class FlashIAPBlockDevice(MediumDevice):
                     self.medium.program(address + start, piece)
                 except MediumFault as fault:
                     self.clock.charge((RETRIES - 1) * cost)
-                    raise self._refuse_fault(fault, BD_ERROR_DEVICE_ERROR) from None
+                    raise self._refuse_fault(fault, BD_ERROR_DEVICE_ERROR) from fault
 
     def erase(self, address: int, size: int) -> None:
         """Erase sectors one by one."""
@@ -125,7 +125,7 @@ class FlashIAPBlockDevice(MediumDevice):
                     self.medium.erase(address, sector)
                 except MediumFault as fault:
                     self.clock.charge((RETRIES - 1) * cost)
-                    raise self._refuse_fault(fault, BD_ERROR_DEVICE_ERROR) from None
+                    raise self._refuse_fault(fault, BD_ERROR_DEVICE_ERROR) from fault
                 address += sector
 
     def is_valid_erase(self, address: int, size: int) -> bool:

@@ -138,7 +138,7 @@ class SDBlockDevice(MediumDevice):
                 try:
                     self.medium.program(address, data)
                 except MediumFault as fault:
-                    raise self._refuse_fault(fault, WRITE) from None
+                    raise self._refuse_fault(fault, WRITE) from fault
                 return
             cost += self._ask_app
             try:
@@ -163,8 +163,7 @@ class SDBlockDevice(MediumDevice):
                 return
             self.clock.charge(self._call + 3 * self._ask + self._polled(self._range("erase")))
             try:
-                for start in range(address, address + size, BLOCK):
-                    self.medium.erase(start, BLOCK)
+                self.medium.erase(address, size)
             except MediumFault:
                 return
 
@@ -194,7 +193,7 @@ class SDBlockDevice(MediumDevice):
         except MediumFault as fault:
             if fault.kind in _SILENT:
                 self.clock.charge(self._call + self._unanswered)
-                raise self._refuse_fault(fault, NO_DEVICE) from None
+                raise self._refuse_fault(fault, NO_DEVICE) from fault
             if fault.busy_ns is None or fault.busy_ns > COMMAND_TIMEOUT:
                 return False
             self.clock.charge(fault.busy_ns)
@@ -205,10 +204,10 @@ class SDBlockDevice(MediumDevice):
         """Wait in vain for a start token; of many blocks, CMD12 then says that all is well, if the card is there."""
         self.clock.charge(TOKEN_TIMEOUT)
         if size == BLOCK:
-            raise self._refuse_fault(fault, NO_RESPONSE)
+            raise self._refuse_fault(fault, NO_RESPONSE) from fault
         if fault.kind in _SILENT:
             self.clock.charge(self._unanswered)
-            raise self._refuse_fault(fault, NO_DEVICE)
+            raise self._refuse_fault(fault, NO_DEVICE) from fault
         if fault.kind == "stuck busy":
             self.clock.charge(COMMAND_TIMEOUT)
         good = max(fault.offset // BLOCK * BLOCK - address, 0)
@@ -229,9 +228,9 @@ class SDBlockDevice(MediumDevice):
                 gone = fault.kind in _SILENT
                 self.clock.charge(self._unanswered // self._byte * slow if gone else COMMAND_TIMEOUT)
                 self.clock.charge(next_tick(self.clock.now()) - self.clock.now())
-                refused = self._refuse_fault(fault, NO_DEVICE)
+                last = fault
         else:
-            raise refused
+            raise self._refuse_fault(last, NO_DEVICE) from last
         self._insertion = self.medium.insertions
         self.clock.charge(self.part["init_bytes"] * slow + self.part["init_wait"])
 

@@ -102,7 +102,7 @@ class SPIFBlockDevice(MediumDevice):
                 return self.medium.read(address, size)
             except MediumFault as fault:
                 if fault.kind == "read error":
-                    raise self._refuse_fault(fault, BD_ERROR_DEVICE_ERROR) from None
+                    raise self._refuse_fault(fault, BD_ERROR_DEVICE_ERROR) from fault
                 return bytes(size)
 
     def program(self, address: int, data: bytes) -> None:
@@ -118,7 +118,7 @@ class SPIFBlockDevice(MediumDevice):
                 try:
                     self.medium.program(address + start, data[start : start + n])
                 except MediumFault as fault:
-                    raise self._failed(fault) from None
+                    raise self._failed(fault) from fault
                 start, spent = start + n, 0
 
     def erase(self, address: int, size: int) -> None:
@@ -133,7 +133,7 @@ class SPIFBlockDevice(MediumDevice):
                     for start in range(address, address + block, self._erase_size):
                         self.medium.erase(start, self._erase_size)
                 except MediumFault as fault:
-                    raise self._failed(fault) from None
+                    raise self._failed(fault) from fault
                 address, size, spent = address + block, size - block, 0
 
     # -- what is checked -----------------------------------------------------------------------------
@@ -190,7 +190,7 @@ class SPIFBlockDevice(MediumDevice):
                 self._wait_for_chip(still, 0, failure)
             return
         self.clock.charge(enable + (POLLS if fault.kind == "stuck busy" else 1) * TICK + 2 * self._status)
-        raise self._refuse_fault(fault, failure) from None
+        raise self._refuse_fault(fault, failure) from fault
 
     def _failed(self, fault: MediumFault) -> StorageError:
         if fault.kind != "stuck busy":
@@ -208,7 +208,7 @@ class SPIFBlockDevice(MediumDevice):
                 self._wait_for_chip(fault, self._call, self.busy_at_init)
             else:
                 self.clock.charge(self._call + looks * TICK + self._identify)
-                raise self._refuse_fault(fault, PARSING) from None
+                raise self._refuse_fault(fault, PARSING) from fault
         now = self.clock.now()
         self.clock.charge(next_tick(now + self._call, looks) - now + looks * self._status + self._identify)
 

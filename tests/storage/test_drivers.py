@@ -22,6 +22,7 @@ from pdmlab.storage import (
 from pdmlab.storage.driver import MediumDevice, code_names
 from pdmlab.storage.faults import MediumFaults
 from pdmlab.storage.mcu import Mcu, mcu, mcus, next_tick
+from pdmlab.storage.medium import MediumFault
 from pdmlab.storage.parts import Part, part, parts
 
 T = TypeVar("T")
@@ -166,8 +167,9 @@ def test_a_worn_block_of_a_card_says_so() -> None:
         card = sd(clock)
         card.init()
         MediumFaults.of(card.medium, 1).wear_out(512)
-        with pytest.raises(WornOut, match=r"0x200 is worn out .*WRITE, -5011"):
+        with pytest.raises(WornOut, match=r"0x200 is worn out .*WRITE, -5011") as caught:
             card.program(512, bytes(512))
+        assert isinstance(caught.value.__cause__, MediumFault)
 
     on(story)
 
