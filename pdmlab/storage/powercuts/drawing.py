@@ -124,10 +124,26 @@ def records(seed: int, length: int, keys: Sequence[str], *, largest: int) -> lis
     return steps
 
 
+def sealed(seed: int, length: int, names: Sequence[str], *, largest: int) -> list[Step]:
+    """Draw sets of names that are not there, and removes of those that are."""
+    random = SplitMix64(seed).split("sealed")
+    there: set[str] = set()
+    steps = []
+    for _ in range(length):
+        name = names[random.below(len(names))]
+        if name in there:
+            there.discard(name)
+            steps.append(Step("remove", name))
+        else:
+            there.add(name)
+            steps.append(Step("set", name, 1 + random.below(largest)))
+    return steps
+
+
 def sotp(seed: int, length: int) -> list[Step]:
-    """Draw what a client does with its SOTP: FACTORY_DONE and ROT once, then SAVED_TIME, LAST_TIME_BACK, a version."""
+    """Draw what a client does with its SOTP: ROT and FACTORY_DONE, then SAVED_TIME, LAST_TIME_BACK, a version."""
     random = SplitMix64(seed).split("sotp")
-    steps = [Step("set", "1", 48), Step("once", "4", 16), Step("set", "0", 1)]
+    steps = [Step("set", "1", 48), Step("set", "4", 16), Step("set", "0", 1)]
     while len(steps) < length:
         key, size = (("2", 8), ("3", 8), ("8", 8), ("1", 48))[random.below(4)]
         steps.append(Step("set", key, size))

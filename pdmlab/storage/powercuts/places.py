@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pdmlab.storage.kv.areas import MAGIC
+from pdmlab.storage.powercuts.fatcheck import FatVolume
 from pdmlab.storage.powercuts.image import Image, Operation
 from pdmlab.storage.powercuts.story import Places
 
@@ -17,15 +19,36 @@ def in_littlefs(image: Image) -> Places:
     return place
 
 
+def in_securestore(image: Image) -> Places:
+    """Name the two stores below."""
+
+    def place(operation: Operation) -> str:
+        return "the rollback protection store" if operation.address < image.size // 2 else "the store of values"
+
+    return place
+
+
+def in_tdbstore(image: Image) -> Places:
+    """Name the two areas, and the master records and headers in them."""
+    half = image.size // 2
+
+    def place(operation: Operation) -> str:
+        number, offset = divmod(operation.address, half)
+        if operation.kind == "erase":
+            return f"area {number}"
+        if operation.new[:4] == MAGIC.to_bytes(4, "little"):
+            return f"a header in area {number}"
+        return f"key or data in area {number}" if offset >= 64 else f"the reserved data of area {number}"
+
+    return place
+
+
 def in_fat(image: Image) -> Places:
-    """Name the regions of a FAT volume (Microsoft FAT specification, 2): from the boot sector on the image."""
-    boot = bytes(image.data[:64])
-    sector = int.from_bytes(boot[11:13], "little")
-    if sector not in (512, 1024, 2048, 4096):
+    """Name the regions of the FAT volume on an image."""
+    volume = FatVolume(image.data)
+    if not volume.sound:
         return lambda operation: ""
-    table = int.from_bytes(boot[14:16], "little") * sector
-    root = table + boot[16] * int.from_bytes(boot[22:24], "little") * sector
-    data = root + -(-int.from_bytes(boot[17:19], "little") * 32 // sector) * sector
+    table, root, data = volume.table, volume.root, volume.data
 
     def place(operation: Operation) -> str:
         at = operation.address

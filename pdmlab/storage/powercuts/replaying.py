@@ -52,8 +52,9 @@ class Instant:
         outcome, words = self.finding
         if outcome == "lost":
             return f"LOST: {words}"
+        flaw = f"; but {words}" if words else ""
         there = {"before": "is not there", "between": "is there, empty", "after": "is there"}[outcome]
-        return f"nothing is lost: '{self.step}' {there}, and succeeds when tried again"
+        return f"nothing is lost: '{self.step}' {there}, and succeeds when tried again{flaw}"
 
     @property
     def frame(self) -> pd.DataFrame:

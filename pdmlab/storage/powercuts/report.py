@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -84,9 +85,15 @@ class Report:
         return sum((row.outcome == "lost") + len(row.second_lost) for row in self.rows)
 
     @cached_property
-    def hidden(self) -> int:
-        """How many first cuts hide something from readers until the store's first write: it is there, not lost."""
+    def flawed(self) -> int:
+        """How many first cuts lose nothing but leave something wrong: lost clusters, files hidden for a while."""
         return sum(row.outcome != "lost" and bool(row.words) for row in self.rows)
+
+    @property
+    def flaws(self) -> list[tuple[str, int]]:
+        """Flaws that are alike: (in words, how many first cuts), the most frequent first."""
+        alike = Counter(_without_numbers(row.words) for row in self.rows if row.outcome != "lost" and row.words)
+        return alike.most_common()
 
     @cached_property
     def losses(self) -> list[Loss]:
@@ -182,10 +189,10 @@ class Report:
         """Return operations x cuts, second cuts, losses and rate in a line."""
         pairs = {"all": "all pairs", "log": "at operations 1, 2, 4 … of each recovery"}
         how = pairs.get(str(self.plan.second), f"sampled, {self.plan.second} a recovery, seed {self.plan.seed}")
-        hidden = f", {self.hidden:,} hide something until the first write" if self.hidden else ""
+        flawed = f", {self.flawed:,} flaws" if self.flawed else ""
         return (
             f"{self.operations:,} operations, {self.cuts:,} cuts (of {self.planned:,}), "
-            f"{self.second_cuts:,} second cuts ({how}), {self.lost:,} losses{hidden}; "
+            f"{self.second_cuts:,} second cuts ({how}), {self.lost:,} losses{flawed}; "
             f"{self.per_second:,.0f} verified cuts a second (host clock, {self.workers} "
             f"{'process' if self.workers == 1 else 'processes'})"
         )
@@ -193,13 +200,16 @@ class Report:
     @property
     def groups(self) -> list[tuple[str, str, int]]:
         """Losses that are alike: (what, cause, how many), the most frequent first."""
-        alike = Counter((_without_numbers(loss.what), loss.cause) for loss in self.losses)
+        alike = Counter((_without_numbers(loss.what), _without_counts(loss.cause)) for loss in self.losses)
         return [(*key, count) for key, count in alike.most_common()]
 
     def __repr__(self) -> str:
         lines = [f"power cuts: {self.story.name}, {self.story.geometry.units} B read/program/erase: {self.summary}"]
         lines.append(f"invariant: {self.story.invariant}")
         lines.append(f"verdict: {self.problem or 'it holds'}")
+        if self.lost and self.story.weakness:
+            lines.append(f"cause: {self.story.weakness}")
+        lines += [f"  flaw: {words} ({count} cuts)" for words, count in self.flaws[:3]]
         lines += [f"  {loss!r}" for loss in self.losses[:5]]
         if len(self.losses) > 5:
             lines.append(f"  … and {len(self.losses) - 5} more: report.losses, report.frame")
@@ -218,12 +228,17 @@ class Report:
             if rows
             else ""
         )
+        why = f"<br>Cause: {escape(self.story.weakness)}." if self.lost and self.story.weakness else ""
         return (
             f"<div><b>SIMULATED: {escape(self.story.name)}</b>, {escape(self.story.geometry.units)} B "
             f"read/program/erase<br>{escape(self.summary)}<br><i>{escape(self.story.invariant)}</i><br>"
-            f"<b style='color:{colour}'>{escape(self.problem or 'The invariant holds.')}</b></div>{table}{more}"
+            f"<b style='color:{colour}'>{escape(self.problem or 'The invariant holds.')}</b>{why}</div>{table}{more}"
         )
 
 
 def _without_numbers(words: str) -> str:
-    return "".join("n" if character.isdigit() else character for character in words)
+    return re.sub(r"\d+", "n", words)
+
+
+def _without_counts(cause: str) -> str:
+    return re.sub(r" x \d+| \([^)]*\)|0x[0-9a-f]+", "", cause).replace(" at ,", ",")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from pdmlab.errors import ConfigError
@@ -16,12 +17,25 @@ from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.parts import Part
 from pdmlab.storage.powercuts import drawing, files, records
 from pdmlab.storage.powercuts.geometry import GEOMETRIES, Geometry, geometry
-from pdmlab.storage.powercuts.places import in_fat, in_littlefs
+from pdmlab.storage.powercuts.places import in_fat, in_littlefs, in_securestore, in_tdbstore
 from pdmlab.storage.powercuts.steps import Step
 from pdmlab.storage.powercuts.story import FILES, StoreStory
 
 Medium = str | Geometry | Part | BlockDevice
 _FILE_STEPS, _RECORD_STEPS = 40, 30
+_FAT = (
+    "FAT changes directory entry, allocation table and data each in its place and in a sector of its own: a cut "
+    "between two of them leaves a change half done, a torn sector takes its neighbours with it, and nothing on the "
+    "medium says so"
+)
+_SECURESTORE = (
+    "a value protected from rollback, or set once, is stored first and its CMAC in the rollback protection store "
+    "after it: between the two, the old value is gone and the new one is refused"
+)
+_ESFS = (
+    "a file is made by its open, and its bytes come with its close: between the two it is there, empty, so that "
+    "reading says torn and setting it again says that it exists; removing it first helps"
+)
 
 
 def littlefs(
@@ -63,7 +77,7 @@ def fat(
     drawn = steps or drawing.files(seed, length, room=medium.size // 2, unit=sector, overhead=sector, replacing=False)
     return StoreStory(
         _name("fat", of, None if size == 128 * 1024 else size, seed, length, _FILE_STEPS, steps), medium, drawn,
-        before=before, opens=files.open_fat, formats=files.format_fat, places=in_fat, invariant=FILES,
+        before=before, opens=files.open_fat, formats=files.format_fat, places=in_fat, invariant=FILES, weakness=_FAT,
     )  # fmt: skip
 
 
@@ -93,16 +107,88 @@ def sotp(
     steps: Sequence[Step | str] | None = None,
     before: Sequence[Step | str] = (),
 ) -> StoreStory:
-    """Tell the story of a client's SOTP: the root of trust is set once, times and versions change around it."""
+    """Tell the story of a client's SOTP: the root of trust is set, times and versions change around it."""
     medium = geometry(of)
     drawn = steps or drawing.sotp(seed, length)
     return StoreStory(
         _name("sotp", of, None, seed, length, _RECORD_STEPS, steps), medium, drawn, before=before,
-        opens=records.open_nvstore, formats=records.format_nothing, places=records.in_nvstore,
+        opens=records.open_sotp, formats=records.format_nothing, places=records.in_nvstore,
     )  # fmt: skip
 
 
-READY: dict[str, Callable[..., StoreStory]] = {"littlefs": littlefs, "fat": fat, "nvstore": nvstore, "sotp": sotp}
+def tdbstore(
+    of: Medium = "nor",
+    *,
+    size: int | None = 4 * 4096,
+    seed: int = 1,
+    length: int = _RECORD_STEPS,
+    steps: Sequence[Step | str] | None = None,
+    before: Sequence[Step | str] = (),
+) -> StoreStory:
+    """Tell a story of values by key in TDBStore."""
+    medium = geometry(of, size=size)
+    drawn = steps or drawing.records(seed, length, [f"key-{n}" for n in range(8)], largest=medium.size // 24)
+    return StoreStory(
+        _name("tdbstore", of, None if size == 4 * 4096 else size, seed, length, _RECORD_STEPS, steps), medium, drawn,
+        before=before, opens=records.open_tdbstore, formats=records.format_nothing, places=in_tdbstore,
+    )  # fmt: skip
+
+
+def securestore(
+    of: Medium = "nor",
+    *,
+    size: int | None = 8 * 4096,
+    seed: int = 1,
+    length: int = _RECORD_STEPS,
+    steps: Sequence[Step | str] | None = None,
+    before: Sequence[Step | str] = (),
+) -> StoreStory:
+    """Tell a story of SecureStore over two TDBStores; secret-1 is encrypted, guarded-1 also protected from rollback."""
+    medium = geometry(of, size=size)
+    keys = ["plain-1", "secret-1", "secret-2", "guarded-1", "guarded-2", "once-1"]
+    drawn = steps or drawing.records(seed, length, keys, largest=medium.size // 48)
+    return StoreStory(
+        _name("securestore", of, None if size == 8 * 4096 else size, seed, length, _RECORD_STEPS, steps), medium,
+        drawn, before=before, opens=records.open_securestore, formats=records.format_securestore,
+        places=in_securestore, weakness=_SECURESTORE,
+    )  # fmt: skip
+
+
+def esfs(
+    of: Medium = "mbed",
+    *,
+    size: int | None = 32 * 4096,
+    seed: int = 1,
+    length: int = 20,
+    steps: Sequence[Step | str] | None = None,
+    before: Sequence[Step | str] = (),
+) -> StoreStory:
+    """Tell a story of the client's files in ESFS, on littlefs: set when they are not there, and removed."""
+    medium = geometry(of, size=size)
+    names = [f"mbed.{name}" for name in ("EndpointName", "LwM2MServerURI", "LwM2MDeviceCert", "LwM2MDevicePrivateKey")]
+    drawn = steps or drawing.sealed(seed, length, names, largest=600)
+    told = StoreStory(
+        _name("esfs", of, None if size == 32 * 4096 else size, seed, length, 20, steps), medium, drawn, before=before,
+        opens=partial(records.open_esfs, names=_names(drawn, before)), formats=records.format_esfs, places=in_littlefs,
+        weakness=_ESFS,
+    )  # fmt: skip
+    return told
+
+
+def _names(*steps: Sequence[Step | str]) -> list[str]:
+    every = [each if isinstance(each, Step) else Step.parse(each) for some in steps for each in some]
+    return sorted({each.name for each in every})
+
+
+READY: dict[str, Callable[..., StoreStory]] = {
+    "littlefs": littlefs,
+    "fat": fat,
+    "nvstore": nvstore,
+    "sotp": sotp,
+    "tdbstore": tdbstore,
+    "securestore": securestore,
+    "esfs": esfs,
+}
 _NAME = re.compile(r"(\w+)\((\w+)((?:, \w+=\d+)*)\)")
 
 

@@ -26,7 +26,10 @@ Outcome = Literal["before", "between", "after", "lost"]
 
 
 class Finding(NamedTuple):
-    """What verification says: whether the interrupted operation is there, or that something is lost."""
+    """What verification says: whether the interrupted operation is there, or that something is lost.
+
+    words: what is lost; or, where nothing is, what is wrong all the same: lost clusters, or files hidden for a while.
+    """
 
     outcome: Outcome
     words: str = ""
@@ -39,6 +42,7 @@ class Story(Protocol):
     name: str
     geometry: Geometry
     invariant: str
+    weakness: str
 
     @property
     def steps(self) -> Sequence[object]:
@@ -88,6 +92,10 @@ class Session(Protocol):
         """Do what the store itself does before its first write; return what a reader saw before, if that wrote."""
         ...
 
+    def flaw(self) -> str:
+        """Name what is wrong with the medium though all contents are right; empty if nothing is."""
+        ...
+
     def close(self) -> None:
         """Let the device go; writes nothing that a cut could lose."""
         ...
@@ -101,6 +109,7 @@ class StoreStory:
         formats: makes an empty store on a blank device.
         before: steps whose results are there beforehand; they are not cut.
         places: names what lies where, of a device.
+        weakness: why the store's own algorithm loses something, where it is known to; reports with losses say it.
     """
 
     def __init__(
@@ -114,8 +123,10 @@ class StoreStory:
         before: Sequence[Step | str] = (),
         places: Callable[[Image], Places] | None = None,
         invariant: str = WHOLE,
+        weakness: str = "",
     ) -> None:
         self.name = name
+        self.weakness = weakness
         self.invariant = invariant
         self.geometry = geometry
         self.before = tuple(_step(each) for each in before)
@@ -170,6 +181,7 @@ class StoreStory:
                     return Finding("lost", difference(found, list(allowed.values()), self.steps[done]))
                 if _BEHIND[outcome] < _BEHIND[seen]:
                     return Finding("lost", f"of the interrupted operation: '{self.steps[done]}' is undone")
+                flaw = session.flaw()
                 when = "trying again"
                 try:
                     self._take(session, number)
@@ -194,8 +206,8 @@ class StoreStory:
             return Finding("lost", f"after trying again, {difference(found, [goal], self.steps[done])}")
         if earlier is not None and earlier not in allowed.values():
             hidden = difference(earlier, list(allowed.values()), self.steps[done])
-            return Finding(outcome, f"hidden until the store's first write, {hidden}")
-        return Finding(outcome)
+            flaw = f"hidden until the store's first write, {hidden}"
+        return Finding(outcome, flaw)
 
     def look(self, device: Image) -> None:
         """Open the store and read everything, so that the device can note what was read."""
@@ -258,6 +270,7 @@ class FunctionStory:
                 raise ConfigError(f"{each!r} cannot be called", hint="hand in a function of a block device")
         self.name = name or getattr(function, "__name__", "function")
         self.geometry = geometry
+        self.weakness = ""
         self.invariant = (inspect.getdoc(check) or f"{getattr(check, '__name__', 'the check')} accepts it").strip()
         self._function, self._check, self._prepare, self._again = function, check, prepare, again
         self._counts = len(inspect.signature(check).parameters) > 1
