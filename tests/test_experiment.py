@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from pdmlab import experiment
-from pdmlab.errors import BadMeasurement, BoardError, ConfigError, ExperimentError, RunNotFound
+from pdmlab.errors import BadMeasurement, BoardError, ConfigError, ExperimentError, NotMeasurable, RunNotFound
+from pdmlab.frames import sorting
 from pdmlab.measurements import file_transfer
 from pdmlab.sim.board import VirtualBoard
 
@@ -368,3 +370,97 @@ def test_a_disk_that_is_full_at_a_row_is_told_once_and_the_file_is_closed(tmp_pa
         journal.append({"m": 1})
     journal.close()
     assert journal._file.closed
+
+
+# -- points that cannot be, factors that stand for a default ---------------------------------------------------
+
+
+def test_points_that_cannot_be_are_left_out_and_listed_with_why(tmp_path):
+    def measure(board, n, by):
+        if by > n:
+            raise NotMeasurable(f"{n} cannot be divided by {by}")
+        return {"m": n // by}
+
+    options = {"experiment": "x", "board": Bench(), "data": tmp_path, "progress": False, "repeats": 2}
+    run = experiment.sweep(measure, {"n": [1, 4], "by": [2, 8]}, **options)
+    assert run.sidecar["state"] == "finished" and run.sidecar["skipped"] == 3 and "skipped=3" in repr(run)
+    assert run.frame["m"].tolist() == [2, 2] and "see run.skipped" in run._repr_html_()
+    assert run.skipped.to_dict("records")[1] == {"n": 1, "by": 8, "why": "1 cannot be divided by 8"}
+    only = experiment.sweep(measure, {"n": [4], "by": [2]}, **options)
+    assert only.digest == run.digest and only.skipped.empty and list(only.skipped.columns) == ["n", "by", "why"]
+    assert experiment.list_runs(data=tmp_path).rows.tolist() == [2, 2]
+
+
+def test_a_sweep_of_which_no_point_can_be_says_why(tmp_path):
+    def measure(board, n):
+        raise NotMeasurable("the flash has no sector of that size")
+
+    with pytest.raises(ConfigError, match=r"none of the points can be measured.*no sector of that size"):
+        experiment.sweep(measure, {"n": [1, 2]}, experiment="x", board=Bench(), data=tmp_path, progress=False)
+
+
+def test_a_factor_of_none_stands_for_what_was_measured_with(measure_n):
+    run = measure_n({"n": 64, "m": 1}, {"n": 512, "m": 2}, factors={"n": [None, 512]})
+    assert run.frame["n"].tolist() == [64, 512]
+
+
+def test_a_value_that_stands_twice_is_refused(measure_n):
+    with pytest.raises(ConfigError, match="the factor n has a value twice"):
+        measure_n({"m": 1}, {"m": 1}, factors={"n": [1, 1]})
+
+
+# -- however long ----------------------------------------------------------------------------------------------
+
+
+def test_the_memory_of_a_sweep_does_not_grow_with_its_length(tmp_path, monkeypatch):
+    monkeypatch.setattr(sorting, "IN_MEMORY", 64 * 1024)
+
+    def peak(points):
+        tracemalloc.start()
+        try:
+            run = experiment.sweep(
+                cube, {"side_B": range(points)}, experiment="c", board=Bench(), data=tmp_path, progress=False
+            )
+            factors = points * 200  # the values of the factor, which the caller has given
+            assert run.sidecar["rows"] == points
+            return tracemalloc.get_traced_memory()[1] - factors
+        finally:
+            tracemalloc.stop()
+
+    peak(1000)  # imports
+    short, long = peak(3_000), peak(15_000)
+    assert long < 1.25 * short < 12e6, f"{short / 1e6:.1f} MB for 3,000 rows, {long / 1e6:.1f} MB for 15,000"
+
+
+def test_a_long_run_has_the_frame_and_digest_of_a_short_one(tmp_path, monkeypatch):
+    """Whether its rows fit in memory at once or are sorted in pieces on disk."""
+
+    def swept():
+        return experiment.sweep(
+            cube, {"side_B": range(300)}, experiment="c", board=Bench(), data=tmp_path, progress=False, repeats=9
+        )
+
+    at_once = swept()
+    monkeypatch.setattr(sorting, "IN_MEMORY", 1000)
+    in_pieces = swept()
+    assert at_once.digest == in_pieces.digest
+    assert at_once.frame.drop(columns="run").equals(in_pieces.frame.drop(columns="run"))
+    assert in_pieces.frame.attrs["units"]["speed_kBps"] == "kB/s"
+
+
+@pytest.mark.parametrize("limit", [1, 40, 10**6])
+def test_lines_are_sorted_by_their_characters_however_many(limit, monkeypatch, tmp_path):
+    lines = [f"{n * 7919 % 1000} \u2028 ä" for n in range(500)]
+    monkeypatch.setattr(sorting, "IN_MEMORY", limit)
+    assert list(sorting.sorted_lines(lines, tmp_path)) == sorted(lines)
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_that_came_out_of_turn_are_put_in_order(tmp_path):
+    journal = experiment.frames.Journal(tmp_path / "j.jsonl")
+    for place, m in ((2, "c"), (0, "a"), (0, "b\u2028"), (10, "d")):
+        journal.append({"m": m}, place=place)
+    journal.close()
+    assert [row["m"] for row in experiment.frames.journal_in_order(journal.path)] == ["a", "b\u2028", "c", "d"]
+    assert experiment.frames.read_journal(journal.path)[0] == {"m": "c"}
+    assert experiment.frames.count_rows(journal.path) == 4

@@ -61,6 +61,8 @@ def measured_by_processes(job: Job, tasks: Iterator[Task], count: int) -> Outcom
             while thread.is_alive():
                 wanted.release()
                 thread.join(0.05)
+        for process in processes:
+            process.close()
         with contextlib.suppress(Empty):
             while True:
                 answers.get_nowait()
@@ -151,6 +153,9 @@ class _Process:
         """End the process, in whatever it is doing."""
         self._process.kill()
         self._process.wait()
+
+    def close(self) -> None:
+        """Let go of its pipes, when nobody reads them any more."""
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             with contextlib.suppress(OSError):
