@@ -19,11 +19,19 @@ if TYPE_CHECKING:
     from pdmlab.storage.parts import Part, load_parts, part, parts_frame
     from pdmlab.storage.sd import SDBlockDevice
     from pdmlab.storage.spif import QSPIFBlockDevice, SPIFBlockDevice
-    from pdmlab.storage.wrappers import BufferedBlockDevice, ProfilingBlockDevice, SlicingBlockDevice
+    from pdmlab.storage.wrappers import (
+        BufferedBlockDevice,
+        ChainingBlockDevice,
+        MBRBlockDevice,
+        ProfilingBlockDevice,
+        ReadOnlyBlockDevice,
+        SlicingBlockDevice,
+    )
 
 _HOMES = {
     "BlockDevice": "blockdevice",
     "BufferedBlockDevice": "wrappers",
+    "ChainingBlockDevice": "wrappers",
     "CredentialStore": "credentials",
     "DataFlashBlockDevice": "dataflash",
     "FATFileSystem": "fat",
@@ -32,6 +40,7 @@ _HOMES = {
     "FlashIAPBlockDevice": "flashiap",
     "HeapBlockDevice": "blockdevice",
     "LittleFileSystem2": "littlefs",
+    "MBRBlockDevice": "wrappers",
     "Medium": "medium",
     "MediumFault": "medium",
     "MediumFaults": "faults",
@@ -39,6 +48,7 @@ _HOMES = {
     "Part": "parts",
     "ProfilingBlockDevice": "wrappers",
     "QSPIFBlockDevice": "spif",
+    "ReadOnlyBlockDevice": "wrappers",
     "SDBlockDevice": "sd",
     "SPIFBlockDevice": "spif",
     "SlicingBlockDevice": "wrappers",
@@ -52,6 +62,7 @@ _HOMES = {
 __all__ = [
     "BlockDevice",
     "BufferedBlockDevice",
+    "ChainingBlockDevice",
     "CredentialStore",
     "DataFlashBlockDevice",
     "FATFileSystem",
@@ -60,6 +71,7 @@ __all__ = [
     "FlashIAPBlockDevice",
     "HeapBlockDevice",
     "LittleFileSystem2",
+    "MBRBlockDevice",
     "Medium",
     "MediumFault",
     "MediumFaults",
@@ -67,6 +79,7 @@ __all__ = [
     "Part",
     "ProfilingBlockDevice",
     "QSPIFBlockDevice",
+    "ReadOnlyBlockDevice",
     "SDBlockDevice",
     "SPIFBlockDevice",
     "SlicingBlockDevice",
