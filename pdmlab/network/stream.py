@@ -115,6 +115,7 @@ class Stream(ByteStream):
         self._timed: deque[tuple[int, int]] = deque()
         # After a time-out that may be spurious: the end of what was sent again, and both thresholds from before.
         self._doubted: tuple[int, int, int] | None = None
+        self._proving = False  # new segments are under way, whose ACKs will tell
         # Receiving: _in holds what was not read yet, _unread of it in the window; _expected is the next byte awaited.
         self._in: deque[bytes] = deque()
         self._begun = 0  # bytes of _in[0] that were read
@@ -347,9 +348,8 @@ class Stream(ByteStream):
             self._una = ack
             self._next = max(self._next, ack)
             self._tries = 0
-            if self._doubted is not None:
-                self._judge_time_out(ack)
-            self._grow(ack, newly, self._next - ack + newly)
+            if self._doubted is None or self._judge_time_out(ack):
+                self._grow(ack, newly, self._next - ack + newly)
             self._disarm()
             self._push()
             self._notify()
@@ -374,19 +374,31 @@ class Stream(ByteStream):
         elif limited:
             self._cwnd += max(1, self.mss * self.mss // self._cwnd)
 
-    def _judge_time_out(self, ack: int) -> None:
-        """Undo a time-out if what was not sent again is acknowledged, else send all of it again (RFC 5682 §2.1)."""
+    def _judge_time_out(self, ack: int) -> bool:
+        """Undo a time-out if what was not sent again is acknowledged, else send all of it again (RFC 5682 §2.1).
+
+        Where only what was sent again is acknowledged, two new segments are let out first: their ACKs will tell.
+        Returns whether that is decided.
+        """
         assert self._doubted is not None
-        (end, cwnd, threshold), self._doubted = self._doubted, None
+        end, cwnd, threshold = self._doubted
         if ack > end:
             self._cwnd, self._slow_start_until = cwnd, threshold
+        elif min(self._peer_edge, self._end) > self._highest and not self._proving:
+            self._proving = True
+            self._cwnd = self._highest - ack + 2 * self.mss
+            return False
         else:
             self._next = ack
+        self._doubted = None
+        return True
 
     def _take_duplicate(self, flight: int) -> None:
         self._duplicates += 1
         if self._doubted is not None:
-            return  # from what was under way before the time-out
+            if self._proving:  # something is missing indeed
+                self._doubted, self._next, self._cwnd = None, self._una, self.mss
+            return  # else it is from what was under way before the time-out
         if self._recover >= 0:
             self._cwnd += self.mss
         elif self._duplicates == 3:
@@ -451,6 +463,7 @@ class Stream(ByteStream):
             self._halve(self._next - self._una)
             self._cwnd = self.mss
             self._duplicates, self._recover = 0, -1
+            self._proving = False
             if doubts:
                 self._doubted = (self._una + self._resend_first(), *before)
             else:

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pdmlab.errors import ConfigError
-from pdmlab.network.link import Link, pipes
+from pdmlab.network.link import Link, bearers, bearers_frame, pipes
+from pdmlab.network.stacks import TcpStack
 from pdmlab.prng import SplitMix64
 
-BEARERS = ("ethernet", "wifi", "cellular", "6lowpan", "thread")
+BEARERS = ("ethernet", "wifi", "cellular", "lte-m", "nb-iot", "6lowpan", "thread", "wi-sun")
 MS = 1_000_000
 
 
@@ -35,9 +39,10 @@ def test_every_figure_of_a_bearer_has_a_source_or_says_that_it_has_none(bearer: 
 
 
 def test_a_changed_figure_is_no_longer_credited_to_the_specification() -> None:
-    link = Link.of("wifi", loss=0.1)
-    assert link.sources["loss"] == "set by the caller"
-    assert "loss" in Link.of("wifi").unsourced and "loss" not in link.unsourced
+    link = Link.of("nb-iot", jitter=5)
+    assert link.sources["jitter"] == "set by the caller"
+    assert "jitter" in Link.of("nb-iot").unsourced and "jitter" not in link.unsourced
+    assert Link.of("nb-iot").estimates == "nb-iot: jitter, call_time" and link.estimates == "nb-iot: call_time"
 
 
 def test_a_bearer_or_figure_that_does_not_exist_is_refused_with_those_that_do() -> None:
@@ -90,7 +95,7 @@ def test_both_directions_of_a_half_duplex_link_share_the_medium() -> None:
 
 
 def test_a_datagram_is_lost_when_any_of_its_fragments_is() -> None:
-    link = Link.of("6lowpan", loss=0.02)
+    link = Link.of("6lowpan", loss=0.02, retries=0)
     _, down = pipes(link, SplitMix64(3))
     for size in (80, 1280):
         before, sent = down.lost, 4000
@@ -100,6 +105,29 @@ def test_a_datagram_is_lost_when_any_of_its_fragments_is() -> None:
         assert (down.lost - before) / sent == pytest.approx(expected, abs=0.02)
 
 
+def test_a_medium_that_repeats_turns_loss_into_time() -> None:
+    frame = 1_000_000  # ns on the medium
+    link = Link(down=8_000, loss=0.5, retries=3, access=0, backoff=0)
+    _, down = pipes(link, SplitMix64(4))
+    sent = 4000
+    busy = [down.send(1, 0) for _ in range(sent)]
+    assert down.lost / sent == pytest.approx(0.5**4, abs=0.01)
+    last = max(arrival for arrival in busy if arrival is not None)
+    # One to four tries: the mean of a geometric distribution that ends at the fourth.
+    assert last / sent / frame == pytest.approx(1 + 0.5 + 0.25 + 0.125, rel=0.03)
+    assert down.bytes_on_medium / sent == pytest.approx(1.875, rel=0.03)
+
+
+def test_each_frame_pays_for_the_channel_and_waits_for_it() -> None:
+    # IEEE 802.15.4-2006: 133 B at 250 kbit/s, 1504 us of access, and 0 to 2240 us of backoff.
+    link = Link.of("6lowpan", loss=0.0, latency=0)
+    assert link.serialisation(80, link.down) == 133 * 32_000 + 1_504_000
+    _, down = pipes(link, SplitMix64(2))
+    arrivals = [down.send(80, 0) or 0 for _ in range(1000)]
+    mean = arrivals[-1] / len(arrivals)
+    assert mean == pytest.approx(133 * 32_000 + 1_504_000 + 1_120_000, rel=0.02)
+
+
 def test_jitter_stays_within_its_bounds_and_may_reorder_only_if_told_so() -> None:
     for in_order in (True, False):
         link = Link(latency=10 * MS, jitter=20 * MS, in_order=in_order)
@@ -107,3 +135,71 @@ def test_jitter_stays_within_its_bounds_and_may_reorder_only_if_told_so() -> Non
         arrivals = [down.send(100, 0) or 0 for _ in range(200)]
         assert all(10 * MS <= arrival <= 30 * MS + 200 for arrival in arrivals)
         assert (arrivals == sorted(arrivals)) == in_order
+
+
+GOOD = """
+[mine]
+up = { value = 1000, source = "a page" }
+down = { value = 1000, source = "a page" }
+latency = { value = 5, source = "" }
+jitter = { value = 0, source = "a page" }
+loss = { value = 0.0, source = "a page" }
+mtu = { value = 1500, source = "a page" }
+mss = { value = 536, source = "a page" }
+receive_buffer = { value = 2144, source = "a page" }
+send_buffer = { value = 1072, source = "a page" }
+overhead = { value = 0, source = "a page" }
+half_duplex = { value = false, source = "a page" }
+stack = { value = "lwip", source = "a page" }
+call_time = { value = 0, source = "a page" }
+attach = [{ name = "scan", time = 7, source = "" }]
+"""
+
+
+def test_bearers_of_ones_own_follow_the_same_rules(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD)
+    link = bearers(path)["mine"]
+    assert (link.name, link.latency, link.attach_time, link.estimates) == ("mine", 5, 7, "mine: latency")
+    frame = bearers_frame(path)
+    assert list(frame[frame["estimate"]]["figure"]) == ["latency", "attach: scan"]
+    assert "<b>estimate</b>" in link._repr_html_() and "SIMULATED" in link._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("was", "is_", "said"),
+    [
+        ('up = { value = 1000, source = "a page" }', "", "the bearer mine has no up"),
+        ("latency = { value = 5", "latency = { value = -5", "latency of the bearer mine is -5: it cannot be negative"),
+        ("mtu = { value = 1500", 'mtu = { value = "1500"', "mtu of the bearer mine is '1500'"),
+        ("mtu = { value = 1500", "mtu = { value = true", "mtu of the bearer mine is True"),
+        ('overhead = { value = 0, source = "a page" }', "overhead = 0", "overhead of the bearer mine is 0"),
+        (
+            "latency = ",
+            'colour = { value = 1, source = "" }\nlatency = ',
+            "the bearer mine has an unknown figure colour",
+        ),
+        ('value = "lwip"', 'value = "uip"', "no TCP stack named 'uip'"),
+        ("time = 7", "time = -7", "the step 'scan' of the bearer mine takes -7: it cannot be negative"),
+        ("[mine]", "[mine", "is no TOML"),
+    ],
+)
+def test_a_bad_row_is_refused_by_its_bearer_and_figure(tmp_path: Path, was: str, is_: str, said: str) -> None:
+    path = tmp_path / "mine.toml"
+    assert was in GOOD
+    path.write_text(GOOD.replace(was, is_, 1))
+    with pytest.raises(ConfigError) as error:
+        bearers(path)
+    assert said in str(error.value) and error.value.hint
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml cannot be read"):
+        bearers(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("name", ["lwip", "nanostack", "linux"])
+def test_every_figure_of_a_tcp_stack_has_a_source_or_says_that_it_has_none(name: str) -> None:
+    stack = TcpStack.of(name)
+    assert {field.name for field in fields(stack)} - {"name", "sources"} == set(stack.sources)
+    assert bool(stack.unsourced) == (name == "nanostack")

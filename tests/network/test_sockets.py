@@ -200,7 +200,7 @@ def test_dns_is_asked_again_and_fails_on_a_link_that_carries_nothing(desk: MakeD
 
 def transcript(make: Callable[[DeviceClock, Link, int], Any], seed: int) -> list[str]:
     with DeviceClock() as clock:
-        board = make(clock, Link.of("wifi", loss=0.02), seed)
+        board = make(clock, Link.of("wifi", loss=0.02, retries=0), seed)
         board.run(lambda: (download(board.net, "downloads.pdmlab", "/file", 1024), clock.sleep(60 * SECOND)))
         return board.transcript
 
@@ -213,8 +213,9 @@ def test_the_same_seed_gives_the_same_transcript_and_another_seed_another(desk: 
 
 def test_a_download_measures_calls_and_waits(desk: MakeDesk) -> None:
     board = desk(Link.of("ethernet", latency=50 * MS, jitter=0))
-    got = board.run(lambda: download(board.net, "downloads.pdmlab", "/file", 256))
+    got = board.run(lambda: download(board.net, "downloads.pdmlab", "/file", 256, window=256))
     assert got.bytes == len(board.content)
+    assert got.first == pytest.approx(100 * MS, rel=0.01)
     assert got.calls >= got.bytes / 256
     assert got.latency(50) == pytest.approx(100 * MS, rel=0.01)
     assert got.latency(0) <= got.latency(50) <= got.latency(100) <= got.duration

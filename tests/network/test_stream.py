@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -21,14 +22,16 @@ MS = 1_000_000
 MakeDesk = Callable[..., Any]  # the desk fixture of conftest.py
 
 
-def fetch(desk: Any, receive_buffer: int) -> Download:
+def fetch(desk: Any, window: int, receive_buffer: int = 4096) -> Download:
+    """Download through a window of the board's stack."""
+    desk.net.link = desk.net.link.with_(receive_buffer=window)
     return desk.run(lambda: download(desk.net, "downloads.pdmlab", "/file", receive_buffer))
 
 
 # -- throughput --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("window", [128, 256, 1024, 2048, 4096])
+@pytest.mark.parametrize("window", [128, 256, 1024, 2 * 536, 4 * 536])
 @pytest.mark.parametrize("round_trip_ms", [20, 100, 600])
 def test_a_small_window_limits_throughput_to_window_over_round_trip(
     desk: MakeDesk, window: int, round_trip_ms: int
@@ -105,17 +108,96 @@ def test_the_handshake_and_the_end_of_a_connection_on_the_wire(clock: DeviceCloc
         "< TCP SA seq 0 ack 1 win 65535 len 0",
         "> TCP A seq 1 ack 1 win 1024 len 0",
         "> TCP A seq 1 ack 1 win 1024 len 5",
-        "< TCP A seq 1 ack 6 win 65530 len 0",
-        "< TCP A seq 1 ack 6 win 65535 len 0",  # the application has read
-        "< TCP A seq 1 ack 6 win 65535 len 5",
-        "> TCP A seq 6 ack 6 win 1019 len 0",
-        "> TCP A seq 6 ack 6 win 1024 len 0",
-        "> TCP FA seq 6 ack 6 win 1024 len 0",
-        "< TCP A seq 6 ack 7 win 65535 len 0",
-        "< TCP FA seq 6 ack 7 win 65535 len 0",
-        "> TCP A seq 7 ack 7 win 1024 len 0",
+        "< TCP A seq 1 ack 6 win 65530 len 5",  # the echo carries the ACK
+        "> TCP FA seq 6 ack 6 win 1019 len 0",  # and so does the end
+        "< TCP A seq 6 ack 7 win 65530 len 0",
+        "< TCP FA seq 6 ack 7 win 65530 len 0",
+        "> TCP A seq 7 ack 7 win 1019 len 0",
     ]
     assert not board._streams and not fabric.host("cloud")._streams
+
+
+@pytest.mark.parametrize(
+    ("stack", "wait_ms"), [("lwip", (0, 250)), ("linux", (40, 40))], ids=["the next tick of 250 ms", "40 ms"]
+)
+def test_one_segment_is_acknowledged_late_and_a_second_has_both_acknowledged(
+    clock: DeviceClock, stack: str, wait_ms: tuple[int, int]
+) -> None:
+    fabric = Fabric(clock)
+    board, cloud = fabric.host("board", Link(stack=stack, mss=100, receive_buffer=4000)), fabric.host("cloud")
+    accepted: list[Stream] = []
+    cloud.listen(1, accepted.append)
+    acks: list[tuple[int, int]] = []
+
+    async def talk() -> tuple[int, int]:
+        await board.connect(("cloud", 1))
+        await asyncio.sleep(0.03)
+        fabric.tap = lambda packet, _: acks.append((packet.sent, packet.body.ack)) if packet.target[1] == 1 else None
+        sent = fabric.now()
+        accepted[0].write_now(b"x" * 100)
+        await asyncio.sleep(1)
+        accepted[0].write_now(b"x" * 200)
+        await asyncio.sleep(0.001)
+        return sent, fabric.now()
+
+    sent, end = clock.call_async(talk())
+    (late, first), (soon, both) = acks
+    assert (first, both) == (101, 301) and wait_ms[0] * MS <= late - sent <= wait_ms[1] * MS + 1000
+    assert end - soon <= MS
+
+
+@pytest.mark.parametrize(("stack", "pieces"), [("lwip", [100, 100, 50]), ("linux", [250])])
+def test_recv_gives_one_segment_on_lwip_and_all_there_is_elsewhere(
+    clock: DeviceClock, stack: str, pieces: list[int]
+) -> None:
+    fabric = Fabric(clock)
+    board, cloud = fabric.host("board", Link(stack=stack, mss=100, receive_buffer=1000)), fabric.host("cloud")
+    accepted: list[Stream] = []
+    cloud.listen(1, accepted.append)
+
+    async def talk() -> list[int]:
+        stream = await board.connect(("cloud", 1))
+        await asyncio.sleep(0.1)
+        accepted[0].write_now(b"x" * 250)
+        await asyncio.sleep(0.1)
+        return [len(data) for _ in pieces if (data := stream.read_now(4096))]
+
+    assert clock.call_async(talk()) == pieces
+
+
+def test_segments_are_cut_to_half_of_the_largest_window(desk: MakeDesk) -> None:
+    board = desk(Link.of("ethernet", jitter=0))
+    sizes: list[int] = []
+
+    def tap(packet: Packet, arrived: int | None) -> None:
+        if isinstance(packet.body, Segment) and packet.body.data and packet.source[1] == 80:
+            sizes.append(len(packet.body.data))
+
+    board.fabric.tap = tap
+    fetch(board, 1000)  # above 536 B, where Linux begins to halve
+    assert set(sizes[:-1]) == {500}
+
+
+def test_a_short_segment_waits_for_the_ack_of_those_before_it(clock: DeviceClock) -> None:
+    fabric = Fabric(clock)
+    board, cloud = fabric.host("board", Link(stack="lwip", latency=100 * MS, mss=536)), fabric.host("cloud")
+    cloud.listen(1, lambda stream: None)
+    sent: list[tuple[int, int]] = []
+
+    async def talk() -> None:
+        stream = await board.connect(("cloud", 1))
+        fabric.tap = lambda packet, _: (
+            sent.append((packet.sent // MS, len(packet.body.data))) if packet.body.data else None
+        )
+        start = fabric.now() // MS
+        for word in (b"a", b"bc", b"def"):
+            await stream.write(word)
+        await asyncio.sleep(1)
+        sent[:] = [(when - start, size) for when, size in sent]
+
+    clock.call_async(talk())
+    # Nagle: the rest goes in one when the first is acknowledged, a round trip and a delayed ACK of 40 ms later.
+    assert sent == [(0, 1), (240, 5)]
 
 
 # -- loss ----------------------------------------------------------------------------------------------------
@@ -157,27 +239,44 @@ def test_how_one_lost_segment_is_repaired(desk: MakeDesk, window: int, waits_for
     lose_once(board.fabric, 1460 * 20 + 1)
     got = fetch(board, window)
     assert got.content == board.content
-    assert (max(got.latencies) >= SECOND) == waits_for_a_time_out  # RFC 6298 §2.4: at least one second
+    assert (max(got.latencies) >= 200 * MS) == waits_for_a_time_out  # Linux: TCP_RTO_MIN
 
 
-def test_time_outs_double_until_the_peer_is_given_up(clock: DeviceClock) -> None:
+@pytest.mark.parametrize(
+    ("stack", "first_s", "most_s", "tries", "grain_s"),
+    [
+        ("linux", 0.24, 120, 15, 0.001),  # TCP_RTO_MIN and a delayed ACK; at most TCP_RTO_MAX
+        ("lwip", 1.5, 48, 6, 0.5),  # three ticks, of which the first is under way; tcp-maxrtx
+    ],
+    ids=["linux", "lwip"],
+)
+def test_time_outs_double_until_the_peer_is_given_up(
+    clock: DeviceClock, stack: str, first_s: float, most_s: float, tries: int, grain_s: float
+) -> None:
     fabric = Fabric(clock)
-    board, cloud = fabric.host("board", Link()), fabric.host("cloud")
+    board, cloud = fabric.host("board", Link(stack=stack)), fabric.host("cloud")
     accepted: list[Stream] = []
     cloud.listen(1, accepted.append)
-    times: list[int] = []
+    times: list[float] = []
 
     async def talk() -> None:
         stream = await board.connect(("cloud", 1))
-        await asyncio.sleep(0.5)
+        for _ in range(4):  # until lwIP's variance has come down to three ticks
+            await stream.write(b"hello")
+            await asyncio.sleep(0.3)
+            accepted[0].read_now(100)
+        await asyncio.sleep(1)
         cloud.online = False
-        fabric.tap = lambda packet, _: times.append(packet.sent // SECOND)
+        fabric.tap = lambda packet, _: times.append(packet.sent / SECOND)
         await stream.write(b"anybody there?")
         await stream.read(1)
 
     with pytest.raises(TimedOut, match=r"no longer answers.*NSAPI_ERROR_CONNECTION_TIMEOUT, -3017"):
         clock.call_async(talk())
-    assert times[:8] == [0, 1, 3, 7, 15, 31, 63, 123]  # doubling, and at most 60 s (RFC 6298 §2.5, §5.5)
+    waits = [later - sooner for sooner, later in itertools.pairwise(times)]
+    assert waits[0] == pytest.approx(first_s, abs=0.01 if stack == "linux" else grain_s)
+    doubled = [min(wait * 2, most_s) for wait in [waits[0] if stack == "linux" else first_s, *waits[1:-1]]]
+    assert waits[1:] == pytest.approx(doubled, abs=grain_s) and len(waits) == tries
 
 
 def test_a_shut_window_is_probed_until_it_opens(clock: DeviceClock) -> None:
