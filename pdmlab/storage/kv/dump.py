@@ -83,7 +83,12 @@ def _find(image: bytes, starts: list[int], read: Reader) -> Dump | None:
     pair = _pair(image, starts[:2])
     # Of the units that fit, the one that makes sense of most records.
     dumps = [dump for unit in UNITS if (dump := read(image, unit, pair)) is not None]
-    return max(dumps, key=lambda dump: sum(row.sound for area in dump.areas for row in area.rows), default=None)
+    return max(dumps, key=_sense, default=None)
+
+
+def _sense(dump: Dump) -> tuple[int, int]:
+    rows = [row for area in dump.areas for row in area.rows]
+    return sum(row.sound for row in rows), len(rows)
 
 
 def _pair(image: bytes, starts: list[int]) -> list[tuple[int, int]]:
