@@ -15,7 +15,7 @@ from pdmlab.storage import HeapBlockDevice, LittleFileSystem2, Medium, NVStore, 
 from pdmlab.storage.credentials import KcmStatus
 from pdmlab.storage.kv import MbedError
 from pdmlab.storage.kv.devicekey import DeviceKeyError
-from pdmlab.storage.kv.esfs import EsfsError
+from pdmlab.storage.kv.esfsfile import EsfsError
 from pdmlab.storage.kv.nvstore import NvstoreError
 from pdmlab.storage.kv.sotp import SotpError
 

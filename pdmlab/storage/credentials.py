@@ -14,7 +14,8 @@ from enum import IntEnum
 
 from pdmlab.errors import CorruptMedium, StorageError
 from pdmlab.storage.filesystem import FileSystem
-from pdmlab.storage.kv.esfs import Esfs, EsfsError, EsfsMode
+from pdmlab.storage.kv.esfs import Esfs
+from pdmlab.storage.kv.esfsfile import EsfsError, EsfsMode
 
 MAX_NAME = 100
 """KCM_MAX_FILENAME_SIZE (characters)."""

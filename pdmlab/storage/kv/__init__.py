@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pdmlab.storage.kv.devicekey import DeviceKey
-    from pdmlab.storage.kv.esfs import Esfs, EsfsMode
+    from pdmlab.storage.kv.esfs import Esfs
+    from pdmlab.storage.kv.esfsfile import EsfsMode
     from pdmlab.storage.kv.filesystemstore import FileSystemStore
     from pdmlab.storage.kv.kvstore import Info, KVFlag, KVStore, MbedError
     from pdmlab.storage.kv.nvstore import NVStore, root_of_trust
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "DeviceKey": "devicekey",
     "Esfs": "esfs",
-    "EsfsMode": "esfs",
+    "EsfsMode": "esfsfile",
     "FileSystemStore": "filesystemstore",
     "Info": "kvstore",
     "KVFlag": "kvstore",

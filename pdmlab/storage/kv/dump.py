@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pdmlab.storage.kv import areas, flashrecords
+from pdmlab.storage.kv import areas, flashrecord
 from pdmlab.storage.kv.crc import crc32_unreflected
 from pdmlab.storage.kv.kvstore import MAX_KEY_SIZE
 from pdmlab.storage.kv.sotp import SotpType
@@ -205,24 +205,24 @@ def _reserved(image: bytes, start: int) -> bytes | None:
 
 def _flash_starts(image: bytes) -> list[int]:
     """Return where areas with an NVStore's or SOTP's master record begin."""
-    head = flashrecords.pack(flashrecords.MASTER_KEY, 0, flashrecords.MASTER.size, b"")[:4]
+    head = flashrecord.pack(flashrecord.MASTER_KEY, 0, flashrecord.MASTER.size, b"")[:4]
     starts, at = [], -1
     while (at := image.find(head, at + 1)) >= 0:
-        raw = image[at : at + flashrecords.HEADER.size + flashrecords.MASTER.size]
-        if at % _SECTOR == 0 and flashrecords.parse(raw, 0, 0x0FFF, 8) is not None:
+        raw = image[at : at + flashrecord.HEADER.size + flashrecord.MASTER.size]
+        if at % _SECTOR == 0 and flashrecord.parse(raw, 0, 0x0FFF, 8) is not None:
             starts.append(at)
     return starts
 
 
 def _read_flash(image: bytes, unit: int, pair: list[tuple[int, int]]) -> Dump | None:
-    if unit < flashrecords.HEADER.size:
+    if unit < flashrecord.HEADER.size:
         return None
     dump = Dump("SOTP", unit, [Area(*each) for each in pair])
     size_mask = 0xFFFF
-    masters = [flashrecords.parse(image[area.offset : area.offset + 16], 0, 0x0FFF, unit) for area in dump.areas]
+    masters = [flashrecord.parse(image[area.offset : area.offset + 16], 0, 0x0FFF, unit) for area in dump.areas]
     for area, master in zip(dump.areas, masters, strict=True):
-        if master is not None and master.key == flashrecords.MASTER_KEY:
-            area.version, keys, _ = flashrecords.MASTER.unpack(master.data)
+        if master is not None and master.key == flashrecord.MASTER_KEY:
+            area.version, keys, _ = flashrecord.MASTER.unpack(master.data)
             if keys:  # how many an NVStore may have; 0 is SOTP's revision
                 dump.kind, size_mask = "NVStore", 0x0FFF
     if _mark_live(dump.areas) is None:
@@ -237,22 +237,22 @@ def _flash_rows(raw: bytes, unit: int, size_mask: int, base: int, dump: Dump) ->
     offset, end = 0, len(raw.rstrip(b"\xff"))
     while offset < end:
         size = int.from_bytes(raw[offset + 2 : offset + 4], "little") & size_mask
-        record = flashrecords.parse(raw[offset : offset + flashrecords.HEADER.size + size], offset, size_mask, unit)
+        record = flashrecord.parse(raw[offset : offset + flashrecord.HEADER.size + size], offset, size_mask, unit)
         if record is None:
             yield Row(base + offset, areas.align(end, unit) - offset, "?", 0, end - offset, False, "garbage"), False
             return
-        is_master = offset == 0 and record.key == flashrecords.MASTER_KEY
-        deletes = bool(record.flags & flashrecords.DELETED)
+        is_master = offset == 0 and record.key == flashrecord.MASTER_KEY
+        deletes = bool(record.flags & flashrecord.DELETED)
         if record.key == SotpType.ROT:  # the live area comes last, and in it the newest
             dump.root_of_trust = None if deletes else record.data
         state: State = "master" if is_master else "garbage"
-        flags, key = record.flags & ~flashrecords.DELETED, _key_name(dump.kind, record.key)
+        flags, key = record.flags & ~flashrecord.DELETED, _key_name(dump.kind, record.key)
         yield Row(base + offset, record.next - offset, key, flags, len(record.data), True, state), deletes
         offset = record.next
 
 
 def _key_name(kind: str, key: int) -> str:
-    if key == flashrecords.MASTER_KEY:
+    if key == flashrecord.MASTER_KEY:
         return "master"
     known = key == SotpType.ROT or (kind == "SOTP" and key in list(SotpType))
     return f"{key} ({SotpType(key).name})" if known else str(key)

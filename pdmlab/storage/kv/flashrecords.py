@@ -9,7 +9,6 @@ record that a power cut tore. Steps and oddities are Mbed's: docs/decisions/0011
 
 from __future__ import annotations
 
-import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,12 +18,17 @@ from typing import ClassVar
 from pdmlab.errors import CorruptMedium, NoSpace, StorageError, WriteOnce
 from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.kv.areas import align
-from pdmlab.storage.kv.crc import crc32
+from pdmlab.storage.kv.flashrecord import (
+    DELETED,
+    HEADER,
+    MASTER,
+    MASTER_KEY,
+    SET_ONCE,
+    FlashRecord,
+    pack,
+    parse,
+)
 
-HEADER = struct.Struct("<HHI")
-MASTER = struct.Struct("<HHI")
-MASTER_KEY = 0xFFE
-DELETED, SET_ONCE, KEY_MASK = 0x8000, 0x4000, 0x0FFF
 _RETRY_NS = 1_000_000
 Statuses = type[IntEnum]
 _CHUNK = 128
@@ -42,41 +46,11 @@ _HINTS = {
 
 
 @dataclass(frozen=True)
-class FlashRecord:
-    """A record as it lies there; next is where another one may begin (offset in the area, B)."""
-
-    offset: int
-    flags: int
-    key: int
-    size_field: int
-    data: bytes
-    next: int
-
-
-@dataclass(frozen=True)
 class _Entry:
     area: int
     offset: int
     once: bool
     owner: int
-
-
-def pack(key: int, flags: int, size_field: int, data: bytes) -> bytes:
-    """Return a record's bytes, without what aligns it."""
-    head = struct.pack("<HH", key | flags, size_field)
-    return head + struct.pack("<I", crc32(head + data)) + data
-
-
-def parse(raw: bytes, offset: int, size_mask: int, unit: int) -> FlashRecord | None:
-    """Return the record that raw begins with, which lies at an offset of its area; None if damaged, or none."""
-    if len(raw) < HEADER.size:
-        return None
-    key, size_field, crc = HEADER.unpack_from(raw)
-    end = HEADER.size + (size_field & size_mask)
-    data = raw[HEADER.size : end]
-    if len(raw) < end or crc32(raw[:4] + data) != crc:
-        return None
-    return FlashRecord(offset, key & ~KEY_MASK, key & KEY_MASK, size_field, data, align(offset + end, unit))
 
 
 class FlashRecords(ABC):

@@ -11,7 +11,8 @@ from enum import IntEnum
 
 from pdmlab.errors import StorageError
 from pdmlab.storage.blockdevice import BlockDevice
-from pdmlab.storage.kv.flashrecords import DELETED, SET_ONCE, FlashRecords
+from pdmlab.storage.kv.flashrecord import DELETED, SET_ONCE
+from pdmlab.storage.kv.flashrecords import FlashRecords
 from pdmlab.storage.kv.sotp import SotpType
 
 MAX_KEYS = 16

@@ -8,7 +8,7 @@ from pdmlab.errors import CorruptMedium, StorageError
 from pdmlab.storage.credentials import item_name
 from pdmlab.storage.fat import FATFileSystem
 from pdmlab.storage.filesystem import FileSystem
-from pdmlab.storage.kv import esfs, filesystemstore
+from pdmlab.storage.kv import esfs, esfsfile, filesystemstore
 from pdmlab.storage.kv.image import Image, Volume
 from pdmlab.storage.littlefs import LittleFileSystem2
 
@@ -45,7 +45,7 @@ def find_stored(image: Image, volume: Volume, root_of_trust: bytes | None) -> li
         fs = LittleFileSystem2("image", block_size=volume.unit, read_size=16, prog_size=16, cache_size=256)
     fs.mount(image.part(volume))
     try:
-        keys = esfs.EsfsKeys(root_of_trust) if root_of_trust is not None and len(root_of_trust) == 16 else None
+        keys = esfsfile.EsfsKeys(root_of_trust) if root_of_trust is not None and len(root_of_trust) == 16 else None
         found = [
             _esfs(fs, f"{folder}/{leaf}", keys) for folder in (esfs.WORKING, esfs.BACKUP) for leaf in _files(fs, folder)
         ]
@@ -59,20 +59,20 @@ def find_stored(image: Image, volume: Volume, root_of_trust: bytes | None) -> li
         fs.unmount()
 
 
-def _esfs(fs: FileSystem, path: str, keys: esfs.EsfsKeys | None) -> Stored:
+def _esfs(fs: FileSystem, path: str, keys: esfsfile.EsfsKeys | None) -> Stored:
     raw = _content(fs, path)
-    name = esfs.stored_name(raw)
-    mode = esfs.EsfsMode(int.from_bytes(raw[2:4], "little"))
-    intact, size = "needs the SOTP dump", esfs.data_size(raw)
+    name = esfsfile.stored_name(raw)
+    mode = esfsfile.EsfsMode(int.from_bytes(raw[2:4], "little"))
+    intact, size = "needs the SOTP dump", esfsfile.data_size(raw)
     if name is None or size is None:
         intact = "no: torn"
     elif keys is not None:
         try:
-            esfs.unseal(raw, keys)
+            esfsfile.unseal(raw, keys)
             intact = "yes"
         except CorruptMedium:
             intact = "no: damaged, or stored under another root of trust"
-    is_encrypted, is_factory = bool(mode & esfs.EsfsMode.ENCRYPTED), bool(mode & esfs.EsfsMode.FACTORY)
+    is_encrypted, is_factory = bool(mode & esfsfile.EsfsMode.ENCRYPTED), bool(mode & esfsfile.EsfsMode.FACTORY)
     return Stored("ESFS", item_name(name or "?"), path, size, is_encrypted, is_factory, intact)
 
 

@@ -16,7 +16,7 @@ from pdmlab.errors import ConfigError, CorruptMedium, StorageError
 from pdmlab.storage import FileSystem, HeapBlockDevice, LittleFileSystem2, Medium, SPIFBlockDevice
 from pdmlab.storage.kv import Esfs, EsfsMode
 from pdmlab.storage.kv.devicekey import aes_cmac
-from pdmlab.storage.kv.esfs import EsfsKeys, seal, short_name, unseal
+from pdmlab.storage.kv.esfsfile import EsfsKeys, seal, short_name, unseal
 
 ROOT = bytes(range(16))
 ENCRYPTION, SIGNATURE = aes_cmac(ROOT, b"RoTStorageEnc128"), aes_cmac(ROOT, b"RoTStorageSgn128")
