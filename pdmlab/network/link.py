@@ -317,7 +317,8 @@ def _link(name: str, row: Mapping[str, Any]) -> Link:  # Any: TOML values
             raise ConfigError(f"{what} has a step {step!r}", hint='write { name = "scan", time = ns, source = "…" }')
         if not isinstance(step["time"], int) or step["time"] < 0:
             raise ConfigError(
-                f"the step {step['name']!r} of {what} takes {step['time']!r}: it cannot be negative", hint="times are ns"
+                f"the step {step['name']!r} of {what} takes {step['time']!r}: it cannot be negative",
+                hint="times are ns",
             )
     cells = {key: cell for key, cell in row.items() if key != "attach"}
     figures = figures_of(Link, what, cells, required=REQUIRED)

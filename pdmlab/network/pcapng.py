@@ -29,19 +29,16 @@ class PcapngFile:
             self._file = self.path.open("wb")
         except OSError as error:
             raise _unwritable(self.path, error) from error
-        self._write(
-            _block(
-                SECTION_HEADER,
-                struct.pack("<IHHq", BYTE_ORDER_MAGIC, 1, 0, -1),  # version 1.0, length not known
-                _text(COMMENT, comment) + _text(HARDWARE, hardware) + _text(APPLICATION, "pdmlab") + _END,
-            )
-            + _block(
-                INTERFACE,
-                struct.pack("<HHI", link_type, 0, 0),  # packets are whole
-                _text(IF_NAME, name) + _text(IF_DESCRIPTION, comment) + _option(IF_TSRESOL, NANOSECONDS) + _END,
-            )
-        )
-        self._file.flush()
+        section = struct.pack("<IHHq", BYTE_ORDER_MAGIC, 1, 0, -1)  # version 1.0, length not known
+        about = _text(COMMENT, comment) + _text(HARDWARE, hardware) + _text(APPLICATION, "pdmlab")
+        interface = struct.pack("<HHI", link_type, 0, 0)  # packets are whole
+        named = _text(IF_NAME, name) + _text(IF_DESCRIPTION, comment) + _option(IF_TSRESOL, NANOSECONDS)
+        try:
+            self._write(_block(SECTION_HEADER, section, about + _END) + _block(INTERFACE, interface, named + _END))
+            self._file.flush()
+        except (OSError, NetworkError) as error:
+            self.drop()
+            raise error if isinstance(error, NetworkError) else _unwritable(self.path, error) from error
 
     def __repr__(self) -> str:
         return f"<PcapngFile {self.path}, {self.packets} packets>"
