@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from pdmlab import clock as clocks
 from pdmlab.clock import SECOND
+from pdmlab.clock import device as clocks
 from pdmlab.errors import BoardError, ConfigError
 from pdmlab.firmware.device import Device, current_device
 from pdmlab.sim import VirtualBoard
