@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 
 class Condition:
-    """What is broken now. A medium in less than perfect condition does its operations here."""
+    """What is broken now. A medium in less than perfect condition does its operations here.
+
+    met: how many operations were refused or came out wrong for it.
+    """
 
     def __init__(self) -> None:
         self._medium: Medium | None = None
+        self.met = 0
         self.recover()
 
     def recover(self) -> None:
@@ -105,11 +109,11 @@ class Condition:
         """
         medium = self.medium
         if not medium.seated:
-            raise MediumFault("not seated", offset)
+            raise self._meet("not seated", offset)
         if self._silent:
-            raise MediumFault("no answer", offset)
+            raise self._meet("no answer", offset)
         if self._busy_ns is None:
-            raise MediumFault("stuck busy", offset)
+            raise self._meet("stuck busy", offset)
         if self._busy_ns:
             now = medium.clock.now() if medium.clock is not None else 0
             if self._busy_until is None:
@@ -118,7 +122,7 @@ class Condition:
             if left <= 0 or medium.clock is None:  # without a clock, nobody could wait: it is busy once
                 self._busy_ns = 0
             if left > 0:
-                raise MediumFault("stuck busy", offset, busy_ns=left)
+                raise self._meet("stuck busy", offset, left)
 
     def read(self, offset: int, size: int) -> bytes:
         """Read through what is broken.
@@ -130,11 +134,12 @@ class Condition:
         if self._bad or self._endurance is not None:
             for block in self._blocks(offset, size):
                 if "readerror" in self._failing(block):
-                    raise MediumFault("read error", max(offset, block * medium.erase_block))
+                    raise self._meet("read error", max(offset, block * medium.erase_block))
         data = medium.peek(offset, size)
         if not self._read_gap:
             return data
         changed = bytearray(data)
+        self.met += self._until_flip < size
         while self._until_flip < size:
             changed[self._until_flip] ^= 1 << self._reading.below(8)
             self._until_flip += self._next_gap()
@@ -193,6 +198,10 @@ class Condition:
 
     # -- inside --------------------------------------------------------------------------------------
 
+    def _meet(self, kind: FaultKind, offset: int, busy_ns: int | None = None) -> MediumFault:
+        self.met += 1
+        return MediumFault(kind, offset, busy_ns=busy_ns)
+
     def _flip(self, count: int, address: int, size: int, *, random: SplitMix64) -> None:
         bits: set[int] = set()
         while len(bits) < count:
@@ -214,9 +223,9 @@ class Condition:
         for block in self._blocks(offset, size):
             here = max(offset, block * unit)
             if kind in self._bad.get(block, ()):
-                raise MediumFault(what, here)
+                raise self._meet(what, here)
             if block in self._worn_blocks[1] or kind in self._failing(block):
-                raise MediumFault("worn out", here)
+                raise self._meet("worn out", here)
 
     def _failing(self, block: int) -> set[BlockFault] | frozenset[BlockFault]:
         """How a block fails now: as it was told to, and by its age."""
@@ -238,6 +247,7 @@ class Condition:
         pieces: list[tuple[int, int]] = []
         for block in self._blocks(offset, size):
             if kind in self._failing(block):
+                self.met += 1
                 continue
             start, end = max(offset, block * unit), min(offset + size, (block + 1) * unit)
             if pieces and pieces[-1][1] == start:

@@ -11,7 +11,6 @@ from pdmlab.errors import ConfigError
 from pdmlab.prng import SplitMix64
 from pdmlab.storage.condition import Condition
 from pdmlab.storage.faultcode import BlockFault, Item, format_code, parse_code, parse_item, span
-from pdmlab.storage.medium import MediumFault
 
 if TYPE_CHECKING:
     from pdmlab.storage.medium import Medium
@@ -165,11 +164,12 @@ class MediumFaults(Condition):
         return super().broken + later
 
     def __repr__(self) -> str:
-        return f"<faults: {'; '.join(self.broken) or 'none'}; code {self.code!r}>"
+        return f"<faults: {'; '.join(self.broken) or 'none'}; met {self.met} times; code {self.code!r}>"
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><td style='text-align:left'>{escape(row)}</td></tr>" for row in self.broken or ["nothing"])
-        return f"<table><caption>Broken now (SIMULATED): <code>{escape(self.code)}</code></caption>{rows}</table>"
+        caption = f"Broken now (SIMULATED), met {self.met} times: <code>{escape(self.code)}</code>"
+        return f"<table><caption>{caption}</caption>{rows}</table>"
 
     # -- the medium's side ---------------------------------------------------------------------------
 

@@ -11,11 +11,13 @@ from pdmlab.errors import StorageError
 from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.filesystem import File, FileSystem, Kept, Stat, StatVfs, storage_error
 from pdmlab.storage.littlefs1 import version_1_on
+from pdmlab.storage.medium import MediumFault
 
 DISK_VERSION = 0x0002_0000
 """What boards with Mbed OS write; they refuse the newer 2.1."""
 _MAJOR, _MINOR = lfs.__LFS_VERSION__
-_EIO = -5
+_EIO, _CORRUPT = -5, -84
+_BAD_BLOCK = ("program error", "erase error", "worn out")
 _TYPE_DIR = 2
 _READ, _WRITE, _CREATE, _EXCLUSIVE, _TRUNCATE, _APPEND = 1, 2, 0x100, 0x200, 0x400, 0x800
 _FLAGS = {
@@ -34,7 +36,12 @@ _FLAGS = {
 
 
 class LittleFileSystem2(FileSystem):
-    """A littlefs volume; sizes (B) are Mbed's defaults, raised to the device's own units."""
+    """A littlefs volume; sizes (B) are Mbed's defaults, raised to the device's own units.
+
+    relocate: whether littlefs is told that a block is bad (LFS_ERR_CORRUPT) when the part refuses to program or
+    erase it, and moves away. Mbed's own port hands the driver's code through, which ends the call; so does the
+    default here. Blocks that fail silently are found by reading back, and left, either way.
+    """
 
     type = "LFS"
     version = f"littlefs {_MAJOR}.{_MINOR}, disk {DISK_VERSION >> 16}.{DISK_VERSION & 0xFFFF}"
@@ -50,9 +57,11 @@ class LittleFileSystem2(FileSystem):
         cache_size: int = 64,
         lookahead_size: int = 64,
         block_cycles: int = 1024,
+        relocate: bool = False,
     ) -> None:
         self.read_size, self.prog_size, self.block_size = read_size, prog_size, block_size
         self.cache_size, self.lookahead_size, self.block_cycles = cache_size, lookahead_size, block_cycles
+        self.relocate = relocate
         self._lfs = lfs.LFSFilesystem()
         # C links open files into a list: they must live until they are closed or the volume is given up.
         self.handles: set[lfs.LFSFile] = set()
@@ -69,7 +78,7 @@ class LittleFileSystem2(FileSystem):
         block = max(device.erase_size, self.block_size)
         count = device.size // block
         return lfs.LFSConfig(
-            _Context(device, self.kept, block),
+            _Context(device, self.kept, block, relocate=self.relocate),
             read_size=read,
             prog_size=program,
             block_size=block,
@@ -151,10 +160,11 @@ class LittleFileSystem2(FileSystem):
 class _Context:
     """The device, as the C library reaches it; a read cannot fail there, so it answers zeros and is kept."""
 
-    def __init__(self, device: BlockDevice, kept: Kept, block_size: int) -> None:
+    def __init__(self, device: BlockDevice, kept: Kept, block_size: int, *, relocate: bool) -> None:
         self._read, self._program, self._erase, self._sync = device.read, device.program, device.erase, device.sync
         self._kept = kept
         self._block_size = block_size
+        self._relocate = relocate
 
     def read(self, config: lfs.LFSConfig, block: int, offset: int, size: int) -> bytes:
         if self._kept.error is None:
@@ -170,7 +180,7 @@ class _Context:
                 self._program(block * self._block_size + offset, data)
                 return 0
             except BaseException as error:
-                self._kept.error = error
+                return self._failed(error)
         return _EIO
 
     def erase(self, config: lfs.LFSConfig, block: int) -> int:
@@ -179,7 +189,7 @@ class _Context:
                 self._erase(block * self._block_size, self._block_size)
                 return 0
             except BaseException as error:
-                self._kept.error = error
+                return self._failed(error)
         return _EIO
 
     def sync(self, config: lfs.LFSConfig) -> int:
@@ -189,6 +199,14 @@ class _Context:
                 return 0
             except BaseException as error:
                 self._kept.error = error
+        return _EIO
+
+    def _failed(self, error: BaseException) -> int:
+        """Answer to C what a failed program or erase is: the end of the call, or a block to move away from."""
+        fault = error.__cause__ or error.__context__
+        if self._relocate and isinstance(fault, MediumFault) and fault.kind in _BAD_BLOCK:
+            return _CORRUPT
+        self._kept.error = error
         return _EIO
 
 

@@ -426,7 +426,7 @@ def test_what_cannot_be_broken_so_is_refused(verb: str, arguments: tuple[object,
 def test_faults_say_what_is_broken_and_how_to_break_it_again() -> None:
     medium = Medium(4 * K)
     faults = broken(medium, 17)
-    assert repr(faults) == "<faults: none; code ''>"
+    assert repr(faults) == "<faults: none; met 0 times; code ''>"
     faults.bad_block(0, "prognoop")
     faults.pull_card(after=20)
     medium.read(0, 1)
