@@ -124,9 +124,7 @@ def arduino_676() -> Iterator[Published]:
 def sd_library_on_a_mega() -> Iterator[Published]:
     """4 KiB calls as single blocks, which is what SD.h makes of them, on an ATmega2560 without an operating system."""
     # arduino.cc forum, topic 126827: a block of 512 B takes 820 us at 8 MHz: 10 cycles of 16 MHz between two bytes.
-    mega = replace(
-        mcu("generic", 16_000_000), name="ATmega2560", cycles={"call": 300, "lock": 0, "byte": 10, "qspi": 0}
-    )
+    mega = replace(mcu("generic", 16_000_000), name="ATmega2560", cycles={**mcu().cycles, "lock": 0, "byte": 10})
     for clock, published in ((4_000_000, (266.0, 314.0)), (8_000_000, (376.0, 464.0))):
         for number, verb in enumerate(("write", "read")):
             yield _on_cards(

@@ -11,15 +11,12 @@ from types import TracebackType
 
 from pdmlab.clock import Clock, PowerLost
 from pdmlab.storage.filesystem import File, FileSystem
+from pdmlab.storage.mcu import processor_of
 
 BUFSIZ = 1024
 """newlib's BUFSIZ (stdio.h), which Mbed OS does not change (B)."""
-CALL_NS = 1_500
-"""MCU time of an fwrite or fread that stays in the buffer (ns): an estimate, 180 cycles at 120 MHz."""
 QUANTUM = 100_000
 """Calls that stay in the buffer are charged to the clock together, when they make so much (ns)."""
-COPY_NS = 8
-"""MCU time to copy a byte (ns): an estimate, a cycle at 120 MHz."""
 
 
 class CFile:
@@ -28,6 +25,8 @@ class CFile:
     def __init__(self, fs: FileSystem, path: str, mode: str, clock: Clock) -> None:
         self._file: File = fs.open(path, mode)
         self._clock = clock
+        processor = processor_of(fs.device)
+        self._call_ns, self._copy_ns = processor.ns("stdio"), processor.ns("copy")
         self._written = bytearray()
         self._ahead = b""
         self._at = 0
@@ -39,7 +38,7 @@ class CFile:
 
     def write(self, data: bytes) -> int:
         """Write data, as fwrite(), and return its length (B)."""
-        self._spend(CALL_NS + COPY_NS * min(len(data), BUFSIZ))
+        self._spend(self._call_ns + self._copy_ns * min(len(data), BUFSIZ))
         buffer = self._written
         if len(buffer) + len(data) < BUFSIZ:
             buffer += data
@@ -61,7 +60,7 @@ class CFile:
 
     def read(self, size: int) -> bytes:
         """Read size bytes, as fread(); fewer at the end of the file."""
-        self._spend(CALL_NS + COPY_NS * size)
+        self._spend(self._call_ns + self._copy_ns * size)
         at = self._at
         if at + size <= len(self._ahead):
             self._at = at + size

@@ -45,7 +45,7 @@ class MediumDevice(BlockDevice):
     kind: ClassVar[Kind]
     figures: tuple[str, ...] = ()
     """The part's figures that become time."""
-    cycles: tuple[str, ...] = ("call", "lock", "byte", "dividers")
+    cycles: tuple[str, ...] = ("call", "lock", "byte", "dividers", "divided", "file")
     """The microcontroller's figures that become time."""
     not_ready: ClassVar[int] = BD_ERROR_DEVICE_ERROR
     """What is answered before init()."""

@@ -18,11 +18,9 @@ from typing import ClassVar, Literal, NoReturn, TypeVar
 from pdmlab.clock import Clock, Mutex, PowerLost, WallClock
 from pdmlab.errors import CorruptMedium, NoSpace, NotMounted, StorageError
 from pdmlab.storage.blockdevice import BlockDevice
+from pdmlab.storage.mcu import processor_of
 
 T = TypeVar("T")
-
-CALL_NS = 8_000
-"""MCU time of one file-system call above the device's own (ns): an estimate, a thousand cycles at 120 MHz."""
 
 NOT_MOUNTED = -errno.ENODEV
 BAD_FILE = -errno.EBADF
@@ -129,7 +127,7 @@ class File(ABC):
             if self._generation != fs.generation:
                 fs.begin("read", self.path, self)
             else:
-                fs.charge(CALL_NS)
+                fs.charge(fs.call_ns)
             data = self._read(size if size >= 0 else max(self._size() - self._tell(), 0))
         except Exception as error:
             fs.fail(error, "read", self.path)
@@ -153,7 +151,7 @@ class File(ABC):
             if self._generation != fs.generation:
                 fs.begin("write", self.path, self)
             else:
-                fs.charge(CALL_NS)
+                fs.charge(fs.call_ns)
             written = self._write(data if type(data) is bytes else bytes(data))
         except Exception as error:
             fs.fail(error, "write", self.path)
@@ -234,6 +232,7 @@ class FileSystem(ABC):
         self._clock: Clock = device.clock if device is not None else WallClock()
         self.mutex: Mutex = self._clock.mutex()
         self.charge = self._clock.charge
+        self.call_ns = processor_of(device).ns("file")
         if device is not None:
             try:
                 self.mount(device)
@@ -353,7 +352,7 @@ class FileSystem(ABC):
         device = self._device
         if device is None:
             raise _not_mounted(self.name, f"{verb} {subject}")
-        self.charge(CALL_NS)
+        self.charge(self.call_ns)
         if self._stale:
             self._in_c(lambda: self._mount(device), "mount", f"{self.name} again")
             self._stale = False
@@ -428,6 +427,7 @@ class FileSystem(ABC):
         if device.clock is not self._clock:
             self._clock = device.clock
             self.mutex, self.charge = self._clock.mutex(), self._clock.charge
+        self.call_ns = processor_of(device).ns("file")
 
     def _mounted_device(self, what: str) -> BlockDevice:
         if self._device is None:

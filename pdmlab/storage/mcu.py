@@ -18,7 +18,7 @@ from pdmlab.errors import ConfigError
 
 TICK = 1_000_000
 """The RTOS wakes sleepers at its ticks (ns): ThisThread::sleep_for(1ms) returns at the next one."""
-_CYCLES = ("call", "lock", "byte", "qspi")
+_CYCLES = ("call", "lock", "byte", "qspi", "file", "stdio", "copy")
 
 
 def next_tick(now: int, ticks: int = 1) -> int:
@@ -134,6 +134,16 @@ def mcu(name: str = "generic", core_clock: int | None = None) -> Mcu:
     return Mcu(
         name, found.title, core_clock or found.core_clock, found.cycles, found.dividers, found.divided, found.sources
     )
+
+
+def processor_of(device: object) -> Mcu:
+    """Return the microcontroller of the driver below a stack of devices; the generic one if no driver names it."""
+    while device is not None:
+        found = getattr(device, "mcu", None)
+        if isinstance(found, Mcu):
+            return found
+        device = getattr(device, "device", None)
+    return mcu()
 
 
 def _least(divisors: list[int], clock: int, wanted: int) -> int:

@@ -221,7 +221,7 @@ class QSPIFBlockDevice(SPIFBlockDevice):
 
     type = "QSPIF"
     figures: tuple[str, ...] = (*SPIFBlockDevice.figures, "dummy_quad")
-    cycles: tuple[str, ...] = ("call", "lock", "qspi", "dividers")
+    cycles: tuple[str, ...] = ("call", "lock", "qspi", "dividers", "file")
     max_clock = "max_clock_quad"
     busy_at_init = READY
     busy_at_erase = WREN

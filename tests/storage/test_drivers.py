@@ -13,22 +13,26 @@ from pdmlab.clock import MS, SECOND, DeviceClock
 from pdmlab.errors import ConfigError, StorageError, WornOut
 from pdmlab.storage import (
     DataFlashBlockDevice,
+    FATFileSystem,
     FlashIAPBlockDevice,
+    HeapBlockDevice,
     Medium,
+    ProfilingBlockDevice,
     QSPIFBlockDevice,
     SDBlockDevice,
+    SlicingBlockDevice,
     SPIFBlockDevice,
 )
 from pdmlab.storage.driver import MediumDevice, code_names
 from pdmlab.storage.faults import MediumFaults
-from pdmlab.storage.mcu import Mcu, mcu, mcus, next_tick
+from pdmlab.storage.mcu import Mcu, mcu, mcus, next_tick, processor_of
 from pdmlab.storage.medium import MediumFault
 from pdmlab.storage.parts import Part, part, parts
 
 T = TypeVar("T")
 BYTE = 8_000
 """A byte at 1 MHz (ns)."""
-INSTANT = replace(mcu(), cycles=dict.fromkeys(("call", "lock", "byte", "qspi"), 0))
+INSTANT = replace(mcu(), cycles=dict.fromkeys(mcu().cycles, 0))
 """A processor that takes no time, so that only the bus and the part do."""
 QUIET = part("SDHC", "sd").with_(
     program=4 * BYTE, program_next=0, read_access=2 * BYTE, erase=9 * BYTE, stall=0, init_wait=0, ncr=1
@@ -532,6 +536,22 @@ def test_every_microcontroller_is_whole_and_shows_its_sources() -> None:
         assert f"{row.core_clock / 1e6:g} MHz" in repr(row)
     with pytest.raises(ConfigError, match="cannot run at 0 Hz"):
         mcu("MK64F", 0)
+
+
+def test_a_file_system_takes_the_time_of_the_microcontroller_below_it() -> None:
+    def call(core_clock: int) -> int:
+        def measure(clock: DeviceClock) -> int:
+            fs = FATFileSystem()
+            card = SDBlockDevice(Medium(1 << 20, erase_value=0), clock=clock, mcu=mcu("MK64F", core_clock))
+            fs.reformat(ProfilingBlockDevice(SlicingBlockDevice(card, 0)))
+            with fs.open("/f", "w") as file:
+                return spent(clock, file.tell)
+
+        return on(measure)
+
+    assert call(120_000_000) == 8_000
+    assert call(60_000_000) == 16_000
+    assert processor_of(HeapBlockDevice(512)) == mcu()
 
 
 def test_every_board_has_a_microcontroller_of_its_own() -> None:
