@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pdmlab.storage.kv.devicekey import DeviceKey
     from pdmlab.storage.kv.esfs import Esfs
-    from pdmlab.storage.kv.esfsfile import EsfsMode
+    from pdmlab.storage.kv.esfsfile import EsfsError, EsfsMode
     from pdmlab.storage.kv.filesystemstore import FileSystemStore
     from pdmlab.storage.kv.kvstore import Info, KVFlag, KVStore, MbedError
     from pdmlab.storage.kv.nvstore import NVStore, root_of_trust
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "DeviceKey": "devicekey",
     "Esfs": "esfs",
+    "EsfsError": "esfsfile",
     "EsfsMode": "esfsfile",
     "FileSystemStore": "filesystemstore",
     "Info": "kvstore",
@@ -63,6 +64,7 @@ _HOMES = {
 __all__ = [
     "DeviceKey",
     "Esfs",
+    "EsfsError",
     "EsfsMode",
     "FileSystemStore",
     "Info",

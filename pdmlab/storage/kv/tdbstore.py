@@ -19,9 +19,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from bisect import bisect_left
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 from pdmlab.errors import CorruptMedium, StorageError
 from pdmlab.storage.blockdevice import BlockDevice
@@ -35,30 +33,22 @@ from pdmlab.storage.kv.areas import (
     REVISION,
     TRAILER,
     Areas,
-    Record,
     align,
 )
 from pdmlab.storage.kv.crc import crc32_unreflected, unreflected
 from pdmlab.storage.kv.kvstore import Info, KeyIterator, KVFlag, KVStore, MbedError, SetHandle, refuse
+from pdmlab.storage.kv.ramtable import Cursor, Place, RamTable
 
 _SUPPORTED = KVFlag.WRITE_ONCE | KVFlag.REQUIRE_CONFIDENTIALITY | KVFlag.REQUIRE_REPLAY_PROTECTION
 _MAX_ITERATORS = 16
 
 
-@dataclass
-class _Entry:
-    """Where a key's newest record lies; the table is sorted by falling CRC of the keys."""
-
-    hash: int
-    offset: int
-
-
 class _Set(SetHandle):
     """A record under way: all but its header is written as it comes."""
 
-    def __init__(self, key: bytes, size: int, flags: int, *, offset: int, entry: int, hash: int, new: bool) -> None:
+    def __init__(self, key: bytes, size: int, flags: int, *, offset: int, place: Place | None) -> None:
         super().__init__(key.decode(errors="replace"), size, flags)
-        self.offset, self.entry, self.hash, self.new = offset, entry, hash, new
+        self.offset, self.place = offset, place
         self.position = 0
         self.added = 0
         self.header = HEADER.pack(MAGIC, HEADER.size, REVISION, flags, len(key), 0, size, 0)[:-4]
@@ -76,8 +66,7 @@ class TDBStore(KVStore):
         self._mutex = bd.clock.mutex()
         self._opened: Areas | None = None
         self._set: _Set | None = None
-        self._iterators: list[_Keys] = []
-        self._table: list[_Entry] = []
+        self._table = RamTable()
         self._live = self._version = self._free = 0
 
     def init(self) -> None:
@@ -100,7 +89,7 @@ class TDBStore(KVStore):
         with self._mutex:
             if self._opened is not None:
                 areas, self._opened = self._opened, None
-                self._iterators.clear()
+                self._table.cursors.clear()
                 areas.close()
 
     def get(self, key: str, size: int | None = None, offset: int = 0) -> bytes:
@@ -154,8 +143,11 @@ class TDBStore(KVStore):
             raise
         with held.held:
             self._set = None
-            if not is_master:
-                self._enter(held)
+            if held.place is not None:
+                if held.flags & DELETED:
+                    self._table.delete(held.place)
+                else:
+                    self._table.put(held.place, held.offset)
                 self._free = align(held.position, areas.unit)
                 self._hide_older_records()
 
@@ -181,11 +173,11 @@ class TDBStore(KVStore):
         """
         with self._mutex:
             self._ready()
-            if len(self._iterators) >= _MAX_ITERATORS:
+            if len(self._table.cursors) >= _MAX_ITERATORS:
                 what = f"{_MAX_ITERATORS} iterators are open"
                 raise refuse(self.type, MbedError.OUT_OF_RESOURCES, what, "close() those that are done")
             keys = _Keys(self, prefix)
-            self._iterators.append(keys)
+            self._table.cursors.append(keys.cursor)
             return keys
 
     def reserved_data_set(self, data: bytes) -> None:
@@ -222,7 +214,7 @@ class TDBStore(KVStore):
             stack.enter_context(self._mutex)
             areas = self._areas
             if key == MASTER_KEY:
-                held = _Set(key, size, flags, offset=areas.master, entry=0, hash=0, new=False)
+                held = _Set(key, size, flags, offset=areas.master, place=None)
             else:
                 held = self._place(key, size, flags)
             held.position = held.offset + align(HEADER.size, areas.unit)
@@ -247,15 +239,15 @@ class TDBStore(KVStore):
             self._collect()
         if self._free + length > areas.size:
             raise refuse(self.type, MbedError.MEDIA_FULL, f"no room for {size} B under {key.decode()!r}")
-        entry, offset, hash = self._find(key)
-        if offset is not None:
-            there = HEADER.unpack(areas.read(self._live, offset, HEADER.size))[3]
+        place = self._find(key)
+        if place.offset is not None:
+            there = HEADER.unpack(areas.read(self._live, place.offset, HEADER.size))[3]
             if there & KVFlag.WRITE_ONCE:
                 raise refuse(self.type, MbedError.WRITE_PROTECTED, f"{key.decode()!r} was stored write-once")
         elif flags & DELETED:
             raise refuse(self.type, MbedError.ITEM_NOT_FOUND, f"there is no {key.decode()!r} to remove")
         areas.erase(self._live, self._free, length)
-        return _Set(key, size, flags, offset=self._free, entry=entry, hash=hash, new=offset is None)
+        return _Set(key, size, flags, offset=self._free, place=place)
 
     def _held(self, handle: SetHandle) -> _Set:
         if not isinstance(handle, _Set) or handle is not self._set:
@@ -272,16 +264,6 @@ class TDBStore(KVStore):
                 except StorageError:
                     pass  # as in Mbed: the first failure is the one that is told
 
-    def _enter(self, held: _Set) -> None:
-        if held.flags & DELETED:
-            del self._table[held.entry]
-            self._shift_iterators(held.entry, -1)
-        elif held.new:
-            self._table.insert(held.entry, _Entry(held.hash, held.offset))
-            self._shift_iterators(held.entry, 1)
-        else:
-            self._table[held.entry].offset = held.offset
-
     def _hide_older_records(self) -> None:
         """Erase on where an older record begins just behind the newest: the next start would take it for one more."""
         try:
@@ -289,11 +271,6 @@ class TDBStore(KVStore):
         except StorageError:
             return
         self._areas.erase(self._live, self._free, HEADER.size)
-
-    def _shift_iterators(self, entry: int, by: int) -> None:
-        for keys in self._iterators:
-            if entry < keys.position:
-                keys.position += by
 
     # -- collecting ------------------------------------------------------------------------------------
 
@@ -375,52 +352,38 @@ class TDBStore(KVStore):
         while self._free + HEADER.size < areas.size:
             try:
                 record = areas.record(self._live, self._free, size=0)
-                entry, offset, hash = self._find(record.key)
+                place = self._find(record.key)
             except CorruptMedium:
                 return
-            self._note(record, entry, offset, hash)
+            if not record.flags & DELETED:
+                self._table.put(place, self._free)
+            elif place.offset is not None:
+                self._table.delete(place)
             self._free = record.next
 
-    def _note(self, record: Record, entry: int, offset: int | None, hash: int) -> None:
-        if record.flags & DELETED:
-            if offset is not None:
-                del self._table[entry]
-        elif offset is None:
-            self._table.insert(entry, _Entry(hash, self._free))
-        else:
-            self._table[entry].offset = self._free
-
-    def _find(self, key: bytes) -> tuple[int, int | None, int]:
-        """Return where a key is or would be in the table, the offset of its record (None if none), and its CRC."""
-        hash = crc32_unreflected(key)
-        entry = bisect_left(self._table, -hash, key=lambda each: -each.hash)
-        while entry < len(self._table) and self._table[entry].hash == hash:
-            offset = self._table[entry].offset
-            if self._areas.record(self._live, offset, size=0).key == key:
-                return entry, offset, hash
-            entry += 1
-        return entry, None, hash
+    def _find(self, key: bytes) -> Place:
+        return self._table.find(key, lambda offset: self._areas.record(self._live, offset, size=0).key)
 
     def _require(self, key: bytes) -> int:
-        offset = self._find(key)[1]
+        offset = self._find(key).offset
         if offset is None:
             raise refuse(self.type, MbedError.ITEM_NOT_FOUND, f"there is no {key.decode()!r}")
         return offset
 
-    def _next_key(self, keys: _Keys) -> bytes | None:
+    def _next_key(self, cursor: Cursor, prefix: bytes) -> bytes | None:
         with self._mutex:
             areas = self._areas
-            while keys.position < len(self._table):
-                key = areas.record(self._live, self._table[keys.position].offset, size=0).key
-                keys.position += 1
-                if key.startswith(keys.prefix):
+            while cursor.index < len(self._table):
+                key = areas.record(self._live, self._table[cursor.index].offset, size=0).key
+                cursor.index += 1
+                if key.startswith(prefix):
                     return key
             return None
 
-    def _close_iterator(self, keys: _Keys) -> None:
+    def _close_iterator(self, cursor: Cursor) -> None:
         with self._mutex:
-            if keys in self._iterators:
-                self._iterators.remove(keys)
+            if cursor in self._table.cursors:
+                self._table.cursors.remove(cursor)
 
     def __repr__(self) -> str:
         if self._opened is None:
@@ -434,11 +397,11 @@ class TDBStore(KVStore):
 class _Keys(KeyIterator):
     def __init__(self, store: TDBStore, prefix: str) -> None:
         self._store = store
-        self.prefix = prefix.encode()
-        self.position = 0
+        self._prefix = prefix.encode()
+        self.cursor = Cursor()
 
     def __next__(self) -> str:
-        key = self._store._next_key(self)
+        key = self._store._next_key(self.cursor, self._prefix)
         if key is None:
             self.close()
             raise StopIteration
@@ -446,4 +409,4 @@ class _Keys(KeyIterator):
 
     def close(self) -> None:
         """Give the iterator back; a second close does nothing."""
-        self._store._close_iterator(self)
+        self._store._close_iterator(self.cursor)

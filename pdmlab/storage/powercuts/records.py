@@ -6,8 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from pdmlab.errors import StorageError
-from pdmlab.storage.kv import DeviceKey, Esfs, KVFlag, KVStore, NVStore, SecureStore, Sotp, TDBStore
-from pdmlab.storage.kv.esfs import EsfsError
+from pdmlab.storage.kv import DeviceKey, Esfs, EsfsError, KVFlag, KVStore, NVStore, SecureStore, Sotp, TDBStore
 from pdmlab.storage.littlefs import LittleFileSystem2
 from pdmlab.storage.powercuts.geometry import Geometry
 from pdmlab.storage.powercuts.image import Image, Operation
