@@ -75,9 +75,9 @@ class End:
     def __init__(self, role: Literal["serve", "fetch"]) -> None:
         command = ["unshare", "--net", sys.executable, "-m", "pdmlab.network.peers", role]
         self.role = role
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)
+        self._heard = b""
         try:
             self.hear()
         except BaseException:
@@ -92,8 +92,8 @@ class End:
     def tell(self, **order: Any) -> None:
         """Give an order."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # hear() says why it has ended
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
 
     def hear(self, timeout: float = PATIENCE) -> dict[str, Any]:
         """Wait for the next answer.
@@ -101,13 +101,17 @@ class End:
         Raises:
             NetworkError: the process failed. TimedOut: nothing in timeout (s).
         """
-        assert self._process.stdout is not None and self._process.stderr is not None
-        if not select.select([self._process.stdout], [], [], timeout)[0]:
-            raise TimedOut(f"no answer from the process that is to {self.role} in {timeout:g} s")
-        line = self._process.stdout.readline()
-        if not line:
-            said = self._process.stderr.read().strip().splitlines() or ["nothing"]
-            raise NetworkError(f"the process that is to {self.role} ended, saying: {said[-1]}")
+        output, errors = self._process.stdout, self._process.stderr
+        assert output is not None and errors is not None
+        while b"\n" not in self._heard:
+            if not select.select([output], [], [], timeout)[0]:
+                raise TimedOut(f"no answer from the process that is to {self.role} in {timeout:g} s")
+            piece = os.read(output.fileno(), 65536)
+            if not piece:
+                said = errors.read().decode(errors="replace").strip().splitlines() or ["nothing"]
+                raise NetworkError(f"the process that is to {self.role} ended, saying: {said[-1]}")
+            self._heard += piece
+        line, _, self._heard = self._heard.partition(b"\n")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise NetworkError(f"the process that is to {self.role} failed: {answer['error']}")
