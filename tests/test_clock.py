@@ -60,6 +60,42 @@ def test_a_mutex_excludes_greenlets_and_is_recursive_for_its_owner(clock):
     assert clock.now() == 5 * MS
 
 
+def test_a_mutex_goes_to_who_waited_longest_and_not_back_to_who_gave_it(clock):
+    mutex, order = clock.mutex(), []
+
+    def worker(name):
+        for _ in range(3):
+            with mutex:
+                order.append(name)
+                clock.charge(MS)
+
+    clock.call(lambda: [thread.join() for thread in [clock.spawn(worker, name) for name in "abc"]])
+    assert "".join(order) == "abcabcabc" and clock.now() == 9 * MS
+
+
+def test_a_thread_that_is_ended_as_its_turn_comes_gives_the_mutex_on(clock):
+    mutex, seen = clock.mutex(), []
+
+    def holder():
+        with mutex:
+            clock.sleep(MS)
+        clock.loop.call_soon(waiters[0].kill)  # it has been handed the mutex, and has not run since
+
+    def waiter(name):
+        with mutex:
+            seen.append(name)
+
+    def main():
+        first = clock.spawn(holder)
+        waiters.extend(clock.spawn(waiter, name) for name in "ab")
+        first.join()
+        waiters[1].join()
+
+    waiters = []
+    clock.call(main)
+    assert seen == ["b"]
+
+
 def test_device_code_awaits_coroutines_and_coroutines_run_device_code(clock):
     async def answer():
         await asyncio.sleep(1)

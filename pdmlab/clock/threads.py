@@ -86,7 +86,11 @@ class DeviceThread(Generic[T]):
 
 
 class DeviceMutex:
-    """A recursive lock between greenlets: an RLock does not exclude greenlets of one OS thread."""
+    """A recursive lock between greenlets: an RLock does not exclude greenlets of one OS thread.
+
+    Who gives it back hands it to the one that has waited longest, as Mbed's RTX does (rtx_mutex.c): a thread that
+    takes it again at once waits its turn, so that none is kept from it.
+    """
 
     __slots__ = ("_clock", "_depth", "_owner", "_waiting")
 
@@ -94,7 +98,7 @@ class DeviceMutex:
         self._clock = clock
         self._owner: greenlet.greenlet | None = None
         self._depth = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[None], greenlet.greenlet]] = deque()
 
     def acquire(self) -> bool:
         """Take the lock, once more if it is the caller's already; wait for it while it is another's."""
@@ -110,9 +114,10 @@ class DeviceMutex:
         """Give the lock back, once for each time that it was taken."""
         self._depth -= 1
         if not self._depth:
-            self._owner = None
             if self._waiting:
-                self._wake()
+                self._hand_over()
+            else:
+                self._owner = None
 
     __enter__ = acquire
 
@@ -120,18 +125,23 @@ class DeviceMutex:
         self.release()
 
     def _wait(self, me: greenlet.greenlet) -> None:
-        while self._owner is not None:
-            turn = self._clock.loop.create_future()
-            self._waiting.append(turn)
+        turn = self._clock.loop.create_future()
+        self._waiting.append((turn, me))
+        try:
             self._clock.run(_wait_for(turn))
-        self._owner = me
+        except BaseException:
+            if self._owner is me:  # ended when its turn had come
+                self._hand_over()
+            raise
 
-    def _wake(self) -> None:
+    def _hand_over(self) -> None:
         while self._waiting:
-            turn = self._waiting.popleft()
+            turn, thread = self._waiting.popleft()
             if not turn.done():
+                self._owner = thread
                 turn.set_result(None)
                 return
+        self._owner = None
 
 
 async def _wait_for(future: asyncio.Future[T]) -> T:
