@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, TypeAlias
 
 from pdmlab.errors import ConfigError, ExperimentError
@@ -33,15 +33,15 @@ def measured_by_processes(job: Job, tasks: Iterator[Task], count: int) -> Outcom
     packed = packed_job(job)
     answers: SimpleQueue[Answer | None] = SimpleQueue()
     wanted = threading.Semaphore(2 * count)  # answers that may wait here
-    next_task = _Shared(tasks)
-    processes = [_Process(packed) for _ in range(count)]
-    threads = [
-        threading.Thread(target=_serve, args=(process, next_task, answers, wanted), daemon=True)
-        for process in processes
-    ]
+    shared = _Shared(tasks)
+    processes: list[_Process] = []
+    threads: list[threading.Thread] = []
     try:
-        for thread in threads:
-            thread.start()
+        for _ in range(count):
+            processes.append(_Process(packed))
+            work = (processes[-1], shared, answers, wanted)
+            threads.append(threading.Thread(target=_serve, args=work, daemon=True))
+            threads[-1].start()
         busy = count
         while busy:
             answer = answers.get()
@@ -54,7 +54,7 @@ def measured_by_processes(job: Job, tasks: Iterator[Task], count: int) -> Outcom
                 raise outcome
             yield task, outcome
     finally:
-        next_task.close()
+        shared.close()
         for process in processes:
             process.end()
         for thread in threads:
@@ -63,9 +63,6 @@ def measured_by_processes(job: Job, tasks: Iterator[Task], count: int) -> Outcom
                 thread.join(0.05)
         for process in processes:
             process.close()
-        with contextlib.suppress(Empty):
-            while True:
-                answers.get_nowait()
 
 
 def packed_job(job: Job) -> bytes:
@@ -108,7 +105,6 @@ def _serve(process: _Process, tasks: _Shared, answers: SimpleQueue[Answer | None
     while (task := tasks.next()) is not None:
         wanted.acquire()
         answers.put((task, process.measure(task)))
-    process.end()
     answers.put(None)
 
 
