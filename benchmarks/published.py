@@ -353,7 +353,7 @@ def bench() -> None:
         "Published numbers of storage, and the model's (least and most over the cards)",
         {"source": "", "job": "", "unit": "", "published": ".3g", "model": ".3g", "error": "", "least": ".3g",
          "most": ".3g"},
-        text_width=34,
+        text_width=58,
     )  # fmt: skip
     for row in rows():
         least, most = row.cards or (None, None)
