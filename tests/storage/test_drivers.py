@@ -543,7 +543,7 @@ def test_a_file_system_takes_the_time_of_the_microcontroller_below_it() -> None:
         def measure(clock: DeviceClock) -> int:
             fs = FATFileSystem()
             card = SDBlockDevice(Medium(1 << 20, erase_value=0), clock=clock, mcu=mcu("MK64F", core_clock))
-            fs.reformat(ProfilingBlockDevice(SlicingBlockDevice(card, 0)))
+            fs.reformat(ProfilingBlockDevice(SlicingBlockDevice(card, 0, 1 << 19)))
             with fs.open("/f", "w") as file:
                 return spent(clock, file.tell)
 
