@@ -225,8 +225,11 @@ class _Carrier:
 WAYS: dict[PathName, type[NetemWay] | type[TunWay]] = {"netem": NetemWay, "tun": TunWay}
 
 
-def why_not(path: PathName) -> str:
-    """Return why downloads over that path cannot be had here; nothing if they can."""
+def why_not(path: PathName | Literal["auto"] = "auto") -> str:
+    """Return why downloads over that path, or any, cannot be had here; nothing if they can."""
+    if path == "auto":
+        reasons = {name: why_not(name) for name in WAYS}
+        return "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) if all(reasons.values()) else ""
     if sys.platform != "linux":
         return f"network namespaces are Linux's, and this is {sys.platform}"
     missing = [name for name in ("ip", "tc", "unshare", "nsenter") if shutil.which(name, path=_program_path()) is None]
@@ -257,17 +260,13 @@ def choose(path: PathName | Literal["auto"] = "auto") -> PathName:
     Raises:
         ConfigError: it cannot be had here; says why.
     """
-    wanted: tuple[PathName, ...] = ("netem", "tun") if path == "auto" else (path,)
     if path != "auto" and path not in WAYS:
         raise ConfigError(f"there is no path {path!r} between namespaces", hint=f"known are {', '.join(WAYS)}, auto")
-    reasons = []
-    for name in wanted:
-        reason = why_not(name)
-        if not reason:
+    for name in WAYS if path == "auto" else (path,):
+        if not why_not(name):
             return name
-        reasons.append(f"{name}: {reason}")
     raise ConfigError(
-        f"real sockets in network namespaces cannot be had here: {'; '.join(reasons)}",
+        f"real sockets in network namespaces cannot be had here: {why_not(path)}",
         hint="run it as root, or all of it under 'unshare --user --map-root-user --net'; "
         "'modprobe sch_netem' loads the kernel's module",
     )
