@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from pdmlab.cloud import Cloud
     from pdmlab.codes import explain
     from pdmlab.experiment import rerun, sweep
-    from pdmlab.measurements import recommend
-    from pdmlab.measurements import calibrate
+    from pdmlab.measurements import calibrate, recommend
     from pdmlab.network import NetworkInterface
     from pdmlab.runs import list_runs, load_run
     from pdmlab.service import serve

@@ -1,7 +1,8 @@
 """Least squares that says what it cannot tell: which unknowns the rows determine, how well, and which only together.
 
 The model may be a little crooked (ticks, whole bytes): it is straightened around the last guess, again and again
-(Gauss-Newton). Rows that stand out count less (Huber), since a card may have stalled in one of them.
+(Gauss-Newton). Rows that stand out count less, since a card may have stalled in one of them: least absolute
+deviations, which a few such rows do not draw, come first and say how far rows scatter; Huber's squares come then.
 """
 
 from __future__ import annotations
@@ -21,12 +22,16 @@ Values: TypeAlias = Mapping[str, float]
 STEP = 0.1
 """By which share an unknown is changed to see what hangs on it."""
 ALIKE = 0.2
-"""Share of an unknown's effect that no others have, below which they have the same."""
+"""Share of an unknown's effect that no others have, below which they are named where it cannot be told."""
+SAME = 0.03
+"""The same share below which it cannot be told, however exact the rows: so much is the model's own steps."""
 ROUNDS = 12
 CLOSE = 2e-4
 """Relative change of the unknowns at which the search ends."""
 HUBER = 2.0
 """Standard deviations from which a row counts less."""
+ABSOLUTE = 0.5
+"""The same for what are absolute deviations nearly, however far the rows scatter."""
 _LEAST_SCATTER = 0.1  # of what sigma says: rows that agree by chance do not outweigh all others
 _T = (
     12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13,
@@ -70,7 +75,8 @@ class Problem:
         found = np.ones(len(residuals))
         for group in set(self.groups):
             its = np.array([name == group for name in self.groups])
-            found[its] = max(1.4826 * float(np.median(np.abs(residuals[its]))), _LEAST_SCATTER)
+            few = 1 + 5 / max(int(np.sum(its)) - 1, 1)  # Rousseeuw's: the fit has drawn a few rows close to itself
+            found[its] = max(1.4826 * few * float(np.median(np.abs(residuals[its]))), _LEAST_SCATTER)
         return found
 
     def size(self, values: Values) -> dict[str, float]:
@@ -104,46 +110,58 @@ def fit(problem: Problem) -> Fit:
     values = dict(start)
     while True:
         values = {name: value if name in active else start[name] for name, value in values.items()}
-        for _ in range(ROUNDS if active else 0):
-            values, moved = _improve(problem, values, active)
-            if moved < CLOSE:
-                break
+        scatter = np.ones(count)
+        for edge in (ABSOLUTE, HUBER):
+            if edge == HUBER:
+                scatter = problem.scatter(problem.residuals(values))
+            for _ in range(ROUNDS if active else 0):
+                values, moved = _improve(problem, values, active, scatter, edge)
+                if moved < CLOSE:
+                    break
         slopes, size = problem.slopes(values, active), problem.size(values)
-        half, leverage = _uncertainty(problem, slopes, problem.residuals(values), size)
-        half = {name: _reach(problem, values, name, half[name], size[name]) for name in active}
-        unsure = [name for name in active if half[name] >= size[name]]  # it might as well be nothing, or twice as much
+        half, leverage = _uncertainty(problem, slopes, problem.residuals(values), size, scatter)
+        half = {name: _reach(problem, values, name, half[name], size[name], scatter) for name in active}
+        unsure = [  # it might as well be nothing, or twice as much; or it is what others are
+            name for name in active if half[name] >= size[name] or _apart(slopes, name)[0] < SAME
+        ]
         crowded = len(active) >= count
         if not unsure and not crowded:
-            return Fit(_polish(problem, values, active), half, why, leverage)
+            return Fit(_polish(problem, values, active, scatter), half, why, leverage)
         weight = {name: float(np.linalg.norm(slopes[name])) * size[name] for name in active}
         drop = min(unsure or active, key=lambda name: weight[name])
+        left, partners = _apart(slopes, drop)
         active = [name for name in active if name != drop]
         why[drop] = (
             f"{count} rows determine {count - 1} figures at most, with one left to check them by"
             if crowded
-            else _reason(slopes, drop, active)
+            else f"these rows tell it and {', '.join(partners)} only together"
+            if left < ALIKE
+            else "the rows hardly change with it"
         )
 
 
-def _reason(slopes: Mapping[str, Vector], name: str, others: Sequence[str]) -> str:
-    """Return why an unknown cannot be told: for want of effect, or because others have the same."""
-    if others:
-        matrix = np.stack([slopes[other] for other in others], axis=1)
-        shares = np.linalg.lstsq(matrix, slopes[name], rcond=None)[0]
-        left = float(np.linalg.norm(slopes[name] - matrix @ shares)) / float(np.linalg.norm(slopes[name]))
-        if left < ALIKE:
-            made = {o: abs(share) * float(np.linalg.norm(slopes[o])) for o, share in zip(others, shares, strict=True)}
-            partners = [other for other, part in made.items() if part > 0.2 * max(made.values())]
-            return f"these rows tell it and {', '.join(partners)} only together"
-    return "the rows hardly change with it"
+def _apart(slopes: Mapping[str, Vector], name: str) -> tuple[float, list[str]]:
+    """Return the share of an unknown's effect that no others have, and which of them have the rest."""
+    others = [other for other in slopes if other != name]
+    whole = float(np.linalg.norm(slopes[name]))
+    if not others or whole == 0:
+        return 1.0, []
+    matrix = np.stack([slopes[other] for other in others], axis=1)
+    sizes = np.linalg.norm(matrix, axis=0)
+    shares = np.linalg.lstsq(matrix / np.maximum(sizes, 1e-300), slopes[name], rcond=1e-9)[0]
+    left = slopes[name] - matrix @ (shares / np.maximum(sizes, 1e-300))
+    most = float(np.max(np.abs(shares)))
+    partners = [other for other, share in zip(others, shares, strict=True) if abs(share) > 0.2 * most]
+    return float(np.linalg.norm(left)) / whole, partners
 
 
-def _improve(problem: Problem, values: dict[str, float], active: Sequence[str]) -> tuple[dict[str, float], float]:
+def _improve(
+    problem: Problem, values: dict[str, float], active: Sequence[str], scatter: Vector, edge: float
+) -> tuple[dict[str, float], float]:
     """Take one step, halved until it is one for the better; return the values and by what share they moved."""
     least = problem.least
     residuals = problem.residuals(values)
-    scatter = problem.scatter(residuals)
-    weights = _weights(residuals / scatter) / scatter
+    weights = _weights(residuals / scatter, edge) / scatter
     slopes = problem.slopes(values, active)
     free = list(active)
     while True:  # unknowns that would go below their least stay there, and the others make up for it
@@ -155,19 +173,18 @@ def _improve(problem: Problem, values: dict[str, float], active: Sequence[str]) 
         if not below or len(below) == len(free):
             break
         free = [name for name in free if name not in below]
-    cost = _cost(residuals / scatter)
+    cost = _cost(residuals / scatter, edge)
     for half in range(6):
         taken = {name: max(values[name] + float(step) / 2**half, least[name]) for name, step in steps.items()}
         moved = max(abs(taken[name] - values[name]) / max(abs(values[name]), 1.0) for name in taken)
         guess = {**values, **taken}
-        if moved < CLOSE or _cost(problem.residuals(guess) / scatter) <= cost:
+        if moved < CLOSE or _cost(problem.residuals(guess) / scatter, edge) <= cost:
             return guess, moved
     return values, 0.0
 
 
-def _polish(problem: Problem, values: dict[str, float], active: Sequence[str]) -> dict[str, float]:
+def _polish(problem: Problem, values: dict[str, float], active: Sequence[str], scatter: Vector) -> dict[str, float]:
     """Try values around the best, a grain away and less: a model that goes in steps has small hollows beside it."""
-    scatter = problem.scatter(problem.residuals(values))
     best = _cost(problem.residuals(values) / scatter)
     for share in (1.0, 0.5, 0.25, 0.125):
         for name in active:
@@ -179,36 +196,37 @@ def _polish(problem: Problem, values: dict[str, float], active: Sequence[str]) -
     return values
 
 
-def _weights(residuals: Vector) -> Vector:
-    """Return the roots of the rows' weights: 1 for most, less for those that stand out."""
-    return np.sqrt(1 / np.maximum(np.abs(residuals) / HUBER, 1.0))
+def _weights(residuals: Vector, edge: float = HUBER) -> Vector:
+    """Return the roots of the rows' weights: 1 up to an edge, less beyond it."""
+    return np.sqrt(1 / np.maximum(np.abs(residuals) / edge, 1.0))
 
 
-def _cost(residuals: Vector) -> float:
-    """Return Huber's sum: squares for most, and no more than in proportion for those that stand out."""
+def _cost(residuals: Vector, edge: float = HUBER) -> float:
+    """Return Huber's sum: squares up to an edge, and in proportion beyond it."""
     far = np.abs(residuals)
-    return float(np.sum(np.where(far < HUBER, far**2 / 2, HUBER * far - HUBER**2 / 2)))
+    return float(np.sum(np.where(far < edge, far**2 / 2, edge * far - edge**2 / 2)))
 
 
 def _uncertainty(
-    problem: Problem, slopes: Mapping[str, Vector], residuals: Vector, size: Values
+    problem: Problem, slopes: Mapping[str, Vector], residuals: Vector, size: Values, scatter: Vector
 ) -> tuple[dict[str, float], Vector]:
     """Return half of the 95 % interval of each fitted unknown, and each row's leverage."""
     count = len(residuals)
     if not slopes:
         return {}, np.zeros(count)
-    scatter = problem.scatter(residuals)
-    weights = _weights(residuals / scatter) / scatter
+    robust = _weights(residuals / scatter)
+    weights = robust / scatter
     scale = np.array([size[name] for name in slopes])
     matrix = np.stack(list(slopes.values()), axis=1) * weights[:, None] * scale
-    inverse = np.linalg.pinv(matrix.T @ matrix + 1e-12 * np.eye(len(slopes)), hermitian=True)
+    normal = matrix.T @ matrix
+    inverse = np.linalg.inv(normal + 1e-10 * float(np.max(np.diag(normal))) * np.eye(len(slopes)))
     pulls = (inverse @ matrix.T) ** 2  # how much of each row's variance goes into that of each unknown
     leverage = np.clip(np.einsum("ij,jk,ik->i", matrix, inverse, matrix), 0.0, 1.0)
     variance, free = np.zeros(count), np.ones(count)
     for group in set(problem.groups):
         its = np.array([name == group for name in problem.groups])
-        left = max(float(np.sum(1 - leverage[its])), 1.0)
-        variance[its] = float(np.sum((residuals[its] * weights[its]) ** 2)) / left
+        left = max(float(np.sum((robust[its] == 1) * (1 - leverage[its]))), 0.5)  # those that stand out tell nothing
+        variance[its] = float(np.sum((residuals[its] * robust[its] ** 2) ** 2)) / left * weights[its] ** 2
         free[its] = left
     half = {}
     for place, name in enumerate(slopes):
@@ -223,12 +241,11 @@ def _t(degrees: float) -> float:
     return _T[int(np.clip(degrees, 1, len(_T))) - 1]
 
 
-def _reach(problem: Problem, values: Values, name: str, half: float, size: float) -> float:
+def _reach(problem: Problem, values: Values, name: str, half: float, size: float, scatter: Vector) -> float:
     """Return how far an unknown can go before the rows say no, from half its interval up to its whole size.
 
     A model that goes in steps may not change at all for a while.
     """
-    scatter = problem.scatter(problem.residuals(values))
     best = _cost(problem.residuals(values) / scatter)
     half = reach = max(half, problem.grain[name] / 16)
     for sign in (1, -1):
