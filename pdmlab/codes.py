@@ -10,6 +10,7 @@ number it is, since some numbers have several owners.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -93,6 +94,8 @@ def explain(code: int | str, family: str | None = None) -> Explanation: ...
 def explain(code: int | str | BaseException, family: str | None = None) -> Explanation:
     """Explain a number, a name, a CoAP code such as "4.04", or an error that carries one.
 
+    A number may be written as Mbed's crash reports have it, "0x80FF0107".
+
     family: whose number it is, in part or whole ("SD", "errno"); None for everybody's, the likeliest first.
 
     Raises:
@@ -105,7 +108,7 @@ def explain(code: int | str | BaseException, family: str | None = None) -> Expla
         if carried is None:
             raise ConfigError(f"a {type(code).__name__} carries no number", hint="its own message and hint say it all")
         code = carried.split()[0] if isinstance(carried, str) else int(carried)  # "4.04 Not Found"
-    wanted = str(code).strip()
+    wanted = _signed(str(code).strip())
     found = [row for row in table() if wanted == row.code or wanted.upper() == row.name.upper()]
     if family is not None:
         found = [row for row in found if family.lower() in row.family.lower()]
@@ -114,6 +117,13 @@ def explain(code: int | str | BaseException, family: str | None = None) -> Expla
         raise ConfigError(f"no table has the code {wanted!r}{of}", hint=f"families: {', '.join(families())}")
     # An error's own message names the reading that is meant.
     return Explanation(sorted(found, key=lambda row: f"({row.name}," not in text))
+
+
+def _signed(text: str) -> str:
+    """Return a status of 32 bits in hex as the signed number that it is in C."""
+    if re.fullmatch(r"0[xX][0-9a-fA-F]{8}", text):
+        return str(int.from_bytes(bytes.fromhex(text[2:]), "big", signed=True))
+    return text
 
 
 @cache

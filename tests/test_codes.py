@@ -38,6 +38,7 @@ def test_names_coap_codes_and_printed_numbers_are_understood() -> None:
     assert pdmlab.explain("4.04").name == "Not Found"
     assert pdmlab.explain(" -3009 ").name == "NSAPI_ERROR_DNS_FAILURE"
     assert "signature" in pdmlab.explain(23).meaning
+    assert pdmlab.explain("0x80FF0107").name == "MBED_ERROR_ITEM_NOT_FOUND"
 
 
 def test_an_error_is_read_as_the_family_that_raised_it() -> None:

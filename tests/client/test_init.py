@@ -14,6 +14,7 @@ from pdmlab.codes import explain
 from pdmlab.errors import ConfigError, StorageError
 from pdmlab.storage import CredentialStore, FATFileSystem, LittleFileSystem2, Medium, SDBlockDevice
 from pdmlab.storage.kv import SotpType
+from pdmlab.storage.kv.esfsfile import short_name
 from tests.client.bench import CREDENTIALS, DEVICE, Bench
 
 T = TypeVar("T")
@@ -156,6 +157,45 @@ def test_a_service_that_has_moved_is_bootstrapped_at_again_by_the_same_device(be
     assert items["mbed.BootstrapServerURI"] == b"coap://cloud:9999?aid=x"
     assert items["mbed.InternalEndpoint"] == DEVICE.encode()
     assert "mbed.LwM2MServerURI" not in items
+
+
+def test_a_server_address_that_a_power_cut_tore_is_forgotten_and_the_device_stays_who_it_was(bench: Bench) -> None:
+    boot(bench)
+    remember(bench)
+
+    def tear() -> None:
+        fs = LittleFileSystem2("fs", bench.block_device)
+        with fs.open(f"/WORKING/{short_name('CfgParam_mbed.LwM2MServerURI')}", "w") as file:
+            file.write(b"\1")
+        fs.unmount()
+
+    on(bench, tear)
+    bench.uart.lines()
+
+    def boot_again() -> tuple[str | None, str | None]:
+        client = bench.make_client()
+        assert client.init() == 0
+        identity = client._provisioning.identity
+        assert identity is not None
+        return identity.lwm2m_uri, identity.device_id
+
+    assert on(bench, boot_again) == (None, DEVICE)
+    assert bench.uart.lines() == HEALTHY
+
+
+def test_credentials_of_before_esfs_are_replaced(bench: Bench) -> None:
+    def old() -> None:
+        fs = LittleFileSystem2("fs")
+        fs.reformat(bench.block_device)
+        fs.mkdir("/kcm")
+        with fs.open("/kcm/1b16b1df538ba12dc3f97edbb85caa70", "w") as file:
+            file.write(bytes(60))
+        fs.unmount()
+
+    on(bench, old)
+    assert boot(bench) == 0
+    assert bench.uart.lines() == FOUR_LINES
+    assert stored(bench)["mbed.EndpointName"] == b"desk-1"
 
 
 def test_an_image_without_credentials_says_so(bench: Bench) -> None:

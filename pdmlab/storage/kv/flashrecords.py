@@ -220,13 +220,15 @@ class FlashRecords(ABC):
         return length
 
     def _read(self, area: int, offset: int) -> FlashRecord | None:
-        start, size = self.areas[area]
-        if offset + HEADER.size > size:
+        # Nothing keeps a record inside its area, in Mbed: only the end of the flash does here.
+        start = self.areas[area][0] + offset
+        room = self.flash.size - start - HEADER.size
+        if room < 0:
             return None
-        head = self.flash.read(start + offset, HEADER.size)
+        head = self.flash.read(start, HEADER.size)
         _, size_field, _ = HEADER.unpack(head)
-        data_size = min(size_field & self.size_mask, size - offset - HEADER.size)
-        body = self.flash.read(start + offset + HEADER.size, data_size) if data_size else b""
+        data_size = min(size_field & self.size_mask, room)
+        body = self.flash.read(start + HEADER.size, data_size) if data_size else b""
         record = parse(head + body, offset, self.size_mask, self._unit)
         if record is None or (record.key >= self.max_keys and record.key != MASTER_KEY):
             return None

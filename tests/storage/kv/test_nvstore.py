@@ -313,6 +313,16 @@ def test_records_that_do_not_fit_are_refused_and_the_next_set_before_a_restart_i
         store.get(1)
 
 
+def test_a_record_longer_than_an_area_reaches_the_next_sector() -> None:
+    medium = Medium(3 * 4096)
+    device = FlashIAPBlockDevice(medium, part="K64F", sectors=[(3, 4096)], program_size=8)
+    store = NVStore(device, AREAS)
+    store.set(1, b"\x55" * 4090)
+    assert medium.peek(8192, 18) == b"\x55" * 18
+    assert medium.peek(8192 + 24, 8) == b"\xff" * 8
+    assert NVStore(device, AREAS).get(1) == b"\x55" * 4090
+
+
 def test_of_versions_that_have_wrapped_the_older_area_may_be_chosen() -> None:
     for versions, live in (((1, 2), b"1"), ((3, 2), b"0"), ((0xFFFF, 0), b"0"), ((0, 0xFFFF), b"0"), ((0, 1), b"0")):
         device = flash()

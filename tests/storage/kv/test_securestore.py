@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pdmlab.clock import PowerLost
 from pdmlab.errors import CorruptMedium, RollbackRefused, StorageError, WriteOnce
 from pdmlab.storage import FlashIAPBlockDevice, HeapBlockDevice, LittleFileSystem2, Medium
 from pdmlab.storage.kv import DeviceKey, FileSystemStore, KVFlag, KVStore, SecureStore, Sotp, TDBStore
@@ -271,3 +272,42 @@ def test_nothing_of_a_value_lies_on_the_medium(tmp_path: Path) -> None:
     DeviceKey(store.rbp).inject(ROOT)
     store.set("key", b"very private bytes", SECRET)
     assert b"private" not in device.read(0, device.size) and "private" not in repr(store)
+
+
+# -- what is odd is Mbed's own: see docs/decisions/0011 --------------------------------------------
+
+
+def test_a_power_cut_between_the_value_and_its_guard_leaves_a_value_that_is_refused() -> None:
+    class NoPower(TDBStore):
+        on = True
+
+        def set(self, key: str, value: bytes, flags: int = 0) -> None:
+            if not self.on:
+                raise PowerLost
+            super().set(key, value, flags)
+
+    guard = NoPower(heap())
+    store = SecureStore(TDBStore(heap()), guard)
+    store.init()
+    DeviceKey(guard).inject(ROOT)
+    store.set("key", b"old", NEWEST)
+    guard.on = False
+    with pytest.raises(PowerLost):
+        store.set("key", b"new", NEWEST)
+    guard.on = True
+    with pytest.raises(RollbackRefused):
+        store.get("key")
+    store.set("key", b"again", NEWEST)
+    assert store.get("key") == b"again"
+
+
+def test_a_write_once_value_removed_below_is_written_again_and_refused_when_read() -> None:
+    store = secure()
+    store.set("key", b"first", KVFlag.WRITE_ONCE)
+    fresh = SecureStore(TDBStore(heap()), store.rbp)  # the flash below was erased, and the board restarted
+    fresh.init()
+    fresh.set("key", b"second")
+    with pytest.raises(RollbackRefused, match="lost its protection"):
+        fresh.get("key")
+    with pytest.raises(WriteOnce):
+        fresh.set("key", b"third", KVFlag.WRITE_ONCE)
