@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from pdmlab.storage.powercuts import stories
 from pdmlab.storage.powercuts.exploring import as_story, explore
+from pdmlab.storage.powercuts.functions import FunctionStory
 from pdmlab.storage.powercuts.geometry import GEOMETRIES, Geometry, geometry
 from pdmlab.storage.powercuts.image import Image, Operation
 from pdmlab.storage.powercuts.replaying import STATES, Instant, Player
 from pdmlab.storage.powercuts.report import Loss, Report
 from pdmlab.storage.powercuts.steps import Step
-from pdmlab.storage.powercuts.story import Finding, FunctionStory, StoreStory, Story
+from pdmlab.storage.powercuts.story import Finding, StoreStory, Story
 
 __all__ = [
     "GEOMETRIES",

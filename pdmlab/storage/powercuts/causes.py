@@ -22,13 +22,15 @@ def cause_of(trace: Trace, cut: Cut, places: Places, cache: int = 0) -> str:
     parts = []
     if cut.kind == "a":
         done.append(torn)
-    elif cut.kind in "br":
+    elif cut.kind == "b":
         missing.insert(0, torn)
+    elif cut.kind == "r":
+        done.append(torn)
     else:
         how = "some of its bits" if cut.kind == "x" else f"{min(cut.number, len(torn.new))} of {len(torn.new)} B"
         parts.append(f"torn: {_name(torn, places)} ({how})")
     if cut.kind == "r":
-        held = trace.operations[trace.held_back(index, cache) : index]
+        held = trace.operations[trace.held_back(index, cache) : index + 1]
         kept = {id(each) for each in reordered(held, cut.number)}
         gone = [each for each in held if id(each) not in kept]
         done = [each for each in done if all(each is not lost for lost in gone)]

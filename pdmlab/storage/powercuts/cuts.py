@@ -2,9 +2,9 @@
 
 b   before: the operation did not happen
 p40 prefix: its first 40 B reached the medium
-x7  between: a unit has some of its bits changed and others not, drawn from the seed 7. A program: those before it are
-    whole; an erase or a card's block: the whole of it
-r7  reordered: of the programs since the last sync, a subset drawn from the seed 7 reached the medium
+x7  between, drawn from the seed 7. An erase, or one unit of a program on NOR flash: some bits have changed and others
+    have not. One unit of a program on a card: garbage. The units before it are whole, those behind it as they were
+r7  reordered: of the programs since the last sync, this one included, a subset drawn from the seed 7 reached the medium
 a   after: it happened, but the call that made it had not returned
 
 A second cut, in the recovery from the first, follows a plus: `212p40+3b`.
@@ -64,20 +64,26 @@ def half_done(operation: Operation, cut: Cut, geometry: Geometry) -> bytes:
     if cut.kind == "p":
         at = min(cut.number, len(new))
         return new[:at] + old[at:]
-    if geometry.overwrites or operation.kind == "erase":
+    if operation.kind == "erase":
         return _between(old, new, cut.number)
-    unit = max(geometry.program, 1)
-    start = SplitMix64(cut.number).below(-(-len(new) // unit)) * unit
-    end = start + unit
-    return new[:start] + _between(old[start:end], new[start:end], cut.number) + old[end:]
+    start = SplitMix64(cut.number).below(len(new) // geometry.program) * geometry.program
+    end = start + geometry.program
+    if geometry.overwrites:
+        torn = _stream(cut.number, end - start)
+    else:
+        torn = _between(old[start:end], new[start:end], cut.number)
+    return new[:start] + torn + old[end:]
 
 
 def _between(old: bytes, new: bytes, seed: int) -> bytes:
-    size = len(old)
     before, after = int.from_bytes(old, "little"), int.from_bytes(new, "little")
-    # A stream of bits that does not hang on a library's generator, and comes in one call for a whole sector.
-    chosen = int.from_bytes(hashlib.shake_128(seed.to_bytes(8, "little")).digest(size), "little")
-    return (before ^ ((before ^ after) & chosen)).to_bytes(size, "little")
+    changed = (before ^ after) & int.from_bytes(_stream(seed, len(old)), "little")
+    return (before ^ changed).to_bytes(len(old), "little")
+
+
+def _stream(seed: int, size: int) -> bytes:
+    """Return bits that do not hang on a library's generator, in one call for a whole sector."""
+    return hashlib.shake_128(seed.to_bytes(8, "little")).digest(size)
 
 
 def reordered(pending: Sequence[Operation], seed: int) -> list[Operation]:
@@ -93,18 +99,15 @@ def apply(image: Image, operations: Sequence[Operation], held_back: int, cut: Cu
     """
     index = cut.operation - 1
     operation = operations[index]
-    undo: list[tuple[int, bytes]] = []
     if cut.kind == "r":
         pending = operations[held_back:index]
         for each in reversed(pending):
-            undo.append((each.address, each.new))
             image.put(each.address, each.old)
-        undo.reverse()
-        for each in reordered(pending, cut.number):
+        for each in reordered([*pending, operation], cut.number):
             image.put(each.address, each.new)
-        return undo
+        return [*((each.address, each.new) for each in pending), (operation.address, operation.old)]
     if cut.kind == "b":
-        return undo
+        return []
     left = operation.new if cut.kind == "a" else half_done(operation, cut, image.geometry)
     image.put(operation.address, left)
     return [(operation.address, operation.old)]

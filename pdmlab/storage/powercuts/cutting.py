@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,12 @@ class Plan(NamedTuple):
     torn: int
     second: str | int
     seed: int
+
+
+class _Recovery(NamedTuple):
+    operations: list[Operation]
+    syncs: list[int]
+    returned: list[int]
 
 
 class Row(NamedTuple):
@@ -50,32 +57,35 @@ def cut_all(
         taken_back = apply(image, operations, trace.held_back(index, cache), cut)
         done = trace.step_of(index)
         finding = story.recover(image, done, "before")
-        recovery, syncs = image.journal, image.syncs
+        recovery = _Recovery(image.journal, image.syncs, image.returned)
         image.rollback()
         found: list[tuple[Cut, Finding]] = []
         if finding.outcome != "lost" and plan.second:
             # Drawn from the cut itself, so that no other cut changes it.
             seed = plan.seed << 56 ^ cut.operation << 32 ^ _ORDER[cut.kind] << 28 ^ cut.number
-            chosen = second_cuts(recovery, story, how_many=plan.second, torn=min(plan.torn, 1), random=SplitMix64(seed))
-            found = list(_cut_again(story, image, recovery, syncs, chosen, done, finding.outcome))
+            chosen = second_cuts(
+                recovery.operations, story, how_many=plan.second, torn=min(plan.torn, 1), random=SplitMix64(seed)
+            )
+            found = list(_cut_again(story, image, recovery, chosen, done, finding.outcome))
         undo(image, taken_back)
         lost = tuple((second, each.words) for second, each in found if each.outcome == "lost")
         yield Row(cut, *finding, len(found), lost)
 
 
 def _cut_again(
-    story: Story, image: Image, recovery: list[Operation], syncs: list[int], cuts: list[Cut], done: int, seen: Outcome
+    story: Story, image: Image, recovery: _Recovery, cuts: list[Cut], done: int, seen: Outcome
 ) -> Iterator[tuple[Cut, Finding]]:
+    operations = recovery.operations
     position = 0
     for cut in cuts:
         index = cut.operation - 1
         if index > position:
-            image.redo(recovery[position:index])
+            image.redo(operations[position:index])
             position = index
-        taken_back = apply(image, recovery, held_back(syncs, index, story.geometry.cache), cut)
-        finding = story.recover(image, done, seen)
+        taken_back = apply(image, operations, held_back(recovery.syncs, index, story.geometry.cache), cut)
+        finding = story.recover(image, done, seen, bisect_right(recovery.returned, index))
         image.rollback()
         undo(image, taken_back)
         yield cut, finding
-    for _, address, old, _ in reversed(recovery[:position]):
+    for _, address, old, _ in reversed(operations[:position]):
         image.put(address, old)

@@ -8,6 +8,7 @@ from pdmlab.errors import ConfigError
 from pdmlab.prng import SplitMix64
 from pdmlab.storage.powercuts.steps import Step
 
+_MOST_FILES = 8
 _SIZES = (20, 60, 300, 900, 2500)
 _EARLY = (1, 3)  # steps that make directories, so that every story has some
 _DIRECTORIES = ("/log", "/config", "/log/old", "/config/net", "/update")
@@ -70,7 +71,7 @@ def _file_step(random: SplitMix64, tree: _Tree, number: int, replacing: bool) ->
     size = _SIZES[random.below(len(_SIZES))]
     if draw < 40 or not names:
         name = f"{tree.directories[random.below(len(tree.directories))]}/f{number}"
-        if len(names) >= 12 or not tree.fits(size):
+        if len(names) >= _MOST_FILES or not tree.fits(size):
             return None if not names else _removed(random, tree, names)
         tree.files[name] = size
         return Step("write", name, size)

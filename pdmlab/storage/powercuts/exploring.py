@@ -18,14 +18,17 @@ from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.parts import Part
 from pdmlab.storage.powercuts.cuts import Cut
 from pdmlab.storage.powercuts.cutting import Plan, Row, cut_all
+from pdmlab.storage.powercuts.functions import FunctionStory
 from pdmlab.storage.powercuts.geometry import Geometry, geometry
 from pdmlab.storage.powercuts.report import Report
-from pdmlab.storage.powercuts.story import FunctionStory, Story
+from pdmlab.storage.powercuts.story import Story
 from pdmlab.storage.powercuts.trace import Trace, first_cuts, record
 
 SMALL = 100
 """Operations up to which every pair of cuts is made, if nothing else is asked for."""
 _CHUNK = 128
+Chunk = tuple[list[Row], float]
+"""Rows, and the processor time that they took (s)."""
 
 
 def explore(
@@ -74,11 +77,13 @@ def explore(
     plan = Plan(int(torn), second, seed)
     start = time.perf_counter()
     rows: list[Row] = []
+    busy = 0.0
     with _interruptible(stop) as stopped, _bar(len(cuts), told.name, progress) as advance:
-        for some in _rows(told, trace, cuts, plan, workers, stopped):
+        for some, processor in _rows(told, trace, cuts, plan, workers, stopped):
             rows += some
+            busy += processor
             advance(len(some))
-    return Report(told, trace, plan, sorted(rows), len(cuts), time.perf_counter() - start, workers)
+    return Report(told, trace, plan, sorted(rows), len(cuts), time.perf_counter() - start, busy, workers)
 
 
 def as_story(
@@ -112,11 +117,14 @@ def _require(second: str | int, torn: int, reorder: int, workers: int) -> None:
 
 def _rows(
     story: Story, trace: Trace, cuts: Sequence[Cut], plan: Plan, workers: int, stopped: Callable[[], bool]
-) -> Iterator[list[Row]]:
+) -> Iterator[Chunk]:
     chunks = [cuts[start : start + _CHUNK] for start in range(0, len(cuts), _CHUNK)]
     if workers == 1:
+        before = time.process_time()
         for row in cut_all(story, trace, cuts, plan, stopped):
-            yield [row]
+            now = time.process_time()
+            yield [row], now - before
+            before = now
         return
     from multiprocessing import get_context
 
@@ -125,7 +133,7 @@ def _rows(
         workers, mp_context=get_context("spawn"), initializer=_adopt, initargs=(story, trace, plan)
     )
     waiting = iter(chunks)
-    running: set[Future[list[Row]]] = set()
+    running: set[Future[Chunk]] = set()
     try:
         running |= {pool.submit(_cut_chunk, chunk) for chunk in islice(waiting, 2 * workers)}
         while running:
@@ -152,9 +160,10 @@ def _adopt(story: Story, trace: Trace, plan: Plan) -> None:
     _adopted = story, trace, plan
 
 
-def _cut_chunk(cuts: Sequence[Cut]) -> list[Row]:
-    story, trace, plan = _adopted
-    return list(cut_all(story, trace, cuts, plan))
+def _cut_chunk(cuts: Sequence[Cut]) -> Chunk:
+    before = time.process_time()
+    rows = list(cut_all(*_adopted[:2], cuts, _adopted[2]))
+    return rows, time.process_time() - before
 
 
 @contextlib.contextmanager

@@ -42,6 +42,8 @@ class Image(BlockDevice):
         self.data = bytearray(data if data is not None else bytes([blank]) * geometry.size)
         self.journal: list[Operation] = []
         self.syncs: list[int] = []
+        self.returned: list[int] = []
+        """How many operations had been made when each of a function's own operations had returned."""
         self.looked: list[tuple[int, int]] | None = None
         """Stretches read (address, size) while this is a list."""
         self.kept: dict[str, object] = {}
@@ -137,7 +139,7 @@ class Image(BlockDevice):
 
     def mark(self) -> None:
         """Forget the journal: what was done stays."""
-        self.journal, self.syncs = [], []
+        self.journal, self.syncs, self.returned = [], [], []
 
     def rollback(self) -> None:
         """Undo everything in the journal, and forget it."""

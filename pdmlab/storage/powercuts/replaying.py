@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
@@ -116,10 +117,11 @@ class Player:
         apply(image, trace.operations, trace.held_back(index, cache), cuts[0])
         cut, operation = cuts[0], trace.operations[index]
         seen: Outcome = "before"
+        returned: int | None = None
         operations, first = trace.operations, trace.ends[done - 1] if done else 0
         if len(cuts) == 2:
             finding = story.recover(image, done, "before")
-            recovery, syncs = image.journal, image.syncs
+            recovery, syncs, finished = image.journal, image.syncs, image.returned
             image.rollback()
             cut, seen = cuts[1], finding.outcome
             if cut.operation > len(recovery):
@@ -129,10 +131,11 @@ class Player:
             image.redo(recovery[: cut.operation - 1])
             held = held_back(syncs, cut.operation - 1, cache)
             apply(image, recovery, held, cut)
+            returned = bisect_right(finished, cut.operation - 1)
             operations, operation, first = recovery, recovery[cut.operation - 1], 0
         state = bytes(image.data)
         cells, size = _cells(story, image, list(operations[first : cut.operation - 1]), operation, cut)
-        finding = story.recover(image, done, seen)
+        finding = story.recover(image, done, seen, returned)
         recovered = len(image.journal)
         places = story.places(Image(story.geometry, trace.base))
         return Instant(

@@ -52,6 +52,8 @@ class Report:
     """First cuts that there are; fewer rows mean that it was interrupted."""
     seconds: float
     """Host time of the cuts, with the start of processes."""
+    processor_seconds: float
+    """Processor time of the cuts, over all processes."""
     workers: int = 1
 
     @property
@@ -78,6 +80,11 @@ class Report:
     def per_second(self) -> float:
         """Verified cuts, first and second, a second (host clock)."""
         return (self.cuts + self.second_cuts) / self.seconds if self.seconds else 0.0
+
+    @property
+    def per_processor_second(self) -> float:
+        """Verified cuts a second of processor time: what one core makes that has nothing else to do."""
+        return (self.cuts + self.second_cuts) / self.processor_seconds if self.processor_seconds else 0.0
 
     @cached_property
     def lost(self) -> int:
@@ -189,12 +196,13 @@ class Report:
         """Return operations x cuts, second cuts, losses and rate in a line."""
         pairs = {"all": "all pairs", "log": "at operations 1, 2, 4 … of each recovery"}
         how = pairs.get(str(self.plan.second), f"sampled, {self.plan.second} a recovery, seed {self.plan.seed}")
+        processes = "1 process" if self.workers == 1 else f"{self.workers} processes"
         flawed = f", {self.flawed:,} flaws" if self.flawed else ""
         return (
             f"{self.operations:,} operations, {self.cuts:,} cuts (of {self.planned:,}), "
             f"{self.second_cuts:,} second cuts ({how}), {self.lost:,} losses{flawed}; "
-            f"{self.per_second:,.0f} verified cuts a second (host clock, {self.workers} "
-            f"{'process' if self.workers == 1 else 'processes'})"
+            f"{self.per_second:,.0f} verified cuts a second (host clock, {processes}), "
+            f"{self.per_processor_second:,.0f} a second of processor time"
         )
 
     @property

@@ -23,6 +23,7 @@ from pdmlab.storage.powercuts.story import FILES, StoreStory
 
 Medium = str | Geometry | Part | BlockDevice
 _FILE_STEPS, _RECORD_STEPS = 40, 30
+_SOTP_STEPS = 170  # its records are small, and its area is to be full once
 _FAT = (
     "FAT changes directory entry, allocation table and data each in its place and in a sector of its own: a cut "
     "between two of them leaves a change half done, a torn sector takes its neighbours with it, and nothing on the "
@@ -103,7 +104,7 @@ def sotp(
     of: Medium = "K64F",
     *,
     seed: int = 1,
-    length: int = _RECORD_STEPS,
+    length: int = _SOTP_STEPS,
     steps: Sequence[Step | str] | None = None,
     before: Sequence[Step | str] = (),
 ) -> StoreStory:
@@ -111,7 +112,7 @@ def sotp(
     medium = geometry(of)
     drawn = steps or drawing.sotp(seed, length)
     return StoreStory(
-        _name("sotp", of, None, seed, length, _RECORD_STEPS, steps), medium, drawn, before=before,
+        _name("sotp", of, None, seed, length, _SOTP_STEPS, steps), medium, drawn, before=before,
         opens=records.open_sotp, formats=records.format_nothing, places=records.in_nvstore,
     )  # fmt: skip
 

@@ -1,15 +1,13 @@
 """A story: what is done to a medium, how it is recovered after a cut, and what must be there then.
 
 A story is anything with the methods of `Story`. `StoreStory` is one of steps on a store, held against a model
-of what each returned step must have left; `FunctionStory` is a function of your own with a check of your own.
+of what each returned step must have left; `FunctionStory` (functions.py) is a function and a check of your own.
 """
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from pdmlab.errors import ConfigError, PdmlabError, StorageError
 from pdmlab.storage.powercuts.geometry import Geometry
@@ -57,10 +55,11 @@ class Story(Protocol):
         """Take the steps; yields as each has returned."""
         ...
 
-    def recover(self, device: Image, done: int, seen: Outcome) -> Finding:
+    def recover(self, device: Image, done: int, seen: Outcome = "before", returned: int | None = None) -> Finding:
         """Start again after a cut in step `done` (from 0), verify, try that step again, and verify.
 
         seen: what a recovery before this one has found; it must not go back behind that.
+        returned: after a second cut, how many of the recovery's device.returned came before it.
         """
         ...
 
@@ -163,7 +162,7 @@ class StoreStory:
         finally:
             session.close()
 
-    def recover(self, device: Image, done: int, seen: Outcome = "before") -> Finding:
+    def recover(self, device: Image, done: int, seen: Outcome = "before", returned: int | None = None) -> Finding:
         """Open, compare, take the interrupted step again, open, compare."""
         number = len(self.before) + done
         allowed = self._allowed[done]
@@ -241,101 +240,6 @@ class StoreStory:
 
     def __repr__(self) -> str:
         return f"<story {self.name}: {len(self.steps)} steps on {self.geometry.units} B, {self.geometry.size} B>"
-
-
-class FunctionStory:
-    """A function of a block device, and a check of what it left.
-
-    Args:
-        function: does everything, from opening to closing. Written as a generator, it yields after each durable
-            operation, and the check learns how many have returned.
-        check: called as check(device) or check(device, done) after a cut, and again when the function has run once
-            more; raises, or returns False or words, if something is wrong. `done` operations had returned.
-        prepare: puts onto the blank medium what is there beforehand.
-        again: whether a board that starts anew runs the function from its beginning, which it does as a rule.
-    """
-
-    def __init__(
-        self,
-        function: Callable[[Any], Any],  # Any: the device is whatever block device the function was written for
-        check: Callable[..., object],
-        geometry: Geometry,
-        *,
-        prepare: Callable[[Any], object] | None = None,
-        again: bool = True,
-        name: str = "",
-    ) -> None:
-        for each in (function, check):
-            if not callable(each):
-                raise ConfigError(f"{each!r} cannot be called", hint="hand in a function of a block device")
-        self.name = name or getattr(function, "__name__", "function")
-        self.geometry = geometry
-        self.weakness = ""
-        self.invariant = (inspect.getdoc(check) or f"{getattr(check, '__name__', 'the check')} accepts it").strip()
-        self._function, self._check, self._prepare, self._again = function, check, prepare, again
-        self._counts = len(inspect.signature(check).parameters) > 1
-        self._steps: list[str] = []
-
-    @property
-    def steps(self) -> Sequence[object]:
-        """What the function has named with its yields; one step where it yields nothing."""
-        return self._steps
-
-    def prepare(self, device: Image) -> None:
-        """Put onto the medium what is there beforehand."""
-        if self._prepare is not None:
-            self._prepare(device)
-
-    def play(self, device: Image) -> Iterator[None]:
-        """Run the function; a generator's yields are its steps."""
-        self._steps = []
-        for name in self._run(device):
-            self._steps.append(name)
-            yield
-
-    def _run(self, device: Image) -> Iterator[str]:
-        result = self._function(device)
-        if inspect.isgenerator(result):
-            for number, said in enumerate(result, 1):
-                yield str(said) if said is not None else f"{self.name}, step {number}"
-            yield f"{self.name}, its end"
-        else:
-            yield self.name
-
-    def recover(self, device: Image, done: int, seen: Outcome = "before") -> Finding:
-        """Check, run the function again, and check."""
-        when = "after the cut"
-        try:
-            wrong = self._wrong(device, done)
-            if not wrong and self._again:
-                when = "running it again"
-                for _ in self._run(device):
-                    pass
-                when = "after running it again"
-                wrong = self._wrong(device, len(self.steps))
-        except Exception as error:  # a check may raise what it likes; it is the finding
-            words = error.message if isinstance(error, PdmlabError) else f"{type(error).__name__}: {error}"
-            return Finding("lost", f"{when}: {words.rstrip(': ')}")
-        return Finding("lost", f"{when}: {wrong}") if wrong else Finding("before")
-
-    def look(self, device: Image) -> None:
-        """Check, so that the device can note what was read."""
-        device.looked = []
-        with contextlib.suppress(Exception):  # whatever a check raises: what could be read has been noted
-            self._wrong(device, 0)
-
-    def places(self, device: Image) -> Places:
-        """Name nothing: only the function knows its layout."""
-        return lambda operation: ""
-
-    def _wrong(self, device: Image, done: int) -> str:
-        result = self._check(device, done) if self._counts else self._check(device)
-        if isinstance(result, str):
-            return result
-        return "the check says no" if result is False else ""
-
-    def __repr__(self) -> str:
-        return f"<story {self.name}: a function, on {self.geometry.units} B, {self.geometry.size} B>"
 
 
 _FELL_OVER = (ArithmeticError, LookupError, ValueError, TypeError, AssertionError, MemoryError)

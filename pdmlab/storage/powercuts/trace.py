@@ -49,9 +49,9 @@ class Trace:
 
 
 def held_back(syncs: Sequence[int], index: int, cache: int) -> int:
-    """Return the first operation that a cache of so many programs may still hold before the one at index."""
+    """Return the first operation that a cache of so many programs may still hold, the one at index in it."""
     before = bisect_right(syncs, index)
-    return max(syncs[before - 1] if before else 0, index - cache)
+    return min(max(syncs[before - 1] if before else 0, index + 1 - cache), index)
 
 
 def record(story: Story) -> Trace:

@@ -1,0 +1,197 @@
+"""Exploring: a sound store passes, a broken one is caught and its code replays the loss, and nothing passes unseen."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from pdmlab.errors import ConfigError, ExperimentError
+from pdmlab.storage import HeapBlockDevice
+from pdmlab.storage.powercuts import Geometry, explore, geometry, replay, stories
+from pdmlab.storage.powercuts.cuts import Cut, parse
+from tests.storage.powercuts import broken
+
+FLASH = Geometry("flash", 1, 1, 512, 4096)
+CARD = Geometry("card", 512, 512, 512, 4096, erase_value=-1, cache=8)
+
+
+def test_a_store_that_writes_its_header_first_is_caught_and_its_codes_replay_the_losses():
+    report = explore(broken.fill_header_first, broken.check_header_first, geometry=FLASH, progress=False)
+    assert report.lost and not report.holds
+    for loss in report.losses[:: max(len(report.losses) // 12, 1)]:
+        instant = report.replay(loss.code)
+        assert instant.finding.outcome == "lost" and instant.finding.words == loss.what
+    after_header = [loss for loss in report.losses if loss.code.endswith(":3b")]
+    assert after_header[0].what == "after the cut: slot 2 is torn"
+    assert "on the medium: erase 512 B at 0x400, program 8 B at 0x400; missing: program 100 B" in after_header[0].cause
+    with pytest.raises(ExperimentError, match="cuts lose something"):
+        report.require()
+
+
+def test_a_store_that_writes_in_the_right_order_loses_nothing_on_a_card_that_reorders():
+    report = explore(broken.fill_two_slots, broken.check_two_slots, geometry=CARD, reorder=4, torn=0, progress=False)
+    assert report.require().lost == 0
+    assert report.cuts > report.operations and report.second_cuts > report.operations
+
+
+def test_a_missing_sync_is_caught_by_reordered_programs_and_by_nothing_else():
+    fill, check = broken.fill_two_slots_unsynced, broken.check_two_slots
+    in_order = explore(fill, check, geometry=CARD, reorder=0, torn=0, progress=False)
+    assert in_order.lost == 0
+    report = explore(fill, check, geometry=CARD, reorder=4, torn=0, progress=False)
+    assert report.lost and {parse(loss.code.rpartition(":")[2])[-1].kind for loss in report.losses} == {"r"}
+    assert all(report.replay(loss.code).finding.outcome == "lost" for loss in report.losses)
+    assert "never left the cache" in report.losses[0].cause
+
+
+def test_every_operation_is_cut_before_in_and_after():
+    report = explore(stories.littlefs("default", size=64 * 512, length=6), progress=False)
+    kinds = {number: set() for number in range(1, report.operations + 1)}
+    for row in report.rows:
+        kinds[row.cut.operation].add(row.cut.kind)
+    assert all("b" in each for each in kinds.values())
+    changed = [number for number, each in enumerate(report.trace.operations, 1) if each.old != each.new]
+    assert all({"p", "x"} <= kinds[number] for number in changed)
+    assert {number for number, each in kinds.items() if "a" in each} == set(report.trace.ends)
+
+
+def test_all_pairs_are_cut_on_a_small_trace():
+    report = explore(stories.nvstore(steps=["set 1 20", "once 4 16"]), second="all", progress=False)
+    by_cut = {row.cut: row.second for row in report.rows}
+    # after a cut before the first operation, recovery makes all of that step's: before (but the first), p, x, after
+    first_step = report.trace.ends[0]
+    changed = sum(each.old != each.new for each in report.trace.operations[:first_step])
+    assert by_cut[Cut(1, "b")] == (first_step - 1) + 2 * changed + 1
+    assert report.holds and "all pairs" in report.summary
+
+
+def test_no_second_cut_is_a_failure_of_the_test_and_is_said():
+    def write(device):
+        device.erase(0, 512)
+        device.program(0, b"x" * 16)
+
+    report = explore(write, lambda device: True, geometry=FLASH, again=False, progress=False)
+    assert report.second_cuts == 0 and not report.holds
+    assert "no second cut was made (recovery programs and erases nothing)" in repr(report)
+    with pytest.raises(ExperimentError, match="recovery itself is untested"):
+        report.require()
+    assert "none was asked for" in explore(stories.nvstore(length=3), second=0, progress=False).problem
+
+
+def test_a_story_that_touches_nothing_cannot_be_cut():
+    with pytest.raises(ConfigError, match="nothing to cut"):
+        explore(lambda device: None, lambda device: True, geometry=FLASH, progress=False)
+
+
+def test_a_check_may_raise_return_false_or_words():
+    def write(device):
+        device.erase(0, 512)
+        device.program(0, b"x" * 16)
+
+    def words(device):
+        return "" if device.read(0, 1) == b"x" else "it says no"
+
+    def raises(device):
+        assert device.read(0, 1) == b"x"
+
+    for check, said in ((words, "it says no"), (raises, "AssertionError"), (lambda device: False, "the check says no")):
+        report = explore(write, check, geometry=FLASH, progress=False)
+        assert report.lost and said in report.losses[0].what
+
+
+def test_ctrl_c_keeps_what_was_found():
+    story = stories.littlefs("emmc", size=64 * 512, length=12)
+    made = []
+
+    class Interrupting:
+        """The story, with somebody at the keyboard."""
+
+        def __getattr__(self, name):
+            return getattr(story, name)
+
+        def recover(self, device, done, seen="before"):
+            made.append(done)
+            if len(made) == 20:
+                os.kill(os.getpid(), signal.SIGINT)
+            return story.recover(device, done, seen)
+
+        prepare, play, look, places = story.prepare, story.play, story.look, story.places
+
+    before = signal.getsignal(signal.SIGINT)
+    report = explore(Interrupting(), second=0, progress=False)
+    assert report.interrupted and 19 <= report.cuts <= 21 < report.planned
+    assert "interrupted" in report.problem and signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_stop_that_is_set_ends_it():
+    stop = threading.Event()
+    stop.set()
+    assert explore(stories.nvstore(length=3), stop=stop, progress=False).cuts == 0
+
+
+def test_two_processes_find_what_one_finds():
+    story = stories.fat(length=8)
+    alone, shared = (explore(story, workers=n, progress=False) for n in (1, 2))
+    assert alone.rows == shared.rows and alone.lost == shared.lost > 0
+
+
+def test_what_cannot_be_shared_between_processes_is_said():
+    with pytest.raises(ConfigError, match="cannot be shared between 2 processes"):
+        explore(lambda device: device.program(0, b"x"), lambda device: True, geometry=FLASH, workers=2, progress=False)
+
+
+def test_the_same_seed_makes_the_same_cuts_and_another_others():
+    story = stories.littlefs("default", size=64 * 512, length=8)
+    one, same, other = (explore(story, second=1, seed=seed, progress=False).rows for seed in (1, 1, 2))
+    assert one == same != other
+
+
+def test_a_code_is_refused_by_another_story_and_by_a_trace_that_has_changed():
+    report = explore(stories.fat(length=6), progress=False)
+    code = report.losses[0].code
+    assert replay(code).finding == report.replay(code).finding
+    with pytest.raises(ConfigError, match="is of another story"):
+        replay(code, stories.nvstore())
+    with pytest.raises(ConfigError, match="are not those"):
+        replay(code.replace(report.trace.digest, "000000"))
+    with pytest.raises(ConfigError, match="no ready story"):
+        replay("mine#000000:1b")
+    with pytest.raises(ConfigError, match="no operation 99999"):
+        report.replay("99999b")
+
+
+@pytest.mark.parametrize("code", ["", "b", "0b", "1p", "1b3", "1b+2b+3b", "1q", "one", "1b+"])
+def test_what_is_no_code_is_said(code):
+    with pytest.raises(ConfigError):
+        parse(code)
+
+
+@pytest.mark.parametrize("options", [{"second": "some"}, {"second": -1}, {"torn": -1}, {"workers": 0}])
+def test_arguments_that_say_nothing_are_refused(options):
+    with pytest.raises(ConfigError):
+        explore(stories.nvstore(length=2), progress=False, **options)
+
+
+def test_geometries_come_from_names_parts_devices_and_numbers():
+    assert geometry("nand").units == "4096/4096/32768"
+    assert geometry(HeapBlockDevice(65536, 16, 16, 512)).units == "16/16/512"
+    assert geometry(geometry("nor"), size=65536).size == 65536
+    with pytest.raises(ConfigError, match="no geometry 'floppy'"):
+        geometry("floppy")
+    with pytest.raises(ConfigError, match="cannot have units"):
+        Geometry("odd", 16, 8, 512, 4096)
+    with pytest.raises(ConfigError, match="holds no programs back"):
+        Geometry("odd", 1, 1, 512, 4096, cache=4)
+
+
+def test_a_report_looks_good_in_a_log_and_in_a_cell():
+    report = explore(stories.fat(length=4), progress=False)
+    assert "operations" in repr(report) and "verdict:" in repr(report) and "cause: FAT changes" in repr(report)
+    html = report._repr_html_()
+    assert "SIMULATED" in html and report.losses[0].code in html
+    frame = report.frame
+    assert len(frame) == report.cuts and set(frame["clock"]) == {"device"} and frame["simulated"].all()
+    assert frame["place"].isin(["the root directory", "the allocation table", "file data", "a directory"]).all()
