@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from littlefs import lfs
+from littlefs import UserContext, lfs
 from littlefs.errors import LittleFSError
 
 from pdmlab.errors import StorageError
@@ -78,7 +78,7 @@ class LittleFileSystem2(FileSystem):
         block = max(device.erase_size, self.block_size)
         count = device.size // block
         return lfs.LFSConfig(
-            _Context(device, self.kept, block, relocate=self.relocate),
+            self._context(device, block),
             read_size=read,
             prog_size=program,
             block_size=block,
@@ -88,6 +88,9 @@ class LittleFileSystem2(FileSystem):
             lookahead_size=min(self.lookahead_size, 8 * ((count + 63) // 64)),
             disk_version=DISK_VERSION,
         )
+
+    def _context(self, device: BlockDevice, block_size: int) -> UserContext:
+        return _Context(device, self.kept, block_size, relocate=self.relocate)
 
     def _mount(self, device: BlockDevice) -> None:
         self._forget()
@@ -157,7 +160,7 @@ class LittleFileSystem2(FileSystem):
         return storage_error(error.code, what, corrupt=foreign)
 
 
-class _Context:
+class _Context(UserContext):
     """The device, as the C library reaches it; a read cannot fail there, so it answers zeros and is kept."""
 
     def __init__(self, device: BlockDevice, kept: Kept, block_size: int, *, relocate: bool) -> None:

@@ -1,8 +1,7 @@
 """The bytes of a storage part: what stays when the power goes.
 
-A medium without a path lives in memory, in pages that take their room when they are first written; with a
-path it is a plain image file, which other programs can read. An erase value of 0xFF is NOR flash: programming
-only clears bits. Any other value is a card, which overwrites.
+A medium without a path lives in memory; with a path it is a plain image file, which other programs can read. An
+erase value of 0xFF is NOR flash: programming only clears bits. Any other value is a card, which overwrites.
 
 A medium refuses with a MediumFault, which says what is wrong with the part; the driver above turns it into
 its own code, after the time that Mbed's driver spends before it gives up.
@@ -10,20 +9,21 @@ its own code, after the time that Mbed's driver spends before it gives up.
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from pdmlab.clock import PowerLost
-from pdmlab.errors import BoardError, StorageError
+from pdmlab.errors import StorageError
+from pdmlab.storage.image import CHUNK, SHIFT, FileImage, MemoryImage
 
 if TYPE_CHECKING:
     from pdmlab.clock import Clock
     from pdmlab.storage.faults import MediumFaults
     from pdmlab.storage.supply import Supply
 
-PAGE = 4096
+_ERASE_BLOCK = 4096
+_MASK = CHUNK - 1
 _FILL = 1 << 20
 
 FaultKind = Literal[
@@ -77,19 +77,19 @@ class Medium:
         self.path = path
         self.name = name
         self.supply = supply
-        self.erase_block = PAGE
+        self.erase_block = _ERASE_BLOCK
         self.clock: Clock | None = None
         self.wear: Counter[int] = Counter()
         self.insertions = 0
         self._powered = self._seated = True
         self._write_protected = False
         self._faults: MediumFaults | None = None
+        self._image = MemoryImage(size, erase_value) if path is None else FileImage(path, size, erase_value)
+        self._chunks = self._image.chunks
+        self._blanks: dict[int, bytes] = {}
+        self._nor = erase_value == 0xFF
+        self._what = f"program {name}", f"erase {name}"
         self._look()
-        self._blank = bytes([erase_value]) * PAGE
-        self._pages: dict[int, bytearray] = {}
-        # The host may peek while the board's thread programs.
-        self._lock = threading.RLock()
-        self._file = _open(path, size, erase_value) if path is not None else None
 
     # -- its state -----------------------------------------------------------------------------------
 
@@ -143,7 +143,7 @@ class Medium:
     def _look(self) -> None:
         """Note whether anything has to be asked before an operation."""
         sound = self._powered and self._seated and not self._write_protected
-        self._sound = sound and self._faults is None and self.supply is None
+        self._sound = sound and self._faults is None
 
     # -- a programmer's view -------------------------------------------------------------------------
 
@@ -151,19 +151,7 @@ class Medium:
         """Return what lies there."""
         if offset < 0 or size < 0 or offset + size > self.size:
             raise self._outside(offset, size)
-        number, start = divmod(offset, PAGE)
-        with self._lock:
-            if self._file is not None:
-                self._file.seek(offset)
-                return self._file.read(size)
-            if start + size <= PAGE:
-                return bytes(self._pages.get(number, self._blank)[start : start + size])
-            pieces = []
-            while size:
-                n = min(size, PAGE - start)
-                pieces.append(self._pages.get(number, self._blank)[start : start + n])
-                number, start, size = number + 1, 0, size - n
-            return b"".join(pieces)
+        return self._image.read(offset, size)
 
     def poke(self, offset: int, data: bytes) -> None:
         """Put data there, as a programmer or a host's card reader does.
@@ -171,35 +159,9 @@ class Medium:
         Raises:
             BoardError: the disk with the image is full, or went away; what had room is in the image.
         """
-        size = len(data)
-        if offset < 0 or offset + size > self.size:
-            raise self._outside(offset, size)
-        with self._lock:
-            if self._file is not None:
-                self._write_file(offset, data)
-                return
-            number, start = divmod(offset, PAGE)
-            done = 0
-            while done < size:
-                n = min(size - done, PAGE - start)
-                page = self._pages.get(number)
-                if page is None:
-                    page = self._pages[number] = bytearray(self._blank)
-                page[start : start + n] = data[done : done + n]
-                number, start, done = number + 1, 0, done + n
-
-    def _write_file(self, offset: int, data: bytes) -> None:
-        assert self._file is not None
-        done = 0
-        try:
-            self._file.seek(offset)
-            while done < len(data):  # an unbuffered write may write less than it was given
-                done += self._file.write(data[done:])
-        except OSError as error:
-            raise BoardError(
-                f"{self.path} cannot be written: {error.strerror}; {done} of {len(data)} B at 0x{offset:x} had room",
-                hint="make room on that disk, or set PDMLAB_STATE",
-            ) from error
+        if offset < 0 or offset + len(data) > self.size:
+            raise self._outside(offset, len(data))
+        self._image.write(offset, data)
 
     # -- the driver's --------------------------------------------------------------------------------
 
@@ -224,6 +186,10 @@ class Medium:
             MediumFault: as require_answer, or read error.
         """
         if self._sound:
+            chunk, start = self._chunks.get(offset >> SHIFT), offset & _MASK
+            end = start + size
+            if chunk is not None and 0 <= start <= end <= CHUNK and offset + size <= self.size:
+                return chunk[start:end]
             return self.peek(offset, size)
         if self._begin(offset):
             raise self._pulled(offset)
@@ -235,17 +201,16 @@ class Medium:
         Raises:
             MediumFault: as require_answer, or write protected, program error or worn out.
         """
-        if self._sound:
-            self.program_plainly(offset, data)
-            return
-        pulled, failing = self._begin_write(offset, "program")
+        pulled = not self._sound and self._begin_write(offset)
+        failing = self.supply is not None and self.supply.fails(self._what[0])
         if pulled or failing:
             data = data[: self._broken_off(len(data))]
         if self._faults is None:
             self.program_plainly(offset, data)
         else:
             self._faults.program(offset, data)
-        self._end_write(offset, pulled, failing)
+        if pulled or failing:
+            self._end_write(offset, failing)
 
     def erase(self, offset: int, size: int) -> None:
         """Erase a block and count its wear.
@@ -253,24 +218,23 @@ class Medium:
         Raises:
             MediumFault: as require_answer, or write protected, erase error or worn out.
         """
-        if self._sound:
-            self.erase_plainly(offset, size)
-            return
-        pulled, failing = self._begin_write(offset, "erase")
+        pulled = not self._sound and self._begin_write(offset)
+        failing = self.supply is not None and self.supply.fails(self._what[1])
         if pulled or failing:
             size = self._broken_off(size)
         if self._faults is None:
             self.erase_plainly(offset, size)
         else:
             self._faults.erase(offset, size)
-        self._end_write(offset, pulled, failing)
+        if pulled or failing:
+            self._end_write(offset, failing)
 
     def sync(self) -> None:
         """Hear that everything programmed so far must stay, whatever happens to the power."""
         if self._faults is not None:
             self._faults.synced()
 
-    # -- with a supply or faults between -------------------------------------------------------------
+    # -- with a supply that fails, or faults ----------------------------------------------------------
 
     def _begin(self, offset: int) -> bool:
         """Refuse an operation that cannot begin; return whether the card is pulled in the middle of it."""
@@ -282,23 +246,21 @@ class Medium:
             raise MediumFault("not seated", offset)
         return False
 
-    def _begin_write(self, offset: int, what: str) -> tuple[bool, bool]:
-        """Return whether the card is pulled, and whether the supply fails, in the middle of a write."""
+    def _begin_write(self, offset: int) -> bool:
         pulled = self._begin(offset)
         if self._write_protected:
             raise MediumFault("write protected", offset)
-        return pulled, self.supply is not None and self.supply.fails(f"{what} {self.name}")
+        return pulled
 
     def _broken_off(self, size: int) -> int:
         return size // 2 if self._faults is None else self._faults.torn_length(size)
 
-    def _end_write(self, offset: int, pulled: bool, failing: bool) -> None:
-        if failing:
-            assert self.supply is not None
-            self.supply.cut()
-            raise PowerLost
-        if pulled:
+    def _end_write(self, offset: int, failing: bool) -> None:
+        if not failing:
             raise self._pulled(offset)
+        assert self.supply is not None
+        self.supply.cut()
+        raise PowerLost
 
     def _pulled(self, offset: int) -> MediumFault:
         assert self._faults is not None
@@ -309,36 +271,48 @@ class Medium:
 
     def program_plainly(self, offset: int, data: bytes) -> None:
         """Program data, whatever is broken."""
-        with self._lock:
-            if self.erase_value != 0xFF:
-                self.wear[offset // self.erase_block * self.erase_block] += 1
+        size, start = len(data), offset & _MASK
+        chunk, end = self._chunks.get(offset >> SHIFT), start + size
+        if chunk is None or end > CHUNK or offset + size > self.size:
             self.poke(offset, self.over(offset, data))
+        elif self._nor:
+            there = chunk[start:end]
+            chunk[start:end] = data if there == self._erased(size) else _and(there, data)
+        else:
+            chunk[start:end] = data
+        if not self._nor:
+            block = offset // self.erase_block * self.erase_block
+            self.wear[block] = self.wear.get(block, 0) + 1
 
     def erase_plainly(self, offset: int, size: int) -> None:
         """Erase a block and count its wear, whatever is broken."""
-        with self._lock:
-            if self.erase_value == 0xFF:
-                self.wear[offset] += 1
-            end = offset + size
-            while offset < end:
-                n = min(end - offset, _FILL)
-                self.poke(offset, bytes([self.erase_value]) * n)
-                offset += n
+        if self._nor:
+            self.wear[offset] = self.wear.get(offset, 0) + 1
+        end = offset + size
+        while offset < end:
+            n = min(end - offset, _FILL)
+            self.poke(offset, self._erased(n))
+            offset += n
 
     def over(self, offset: int, data: bytes) -> bytes:
         """Return what programming data there makes of it: NOR flash cannot set bits."""
-        if self.erase_value == 0xFF:
-            there = self.peek(offset, len(data))
-            if there.count(0xFF) != len(there):
-                kept = int.from_bytes(there, "little") & int.from_bytes(data, "little")
-                return kept.to_bytes(len(data), "little")
-        return data
+        if not self._nor:
+            return data
+        there = self.peek(offset, len(data))
+        return data if there == self._erased(len(data)) else _and(there, data)
+
+    def _erased(self, size: int) -> bytes:
+        """Return so many blank bytes; those of a few sizes are kept."""
+        blank = self._blanks.get(size)
+        if blank is None:
+            blank = bytes([self.erase_value]) * size
+            if len(self._blanks) < 16:
+                self._blanks[size] = blank
+        return blank
 
     def close(self) -> None:
         """Let go of the file; what was programmed is in it."""
-        with self._lock:
-            if self._file is not None and not self._file.closed:
-                self._file.close()
+        self._image.close()
 
     def _outside(self, offset: int, size: int) -> StorageError:
         return StorageError(f"{size} B at 0x{offset:x} are not on a medium of 0x{self.size:x} B")
@@ -349,20 +323,6 @@ class Medium:
         return f"<medium of {self.size} B in {where}{'' if self.seated else ', not seated'}{broken}>"
 
 
-def _open(path: Path, size: int, erase_value: int) -> BinaryIO:
-    """Open the image, making it where it is missing: with holes if blank bytes are 0, else filled."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size != size:
-        raise StorageError(
-            f"{path} holds {path.stat().st_size} B, and the part {size} B",
-            hint="move the file away to begin with a blank part",
-        )
-    if not path.exists():
-        with path.open("xb") as image:
-            image.truncate(size)
-            if erase_value:
-                image.seek(0)
-                for start in range(0, size, _FILL):
-                    image.write(bytes([erase_value]) * min(_FILL, size - start))
-    # Unbuffered: a process that is killed leaves what a power cut would.
-    return cast(BinaryIO, path.open("r+b", buffering=0))
+def _and(there: bytes, data: bytes) -> bytes:
+    kept = int.from_bytes(there, "little") & int.from_bytes(data, "little")
+    return kept.to_bytes(len(data), "little")

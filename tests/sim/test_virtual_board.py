@@ -223,7 +223,7 @@ def test_a_full_disk_is_an_error_with_a_hint(desk: VirtualBoard, monkeypatch: py
     flash = desk.media.flash
     assert flash.path is not None
     with FullDisk(flash.path, "r+") as image:
-        monkeypatch.setattr(flash, "_file", image)
+        monkeypatch.setattr(flash._image, "_file", image)
         with pytest.raises(BoardError, match=r"flash.bin cannot be written: No space left .*\nhint: make room"):
             desk.run(lambda: None)
         monkeypatch.undo()
