@@ -5,6 +5,7 @@ Every figure says which clock its times were read from and whether they are simu
 
 from pdmlab.plots.curves import lines, notifications, points
 from pdmlab.plots.diagrams import lanes, regions, sequence, strips, timeline
+from pdmlab.plots.overlays import overlay
 from pdmlab.plots.words import COLOURS, label, plain, shown
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "lanes",
     "lines",
     "notifications",
+    "overlay",
     "plain",
     "points",
     "regions",

@@ -1,0 +1,98 @@
+"""A board's points over the model's curve, with how far they are apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pdmlab.errors import ConfigError
+from pdmlab.plots.canvas import finish, new_axes, scale
+from pdmlab.plots.words import COLOURS, MARKERS, label
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+_STYLES = {"before": ":", "after": "-", "": "-"}
+
+
+def overlay(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    *,
+    model: pd.DataFrame | None = None,
+    by: str = "operation",
+    ax: Axes | None = None,
+    log_x: bool = True,
+    title: str = "",
+) -> Axes:
+    """Draw a board's rows as points over the model's as a curve; the legend says how far they are apart.
+
+    Args:
+        frame: rows of both, told apart by `simulated`; or of the board alone, with those of the model in `model`. A
+            column `model` tells several models apart, as in `Calibration.curves`.
+        by: the column of which each value has a colour.
+
+    Raises:
+        ConfigError: there is no row of a board, or none of a model.
+    """
+    import pandas as pd
+
+    if model is None:
+        simulated = frame["simulated"].fillna(False).astype(bool)
+        frame, model = frame[~simulated], frame[simulated]
+    if not len(frame) or not len(model):
+        raise ConfigError(
+            f"there is no row of {'a board' if not len(frame) else 'the model'} to lay over the other",
+            hint="pandas.concat([board_rows, model_rows]); where both are simulated, overlay(board_rows, …, model=…)",
+        )
+    ax = ax if ax is not None else new_axes(9.5)
+    if "model" not in model.columns:
+        model = model.assign(model="")
+    for number, group in enumerate(dict.fromkeys([*frame[by], *model[by]])):
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        board = frame[frame[by] == group]
+        xs, ys = (board[column].astype(float).tolist() for column in (x, y))
+        ax.scatter(xs, ys, marker=marker, color=colour, s=34, zorder=3, label=f"{group}, board")
+        for name, curve in model[model[by] == group].groupby("model", sort=False):
+            middle = curve.groupby(x)[y].mean().astype(float)
+            said = " ".join(word for word in (f"{group}, model", str(name)) if word)
+            ax.plot(
+                [float(place) for place in middle.index], middle.tolist(), _STYLES.get(str(name), "-"), color=colour,
+                label=said + _apart(board, middle, x, y),
+            )  # fmt: skip
+    both = pd.concat([frame[[x]], model[[x]]])
+    scale(ax, both, x, log_x=log_x)
+    ax.set_ylim(bottom=0)
+    labelled = frame if frame.attrs.get("labels") else model
+    ax.set_xlabel(label(labelled, x, short=x.endswith("_B")))  # its ticks carry the unit
+    ax.set_ylabel(label(labelled, y))
+    ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    clocks = ", ".join(sorted({str(clock) for clock in [*frame["clock"], *model["clock"]]}))
+    _name_estimates(ax, model)
+    whose = "SIMULATED" if frame["simulated"].fillna(False).astype(bool).any() else "board"
+    return finish(ax, None, title, note=f"points {whose}, curve SIMULATED, {clocks} clock")
+
+
+def _apart(board: pd.DataFrame, curve: pd.Series[float], x: str, y: str) -> str:
+    """Return how far the model is from the board where both were measured, in per cent of the board."""
+    known = board[board[x].isin(curve.index)]
+    if not len(known):
+        return ""
+    errors = sorted(
+        abs(100 * (float(curve[place]) / float(value) - 1)) for place, value in zip(known[x], known[y], strict=True)
+    )
+    middle, most = errors[len(errors) // 2], errors[-1]
+    return f": {middle:.2g} % off (median), {most:.2g} % at most"
+
+
+def _name_estimates(ax: Axes, model: pd.DataFrame) -> None:
+    """Say below the axes which figures without a source the curve was made from."""
+    if "estimates" not in model.columns:
+        return
+    found = "; ".join(dict.fromkeys(text for text in model["estimates"].dropna().astype(str) if text))
+    if found:
+        ax.annotate(
+            f"estimates: {found}", (0, 0), (0, -48), xycoords="axes fraction", textcoords="offset points",
+            fontsize="x-small", color="0.4", va="top",
+        )  # fmt: skip
