@@ -152,7 +152,8 @@ class Link:
     def estimates(self) -> str:
         """What no document stands behind of all that a transfer's times are made of, for a row's `estimates`."""
         own = ", ".join(name for name in self.unsourced if name in _COUNTS or name == "loss")
-        parts = [f"{self.name}: {own}"] * bool(own) + [f"{self.stack}: TCP's timers"] * bool(self.tcp.unsourced)
+        stack = ", ".join(self.tcp.unsourced)
+        parts = [f"{self.name}: {own}"] * bool(own) + [f"{self.stack}: {stack}"] * bool(stack)
         return "; ".join(parts)
 
     def _repr_html_(self) -> str:

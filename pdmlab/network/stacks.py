@@ -21,8 +21,12 @@ class TcpStack:
     name: str
     initial_window: str
     """How much may be sent at first: by RFC 3390 (2 to 4 segments) or RFC 6928 (10)."""
+    one_segment: bool
+    """Whether it sends a segment only when all before it is acknowledged."""
     delayed_ack: int
-    """How long one segment may wait for its ACK (ns); a second one has it sent at once."""
+    """How long one segment may wait for its ACK (ns); a second one has it sent at once. 0: no segment waits."""
+    keeps_early: bool
+    """Whether segments that come too early are kept until what is missing has come."""
     tick: int
     """Grain of the retransmission timer (ns): it fires on whole ticks only; 0 is exact."""
     first_rto: int
@@ -34,6 +38,8 @@ class TcpStack:
     data_tries: int
     backs_off_syn: bool
     """Whether the time-out doubles while connecting, too."""
+    fast_retransmit: bool
+    """Whether the third duplicate ACK has the oldest segment sent again (RFC 5681 §3.2)."""
     new_reno: bool
     """Whether a partial ACK in fast recovery has the next hole repaired at once (RFC 6582)."""
     limited_transmit: bool
@@ -46,7 +52,9 @@ class TcpStack:
     half_window: bool
     """Whether segments are cut to half of the largest window that the peer has offered."""
     update_divisor: int
-    """A window update is sent when this part of the window has become free, at most four segments."""
+    """A window update is sent when this part of the window has become free, at most four segments; 0: always."""
+    wakes_late: bool
+    """Whether the application hears of data only when the buffer is half full, or the peer has no more for now."""
     segment_reads: bool
     """Whether recv gives no more than one segment, and opens the window by the whole of it."""
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
@@ -77,7 +85,7 @@ class TcpStack:
     def usual_rto(self, round_trip: int) -> int:
         """Return the time-out that a connection has settled on, whose round trip of so many ns hardly varies (ns)."""
         if self.tick:  # the variance ends at three ticks, where a quarter of it is no whole tick
-            return (round_trip // self.tick + 3) * self.tick
+            return max((round_trip // self.tick + 3) * self.tick, self.min_rto)
         return round_trip + self.min_rto
 
     @property

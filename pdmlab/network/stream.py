@@ -45,6 +45,8 @@ class Segment:
     """Whether `ack` means anything (the ACK flag)."""
     mss: int = 0
     """The MSS option of a SYN."""
+    push: bool = False
+    """Whether the sender has no more for now (the PSH flag)."""
 
     @property
     def end(self) -> int:
@@ -136,7 +138,8 @@ class Stream(ByteStream):
         if self._in:
             data = self._read_segment(n) if self.stack.segment_reads else self._read_bytes(n)
             opened = self._expected + self._offer() - self._edge
-            least = min(self.receive_buffer // self.stack.update_divisor, 4 * self.mss)
+            divisor = self.stack.update_divisor
+            least = min(self.receive_buffer // divisor, 4 * self.mss) if divisor else 1
             if opened > 0 and opened >= least and not self._ended and not self._gone:
                 self._acknowledge()
             return data
@@ -289,7 +292,7 @@ class Stream(ByteStream):
         if not self._connected or self._gone:
             return
         largest = self._largest_segment()
-        while self._next < self._end:
+        while self._next < self._end and (self._next == self._una or not self.stack.one_segment):
             wanted = min(largest, self._end - self._next)
             congested = self._una + self._cwnd + self._limited_transmit()
             size = min(wanted, min(congested, self._peer_edge) - self._next)
@@ -332,7 +335,8 @@ class Stream(ByteStream):
         elif not self._timed or not self.stack.tick:
             self._timed.append((seq + size, self._now()))
         data = bytes(self._out[start : start + size])
-        self._transmit(Segment(seq, self._expected, self._offer(), data, acks=True))
+        push = start + size == len(self._out)
+        self._transmit(Segment(seq, self._expected, self._offer(), data, acks=True, push=push))
 
     def _take_ack(self, segment: Segment) -> None:
         ack, old_edge = segment.ack, self._peer_edge
@@ -401,7 +405,7 @@ class Stream(ByteStream):
             return  # else it is from what was under way before the time-out
         if self._recover >= 0:
             self._cwnd += self.mss
-        elif self._duplicates == 3:
+        elif self._duplicates == 3 and self.stack.fast_retransmit:
             self._halve(flight)
             self._cwnd = self._slow_start_until + 3 * self.mss
             self._recover = self._highest
@@ -499,7 +503,7 @@ class Stream(ByteStream):
         sa += error
         sv += abs(error) - (sv >> 2)
         self._smoothed, self._variation = sa * tick, sv * tick
-        self._rto = min(max((sa >> 3) + sv, 1) * tick, self.stack.max_rto)
+        self._rto = min(max(((sa >> 3) + sv) * tick, self.stack.min_rto), self.stack.max_rto)
 
     def _now(self) -> int:
         return round(self.loop.time() * SECOND)
@@ -548,7 +552,9 @@ class Stream(ByteStream):
         data = segment.data[: max(self._edge - segment.seq, 0)]  # what lies beyond the window is not kept
         if segment.fin and len(data) == len(segment.data):
             self._fin_at = segment.end - 1
-        if len(data) > len(self._early.get(segment.seq, b"")):
+        if segment.seq > self._expected and not self.stack.keeps_early:
+            self._fin_at = None
+        elif len(data) > len(self._early.get(segment.seq, b"")):
             self._early[segment.seq] = data
         before = self._expected
         while (seq := next((s for s in self._early if s <= self._expected), None)) is not None:
@@ -561,12 +567,16 @@ class Stream(ByteStream):
             self._expected += 1
             self._edge += 1  # the FIN takes a number, but no room
             self._ended = True
-        if self._ended or self._early or self._expected == before:
+        if self._ended or self._early or self._expected == before or not self.stack.delayed_ack:
             self._acknowledge()  # the end, out of order, or nothing new
         else:
             self._acknowledge_later()
-        if self._expected > before:
+        if self._expected > before and (self._ended or segment.push or self._half_full()):
             self._notify()
+
+    def _half_full(self) -> bool:
+        """Whether there is enough for the application to hear of it."""
+        return not self.stack.wakes_late or 2 * self._unread >= self.receive_buffer
 
     def _vanish(self, error: NetworkError | None = None) -> None:
         self._disarm()

@@ -75,7 +75,7 @@ def _as_v6(address: IP) -> IP:
 
 def _tcp(segment: Segment, source: Address, target: Address, from_: IP, to: IP) -> bytes:
     options = struct.pack("!BBH", 2, 4, min(segment.mss, 0xFFFF)) if segment.syn else b""
-    flags = segment.fin | segment.syn << 1 | segment.rst << 2 | bool(segment.data) << 3 | segment.acks << 4
+    flags = segment.fin | segment.syn << 1 | segment.rst << 2 | segment.push << 3 | segment.acks << 4
     head = struct.pack(
         "!HHIIBBHHH",
         source[1],

@@ -202,4 +202,4 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_every_figure_of_a_tcp_stack_has_a_source_or_says_that_it_has_none(name: str) -> None:
     stack = TcpStack.of(name)
     assert {field.name for field in fields(stack)} - {"name", "sources"} == set(stack.sources)
-    assert bool(stack.unsourced) == (name == "nanostack")
+    assert stack.unsourced == ()

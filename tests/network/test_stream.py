@@ -146,6 +146,66 @@ def test_one_segment_is_acknowledged_late_and_a_second_has_both_acknowledged(
     assert end - soon <= MS
 
 
+def test_nanostack_sends_one_segment_at_a_time_and_acknowledges_each_at_once(clock: DeviceClock) -> None:
+    fabric = Fabric(clock)
+    link = Link(stack="nanostack", latency=50 * MS, mss=300, receive_buffer=2048)
+    board, cloud = fabric.host("board", link), fabric.host("cloud")
+    accepted: list[Stream] = []
+    cloud.listen(1, accepted.append)
+    wire: list[str] = []
+
+    async def talk() -> None:
+        stream = await board.connect(("cloud", 1))
+        await asyncio.sleep(1)
+        start = fabric.now()
+        fabric.tap = lambda packet, _: wire.append(f"{(packet.sent - start) // MS} {packet.body}")
+        await stream.write(b"x" * 700)
+        await asyncio.sleep(1)
+        wire.append("-- and back")
+        accepted[0].read_now(5000)
+        accepted[0].write_now(b"y" * 700)
+        await asyncio.sleep(1)
+
+    clock.call_async(talk())
+    sent = [line for line in wire[: wire.index("-- and back")] if not line.endswith("len 0")]
+    assert [line.split()[0] for line in sent] == ["0", "140", "280"]  # a round trip and Linux's delayed ACK apart
+    back = wire[wire.index("-- and back") + 1 :]
+    assert [line.split()[-1] for line in back if " seq 701 " in line and line.endswith("len 0")] == ["0"] * 3
+
+
+def test_nanostack_drops_what_comes_too_early_and_waits_for_it_again(clock: DeviceClock) -> None:
+    with DeviceClock() as other:
+        counts = {}
+        for stack, on in (("nanostack", clock), ("lwip", other)):
+            fabric = Fabric(on)
+            link = Link(stack=stack, latency=20 * MS, mss=300, receive_buffer=2048)
+            board, cloud = fabric.host("board", link), fabric.host("cloud")
+            content = bytes(range(256)) * 20
+            cloud.listen(1, lambda stream, content=content: stream.write_now(content) and stream.close())
+            carry, lost = fabric.carry, []
+
+            def losing(sender: Any, packet: Packet, cloud: Any = cloud, carry: Any = carry, lost: Any = lost) -> None:
+                if sender is cloud and isinstance(packet.body, Segment) and packet.body.seq == 901 and not lost:
+                    lost.append(packet)
+                else:
+                    carry(sender, packet)
+
+            fabric.carry = losing  # type: ignore[method-assign]
+
+            async def hear(board: Any = board) -> bytes:
+                stream = await board.connect(("cloud", 1))
+                got = b""
+                while piece := await stream.read(700):
+                    got += piece
+                stream.close()
+                await asyncio.sleep(1)
+                return got
+
+            assert on.call_async(hear()) == content
+            counts[stack] = fabric.traffic.retransmissions
+    assert counts["lwip"] == 1 < counts["nanostack"]
+
+
 @pytest.mark.parametrize(("stack", "pieces"), [("lwip", [100, 100, 50]), ("linux", [250])])
 def test_recv_gives_one_segment_on_lwip_and_all_there_is_elsewhere(
     clock: DeviceClock, stack: str, pieces: list[int]
@@ -309,7 +369,7 @@ def test_a_shut_window_is_probed_until_it_opens(clock: DeviceClock) -> None:
     assert dropped
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     size=st.integers(0, 20_000),
     writes=st.integers(1, 5000),
@@ -319,6 +379,7 @@ def test_a_shut_window_is_probed_until_it_opens(clock: DeviceClock) -> None:
     jitter_ms=st.integers(0, 80),
     in_order=st.booleans(),
     half_duplex=st.booleans(),
+    stack=st.sampled_from(["lwip", "nanostack", "linux"]),
     seed=st.integers(0, 2**32),
 )
 def test_a_stream_delivers_any_bytes_whole_and_in_order(
@@ -330,12 +391,13 @@ def test_a_stream_delivers_any_bytes_whole_and_in_order(
     jitter_ms: int,
     in_order: bool,
     half_duplex: bool,
+    stack: str,
     seed: int,
 ) -> None:
     data = hashlib.shake_256(bytes(8)).digest(min(size, 200 * min(window, mss)))
     link = Link(
         up=10**6, down=10**6, latency=20 * MS, jitter=jitter_ms * MS, loss=loss, mss=mss, in_order=in_order,
-        half_duplex=half_duplex,
+        half_duplex=half_duplex, stack=stack,
     )  # fmt: skip
     with DeviceClock() as clock:
         fabric = Fabric(clock, seed)
