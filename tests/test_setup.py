@@ -263,6 +263,7 @@ def test_make_calls_lab_with_its_arguments(command):
 
 SMOKE = [
     "tests/test_clock.py",
+    "tests/test_digests.py",
     "tests/test_experiment.py",
     "tests/storage/test_file_systems.py",
     "tests/network/test_sockets.py",
