@@ -52,6 +52,23 @@ def test_a_measured_figure_does_not_say_simulated():
     assert "host clock" in texts(ax)
 
 
+def test_estimates_stand_once_under_a_figure_whose_rows_hang_on_them():
+    def footnote(*frames):
+        _, axes = plt.subplots(1, 2, layout="constrained")
+        for ax, frame in zip(axes, frames, strict=False):
+            plots.lines(frame, "buffer_B", "throughput_kBps", ax=ax)
+        label = axes[0].figure._supxlabel
+        return label.get_text().replace("\n", " ") if label is not None else ""
+
+    sourced, one = ROWS.assign(estimates=""), ROWS.assign(estimates="SDHC: stall; MK64FN1M0VLL12: call, byte")
+    assert footnote(ROWS, sourced) == ""
+    assert footnote(one, one).endswith("for: SDHC: stall; MK64FN1M0VLL12: call, byte")
+    other = ROWS.assign(estimates="SDHC: program, stall")
+    assert footnote(one, other).endswith("for: SDHC: stall, program; MK64FN1M0VLL12: call, byte")
+    mixed = pd.concat([one, sourced, ROWS.assign(estimates=None)])
+    assert footnote(mixed).endswith("MK64FN1M0VLL12: call, byte")
+
+
 def test_words_keep_their_order_and_stand_alone_in_a_legend():
     rows = frame_of({"buffer_B": 1, "bearer": "wifi", "m": 1}, {"buffer_B": 1, "bearer": "ethernet", "m": 2})
     ax = plots.points(rows, "buffer_B", "m", by="bearer", diagonal="the bound")

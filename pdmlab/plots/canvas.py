@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import matplotlib.pyplot as plt
+from matplotlib.figure import FigureBase
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from pdmlab.plots.words import human_size
+from pdmlab.plots.words import estimates, human_size
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
+
+CHARACTERS_AN_INCH = 17
+_estimates: WeakKeyDictionary[FigureBase, dict[str, dict[str, None]]] = WeakKeyDictionary()
 
 
 def new_axes(width: float = 7.0, height: float = 4.0) -> Axes:
@@ -40,6 +46,8 @@ def finish(ax: Axes, frame: pd.DataFrame | None, title: str, *, note: str = "", 
     if frame is not None and "simulated" in frame.columns and len(frame):
         simulated = bool(frame["simulated"].any())
         note = f"{'SIMULATED, ' if simulated else ''}{', '.join(sorted(set(frame['clock'])))} clock"
+    if frame is not None:
+        _note_estimates(ax, frame)
     if title:
         ax.set_title(title, loc="left", fontsize="medium", weight="bold", pad=raised + (16 if note else 6))
     if note:
@@ -47,3 +55,18 @@ def finish(ax: Axes, frame: pd.DataFrame | None, title: str, *, note: str = "", 
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     return ax
+
+
+def _note_estimates(ax: Axes, frame: pd.DataFrame) -> None:
+    """Say once, under the whole figure, which figures without a source its axes hang on."""
+    figure = ax.figure
+    known = _estimates.setdefault(figure, {})
+    for name, figures in estimates(frame).items():
+        known.setdefault(name, {}).update(dict.fromkeys(figures))
+    if known:
+        said = "; ".join(f"{name}: {', '.join(figures)}" for name, figures in known.items())
+        root = ax.get_figure(root=True)
+        assert root is not None
+        width = int(root.get_figwidth() * CHARACTERS_AN_INCH)
+        text = textwrap.fill(f"Hangs on estimates, which no source vouches for: {said}", width)
+        figure.supxlabel(text, x=0.01, ha="left", fontsize="x-small", color="0.4")

@@ -68,5 +68,16 @@ def groups(frame: pd.DataFrame, by: str) -> list[tuple[str, pd.DataFrame]]:
     return [(name + shown(by, key), part) for key, part in frame.groupby(by, sort=not words)]
 
 
+def estimates(frame: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the figures without a source that a frame's rows hang on, by part and microcontroller."""
+    found: dict[str, list[str]] = {}
+    cells = frame["estimates"].dropna().unique() if "estimates" in frame.columns else ()
+    for part in (part for cell in cells for part in str(cell).split("; ") if part):
+        name, _, figures = part.partition(": ")
+        known = found.setdefault(name, [])
+        known += [figure for figure in figures.split(", ") if figure not in known]
+    return found
+
+
 def rounded(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
