@@ -24,6 +24,10 @@ class Mutex(Protocol):
         """Give it back."""
         ...
 
+    def charge_alone(self, ns: int) -> bool:
+        """Account for ns without taking it, if nobody could come between; return whether."""
+        ...
+
     def __enter__(self) -> object: ...
 
     def __exit__(
@@ -79,4 +83,21 @@ class WallClock:
 
     def mutex(self) -> Mutex:
         """Make a recursive lock between OS threads."""
-        return threading.RLock()
+        return _ThreadMutex()
+
+
+class _ThreadMutex:
+    """A lock between OS threads, between which anything may come at any time."""
+
+    def __init__(self) -> None:
+        lock = threading.RLock()
+        self.acquire, self.release = lock.acquire, lock.release
+
+    def charge_alone(self, ns: int) -> bool:
+        return False
+
+    def __enter__(self) -> object:
+        return self.acquire()
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.release()

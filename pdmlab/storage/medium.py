@@ -54,6 +54,7 @@ class Medium:
     name: what a supply calls it when it fails in the middle of one of its operations.
     supply: feeds it; None for one that never fails.
     faults: what is broken on it; None for nothing, which costs nothing.
+    sound: whether it is powered, seated, not protected and without faults: nothing is refused then. To be read only.
     powered: without it, read, program and erase raise PowerLost before they touch anything.
     seated: whether a card is in its holder; soldered parts always are.
     insertions: how often the card was put back; it has forgotten its initialisation each time.
@@ -143,7 +144,7 @@ class Medium:
     def _look(self) -> None:
         """Note whether anything has to be asked before an operation."""
         sound = self._powered and self._seated and not self._write_protected
-        self._sound = sound and self._faults is None
+        self.sound = sound and self._faults is None
 
     # -- a programmer's view -------------------------------------------------------------------------
 
@@ -171,7 +172,7 @@ class Medium:
         Raises:
             MediumFault: not seated, no answer or stuck busy.
         """
-        if not self._sound:
+        if not self.sound:
             if not self._powered:
                 raise PowerLost
             if self._faults is not None:
@@ -185,7 +186,7 @@ class Medium:
         Raises:
             MediumFault: as require_answer, or read error.
         """
-        if self._sound:
+        if self.sound:
             chunk, start = self._chunks.get(offset >> SHIFT), offset & _MASK
             end = start + size
             if chunk is not None and 0 <= start <= end <= CHUNK and offset + size <= self.size:
@@ -201,7 +202,7 @@ class Medium:
         Raises:
             MediumFault: as require_answer, or write protected, program error or worn out.
         """
-        pulled = not self._sound and self._begin_write(offset)
+        pulled = not self.sound and self._begin_write(offset)
         failing = self.supply is not None and self.supply.fails(self._what[0])
         if pulled or failing:
             data = data[: self._broken_off(len(data))]
@@ -218,7 +219,7 @@ class Medium:
         Raises:
             MediumFault: as require_answer, or write protected, erase error or worn out.
         """
-        pulled = not self._sound and self._begin_write(offset)
+        pulled = not self.sound and self._begin_write(offset)
         failing = self.supply is not None and self.supply.fails(self._what[1])
         if pulled or failing:
             size = self._broken_off(size)

@@ -102,14 +102,15 @@ class SDBlockDevice(MediumDevice):
     def read(self, address: int, size: int) -> bytes:
         """Read blocks: CMD17 for one, CMD18 and CMD12 for more."""
         self._check("read", address, size)
+        cost = self._open + self._polled(self._access) + size // BLOCK * self._block_in + self._byte
+        if size > BLOCK:  # the card reads on while it sends: each further token is there at the first poll
+            cost += (size // BLOCK - 1) * self._byte + self._stop
+        if self._is_ready() and self._mutex.charge_alone(cost):
+            return self.medium.read(address, size)
         with self._mutex:
-            many = size > BLOCK
             if not self._find_card():
                 self.clock.charge(self._open + COMMAND_TIMEOUT)
                 return self._read_timed_out(MediumFault("stuck busy", address), address, size)
-            cost = self._open + self._polled(self._access) + size // BLOCK * self._block_in + self._byte
-            if many:  # the card reads on while it sends: each further token is there at the first poll
-                cost += (size // BLOCK - 1) * self._byte + self._stop
             self.clock.charge(cost)
             try:
                 return self.medium.read(address, size)
@@ -125,6 +126,10 @@ class SDBlockDevice(MediumDevice):
         """
         size = len(data)
         self._check("program", address, size)
+        cost = self._open + self._block_out + self._polled(self._first) + self._stalled()
+        if size == BLOCK and self._is_ready() and self._mutex.charge_alone(cost + self._byte):
+            self.medium.program(address, data)
+            return
         with self._mutex:
             if not self._find_card():
                 # Before CMD24, or CMD55, ACMD23 and CMD25; and after the first block, which is not taken.
@@ -132,7 +137,6 @@ class SDBlockDevice(MediumDevice):
                 if size == BLOCK:
                     raise self._refuse_fault(MediumFault("stuck busy", address), WRITE)
                 return
-            cost = self._open + self._block_out + self._polled(self._first) + self._stalled()
             if size == BLOCK:
                 self.clock.charge(cost + self._byte)
                 try:
@@ -176,6 +180,9 @@ class SDBlockDevice(MediumDevice):
             raise self._refuse(
                 PARAMETER, f"cannot {what} {size} B at 0x{address:x} of 0x{self.size:x}", f"blocks are {BLOCK} B"
             )
+
+    def _is_ready(self) -> bool:
+        return self.medium.sound and self.medium.insertions == self._insertion
 
     def _find_card(self) -> bool:
         """Wait until the card is ready for a command; return whether it became so in time.

@@ -96,8 +96,11 @@ class SPIFBlockDevice(MediumDevice):
     def read(self, address: int, size: int) -> bytes:
         """Read bytes in one command; of a chip that does not answer or is busy, zeros, which nobody notices."""
         self._check("read", address, size)
+        spent = self._call + self._head_in + self._data_in(size)
+        if self.medium.sound and self._mutex.charge_alone(spent):
+            return self.medium.read(address, size)
         with self._mutex:
-            self.clock.charge(self._call + self._head_in + self._data_in(size))
+            self.clock.charge(spent)
             try:
                 return self.medium.read(address, size)
             except MediumFault as fault:
@@ -109,17 +112,33 @@ class SPIFBlockDevice(MediumDevice):
         """Program bytes page by page: write enable, a tick, page program, ticks until ready."""
         size, page = len(data), self._page
         self._check("program", address, size)
+        if not size:
+            return
+        n = min(page - address % page, size)
+        busy = self._page_busy(n)
+        if n == size and self.medium.sound:
+            enable, command = self._call + self._enable, self._head_out + self._data_out(n)
+            looks, spent = self._until_ready(self.clock.now(), enable, command, busy)
+            if looks < POLLS and self._mutex.charge_alone(spent):
+                self.medium.program(address, data)
+                return
         with self._mutex:
             start, spent = 0, self._call
-            while start < size:
-                n = min(page - (address + start) % page, size - start)
-                busy = self._one_byte + (self._draw(self._whole_page) - self._one_byte) * (n - 1) // (page - 1)
+            while True:
                 self._write(spent + self._enable, self._head_out + self._data_out(n), busy, WREN)
                 try:
                     self.medium.program(address + start, data[start : start + n])
                 except MediumFault as fault:
                     raise self._failed(fault) from fault
                 start, spent = start + n, 0
+                if start == size:
+                    return
+                n = min(page, size - start)
+                busy = self._page_busy(n)
+
+    def _page_busy(self, n: int) -> int:
+        """Draw how long n bytes of a page take (ns)."""
+        return self._one_byte + (self._draw(self._whole_page) - self._one_byte) * (n - 1) // (self._page - 1)
 
     def erase(self, address: int, size: int) -> None:
         """Erase with the largest command that fits, again and again."""
@@ -168,17 +187,24 @@ class SPIFBlockDevice(MediumDevice):
         except MediumFault as fault:
             self._wait_for_chip(fault, enable, failure)
             now, enable = self.clock.now(), self._enable
+        looks, spent = self._until_ready(now, enable, command, busy)
+        self.clock.charge(spent)
+        if looks >= POLLS:
+            raise self._refuse(READY, f"the chip is busy for longer than {POLLS} looks, a tick apart")
+
+    def _until_ready(self, now: int, enable: int, command: int, busy: int) -> tuple[int, int]:
+        """Return after how many looks that find it busy, and after how long (ns), the chip is found ready."""
         status = self._status
         # To the next tick, two looks (for busy, then for the enable latch), the command, its busy time.
         sent = ((now + enable) // TICK + 1) * TICK + 2 * status + command
-        done, look = sent + busy, (sent // TICK + 1) * TICK
-        if look + status < done:
-            polls = -(-(done - look - status) // TICK)
-            if polls >= POLLS:
-                self.clock.charge(look + POLLS * TICK - now)
-                raise self._refuse(READY, f"the chip is busy for longer than {POLLS} looks, a tick apart")
-            look += polls * TICK
-        self.clock.charge(look + status - now)
+        look = (sent // TICK + 1) * TICK
+        missing = sent + busy - look - status
+        if missing <= 0:
+            return 0, look + status - now
+        looks = -(-missing // TICK)
+        if looks >= POLLS:
+            return looks, look + POLLS * TICK - now
+        return looks, look + looks * TICK + status - now
 
     def _wait_for_chip(self, fault: MediumFault, enable: int, failure: int) -> None:
         """Look at the status of a chip that is busy, or is not there: then it reads 0, ready and not enabled."""
