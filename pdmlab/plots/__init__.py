@@ -3,6 +3,7 @@
 Every figure says which clock its times were read from and whether they are simulated.
 """
 
+from pdmlab.plots.cells import cells
 from pdmlab.plots.curves import lines, notifications, points
 from pdmlab.plots.diagrams import lanes, regions, sequence, strips, timeline
 from pdmlab.plots.overlays import overlay
@@ -10,6 +11,7 @@ from pdmlab.plots.words import COLOURS, label, plain, shown
 
 __all__ = [
     "COLOURS",
+    "cells",
     "label",
     "lanes",
     "lines",

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pdmlab.widgets.cutting import power_cuts
     from pdmlab.widgets.drawing import explore, redraw
     from pdmlab.widgets.management import campaign, queue, resources
     from pdmlab.widgets.serial import console
@@ -23,12 +24,13 @@ _HOMES = {
     "campaign": "management",
     "console": "serial",
     "explore": "drawing",
+    "power_cuts": "cutting",
     "queue": "management",
     "redraw": "drawing",
     "resources": "management",
     "stop_button": "stopping",
 }
-__all__ = ["View", "campaign", "console", "explore", "queue", "redraw", "resources", "stop_button"]
+__all__ = ["View", "campaign", "console", "explore", "power_cuts", "queue", "redraw", "resources", "stop_button"]
 
 
 def __getattr__(name: str) -> Any:  # a module's attributes are of any type

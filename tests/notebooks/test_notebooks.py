@@ -87,6 +87,20 @@ SOLUTIONS: dict[str, tuple[str, str, list[str]]] = {
         "{letter: word_of(each) for letter, each in held.items()}",
         ['dict.fromkeys(held, "OK")', "{}", '"OK"'],
     ),
+    "09.1": (
+        "",
+        '(["rename /settings /s"], "1p20")',
+        [
+            '(["write /settings 10"], "2b")',
+            '(["rename /settings /s"], "1b")',
+            '(["rename /settings /s"], "1p300")',
+            '(["rename /settings /s"], "1x7")',
+            '(["rename /nothing /s"], "1p20")',
+            '(["write /settings 900000"], "1p20")',
+            '"rename"',
+            "None",
+        ],
+    ),
 }
 
 

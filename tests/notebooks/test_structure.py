@@ -16,9 +16,10 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 LONGEST_CELL = 13  # lines that are not blank; ten is long
 
 
-def test_there_are_the_seven_that_are_promised():
+def test_there_are_those_that_are_promised():
     assert [path.stem for path in NOTEBOOKS] == [
         "00-start-here", "01-storage", "02-network", "03-registration", "04-resources", "05-update", "06-greentea",
+        "09-power-cuts",
     ]  # fmt: skip
 
 
@@ -69,7 +70,7 @@ def test_it_poses_an_exercise_that_can_be_checked_and_gives_a_hint(notebook):
 
 def test_it_has_a_live_widget(notebook):
     code = "\n".join(source(notebook, "code"))
-    assert re.search(r"widgets\.(explore|redraw|console|resources|queue|campaign)\(", code)
+    assert re.search(r"widgets\.(explore|redraw|console|resources|queue|campaign|power_cuts)\(", code)
 
 
 def test_its_cells_are_short_and_define_no_classes(notebook):

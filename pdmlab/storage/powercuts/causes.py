@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterable
 
 from pdmlab.storage.powercuts.cuts import Cut, reordered
+from pdmlab.storage.powercuts.geometry import Geometry
 from pdmlab.storage.powercuts.image import Operation
 from pdmlab.storage.powercuts.story import Places
 from pdmlab.storage.powercuts.trace import Trace
 
 
-def cause_of(trace: Trace, cut: Cut, places: Places, cache: int = 0) -> str:
+def cause_of(trace: Trace, cut: Cut, places: Places, geometry: Geometry) -> str:
     """Return in a sentence which operations of the step were done, torn, and missing, by the place they went to."""
     index = cut.operation - 1
     step = trace.step_of(index)
@@ -27,10 +28,12 @@ def cause_of(trace: Trace, cut: Cut, places: Places, cache: int = 0) -> str:
     elif cut.kind == "r":
         done.append(torn)
     else:
-        how = "some of its bits" if cut.kind == "x" else f"{min(cut.number, len(torn.new))} of {len(torn.new)} B"
+        how = f"{min(cut.number, len(torn.new))} of {len(torn.new)} B"
+        if cut.kind == "x":
+            how = "a block of garbage" if geometry.overwrites else "some of its bits"
         parts.append(f"torn: {_name(torn, places)} ({how})")
     if cut.kind == "r":
-        held = trace.operations[trace.held_back(index, cache) : index + 1]
+        held = trace.operations[trace.held_back(index, geometry.cache) : index + 1]
         kept = {id(each) for each in reordered(held, cut.number)}
         gone = [each for each in held if id(each) not in kept]
         done = [each for each in done if all(each is not lost for lost in gone)]

@@ -245,7 +245,7 @@ class MountedFiles:
             self._fs.unmount()
 
     def take(self, step: Step, data: bytes, before: Contents) -> None:
-        """Take a step; a file is synced and closed, and the device synced, before it returns."""
+        """Take a step; a file is synced and closed before it returns. FAT does not sync the device, as on a board."""
         fs, name = self._fs, step.name
         if step.verb in ("write", "append"):
             exists = step.verb == "append" and name in before

@@ -44,6 +44,8 @@ class Instant:
     cells: list[str] = field(repr=False)
     """What each stretch of `cell_B` holds: one of STATES."""
     cell_B: int
+    unit_B: int
+    """The medium's erase unit, the largest where they differ."""
     recovery: int
     """Programs and erases that recovery made, the operation tried again among them."""
 
@@ -145,10 +147,11 @@ class Player:
             places(operation),
             KINDS[cut.kind],
             finding,
-            cause_of(trace, cuts[0], places, cache),
+            cause_of(trace, cuts[0], places, story.geometry),
             state,
             cells,
             size,
+            story.geometry.erase,
             recovered,
         )
 

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+OUTCOMES = {"before": "as before it", "after": "as after it", "between": "made, and empty", "lost": "lost"}
+FLAWED = "flawed"
+_BADNESS = ("as after it", "as before it", "made, and empty", FLAWED, "lost")
+
+
 @dataclass(frozen=True)
 class Loss:
     """A cut, or a pair of cuts, after which something is not as it must be.
@@ -171,6 +176,37 @@ class Report:
         frame.attrs["labels"] = {"number": "operation"}
         return frame
 
+    @property
+    def counts(self) -> dict[str, str | int | float | bool]:
+        """The report as a row of a table."""
+        return {
+            "story": self.story.name,
+            "operations": self.operations,
+            "cuts": self.cuts,
+            "second_cuts": self.second_cuts,
+            "losses": self.lost,
+            "flaws": self.flawed,
+            "simulated": True,
+            "clock": "device",
+        }
+
+    @property
+    def outcomes(self) -> pd.DataFrame:
+        """A row for each operation, with the worst that came of cutting it in each way, in words."""
+        import pandas as pd
+
+        worst: dict[int, dict[str, str]] = {}
+        for row in self.rows:
+            word = FLAWED if row.words and row.outcome != "lost" else OUTCOMES[row.outcome]
+            cells = worst.setdefault(row.cut.operation, {})
+            kind = KINDS[row.cut.kind]
+            cells[kind] = max(cells.get(kind, word), word, key=_BADNESS.index)
+        frame = pd.DataFrame({"number": list(worst)})
+        for kind in KINDS.values():
+            frame[kind] = [cells.get(kind, "") for cells in worst.values()]
+        frame["simulated"], frame["clock"] = True, "device"
+        return frame
+
     def _cells(self, row: Row, places: Places) -> tuple[object, ...]:
         index = row.cut.operation - 1
         operation = self.trace.operations[index]
@@ -186,7 +222,7 @@ class Report:
 
     def _loss(self, cut: Cut, more: str, words: str, places: Places) -> Loss:
         step = self.trace.step_of(cut.operation - 1)
-        cause = cause_of(self.trace, cut, places, self.story.geometry.cache)
+        cause = cause_of(self.trace, cut, places, self.story.geometry)
         if more:
             cause = f"The power went again in the recovery. At the first cut: {cause}"
         return Loss(self._code(cut, more), str(self.story.steps[step]), words, cause)

@@ -18,8 +18,10 @@ Contents: TypeAlias = dict[str, bytes | None]
 
 FILE_VERBS = {"mkdir": 1, "write": 2, "append": 2, "rename": 2, "remove": 1}
 STORE_VERBS = {"set": 2, "once": 2, "remove": 1}
+FILE_NAMES, NUMBERS, KEYS = r"(/[^/\s]+)+", r"1?\d", r"[\w.-]+"
+"""How things are called in a file system, in NVStore, and in a store of named values."""
 _SIZED = frozenset(("write", "append", "set", "once"))
-_FORMS = "mkdir /d, write /f 300, append /f 100, rename /f /g, remove /f; set 3 40, once 4 16, remove 3"
+FORMS = "mkdir /d, write /f 300, append /f 100, rename /f /g, remove /f; set 3 40, once 4 16, remove 3"
 MOST_BYTES = 1 << 20
 
 
@@ -46,7 +48,7 @@ class Step:
         verb, *rest = str(text).split()
         places = FILE_VERBS.get(verb, STORE_VERBS.get(verb))
         if places is None or len(rest) != places:
-            raise ConfigError(f"{text!r} is no step", hint=f"such as {_FORMS}")
+            raise ConfigError(f"{text!r} is no step", hint=f"such as {FORMS}")
         if verb not in _SIZED:
             return cls(verb, rest[0], to=rest[1] if verb == "rename" else "")
         if not rest[1].isdigit() or int(rest[1]) > MOST_BYTES:
@@ -107,7 +109,7 @@ def _require(there: Contents, step: Step) -> None:
             if each.startswith("/") and parent and there.get(parent, b"") is not None:
                 wrong = f"there is no directory {parent}"
     if wrong:
-        raise ConfigError(f"the step '{step}' cannot be taken: {wrong}", hint=f"steps are such as {_FORMS}")
+        raise ConfigError(f"the step '{step}' cannot be taken: {wrong}", hint=f"steps are such as {FORMS}")
 
 
 def _inside(name: str, directory: str) -> bool:

@@ -14,11 +14,11 @@ from typing import Any
 
 from pdmlab.errors import ConfigError
 from pdmlab.storage.blockdevice import BlockDevice
-from pdmlab.storage.parts import Part
+from pdmlab.storage.parts import Part, parts
 from pdmlab.storage.powercuts import drawing, files, records
 from pdmlab.storage.powercuts.geometry import GEOMETRIES, Geometry, geometry
 from pdmlab.storage.powercuts.places import in_fat, in_littlefs, in_securestore, in_tdbstore
-from pdmlab.storage.powercuts.steps import Step
+from pdmlab.storage.powercuts.steps import KEYS, NUMBERS, STORE_VERBS, Step
 from pdmlab.storage.powercuts.story import FILES, StoreStory
 
 Medium = str | Geometry | Part | BlockDevice
@@ -97,6 +97,7 @@ def nvstore(
     return StoreStory(
         _name("nvstore", of, None, seed, length, _RECORD_STEPS, steps), medium, drawn, before=before,
         opens=records.open_nvstore, formats=records.format_nothing, places=records.in_nvstore,
+        verbs=STORE_VERBS, names=NUMBERS,
     )  # fmt: skip
 
 
@@ -114,6 +115,7 @@ def sotp(
     return StoreStory(
         _name("sotp", of, None, seed, length, _SOTP_STEPS, steps), medium, drawn, before=before,
         opens=records.open_sotp, formats=records.format_nothing, places=records.in_nvstore,
+        verbs=STORE_VERBS, names=NUMBERS,
     )  # fmt: skip
 
 
@@ -132,6 +134,7 @@ def tdbstore(
     return StoreStory(
         _name("tdbstore", of, None if size == 4 * 4096 else size, seed, length, _RECORD_STEPS, steps), medium, drawn,
         before=before, opens=records.open_tdbstore, formats=records.format_nothing, places=in_tdbstore,
+        verbs=STORE_VERBS, names=KEYS,
     )  # fmt: skip
 
 
@@ -151,7 +154,7 @@ def securestore(
     return StoreStory(
         _name("securestore", of, None if size == 8 * 4096 else size, seed, length, _RECORD_STEPS, steps), medium,
         drawn, before=before, opens=records.open_securestore, formats=records.format_securestore,
-        places=in_securestore, weakness=_SECURESTORE,
+        places=in_securestore, weakness=_SECURESTORE, verbs=STORE_VERBS, names=KEYS,
     )  # fmt: skip
 
 
@@ -171,7 +174,7 @@ def esfs(
     told = StoreStory(
         _name("esfs", of, None if size == 32 * 4096 else size, seed, length, 20, steps), medium, drawn, before=before,
         opens=partial(records.open_esfs, names=_names(drawn, before)), formats=records.format_esfs, places=in_littlefs,
-        weakness=_ESFS,
+        weakness=_ESFS, verbs=STORE_VERBS, names=KEYS,
     )  # fmt: skip
     return told
 
@@ -190,7 +193,7 @@ READY: dict[str, Callable[..., StoreStory]] = {
     "securestore": securestore,
     "esfs": esfs,
 }
-_NAME = re.compile(r"(\w+)\((\w+)((?:, \w+=\d+)*)\)")
+_NAME = re.compile(r"(\w+)\((part )?([\w-]+)((?:, \w+=\d+)*)\)")
 
 
 def ready(name: str) -> StoreStory:
@@ -200,25 +203,26 @@ def ready(name: str) -> StoreStory:
         ConfigError: there is none: it is a function's, has steps of its own, or a medium of its own.
     """
     match = _NAME.fullmatch(name.strip())
-    if match is None or match[1] not in READY or match[2] not in GEOMETRIES:
+    known = {} if match is None else parts() if match[2] else GEOMETRIES
+    if match is None or match[1] not in READY or match[3] not in known:
         raise ConfigError(
             f"{name!r} is no ready story", hint="hand in the story: replay(code, story), or report.replay(code)"
         )
-    options = {key: int(value) for key, value in (each.split("=") for each in match[3].split(", ")[1:])}
-    return READY[match[1]](match[2], **options)
+    options = {key: int(value) for key, value in (each.split("=") for each in match[4].split(", ")[1:])}
+    return READY[match[1]](known[match[3]] if match[2] else match[3], **options)
 
 
 def _name(
     kind: str, of: Any, size: int | None, seed: int, length: int, usual: int, steps: Sequence[Step | str] | None
 ) -> str:
-    medium = of if isinstance(of, str) else geometry(of).name
-    parts = [medium]
+    medium = of if isinstance(of, str) else f"part {of.name}" if isinstance(of, Part) else geometry(of).name
+    options = [medium]
     if size is not None:
-        parts.append(f"size={size}")
+        options.append(f"size={size}")
     if steps is not None:
-        parts.append("steps=…")
+        options.append("steps=…")
     else:
-        parts += [f"seed={seed}"] * (seed != 1) + [f"length={length}"] * (length != usual)
-    if not isinstance(of, str):
-        parts.append("medium=…")  # which a name cannot give back
-    return f"{kind}({', '.join(parts)})"
+        options += [f"seed={seed}"] * (seed != 1) + [f"length={length}"] * (length != usual)
+    if not isinstance(of, str | Part):
+        options.append("medium=…")  # which a name cannot give back
+    return f"{kind}({', '.join(options)})"

@@ -6,13 +6,14 @@ of what each returned step must have left; `FunctionStory` (functions.py) is a f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from pdmlab.errors import ConfigError, PdmlabError, StorageError
 from pdmlab.storage.powercuts.geometry import Geometry
 from pdmlab.storage.powercuts.image import Image, Operation
-from pdmlab.storage.powercuts.steps import Contents, Step, all_contents, difference
+from pdmlab.storage.powercuts.steps import FILE_NAMES, FILE_VERBS, FORMS, Contents, Step, all_contents, difference
 
 WHOLE = (
     "every operation that returned is there, byte for byte; the interrupted one is either there whole or not at all, "
@@ -108,6 +109,7 @@ class StoreStory:
         formats: makes an empty store on a blank device.
         before: steps whose results are there beforehand; they are not cut.
         places: names what lies where, of a device.
+        verbs, names: what its steps may do, and a regular expression of what they may do it to.
         weakness: why the store's own algorithm loses something, where it is known to; reports with losses say it.
     """
 
@@ -123,6 +125,8 @@ class StoreStory:
         places: Callable[[Image], Places] | None = None,
         invariant: str = WHOLE,
         weakness: str = "",
+        verbs: Container[str] = FILE_VERBS,
+        names: str = FILE_NAMES,
     ) -> None:
         self.name = name
         self.weakness = weakness
@@ -134,6 +138,9 @@ class StoreStory:
             raise ConfigError(f"the story {name} has no steps", hint='such as steps=["write /log 300"]')
         self._opens, self._formats, self._places = opens, formats, places
         every = (*self.before, *self.steps)
+        for step in every:
+            if step.verb not in verbs or not all(re.fullmatch(names, each) for each in (step.name, step.to) if each):
+                raise ConfigError(f"'{step}' is no step of this store", hint=f"steps are such as {FORMS}")
         self._data = [step.data(f"{number} ") for number, step in enumerate(every)]
         self._contents = all_contents({}, every, self._data)
         self._allowed = [

@@ -107,4 +107,4 @@ def fill_two_slots_unsynced(device):
 
 def check_two_slots(device, done):
     """The value is the last that was set, or the one that was being set."""
-    return TwoSlots(device).get() in ([b""] + VALUES)[done : done + 2]
+    return TwoSlots(device).get() in [b"", *VALUES][done : done + 2]

@@ -102,7 +102,17 @@ def test_a_second_cut_replays_over_the_first():
 
 @pytest.mark.parametrize(
     "steps",
-    [["rename /a /b"], ["mkdir /a", "mkdir /a"], ["write /d/f 10"], ["write /f many"], ["fly /f"], ["remove"], []],
+    [
+        ["rename /a /b"],
+        ["mkdir /a", "mkdir /a"],
+        ["write /d/f 10"],
+        ["write /f many"],
+        ["fly /f"],
+        ["remove"],
+        ["set 3 10"],
+        ["write f 10"],
+        [],
+    ],
 )
 def test_steps_that_cannot_be_taken_are_refused(steps):
     with pytest.raises(ConfigError):
