@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from pdmlab.boards import bridged
 from pdmlab.boards.card import card
 from pdmlab.boards.console import BAUD, Console
 from pdmlab.boards.detection import Found, find_boards
@@ -49,8 +50,8 @@ class Board(Protocol):
     """A board: what a real one on a cable has."""
 
     @property
-    def simulated(self) -> bool:
-        """Whether the board is virtual."""
+    def simulated(self) -> bool | None:
+        """Whether the board is virtual; None if nobody knows."""
         ...
 
     @property
@@ -123,8 +124,9 @@ _OPENED_UP = (
 class SerialBoard:
     """A real board behind a serial port, or behind any other line that pyserial opens.
 
-    `simulated` is False whatever is behind the line: a bridged virtual board cannot be told from a real one here.
-    The rows of its suites tell (pdmlab/greentea/rows.py).
+    `simulated` is False behind a serial port, and True where `pdmlab board` has noted that the line leads to a virtual
+    board (bridged.py). Of any other pseudo-terminal or TCP line nobody knows: it is None, until rows of a suite tell
+    (pdmlab/greentea/rows.py).
 
     Args:
         url: a port such as /dev/ttyACM0 or COM7, or a URL such as socket://host:port.
@@ -135,13 +137,15 @@ class SerialBoard:
         BoardNotFound: no such port, or no such target. PortBusy: another program has the port.
     """
 
-    simulated = False
-
     def __init__(self, url: str, *, target: str | None = None, baud: int = BAUD) -> None:
         self.url = url
         self._target = target
         self._baud = baud
         self.found = _found(url)
+        virtual = bridged.find(url)
+        self.simulated: bool | None = True if virtual else None if bridged.leads_anywhere(url) else False
+        if target is None and virtual not in (None, "unknown"):
+            target = virtual
         self.info: BoardInfo = self.found.info(target)
         self.target = self.info.target
         self._closed = False
@@ -241,7 +245,7 @@ class SerialBoard:
         return "closed" if self._closed or self._console is None or self._console.closed else "open"
 
     def __repr__(self) -> str:
-        return f"<board {self.target} on {self.url}, {self._state()}>"
+        return f"<board {'SIMULATED ' if self.simulated else ''}{self.target} on {self.url}, {self._state()}>"
 
     def _repr_html_(self) -> str:
         rows = {"board": self.info.name, "url": f"{self.url} ({self._state()})"}
@@ -250,7 +254,9 @@ class SerialBoard:
         if self.found.target_id:
             rows["target id"] = self.found.target_id
         rows["volume"] = str(self.found.mount_point or "not mounted")
-        return card(self.label, rows, simulated=False)
+        if self.simulated is None:
+            rows["simulated"] = "nobody knows: the rows of its suites may say it"
+        return card(self.label, rows, simulated=bool(self.simulated))
 
 
 def read_image_file(path: Path | str) -> bytes:

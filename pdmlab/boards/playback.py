@@ -35,10 +35,12 @@ class Playback:
 
     Args:
         pace: 1 for the log's own times, 10 for ten times as fast, 0 for at once. A log without times is played at once.
+        patience: seconds (host clock) to wait for a sync after a restart.
     """
 
-    def __init__(self, log: Log, *, pace: float) -> None:
+    def __init__(self, log: Log, *, pace: float, patience: float = PATIENCE) -> None:
         self.log = log
+        self.patience = patience
         self.pace = pace if log.timed else 0.0
         self.starts = 0
         self._lines = [line for line in log.lines if line.direction == "board"]
@@ -53,7 +55,12 @@ class Playback:
         self._ended = False
         self._heard = ""
         self._sync: str | None = None
-        self._waits_until = self._begun + PATIENCE if waits else None
+        self._waits_until = self._begun + self.patience if waits else None
+
+    @property
+    def has_handshake(self) -> bool:
+        """Whether the log has the echo of a sync."""
+        return self._echo is not None
 
     @property
     def ended(self) -> bool:

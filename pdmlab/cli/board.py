@@ -32,6 +32,7 @@ def board(
     """Run a virtual board as a process of its own, until Ctrl-C or the end of its terminal.
 
     Whatever its end, flash and card stay in their files. On a POSIX system SIGUSR1 presses its reset button.
+    replay://LOG in the place of a target plays a saved log instead.
     """
     from pdmlab.errors import ConfigError
     from pdmlab.sim import VirtualBoard, bridge
@@ -40,6 +41,12 @@ def board(
         raise ConfigError("--link names a pty, and --tcp has none", hint="leave one of them out")
     if application is not None and image is not None:
         raise ConfigError("a board starts one program", hint="leave --application or --image out")
+    if target.startswith("replay:"):
+        given = {"--id": board_id, "--seed": seed, "--application": application, "--image": image}
+        if odd := [name for name, value in given.items() if value is not None]:
+            raise ConfigError(f"a log has no {', '.join(odd)}", hint="they are for virtual boards")
+        _replay(target, tcp=tcp, port=port, link=link)
+        return
     with (
         VirtualBoard(target, id=board_id, seed=seed, power=False) as virtual,
         stoppable({"SIGUSR1": virtual.reset}) as until_stopped,
@@ -52,12 +59,31 @@ def board(
         # The address is last, with nothing after it, so that it can be copied.
         said = f"SIMULATED {virtual.target}, process {os.getpid()}, until Ctrl-C: "
         if tcp:
-            with bridge.tcp_bridge(virtual.uart, port=port) as (host, number):
+            with bridge.tcp_bridge(virtual.uart, port=port, board=virtual.target) as (host, number):
                 virtual.power_on()
                 click.echo(f"{said}socket://{host}:{number}")
                 until_stopped()
         else:
-            with bridge.pty_bridge(virtual.uart, link=link) as name:
+            with bridge.pty_bridge(virtual.uart, link=link, board=virtual.target) as name:
                 virtual.power_on()
+                click.echo(f"{said}{name}")
+                until_stopped()
+
+
+def _replay(url: str, *, tcp: bool, port: int, link: Path | None) -> None:
+    """Play a log on a port, until Ctrl-C: any serial program, mbedhtrun too, takes it for a board."""
+    from pdmlab.boards.replay import open_line
+    from pdmlab.sim import bridge
+
+    with open_line(url) as line, stoppable({"SIGUSR1": line.restart}) as until_stopped:
+        simulated = "SIMULATED " if line.playback.log.simulated else ""
+        said = f"{simulated}{line.playback.log!r}, process {os.getpid()}, until Ctrl-C: "
+        board = "unknown" if simulated else None
+        if tcp:
+            with bridge.tcp_bridge(line, port=port, board=board) as (host, number):
+                click.echo(f"{said}socket://{host}:{number}")
+                until_stopped()
+        else:
+            with bridge.pty_bridge(line, link=link, board=board) as name:
                 click.echo(f"{said}{name}")
                 until_stopped()

@@ -44,7 +44,9 @@ _FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
 @click.option("--run", "run_", is_flag=True, help="Run the suites; what is done if --compile is not given either.")
 @click.option("--compile-list", is_flag=True, help="List the suites that can be built.")
 @click.option("--run-list", is_flag=True, help="List the suites that can be run.")
-@click.option("--board", "url", default=None, help="The board's URL or port; default: a fresh virtual board a suite.")
+@click.option(
+    "--board", "url", default=None, help="The board's URL or port, or replay://LOG; default: a virtual board."
+)
 @click.option("--update-image", type=_INPUT, default=None, help="What `update` installs on a real board.")
 @click.option("--update-version", default="1.0.1", show_default=True, help="The version of that image.")
 @click.option("--sync", type=int, default=2, show_default=True, help="How often to sync; negative: until it answers.")
@@ -160,7 +162,7 @@ def _run(
                         f"a real board holds one suite, and -n means {', '.join(suites)}",
                         hint="flash one, and name it with -n",
                     )
-                click.echo(f"pdmlab: {suite} on {'SIMULATED ' * board.simulated}{board.target} …", err=True)
+                click.echo(f"pdmlab: {suite} on {'SIMULATED ' * bool(board.simulated)}{board.target} …", err=True)
                 results.append(run(board, suite, **options, **({**managed, **update} if suite in MANAGED else {})))
                 click.echo(f"pdmlab: {suite}: {results[-1].result}, {results[-1].host_s:.2f} s (host clock)", err=True)
     return results
@@ -176,7 +178,10 @@ def _board(target: str | None, url: str | None, seed: int | None) -> Iterator[An
     else:
         from pdmlab.boards import connect
 
-        with connect(url) if target is None or url.startswith("sim:") else connect(url, target=target) as opened:
+        if target is not None and url.startswith("replay:") and "board=" not in url:
+            url += f"{'&' if '?' in url else '?'}board={target}"
+        named = target is None or url.startswith(("sim:", "replay:"))
+        with connect(url) if named else connect(url, target=target) as opened:
             yield opened
 
 

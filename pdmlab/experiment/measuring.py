@@ -39,8 +39,8 @@ class Measured(Bench, Protocol):
         ...
 
     @property
-    def simulated(self) -> bool:
-        """Whether the board is virtual."""
+    def simulated(self) -> bool | None:
+        """Whether the board is virtual; None if nobody knows."""
         ...
 
 

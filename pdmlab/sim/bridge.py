@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from pdmlab.boards import bridged
 from pdmlab.errors import BoardError, ConfigError
 
 _READ_SIZE = 4096
@@ -43,13 +44,15 @@ class HostLine(Protocol):
 
 
 @contextlib.contextmanager
-def pty_bridge(line: HostLine, *, link: Path | None = None) -> Iterator[str]:
+def pty_bridge(line: HostLine, *, link: Path | None = None, board: str | None = "unknown") -> Iterator[str]:
     """Give the line a pseudo-terminal; yield its name, such as /dev/pts/3.
 
     What the board prints while nobody has opened the terminal waits in the board.
 
     Args:
         link: a symbolic link to make to it, so that its name is known beforehand.
+        board: the target of the virtual board that the line is of, for whoever opens it on this machine; None if it is
+            of none.
 
     Raises:
         ConfigError: the operating system has no pseudo-terminals, or something else has the link's name.
@@ -67,7 +70,10 @@ def pty_bridge(line: HostLine, *, link: Path | None = None) -> Iterator[str]:
         if link is not None:
             _make_link(link, name)
         # Our own descriptor of the board's end stays open: without it the pty hangs up when a program leaves.
-        with _pump(line, host_end, lambda: os.read(host_end, _READ_SIZE), lambda data: os.write(host_end, data)):
+        with (
+            _announced(os.path.realpath(name), board),
+            _pump(line, host_end, lambda: os.read(host_end, _READ_SIZE), lambda data: os.write(host_end, data)),
+        ):
             yield name
     finally:
         if link is not None and link.is_symlink() and os.readlink(link) == name:
@@ -88,8 +94,10 @@ def _make_link(link: Path, name: str) -> None:
 
 
 @contextlib.contextmanager
-def tcp_bridge(line: HostLine, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[tuple[str, int]]:
-    """Serve the line on a TCP port, one program at a time; yield the address.
+def tcp_bridge(
+    line: HostLine, *, host: str = "127.0.0.1", port: int = 0, board: str | None = "unknown"
+) -> Iterator[tuple[str, int]]:
+    """Serve the line on a TCP port, one program at a time; yield the address. board: as of pty_bridge.
 
     Raises:
         BoardError: the port is taken.
@@ -128,13 +136,18 @@ def tcp_bridge(line: HostLine, *, host: str = "127.0.0.1", port: int = 0) -> Ite
     thread.start()
     try:
         address: tuple[str, int] = server.getsockname()[:2]
-        yield address
+        with _announced(f"{address[0]}:{address[1]}", board):
+            yield address
     finally:
         stop.set()
         with contextlib.suppress(OSError):
             server.shutdown(socket.SHUT_RDWR)
         server.close()
         thread.join(5)
+
+
+def _announced(line: str, board: str | None) -> contextlib.AbstractContextManager[None]:
+    return bridged.announced(line, board) if board is not None else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -78,8 +78,8 @@ def test_a_board_on_tcp_runs_the_application_that_it_was_given() -> None:
     with started("board", "k64f", "--tcp", "--id", "tcp", "--application", "fs-single") as process:
         assert process.stdout is not None
         url = place(process.stdout.readline(), process.pid)
-        with pdmlab.connect(url, target="K64F") as board:
-            assert board.target == "K64F" and not board.simulated
+        with pdmlab.connect(url) as board:  # another process's bridge
+            assert board.target == "K64F" and board.simulated
             board.console.write_line("{{__sync;00000000-0000-4000-8000-000000000000}}")
             board.console.expect("{{__sync;00000000-0000-4000-8000-000000000000}}", timeout=20)
             board.console.expect("{{__host_test_name;default_auto}}", timeout=20)
@@ -120,3 +120,16 @@ def test_what_cannot_be_is_an_error_with_a_hint(arguments: tuple[str, ...], said
     done = finished("board", *arguments)
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith(said) and "\nhint: " in done.stderr
+
+
+def test_a_log_is_played_on_a_port_like_a_board(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("Mbed Bootloader\r\nbooting...\r\n")
+    with started("board", f"replay://{log}?pace=0", "--tcp") as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        assert said.startswith(f"<log a.log, plain text, 2 lines of the board>, process {process.pid}, until Ctrl-C: ")
+        with pdmlab.connect(said.split()[-1]) as board:
+            assert board.simulated is None and board.console.expect("booting", timeout=20)
+    refused = finished("board", f"replay://{log}", "--seed", "1")
+    assert refused.returncode == 1 and "a log has no --seed" in refused.stderr

@@ -69,6 +69,15 @@ def test_a_board_behind_a_line_says_itself_that_it_is_simulated(tmp_path: Path) 
     assert suite["simulated"] is True and {row["simulated"] for row in suite["rows"]} == {True}
 
 
+def test_a_saved_log_is_run_like_a_board(tmp_path: Path) -> None:
+    log, report = tmp_path / "net.log", tmp_path / "report.json"
+    log.write_text(call("-n", "net-multi", "-v").output)  # as htrun prints it
+    done = call("-n", "net-multi", "-m", "K66F", "--board", f"replay://{log}?pace=0", "--report-json", str(report))
+    assert done.exit_code == 0, done.output
+    assert "boards: SIMULATED K66F" in done.output  # by the log's own word
+    assert len(json.loads(report.read_text())["K66F"]["net-multi"]["rows"]) == 6
+
+
 def test_verbose_shows_the_console_as_htrun_does() -> None:
     assert "][CONN][RXD] {{__host_test_name;default_auto}}" in call("-n", "net-multi", "-v").output
 
