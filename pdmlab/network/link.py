@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
@@ -230,9 +231,7 @@ class Pipe:
                 below, most = self._random.below, link.backoff + 1
                 takes += sum(below(most) for _ in range(frames + repeats))
         self.bytes_on_medium += on_medium
-        start = max(now, self._medium.busy_until)
-        end = self._medium.busy_until = start + takes
-        arrival = end + link.latency
+        arrival = self._medium.take(now, takes) + link.latency
         if link.jitter:
             arrival += self._random.below(link.jitter + 1)
         if not arrives:
@@ -259,17 +258,46 @@ class Pipe:
 
 
 class Medium:
-    """What a frame takes up while it is sent; both directions share it on a half-duplex link."""
+    """What frames take up while they are sent, from one side; on a half-duplex link it yields to the other's.
+
+    The two sides take turns: a packet waits for those before it on its own side, and for the one that the other side
+    has on the air, but not for what waits there. What waits there already keeps its time, and what comes after it
+    is later by what the packet took: so the medium carries no more than it can, but for a moment.
+    """
 
     def __init__(self) -> None:
         self.busy_until = 0
+        self.other: Medium | None = None
+        self._taken: deque[tuple[int, int]] = deque()  # from when to when, what is not over yet
+
+    def take(self, now: int, takes: int) -> int:
+        """Send something that takes so long (ns), as soon as can be from now; return when it has been sent (ns)."""
+        start = max(now, self.busy_until)
+        other = self.other
+        if other is None:
+            self.busy_until = start + takes
+            return self.busy_until
+        start = other._free_at(start)
+        end = self.busy_until = start + takes
+        self._taken.append((start, end))
+        if other.busy_until > start:
+            other.busy_until += takes
+        return end
+
+    def _free_at(self, when: int) -> int:
+        """Return the end of what is on the air at that time, or that time."""
+        taken = self._taken
+        while taken and taken[0][1] <= when:
+            taken.popleft()
+        return taken[0][1] if taken and taken[0][0] <= when else when
 
 
 def pipes(link: Link, random: SplitMix64) -> tuple[Pipe, Pipe]:
     """Make the two directions of a link: up (from the board) and down."""
-    medium = Medium()
-    up = Pipe(link, link.up, random.split("up"), medium)
-    return up, Pipe(link, link.down, random.split("down"), medium if link.half_duplex else Medium())
+    ways = Medium(), Medium()
+    if link.half_duplex:
+        ways[0].other, ways[1].other = ways[1], ways[0]
+    return Pipe(link, link.up, random.split("up"), ways[0]), Pipe(link, link.down, random.split("down"), ways[1])
 
 
 _COUNTS = tuple(each.name for each in fields(Link) if str(each.type) == "int")

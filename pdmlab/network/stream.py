@@ -113,7 +113,7 @@ class Stream(ByteStream):
         self._smoothed = 0
         self._variation = stack.first_rto if stack.tick else 0
         self._opened = self._now()  # the stack's ticks are counted from here
-        # What is timed: (sequence number awaited, when sent); one at a time, or all where the stack counts no ticks.
+        # What is timed: (sequence number awaited, when sent, -1 if sent again); one at a time where there are ticks.
         self._timed: deque[tuple[int, int]] = deque()
         # After a time-out that may be spurious: the end of what was sent again, and both thresholds from before.
         self._doubted: tuple[int, int, int] | None = None
@@ -331,7 +331,7 @@ class Stream(ByteStream):
     def _send_data(self, seq: int, size: int) -> None:
         start = seq - self._una
         if seq < self._highest:
-            self._timed.clear()  # Karn: the answer to a segment sent twice tells nothing
+            self._forget_times(seq, seq + size)
         elif not self._timed or not self.stack.tick:
             self._timed.append((seq + size, self._now()))
         data = bytes(self._out[start : start + size])
@@ -478,12 +478,13 @@ class Stream(ByteStream):
 
     def _take_round_trip(self, ack: int) -> None:
         """Keep the smoothed round trip, when a timed segment is acknowledged (RFC 6298 §2)."""
-        timed = self._timed
-        if not timed or ack < timed[0][0]:
-            return
-        sent, now, stack = timed[0][1], self._now(), self.stack
+        timed, now, stack = self._timed, self._now(), self.stack
+        answered = []
         while timed and timed[0][0] <= ack:
-            timed.popleft()
+            answered.append(timed.popleft()[1])
+        if not answered or min(answered) < 0:
+            return
+        sent = answered[0]
         if stack.tick:
             self._count_ticks((now - self._opened) // stack.tick - (sent - self._opened) // stack.tick)
             return
@@ -494,6 +495,13 @@ class Stream(ByteStream):
             self._variation += (abs(self._smoothed - sample) - self._variation) // 4
             self._smoothed += (sample - self._smoothed) // 8
         self._rto = min(self._smoothed + max(4 * self._variation, stack.min_rto), stack.max_rto)
+
+    def _forget_times(self, start: int, end: int) -> None:
+        """Take note that these bytes are sent again: their answer tells no round trip (Karn)."""
+        if self.stack.tick:
+            self._timed.clear()
+        else:
+            self._timed = deque((last, -1 if start < last <= end else sent) for last, sent in self._timed)
 
     def _count_ticks(self, sample: int) -> None:
         """Keep the smoothed round trip in whole ticks, eight- and fourfold, as Van Jacobson's code and lwIP do."""

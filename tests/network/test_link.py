@@ -94,6 +94,16 @@ def test_both_directions_of_a_half_duplex_link_share_the_medium() -> None:
         assert down.send(100, 0) == later * 100 * MS
 
 
+def test_the_sides_of_a_half_duplex_link_take_turns() -> None:
+    link = Link(up=8000, down=8000, half_duplex=True)  # a byte a millisecond
+    up, down = pipes(link, SplitMix64(0))
+    queued = [down.send(100, 0) for _ in range(4)]
+    assert queued == [100 * MS, 200 * MS, 300 * MS, 400 * MS]
+    assert up.send(10, 150 * MS) == 210 * MS  # after what is on the air, not after all that waits
+    assert down.send(100, 160 * MS) == 510 * MS  # which pays for it
+    assert up.send(10, 2000 * MS) == 2010 * MS
+
+
 def test_a_datagram_is_lost_when_any_of_its_fragments_is() -> None:
     link = Link.of("6lowpan", loss=0.02, retries=0)
     _, down = pipes(link, SplitMix64(3))
