@@ -51,7 +51,7 @@ def download_speed(board: Any, *, bearer: str, round_trip_ms: int, receive_buffe
     @cache
     def measured() -> float:
         with _fresh(board, seed=seed) as fresh:
-            row = measurements.http_download(fresh, bearer, round_trip_ms, receive_buffer_B)
+            row: dict[str, Any] = measurements.http_download(fresh, bearer, round_trip_ms, receive_buffer_B)
             return float(row["throughput_kBps"])
 
     def judge(answer: Any) -> bool | str:

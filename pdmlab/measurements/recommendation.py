@@ -104,7 +104,7 @@ class Recommendation:
     @property
     def runners_up(self) -> pd.DataFrame:
         """The next best set-ups that hold the rate too."""
-        keys = ("file_system", "block_size_B", "cache_size_B", "lookahead_size_B")
+        keys = [name for name in ("cache_size_B", "block_size_B", "lookahead_size_B") if self.chosen.row[name]]
         return _frame(
             [
                 {
@@ -132,7 +132,7 @@ class Recommendation:
         return (
             f"<p><b>{escape(self._headline())}</b> SIMULATED, device clock</p><p>{escape(self._application())}</p>"
             f"<table><tr><th>RAM for</th><th>B</th></tr>{rows}<tr><th>together</th><th>{self.ram_B}</th></tr></table>"
-            f"<ul>{cases}</ul>{estimates}<pre>{escape(self.mbed_app)}</pre>"
+            f"<ul>{cases}</ul>{estimates}<pre style='font-family:monospace'>{escape(self.mbed_app)}</pre>"
         )
 
     def _headline(self) -> str:
@@ -140,7 +140,7 @@ class Recommendation:
         bus = "" if row["bus"] == "internal" else f" over {row['bus']} at {row['bus_Hz'] / 1e6:g} MHz"
         return (
             f"{self.rate_Bps / 1000:g} kB/s to {row['file_system']} on {row['part']}{bus}, {self.board}: "
-            f"{self.ram_B} B of RAM at {self.case} times, the least of {self.tried} set-ups"
+            f"{self.ram_B} B of RAM, the least of {self.tried} set-ups at {self.case}"
         )
 
     def _application(self) -> str:
@@ -159,11 +159,11 @@ _SETTINGS = (
 def _told(check: Mapping[str, Any]) -> str:
     """Return a check as a sentence."""
     if "lost_B" not in check:
-        return f"{check['case']} times: no set-up holds it; the fastest writes {check['fastest_kBps']:g} kB/s"
+        return f"At {check['case']} no set-up holds it: the fastest writes {check['fastest_kBps']:.3g} kB/s."
     lost = "nothing is lost" if not check["lost_B"] else f"{check['lost_B']} B are lost"
     return (
-        f"{check['case']} times: {lost}, {check['margin_percent']:g} % of the ring stay free, "
-        f"the longest call takes {check['longest_stall_ms']:g} ms"
+        f"At {check['case']} {lost}: the ring gets {check['fullest_B']} B full ({check['margin_percent']:g} % stay "
+        f"free), the longest call takes {check['longest_stall_ms']:.0f} ms."
     )
 
 

@@ -148,11 +148,11 @@ def _cases(part: Part, log_B: int) -> Iterator[_Case]:
     """Give the kinds of times, the hardest first; of a card, with several stalls in a log."""
     if "stall_every" in part:
         part = part.with_(stall_every=min(part["stall_every"], log_B // STALLS))
-    yield _Case("maximum", part, "maximum")
+    yield _Case("maximum times", part, "maximum")
     if "stall" in part and part.maximum("stall") > part["stall"]:
         usual = {name: part[name] for name, figure in part.figures.items() if figure.maximum and name != "stall"}
-        yield _Case("typical, with maximum stalls", part.with_(**usual), "maximum")
-    yield _Case("typical", part, "typical")
+        yield _Case("typical times and longest stalls", part.with_(**usual), "maximum")
+    yield _Case("typical times", part, "typical")
 
 
 def _least(
@@ -189,6 +189,7 @@ def _check(case: _Case, row: Mapping[str, Any], ring_B: int) -> dict[str, Any]:
         "case": case.name,
         "lost_B": row["lost_B"],
         "fullest_B": row["fullest_B"],
+        "ring_B": ring_B,
         "margin_percent": round(100 * (1 - row["fullest_B"] / ring_B), 1),
         "longest_stall_ms": row["longest_stall_ms"],
         "busy_percent": row["busy_percent"],

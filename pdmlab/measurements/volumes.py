@@ -264,17 +264,13 @@ def _littlefs(driver: MediumDevice, setup: VolumeSetup) -> tuple[FileSystem, dic
     if driver.size // block < 2:
         raise NotMeasurable(f"{driver.size} B are fewer than two blocks of {block} B", hint="a larger volume_B")
     lookahead = min(lookahead, 8 * ((driver.size // block + 63) // 64))  # LittleFileSystem2.cpp, mount()
-    sizes = {
-        "read_size": read,
-        "prog_size": prog,
-        "block_size": block,
-        "cache_size": cache,
-        "lookahead_size": lookahead,
-    }
+    fs = LittleFileSystem2(
+        "fs", read_size=read, prog_size=prog, block_size=block, cache_size=cache, lookahead_size=lookahead
+    )
     return (
-        LittleFileSystem2("fs", None, **sizes),
+        fs,
         {"cache_size": cache, "lookahead_size": lookahead},
-        {f"{name}_B": size for name, size in sizes.items()},
+        dict(zip(_SIZES, (read, prog, block, cache, lookahead), strict=True)),
     )
 
 

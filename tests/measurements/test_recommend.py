@@ -43,7 +43,7 @@ def trial(board, found, ring_B, **changes):
 
 
 def test_the_recommended_set_up_loses_nothing_and_the_next_smaller_ring_does(board, lfs):
-    assert lfs.case == "typical"
+    assert lfs.case == "typical times"
     assert trial(board, lfs, lfs.ring_B)["lost_B"] == 0
     assert trial(board, lfs, lfs.ring_B - 64)["lost_B"] > 0
 
@@ -58,9 +58,9 @@ def test_so_do_all_other_caches_and_writes_with_less_ram(board, lfs):
 
 
 def test_a_cards_longest_stalls_decide_where_its_maxima_are_beyond_any_set_up(board, fat):
-    assert fat.case == "typical, with maximum stalls"
+    assert fat.case == "typical times and longest stalls"
     typical, stalled, maximum = fat.cases.to_dict("records")
-    assert typical["case"] == "typical" and typical["lost_B"] == 0 and typical["margin_percent"] > 30
+    assert typical["case"] == "typical times" and typical["lost_B"] == 0 and typical["margin_percent"] > 30
     assert stalled["lost_B"] == 0 and 0 <= stalled["margin_percent"] < 2
     assert stalled["longest_stall_ms"] > 250  # the stall, and the call that it came in
     assert maximum["fastest_kBps"] < 20 and fat.cases["lost_B"].isna().tolist() == [False, False, True]
@@ -85,7 +85,7 @@ def test_it_looks_good_and_says_what_it_hangs_on(fat, lfs):
     for text in (repr(fat), fat._repr_html_()):
         assert "20 kB/s to FAT on SDHC over SPI at 1 MHz, K64F" in text and "SIMULATED" in text
         assert f"CircularBuffer&lt;char, {fat.ring_B}&gt;" in text or f"CircularBuffer<char, {fat.ring_B}>" in text
-        assert "maximum times: no set-up holds it; the fastest writes" in text
+        assert "At maximum times no set-up holds it: the fastest writes" in text
         assert "MK64FN1M0VLL12" in text and "sd.TRX_FREQUENCY" in text
     assert "caches" in lfs._repr_html_() and "lookahead" in repr(lfs)
 
