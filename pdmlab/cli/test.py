@@ -51,6 +51,7 @@ _FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
 @click.option("--update-version", default="1.0.1", show_default=True, help="The version of that image.")
 @click.option("--sync", type=int, default=2, show_default=True, help="How often to sync; negative: until it answers.")
 @click.option("--seed", type=int, default=None, help="Seed of everything random on a virtual board.")
+@click.option("--save", is_flag=True, help="Keep the measured rows as runs, each row as it comes.")
 @click.option("-v", "--verbose", is_flag=True, help="Show what the board prints, as it comes.")
 @click.option("--report-junit", type=_FILE, help="Write JUnit XML to this file.")
 @click.option("--report-text", type=_FILE, help="Write the tables to this file.")
@@ -72,6 +73,7 @@ def test(
     update_version: str,
     sync: int,
     seed: int | None,
+    save: bool,
     verbose: bool,
     report_junit: Path | None,
     report_text: Path | None,
@@ -91,10 +93,13 @@ def test(
         if not run_:
             return
     update = {"update_image": update_image and update_image.read_bytes(), "update_version": update_version}
-    results = _run(suites, target, url, seed, update, sync=sync, on_event=_echo if verbose else None)
+    results = _run(suites, target, url, seed, update, sync=sync, on_event=_echo if verbose else None, save=save)
     from pdmlab.greentea import to_json, to_junit, to_text
 
     click.echo(to_text(results, report_text), nl=False)
+    for result in results:
+        if result.run:
+            click.echo(f"pdmlab: the rows of {result.suite} are run {result.run}", err=True)
     if report_junit is not None:
         to_junit(results, report_junit)
     if report_json is not None:

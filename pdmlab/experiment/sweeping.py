@@ -195,9 +195,15 @@ def rerun(
     """Repeat a run from its sidecar; a simulated one gives the same digest.
 
     Raises:
-        ExperimentError: its measuring function lives in a notebook: hand it in as `measure`.
+        ExperimentError: its measuring function lives in a notebook: hand it in as `measure`. Or it is no sweep's.
     """
     sidecar = run.sidecar if isinstance(run, Run) else find_run(run, data)[1]
+    if "suite" in sidecar:
+        suite = sidecar["suite"]
+        raise ExperimentError(
+            f"run {sidecar['run']} is of the suite {suite}, which runs on the board",
+            hint=f"pdmlab.greentea.run(board, {suite!r}, save=True), or pdmlab test -n {suite} --save",
+        )
     if measure is None:
         module, _, qualname = sidecar["measure"].partition(":")
         try:

@@ -8,8 +8,8 @@ import secrets
 import sys
 from importlib import metadata
 
-PACKAGES = ("pdmlab", "littlefs-python", "fatfs-ng", "aiocoap", "pandas")
-"""What a figure may hang on."""
+DECIDING = ("pdmlab", "littlefs-python", "fatfs-ng")
+"""Packages whose version may change what a virtual board measures."""
 
 
 def new_name() -> str:
@@ -24,9 +24,9 @@ def utc_now() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that a figure may hang on."""
+    """Return the versions of Python and of the packages that take part."""
     found = {"python": platform.python_version(), "platform": sys.platform}
-    for package in PACKAGES:
+    for package in (*DECIDING, "aiocoap", "pandas"):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -44,7 +44,8 @@ class SuiteRun:
             "run": self.name,
             "experiment": experiment,
             "state": "running",
-            "measure": f"the board:the suite {suite}",
+            "suite": suite,
+            "measure": "",  # no function of this process: the board's firmware
             "factors": {name: [] for name in FACTORS},
             "repeats": 1,
             **about,

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from pdmlab.cli import main
 from pdmlab.cli.test import matching
 from pdmlab.errors import ConfigError
+from pdmlab.runs import list_runs, load_run
 from pdmlab.sim import VirtualBoard, bridge
 
 
@@ -76,6 +77,14 @@ def test_a_saved_log_is_run_like_a_board(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "boards: SIMULATED K66F" in done.output  # by the log's own word
     assert len(json.loads(report.read_text())["K66F"]["net-multi"]["rows"]) == 6
+
+
+def test_saved_rows_are_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PDMLAB_DATA", str(tmp_path / "data"))
+    done = call("-n", "net-multi", "--save")
+    (name,) = list_runs()["run"]
+    assert done.exit_code == 0 and f"the rows of net-multi are run {name}" in done.output
+    assert len(load_run(name)) == 6 and load_run(name)["simulated"].all()
 
 
 def test_verbose_shows_the_console_as_htrun_does() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import pdmlab
+from pdmlab.errors import ExperimentError, RunNotFound
 from pdmlab.greentea import run_suite
 from pdmlab.greentea.protocol import Event
 from tests.greentea.scripted import ScriptedBoard, suite
@@ -38,6 +39,8 @@ def test_a_suite_of_a_real_board_is_found_among_the_runs(tmp_path: Path) -> None
     assert not list(tmp_path.glob("*/*.jsonl"))
     sidecar = json.loads((tmp_path / "fs-single" / f"{result.run}.json").read_text())
     assert sidecar["cases"] == {CASE: "OK"} and len(sidecar["unread"]) == 1
+    with pytest.raises(ExperimentError, match=r"is of the suite fs-single, which runs on the board\nhint: .*save=True"):
+        pdmlab.rerun(result.run, data=tmp_path)
     assert "could not be read as measurements: 1" in repr(result)
 
 
@@ -79,5 +82,5 @@ def test_a_suite_that_measured_nothing_is_a_run_that_says_why(tmp_path: Path) ->
     result = run_suite(ScriptedBoard(lambda _: []), "fs-single", sync=1, sync_timeout=0.01, save=True, data=tmp_path)
     sidecar = json.loads((tmp_path / "fs-single" / f"{result.run}.json").read_text())
     assert sidecar["result"] == "SYNC_FAILED" and "silent" in sidecar["reason"] and sidecar["rows"] == 0
-    with pytest.raises(pdmlab.errors.RunNotFound, match="has no rows"):
+    with pytest.raises(RunNotFound, match="has no rows"):
         pdmlab.load_run(result.run, data=tmp_path)
