@@ -7,6 +7,7 @@ the same run everywhere; `timing="maximum"` charges every maximum and draws noth
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 from tomllib import loads
@@ -59,7 +60,7 @@ class MediumDevice(BlockDevice):
         self.mcu = find_mcu(mcu) if isinstance(mcu, str) else mcu
         self.timing = timing
         self._random = SplitMix64(seed).split(self.type) if timing == "typical" else None
-        self._bits = 0
+        self._chances = _sixteen_bits(self._random or SplitMix64())
         self._call = self.mcu.ns("call", "lock")
         self._mutex = self.clock.mutex()
         self._users = 0
@@ -118,13 +119,7 @@ class MediumDevice(BlockDevice):
     def _draw(self, between: tuple[int, int]) -> int:
         """Draw a busy time (ns)."""
         least, width = between
-        if not width or self._random is None:
-            return least
-        bits = self._bits
-        if bits < 0x1_0000:  # a draw of the generator is enough for four busy times
-            bits = self._random.next() | 1 << 64
-        self._bits = bits >> 16
-        return least + (width * (bits & 0xFFFF) >> 16)
+        return least + (width * next(self._chances) >> 16) if width else least
 
     def _refuse(self, code: int, what: str, hint: str | None = None) -> StorageError:
         return StorageError(
@@ -152,6 +147,16 @@ class MediumDevice(BlockDevice):
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, {self.part.name}>"
+
+
+def _sixteen_bits(random: SplitMix64) -> Iterator[int]:
+    """Give numbers of 16 bits: a draw of the generator is enough for four busy times."""
+    while True:
+        bits = random.next()
+        yield bits & 0xFFFF
+        yield bits >> 16 & 0xFFFF
+        yield bits >> 32 & 0xFFFF
+        yield bits >> 48
 
 
 @cache

@@ -19,13 +19,14 @@ _FILL = 1 << 20
 class MemoryImage:
     """Bytes in memory; what was never written is blank.
 
-    chunks: number -> what was written; anonymous memory maps, since slices of those are bytes at once.
+    chunks: number -> what was written, the last as long as the bytes go; memory maps, since slices of those are bytes.
     """
 
     path: Path | None = None
 
     def __init__(self, size: int, blank: int) -> None:
         self.chunks: dict[int, mmap.mmap] = {}
+        self._size = size
         self._blank = bytes([blank]) * CHUNK
 
     def read(self, offset: int, size: int) -> bytes:
@@ -45,20 +46,20 @@ class MemoryImage:
             n = min(len(data) - done, CHUNK - start)
             chunk = self.chunks.get(number)
             if chunk is None:
-                chunk = self.chunks.setdefault(number, self._new_chunk())
+                chunk = self.chunks.setdefault(number, self._new_chunk(min(CHUNK, self._size - number * CHUNK)))
             chunk[start : start + n] = data[done : done + n]
             number, start, done = number + 1, 0, done + n
 
     def close(self) -> None:
         """Keep the bytes: they last as long as the medium."""
 
-    def _new_chunk(self) -> mmap.mmap:
+    def _new_chunk(self, size: int) -> mmap.mmap:
         if sys.platform == "win32":
-            chunk = mmap.mmap(-1, CHUNK)
+            chunk = mmap.mmap(-1, size)
         else:
-            chunk = mmap.mmap(-1, CHUNK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            chunk = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if self._blank[0]:
-            chunk[:] = self._blank
+            chunk[:] = self._blank[:size]
         return chunk
 
 

@@ -187,10 +187,12 @@ class Medium:
             MediumFault: as require_answer, or read error.
         """
         if self.sound:
-            chunk, start = self._chunks.get(offset >> SHIFT), offset & _MASK
-            end = start + size
-            if chunk is not None and 0 <= start <= end <= CHUNK and offset + size <= self.size:
-                return chunk[start:end]
+            chunk = self._chunks.get(offset >> SHIFT)
+            if chunk is not None:
+                start = offset & _MASK
+                data = chunk[start : start + size]
+                if len(data) == size:  # all in this chunk
+                    return data
             return self.peek(offset, size)
         if self._begin(offset):
             raise self._pulled(offset)
@@ -202,8 +204,14 @@ class Medium:
         Raises:
             MediumFault: as require_answer, or write protected, program error or worn out.
         """
+        supply = self.supply
+        if self.sound and (supply is None or supply.writes_left is None):
+            if supply is not None:
+                supply.operations += 1
+            self.program_plainly(offset, data)
+            return
         pulled = not self.sound and self._begin_write(offset)
-        failing = self.supply is not None and self.supply.fails(self._what[0])
+        failing = supply is not None and supply.fails(self._what[0])
         if pulled or failing:
             data = data[: self._broken_off(len(data))]
         if self._faults is None:
@@ -274,11 +282,11 @@ class Medium:
         """Program data, whatever is broken."""
         size, start = len(data), offset & _MASK
         chunk, end = self._chunks.get(offset >> SHIFT), start + size
-        if chunk is None or end > CHUNK or offset + size > self.size:
+        if chunk is None or end > len(chunk):
             self.poke(offset, self.over(offset, data))
         elif self._nor:
             there = chunk[start:end]
-            chunk[start:end] = data if there == self._erased(size) else _and(there, data)
+            chunk[start:end] = data if there == self._blanks.get(size) else self.over(offset, data)
         else:
             chunk[start:end] = data
         if not self._nor:

@@ -8,6 +8,7 @@ reads on four lines and does all else on one. An erase takes the largest command
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import ClassVar
 from weakref import WeakKeyDictionary
 
@@ -65,7 +66,11 @@ class SPIFBlockDevice(MediumDevice):
         medium.erase_block = self._erase_size
         self._page = self.part["page"]
         self._whole_page, self._one_byte = self._range("program"), self.part["program_byte"]
+        self._end = medium.size
         self._use_bus()
+        # Sizes are few, and asked for again and again.
+        self._read_time = lru_cache(64)(lambda size: self._call + self._head_in + self._data_in(size))
+        self._program_time = lru_cache(64)(lambda size: self._head_out + self._data_out(size))
 
     def _use_bus(self) -> None:
         """Work out once what the bus makes of every command (ns)."""
@@ -95,8 +100,9 @@ class SPIFBlockDevice(MediumDevice):
 
     def read(self, address: int, size: int) -> bytes:
         """Read bytes in one command; of a chip that does not answer or is busy, zeros, which nobody notices."""
-        self._check("read", address, size)
-        spent = self._call + self._head_in + self._data_in(size)
+        if not (self._users and 0 <= address <= address + size <= self._end):
+            self._check("read", address, size)
+        spent = self._read_time(size)
         if self.medium.sound and self._mutex.charge_alone(spent):
             return self.medium.read(address, size)
         with self._mutex:
@@ -111,13 +117,16 @@ class SPIFBlockDevice(MediumDevice):
     def program(self, address: int, data: bytes) -> None:
         """Program bytes page by page: write enable, a tick, page program, ticks until ready."""
         size, page = len(data), self._page
-        self._check("program", address, size)
+        if not (self._users and 0 <= address <= address + size <= self._end):
+            self._check("program", address, size)
         if not size:
             return
-        n = min(page - address % page, size)
-        busy = self._page_busy(n)
+        n = page - address % page
+        if n > size:
+            n = size
+        busy = self._one_byte + (self._draw(self._whole_page) - self._one_byte) * (n - 1) // (page - 1)
         if n == size and self.medium.sound:
-            enable, command = self._call + self._enable, self._head_out + self._data_out(n)
+            enable, command = self._call + self._enable, self._program_time(n)
             looks, spent = self._until_ready(self.clock.now(), enable, command, busy)
             if looks < POLLS and self._mutex.charge_alone(spent):
                 self.medium.program(address, data)
@@ -125,7 +134,7 @@ class SPIFBlockDevice(MediumDevice):
         with self._mutex:
             start, spent = 0, self._call
             while True:
-                self._write(spent + self._enable, self._head_out + self._data_out(n), busy, WREN)
+                self._write(spent + self._enable, self._program_time(n), busy, WREN)
                 try:
                     self.medium.program(address + start, data[start : start + n])
                 except MediumFault as fault:
@@ -134,11 +143,7 @@ class SPIFBlockDevice(MediumDevice):
                 if start == size:
                     return
                 n = min(page, size - start)
-                busy = self._page_busy(n)
-
-    def _page_busy(self, n: int) -> int:
-        """Draw how long n bytes of a page take (ns)."""
-        return self._one_byte + (self._draw(self._whole_page) - self._one_byte) * (n - 1) // (self._page - 1)
+                busy = self._one_byte + (self._draw(self._whole_page) - self._one_byte) * (n - 1) // (page - 1)
 
     def erase(self, address: int, size: int) -> None:
         """Erase with the largest command that fits, again and again."""
@@ -194,17 +199,14 @@ class SPIFBlockDevice(MediumDevice):
 
     def _until_ready(self, now: int, enable: int, command: int, busy: int) -> tuple[int, int]:
         """Return after how many looks that find it busy, and after how long (ns), the chip is found ready."""
-        status = self._status
         # To the next tick, two looks (for busy, then for the enable latch), the command, its busy time.
-        sent = ((now + enable) // TICK + 1) * TICK + 2 * status + command
-        look = (sent // TICK + 1) * TICK
+        status = self._status
+        sent = 2 * status + command
+        look = sent - sent % TICK + TICK
         missing = sent + busy - look - status
-        if missing <= 0:
-            return 0, look + status - now
-        looks = -(-missing // TICK)
-        if looks >= POLLS:
-            return looks, look + POLLS * TICK - now
-        return looks, look + looks * TICK + status - now
+        looks = -(-missing // TICK) if missing > 0 else 0
+        spent = enable + TICK - (now + enable) % TICK + look + looks * TICK
+        return looks, spent + status if looks < POLLS else spent - (looks - POLLS) * TICK
 
     def _wait_for_chip(self, fault: MediumFault, enable: int, failure: int) -> None:
         """Look at the status of a chip that is busy, or is not there: then it reads 0, ready and not enabled."""

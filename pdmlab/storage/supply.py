@@ -14,7 +14,7 @@ def _lose_power() -> None:
 class Supply:
     """Counts the programs and erases of all media on it, and fails at one of them, of which a part takes effect.
 
-    operations: how many there were. last: what the last one was, and of which medium, such as "erase flash".
+    operations: how many there were. last: in what, of which medium, it failed, such as "erase flash".
     writes_left: how many still succeed before it fails, once; None: it is sound.
     cut: what its failing does, beyond the operation; on a board it takes the power away.
     """
@@ -28,13 +28,12 @@ class Supply:
     def fails(self, operation: str) -> bool:
         """Count one program or erase; whether the supply fails in the middle of it."""
         self.operations += 1
-        self.last = operation
         if self.writes_left is None:
             return False
         self.writes_left -= 1
         if self.writes_left >= 0:
             return False
-        self.writes_left = None
+        self.writes_left, self.last = None, operation
         return True
 
     def __repr__(self) -> str:

@@ -75,14 +75,15 @@ class SlicingBlockDevice(Wrapper):
 
     def read(self, address: int, size: int) -> bytes:
         """Read from the slice."""
-        if not 0 <= address <= address + size <= self._size or address % self._read_unit or size % self._read_unit:
+        unit = self._read_unit
+        if not 0 <= address <= address + size <= self._size or (unit != 1 and (address % unit or size % unit)):
             self._require(False, "read", address, size)
         return self._read(self.start + address, size)
 
     def program(self, address: int, data: bytes) -> None:
         """Program the slice."""
         size, unit = len(data), self._program_unit
-        if not 0 <= address <= address + size <= self._size or address % unit or size % unit:
+        if not 0 <= address <= address + size <= self._size or (unit != 1 and (address % unit or size % unit)):
             self._require(False, "program", address, size)
         self._program(self.start + address, data)
 
