@@ -77,6 +77,13 @@ def test_a_virtual_board_as_the_board_says_that_it_is_simulated() -> None:
     assert "points SIMULATED, curve SIMULATED, device clock" in said(ax)
 
 
+def test_curves_of_a_calibration_tell_board_and_model_apart_by_name() -> None:
+    both = pd.concat([model(1.0, 2.0).assign(model=""), model(1.1, 2.0, name="after")], ignore_index=True)
+    ax = plots.overlay(both, "buffer_B", "throughput_kBps")
+    assert legend(ax) == ["write, board", "write, model after: 10 % off (median), 10 % at most"]
+    assert "points SIMULATED, curve SIMULATED, device clock" in said(ax)
+
+
 def test_one_of_both_alone_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"no row of a board to lay over the other\nhint: .*model="):
         plots.overlay(model(1.0), "buffer_B", "throughput_kBps")

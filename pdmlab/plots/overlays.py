@@ -29,8 +29,8 @@ def overlay(
     """Draw a board's rows as points over the model's as a curve; the legend says how far they are apart.
 
     Args:
-        frame: rows of both, told apart by `simulated`; or of the board alone, with those of the model in `model`. A
-            column `model` tells several models apart, as in `Calibration.curves`.
+        frame: rows of both, told apart by `simulated`, or by a column `model` that is empty for the board and names
+            the model otherwise, as in `Calibration.curves`; or rows of the board alone, with the others in `model`.
         by: the column of which each value has a colour.
 
     Raises:
@@ -39,8 +39,9 @@ def overlay(
     import pandas as pd
 
     if model is None:
-        simulated = frame["simulated"].fillna(False).astype(bool)
-        frame, model = frame[~simulated], frame[simulated]
+        names = frame["model"].fillna("").astype(str) if "model" in frame.columns else pd.Series("", frame.index)
+        modelled = names != "" if (names != "").any() else frame["simulated"].fillna(False).astype(bool)
+        frame, model = frame[~modelled], frame[modelled]
     if not len(frame) or not len(model):
         raise ConfigError(
             f"there is no row of {'a board' if not len(frame) else 'the model'} to lay over the other",
