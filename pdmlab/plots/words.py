@@ -15,9 +15,9 @@ _UNITS = ("B", "Bps", "kBps", "ns", "us", "ms", "s", "Hz", "bps")
 
 
 def human_size(n: float) -> str:
-    """Return a size in bytes as an engineer writes it: 64 B, 4 KiB, 2 MiB."""
+    """Return a size in bytes as an engineer writes it: 64 B, 2144 B, 4 KiB, 2 MiB."""
     for unit in ("B", "KiB", "MiB"):
-        if abs(n) < 1024 or unit == "MiB":
+        if abs(n) < 1024 or unit == "MiB" or (abs(n) < 65536 and n % 256 and unit == "B"):
             return f"{n:g} {unit}"
         n /= 1024
     raise AssertionError("unreachable")
