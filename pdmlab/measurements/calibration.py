@@ -277,6 +277,11 @@ def _usable(
             hint="give it the rows of fs-single: pdmlab.load_run(run), or run(board, 'fs-single').rows",
         )
     boards = {row.board for row in used}
+    if boards & {"", "unknown", "board"}:
+        raise ConfigError(
+            "the rows do not name their board, whose microcontroller takes part in their times",
+            hint="calibrate(frame, board='K64F'); a log is given its board by replay://FILE?board=K64F",
+        )
     if len(boards) > 1:
         raise ConfigError(
             f"the rows are of {', '.join(sorted(boards))}", hint="one part is fitted to one board: board='K64F', say"

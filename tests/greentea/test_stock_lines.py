@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pdmlab.greentea.case_names import CaseSettings, case_settings
 from pdmlab.greentea.rows import Measured
@@ -110,6 +112,23 @@ def test_other_lines_of_stock_firmware_are_no_measurements() -> None:
     assert take(*lines) == ([], [])
     (step,) = StockLines().take(STEP)
     assert step == Progress(3, 65536, 50.0, 102400.0, 65)
+
+
+@given(
+    st.lists(st.sampled_from([WROTE, READ, STEP]), min_size=1, max_size=4),
+    st.integers(min_value=0, max_value=300),
+    st.text(st.characters(blacklist_characters="[\n\r"), max_size=20),
+)
+def test_lines_cut_anywhere_are_read_or_told(lines: list[str], cut: int, noise: str) -> None:
+    whole = noise.join(["", *lines])
+    said, unread = take(whole[:cut], whole[cut:])
+    assert len(said) == len(lines) or unread
+    assert len(said) >= len(lines) - 1
+
+
+@given(st.lists(st.text(max_size=80), max_size=12))
+def test_no_text_is_too_odd(lines: list[str]) -> None:
+    take(*lines)
 
 
 def test_names_of_cases_say_buffers_threads_device_and_file_system() -> None:

@@ -255,6 +255,12 @@ def test_rows_of_two_boards_are_not_mixed(rows: pd.DataFrame) -> None:
         calibrate(mixed, part="SDHC")
 
 
+def test_rows_that_name_no_board_ask_for_it(rows: pd.DataFrame) -> None:
+    with pytest.raises(ConfigError, match=r"do not name their board.*\nhint: calibrate\(frame, board='K64F'\)"):
+        calibrate(rows.assign(board="unknown"), part="SDHC")
+    assert set(fitted(calibrate(rows.assign(board="unknown"), part="SDHC", board="K64F"))) == set(CARD)
+
+
 def test_the_curves_are_one_frame_of_board_and_model(rows: pd.DataFrame) -> None:
     curves = calibrate(rows, part="SDHC", board="K64F").curves
     assert curves["model"].value_counts().to_dict() == {"": 14, "before": 14, "after": 14}
