@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MultipleLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 from pdmlab.plots.canvas import finish, new_axes
 from pdmlab.plots.words import COLOURS, human_size, plain, rounded
@@ -121,6 +121,8 @@ def strips(
     if x.endswith("_B"):
         ax.xaxis.set_major_locator(MultipleLocator(2 ** round(math.log2(max(max(xs) / 8, 1)))))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human_size(value)))
+    elif all(value.is_integer() for value in xs):
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel(xlabel or plain(x))
     return finish(ax, frame, title, raised=14)
 

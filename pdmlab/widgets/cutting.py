@@ -15,16 +15,18 @@ from matplotlib.figure import Figure
 from pdmlab import plots
 from pdmlab.errors import ConfigError
 from pdmlab.storage.powercuts import Instant, Player, Story
-from pdmlab.storage.powercuts.replaying import ERASED, GARBAGE, LIVE, TORN, WRITTEN
+from pdmlab.storage.powercuts.replaying import ERASED, LIVE, OLD, OVERWRITTEN, TORN, TORN_LIVE, WRITTEN
 from pdmlab.widgets.drawing import DPI
 from pdmlab.widgets.view import View
 
 COLOURS = {
     ERASED: "0.93",
-    GARBAGE: plots.COLOURS[5],
+    OLD: "0.72",
     LIVE: plots.COLOURS[0],
     WRITTEN: plots.COLOURS[2],
+    OVERWRITTEN: plots.COLOURS[4],
     TORN: plots.COLOURS[1],
+    TORN_LIVE: plots.COLOURS[7],
 }
 _WAYS = ("before it", "in it: a prefix", "in it: between", "after it")
 
@@ -96,8 +98,8 @@ class PowerCuts(View):
 def draw_instant(instant: Instant, *, ax: Any = None) -> Any:  # Any: matplotlib's Axes, loaded late
     """Draw the medium of an instant, a row for each erase unit where that is a good width."""
     per_unit = instant.unit_B // instant.cell_B
-    across = per_unit if 32 <= per_unit <= 128 else 64
-    title = f"{instant.step}: power goes {instant.cut} {instant.operation}"
+    across = per_unit if 32 <= per_unit <= 128 else 64 if len(instant.cells) > 512 else 32
+    title = f"{instant.step}: the power goes {instant.cut} {instant.operation}"
     return plots.cells(instant.frame, colours=COLOURS, across=across, ax=ax, title=title)
 
 

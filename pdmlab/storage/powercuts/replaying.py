@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from pdmlab.errors import ConfigError
 from pdmlab.storage.powercuts.causes import cause_of
-from pdmlab.storage.powercuts.cuts import KINDS, Cut, apply, parse
+from pdmlab.storage.powercuts.cuts import TORN as TORN_KINDS
+from pdmlab.storage.powercuts.cuts import Cut, apply, parse
 from pdmlab.storage.powercuts.image import Image, Operation
 from pdmlab.storage.powercuts.story import Finding, Outcome, Story
 from pdmlab.storage.powercuts.trace import Trace, held_back, record
@@ -19,8 +21,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_CELLS = 1024
-ERASED, GARBAGE, LIVE, TORN, WRITTEN = "erased", "programmed, not read", "live: read back", "torn", "just written"
-STATES = (ERASED, GARBAGE, LIVE, WRITTEN, TORN)
+ERASED, OLD, LIVE = "erased", "not needed", "live"
+WRITTEN, OVERWRITTEN = "just written", "changed in place"
+TORN, TORN_LIVE = "torn", "torn, and live"
+STATES = (ERASED, OLD, LIVE, WRITTEN, OVERWRITTEN, TORN, TORN_LIVE)
+"""What a stretch of the medium may hold. Live: a reader needed it before the interrupted step began."""
+_WHEN = {"b": "before", "p": "in", "x": "in", "r": "with programs held back, at", "a": "after"}
 
 
 @dataclass(frozen=True)
@@ -71,14 +77,14 @@ class Instant:
 
     def __repr__(self) -> str:
         where = f" ({self.place})" if self.place else ""
-        return f"{self.code}: {self.cut} {self.operation}{where} in '{self.step}': {self.verdict}"
+        return f"{self.code}: the power goes {self.cut} {self.operation}{where}, in '{self.step}': {self.verdict}"
 
     def _repr_html_(self) -> str:
         colour = "#a84a00" if self.finding.outcome == "lost" else "#00694d"
         where = f", {self.place}" if self.place else ""
         return (
-            f"<div><b>SIMULATED</b> <code>{escape(self.code)}</code>: {escape(self.cut)} {escape(self.operation)}"
-            f"{escape(where)}, in <code>{escape(self.step)}</code><br>"
+            f"<div><b>SIMULATED</b> <code>{escape(self.code)}</code>: the power goes {escape(self.cut)} "
+            f"{escape(self.operation)}{escape(where)}, in <code>{escape(self.step)}</code><br>"
             f"<b style='color:{colour}'>{escape(self.verdict)}</b><br>{escape(self.cause)}</div>"
         )
 
@@ -115,12 +121,16 @@ class Player:
         index = cuts[0].operation - 1
         done = trace.step_of(index)
         cache = story.geometry.cache
-        image.redo(trace.operations[:index])
+        begin = trace.ends[done - 1] if done else 0
+        image.redo(trace.operations[:begin])
+        before = bytes(image.data)
+        live = _looked_at(story, image)
+        image.redo(trace.operations[begin:index])
         apply(image, trace.operations, trace.held_back(index, cache), cuts[0])
         cut, operation = cuts[0], trace.operations[index]
         seen: Outcome = "before"
         returned: int | None = None
-        operations, first = trace.operations, trace.ends[done - 1] if done else 0
+        operations, first = trace.operations, begin
         if len(cuts) == 2:
             finding = story.recover(image, done, "before")
             recovery, syncs, finished = image.journal, image.syncs, image.returned
@@ -136,7 +146,7 @@ class Player:
             returned = bisect_right(finished, cut.operation - 1)
             operations, operation, first = recovery, recovery[cut.operation - 1], 0
         state = bytes(image.data)
-        cells, size = _cells(story, image, list(operations[first : cut.operation - 1]), operation, cut)
+        cells, size = _cells(image, before, live, operations[first : cut.operation - 1], operation, cut)
         finding = story.recover(image, done, seen, returned)
         recovered = len(image.journal)
         places = story.places(Image(story.geometry, trace.base))
@@ -145,7 +155,7 @@ class Player:
             str(story.steps[done]),
             operation.words,
             places(operation),
-            KINDS[cut.kind],
+            _WHEN[cut.kind],
             finding,
             cause_of(trace, cuts[0], places, story.geometry),
             state,
@@ -171,35 +181,47 @@ class Player:
         return f"<replays {self.prefix}… over {self.operations} operations>"
 
 
-def _cells(
-    story: Story, image: Image, written: list[Operation], operation: Operation, cut: Cut
-) -> tuple[list[str], int]:
-    """Say what each stretch of the medium holds; what a recovery reads is live. Leaves the medium as it was."""
-    size = image.geometry.size
-    cell = max(image.geometry.program, 1 << max((size // MOST_CELLS - 1).bit_length(), 0))
-    cell = min(cell, size)
-    cell += -cell % image.geometry.program
-    count = -(-size // cell)
+def _looked_at(story: Story, image: Image) -> list[tuple[int, int]]:
+    """Return the stretches (address, size) that reading everything needs; leaves the medium as it was."""
     data = bytes(image.data)
-    blank = 0xFF if image.geometry.erase_value < 0 else image.geometry.erase_value
-    states = [ERASED if not data[at * cell : (at + 1) * cell].strip(bytes([blank])) else GARBAGE for at in range(count)]
     story.look(image)
     looked, image.looked = image.looked, None
     image.mark()
     image.put(0, data)
-    for address, length in looked or ():
+    return looked or []
+
+
+def _cells(
+    image: Image,
+    before: bytes,
+    live: Iterable[tuple[int, int]],
+    written: Iterable[Operation],
+    operation: Operation,
+    cut: Cut,
+) -> tuple[list[str], int]:
+    """Say what each stretch of the medium holds, and how large a stretch is (B); what was read may be blank."""
+    size, unit = image.geometry.size, image.geometry.program
+    cell = max(unit, 1 << max((size // MOST_CELLS - 1).bit_length(), 0))
+    cell = min(cell + -cell % unit, size)
+    blank = bytes([0xFF if image.geometry.erase_value < 0 else image.geometry.erase_value])
+    states = [OLD if image.data[at : at + cell].strip(blank) else ERASED for at in range(0, size, cell)]
+    for address, length in live:
         for at in _touched(address, length, cell):
-            if states[at] != ERASED:
+            if states[at] == OLD and before[at * cell : (at + 1) * cell].strip(blank):
                 states[at] = LIVE
     for each in written:
-        for at in _touched(each.address, len(each.new), cell):
-            if states[at] != ERASED:
-                states[at] = WRITTEN
-    if cut.kind != "b":
-        how = TORN if cut.kind in "px" else WRITTEN
-        for at in _touched(operation.address, len(operation.new), cell):
-            states[at] = how if how == TORN or states[at] != ERASED else ERASED
+        _mark(states, each, cell, {OLD: WRITTEN, LIVE: OVERWRITTEN})
+    if cut.kind in TORN_KINDS:
+        whole = {ERASED: TORN, OLD: TORN, WRITTEN: TORN, LIVE: TORN_LIVE, OVERWRITTEN: TORN_LIVE}
+        _mark(states, operation, cell, whole)
+    elif cut.kind == "a":
+        _mark(states, operation, cell, {OLD: WRITTEN, LIVE: OVERWRITTEN})
     return states, cell
+
+
+def _mark(states: list[str], operation: Operation, cell: int, becomes: dict[str, str]) -> None:
+    for at in _touched(operation.address, len(operation.new), cell):
+        states[at] = becomes.get(states[at], states[at])
 
 
 def _touched(address: int, length: int, cell: int) -> range:

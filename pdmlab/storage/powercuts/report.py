@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pdmlab.errors import ExperimentError
 from pdmlab.storage.powercuts.causes import cause_of
-from pdmlab.storage.powercuts.cuts import KINDS, Cut
+from pdmlab.storage.powercuts.cuts import KINDS, Cut, parse
 from pdmlab.storage.powercuts.cutting import Plan, Row
 from pdmlab.storage.powercuts.image import Image
 from pdmlab.storage.powercuts.replaying import Instant, Player
@@ -109,7 +109,7 @@ class Report:
 
     @cached_property
     def losses(self) -> list[Loss]:
-        """Every loss, with its cause and the code that replays it."""
+        """Every loss, with its cause and the code that replays it; those of one plain cut first."""
         image = Image(self.story.geometry, self.trace.base)
         places = self.story.places(image)
         found = []
@@ -117,7 +117,7 @@ class Report:
             if row.outcome == "lost":
                 found.append(self._loss(row.cut, "", row.words, places))
             found += [self._loss(row.cut, f"+{second}", words, places) for second, words in row.second_lost]
-        return found
+        return sorted(found, key=_plainness)
 
     @property
     def holds(self) -> bool:
@@ -261,16 +261,13 @@ class Report:
 
     def _repr_html_(self) -> str:
         colour = "#00694d" if self.holds else "#a84a00"
+        left = " style='text-align:left'"
         rows = "".join(
-            f"<tr style='text-align:left'><td><code>{escape(loss.code)}</code></td><td>{escape(loss.step)}</td>"
-            f"<td>{escape(loss.what)}</td><td>{escape(loss.cause)}</td></tr>"
-            for loss in self.losses[:8]
+            f"<tr>{''.join(f'<td{left}>{cell}</td>' for cell in _html_cells(loss))}</tr>" for loss in self.losses[:8]
         )
         more = f"<p>… and {len(self.losses) - 8} more in <code>report.losses</code></p>" if len(self.losses) > 8 else ""
         table = (
-            f"<table><tr><th>replay code</th><th>in the step</th><th>what is lost</th><th>cause</th></tr>{rows}</table>"
-            if rows
-            else ""
+            f"<table><tr>{''.join(f'<th{left}>{each}</th>' for each in _HEADINGS)}</tr>{rows}</table>" if rows else ""
         )
         why = f"<br>Cause: {escape(self.story.weakness)}." if self.lost and self.story.weakness else ""
         return (
@@ -278,6 +275,19 @@ class Report:
             f"read/program/erase<br>{escape(self.summary)}<br><i>{escape(self.story.invariant)}</i><br>"
             f"<b style='color:{colour}'>{escape(self.problem or 'The invariant holds.')}</b>{why}</div>{table}{more}"
         )
+
+
+_HEADINGS = ("replay code", "in the step", "what is lost", "cause")
+
+
+def _plainness(loss: Loss) -> tuple[int, int]:
+    """Order losses: of one cut before pairs, between operations before torn ones, garbage last."""
+    cuts = parse(loss.code.rpartition(":")[2])
+    return len(cuts), "bapxr".index(cuts[0].kind)
+
+
+def _html_cells(loss: Loss) -> tuple[str, ...]:
+    return f"<code>{escape(loss.code)}</code>", escape(loss.step), escape(loss.what), escape(loss.cause)
 
 
 def _without_numbers(words: str) -> str:

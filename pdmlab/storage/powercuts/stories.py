@@ -215,14 +215,11 @@ def ready(name: str) -> StoreStory:
 def _name(
     kind: str, of: Any, size: int | None, seed: int, length: int, usual: int, steps: Sequence[Step | str] | None
 ) -> str:
-    medium = of if isinstance(of, str) else f"part {of.name}" if isinstance(of, Part) else geometry(of).name
-    options = [medium]
+    """Name a story by what makes it again, as ready() reads it; of steps or a medium of its own, by what it is."""
+    if steps is not None or not isinstance(of, str | Part):
+        return f"{kind} on {geometry(of).name}"
+    options = [f"part {of.name}" if isinstance(of, Part) else of]
     if size is not None:
         options.append(f"size={size}")
-    if steps is not None:
-        options.append("steps=…")
-    else:
-        options += [f"seed={seed}"] * (seed != 1) + [f"length={length}"] * (length != usual)
-    if not isinstance(of, str | Part):
-        options.append("medium=…")  # which a name cannot give back
+    options += [f"seed={seed}"] * (seed != 1) + [f"length={length}"] * (length != usual)
     return f"{kind}({', '.join(options)})"

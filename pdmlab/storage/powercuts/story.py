@@ -184,7 +184,7 @@ class StoreStory:
                 found = session.contents()
                 outcome = next((name for name, wanted in allowed.items() if found == wanted), "lost")
                 if outcome == "lost":
-                    return Finding("lost", difference(found, list(allowed.values()), self.steps[done]))
+                    return _lost(difference(found, list(allowed.values()), self.steps[done]))
                 if _BEHIND[outcome] < _BEHIND[seen]:
                     return Finding("lost", f"of the interrupted operation: '{self.steps[done]}' is undone")
                 flaw = session.flaw()
@@ -204,12 +204,12 @@ class StoreStory:
             finally:
                 session.close()
         except PdmlabError as error:
-            return Finding("lost", f"{when}: {error.message}")
+            return _lost(f"{when}: {error.message}")
         except _FELL_OVER as error:
             # The store's own code fell over what lies there.
-            return Finding("lost", f"{when}: {type(error).__name__}: {error}")
+            return _lost(f"{when}: {type(error).__name__}: {error}")
         if found != goal:
-            return Finding("lost", f"after trying again, {difference(found, [goal], self.steps[done])}")
+            return _lost(f"after trying again, {difference(found, [goal], self.steps[done])}")
         if earlier is not None and earlier not in allowed.values():
             hidden = difference(earlier, list(allowed.values()), self.steps[done])
             flaw = f"hidden until the store's first write, {hidden}"
@@ -251,6 +251,11 @@ class StoreStory:
 
 _FELL_OVER = (ArithmeticError, LookupError, ValueError, TypeError, AssertionError, MemoryError)
 _BEHIND = {"before": 0, "between": 1, "after": 2}
+
+
+def _lost(words: str) -> Finding:
+    """Return a loss; names that a torn directory makes up may hold any character."""
+    return Finding("lost", "".join(each if each.isprintable() and each != "\ufffd" else "?" for each in words))
 
 
 def _allowed(step: Step, before: Contents, goal: Contents) -> dict[Outcome, Contents]:
