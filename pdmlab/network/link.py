@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pdmlab.clock import SECOND
+from pdmlab.clock import MS, SECOND
 from pdmlab.errors import ConfigError
 from pdmlab.network.rows import figures_of, read_table
 from pdmlab.network.stacks import TcpStack
@@ -26,6 +26,8 @@ REQUIRED = frozenset(
      "half_duplex", "stack", "call_time")
 )  # fmt: skip
 """What every row must say; the rest has defaults."""
+_TIMES = ("latency", "jitter", "access", "backoff", "call_time")
+_SIZES = ("mtu", "mss", "receive_buffer", "send_buffer", "overhead", "frame_payload", "ip_header")
 
 
 @dataclass(frozen=True)
@@ -159,16 +161,28 @@ class Link:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><th style='text-align:left'>{escape(name)}</th>"
-            f"<td>{escape(str(getattr(self, name, self._step_time(name))))}</td>"
+            f"<tr><th style='text-align:left'>{escape(name)}</th><td>{escape(self._shown(name))}</td>"
             f"<td style='text-align:left'>{escape(source) or '<b>estimate</b>'}</td></tr>"
             for name, source in self.sources.items()
         )
-        note = "bandwidths in bit/s, times in ns, sizes in B"
-        return f"<table><caption><b>SIMULATED</b> link: {escape(self.name)} ({note})</caption>{rows}</table>"
+        return f"<table><caption><b>SIMULATED</b> link: {escape(self.name)}</caption>{rows}</table>"
 
-    def _step_time(self, name: str) -> int | str:
-        return next((step.time for step in self.attach if name == f"attach: {step.name}"), "")
+    def _shown(self, name: str) -> str:
+        """Return a figure with its unit."""
+        value = self.figure(name)
+        if name in _TIMES or name.startswith("attach: "):
+            return f"{int(value) / MS:g} ms"
+        if name in ("up", "down"):
+            return f"{int(value) / 1000:g} kbit/s"
+        return f"{value} B" if name in _SIZES else str(value)
+
+    def figure(self, name: str) -> int | float | str:
+        """Return a figure by the name that `sources` has it under, "attach: scan" too."""
+        for step in self.attach:
+            if name == f"attach: {step.name}":
+                return step.time
+        value: int | float | str = getattr(self, name)
+        return value
 
     @property
     def attach_time(self) -> int:
@@ -322,7 +336,7 @@ def bearers_frame(path: Path | str | None = None) -> pd.DataFrame:
         {
             "bearer": link.name,
             "figure": name,
-            "value": str(getattr(link, name, link._step_time(name))),
+            "value": str(link.figure(name)),
             "source": source,
             "estimate": not source,
         }
