@@ -7,15 +7,42 @@
 
 from __future__ import annotations
 
-from pdmlab.storage.powercuts import stories
-from pdmlab.storage.powercuts.exploring import as_story, explore
-from pdmlab.storage.powercuts.functions import FunctionStory
-from pdmlab.storage.powercuts.geometry import GEOMETRIES, Geometry, geometry
-from pdmlab.storage.powercuts.image import Image, Operation
-from pdmlab.storage.powercuts.replaying import STATES, Instant, Player
-from pdmlab.storage.powercuts.report import Loss, Report
-from pdmlab.storage.powercuts.steps import Step
-from pdmlab.storage.powercuts.story import Finding, StoreStory, Story
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pdmlab.storage.powercuts import stories
+    from pdmlab.storage.powercuts.exploring import as_story, explore
+    from pdmlab.storage.powercuts.functions import FunctionStory
+    from pdmlab.storage.powercuts.geometries import GEOMETRIES, Geometry, geometry
+    from pdmlab.storage.powercuts.image import Image, Operation
+    from pdmlab.storage.powercuts.replaying import STATES, Instant, Player
+    from pdmlab.storage.powercuts.report import Loss, Report
+    from pdmlab.storage.powercuts.steps import Step
+    from pdmlab.storage.powercuts.stories import replay
+    from pdmlab.storage.powercuts.story import Finding, StoreStory, Story
+
+# Loaded where they are first used: a process that shares the cuts begins with no more than its story needs.
+_HOMES = {
+    "GEOMETRIES": "geometries",
+    "STATES": "replaying",
+    "Finding": "story",
+    "FunctionStory": "functions",
+    "Geometry": "geometries",
+    "Image": "image",
+    "Instant": "replaying",
+    "Loss": "report",
+    "Operation": "image",
+    "Player": "replaying",
+    "Report": "report",
+    "Step": "steps",
+    "StoreStory": "story",
+    "Story": "story",
+    "as_story": "exploring",
+    "explore": "exploring",
+    "geometry": "geometries",
+    "replay": "stories",
+}
 
 __all__ = [
     "GEOMETRIES",
@@ -40,13 +67,13 @@ __all__ = [
 ]
 
 
-def replay(code: str, story: Story | None = None) -> Instant:
-    """Return the medium at the instant of a cut, and what verification says; a ready story is found by its name.
-
-    Raises:
-        ConfigError: it is no code, or of a story that must be handed in.
-
-    >>> replay("fat(sd)#5f0c1e:12p100")
-    """
-    head, _, _ = code.strip().rpartition(":")
-    return Player(story if story is not None else stories.ready(head.rpartition("#")[0])).at(code)
+def __getattr__(name: str) -> Any:  # a module's attributes are of any type
+    if name == "stories":
+        return import_module("pdmlab.storage.powercuts.stories")
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module 'pdmlab.storage.powercuts' has no attribute {name!r}") from None
+    value = getattr(import_module(f"pdmlab.storage.powercuts.{home}"), name)
+    globals()[name] = value
+    return value

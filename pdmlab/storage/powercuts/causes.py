@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from pdmlab.storage.powercuts.cuts import Cut, reordered
-from pdmlab.storage.powercuts.geometry import Geometry
+from pdmlab.storage.powercuts.geometries import Geometry
 from pdmlab.storage.powercuts.image import Operation
 from pdmlab.storage.powercuts.story import Places
 from pdmlab.storage.powercuts.trace import Trace

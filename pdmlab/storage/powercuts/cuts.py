@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from pdmlab.errors import ConfigError
 from pdmlab.prng import SplitMix64
-from pdmlab.storage.powercuts.geometry import Geometry
+from pdmlab.storage.powercuts.geometries import Geometry
 from pdmlab.storage.powercuts.image import Image, Operation
 
 KINDS = {"b": "before", "p": "prefix", "x": "between", "r": "reordered", "a": "after"}

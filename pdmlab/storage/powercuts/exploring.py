@@ -19,7 +19,7 @@ from pdmlab.storage.parts import Part
 from pdmlab.storage.powercuts.cuts import Cut
 from pdmlab.storage.powercuts.cutting import Plan, Row, cut_all
 from pdmlab.storage.powercuts.functions import FunctionStory
-from pdmlab.storage.powercuts.geometry import Geometry, geometry
+from pdmlab.storage.powercuts.geometries import Geometry, geometry
 from pdmlab.storage.powercuts.report import Report
 from pdmlab.storage.powercuts.story import Story
 from pdmlab.storage.powercuts.trace import Trace, first_cuts, record

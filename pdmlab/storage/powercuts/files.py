@@ -105,11 +105,12 @@ class LittlefsVolume:
         """Make an empty volume."""
         lfs.format(self._writer, self._config)
 
-    def open(self) -> LittlefsVolume:
-        """Mount the volume."""
-        _in_c("mount", lambda: lfs.mount(self._writer, self._config))
-        self._mounted = True
-        return self
+    def mount(self) -> lfs.LFSFilesystem:
+        """Mount the volume for writing, where that has not been done; reading it has a mount of its own."""
+        if not self._mounted:
+            _in_c("mount", lambda: lfs.mount(self._writer, self._config))
+            self._mounted = True
+        return self._writer
 
     def close(self) -> None:
         """Unmount the volume, which writes nothing."""
@@ -119,7 +120,7 @@ class LittlefsVolume:
 
     def take(self, step: Step, data: bytes, before: Contents) -> None:
         """Take a step; a file is synced and closed before it returns."""
-        verb, fs, name = step.verb, self._writer, step.name
+        verb, fs, name = step.verb, self.mount(), step.name
         try:
             if verb == "write":
                 self._write(name, _WRITE, 0, data)
@@ -149,7 +150,7 @@ class LittlefsVolume:
         """Finish what a cut has left half done: moves and orphans, which littlefs does before its first write."""
         journal = self._image.journal
         mark = len(journal)
-        _in_c("make consistent", lambda: lfs.fs_mkconsistent(self._writer))
+        _in_c("make consistent", lambda: lfs.fs_mkconsistent(self.mount()))
         written = journal[mark:]
         if not written:
             return None
@@ -208,11 +209,11 @@ def _in_c(what: str, work: Callable[[], object]) -> None:
 
 
 def open_littlefs(image: Image) -> LittlefsVolume:
-    """Mount the littlefs volume of an image."""
+    """Return the littlefs volume of an image, which is mounted when it is first written to, and for each reading."""
     volume = image.kept.get("littlefs")
     if not isinstance(volume, LittlefsVolume):
         volume = image.kept["littlefs"] = LittlefsVolume(image)
-    return volume.open()
+    return volume
 
 
 def format_littlefs(image: Image) -> None:

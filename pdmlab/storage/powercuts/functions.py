@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pdmlab.errors import ConfigError, PdmlabError
-from pdmlab.storage.powercuts.geometry import Geometry
+from pdmlab.storage.powercuts.geometries import Geometry
 from pdmlab.storage.powercuts.image import Image
 from pdmlab.storage.powercuts.story import Finding, Outcome, Places
 

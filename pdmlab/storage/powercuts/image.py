@@ -8,7 +8,7 @@ from itertools import accumulate, chain
 from typing import NamedTuple
 
 from pdmlab.storage.blockdevice import BlockDevice
-from pdmlab.storage.powercuts.geometry import Geometry
+from pdmlab.storage.powercuts.geometries import Geometry
 
 
 class Operation(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pdmlab.errors import StorageError
 from pdmlab.storage.kv import DeviceKey, Esfs, EsfsError, KVFlag, KVStore, NVStore, SecureStore, Sotp, TDBStore
 from pdmlab.storage.littlefs import LittleFileSystem2
-from pdmlab.storage.powercuts.geometry import Geometry
+from pdmlab.storage.powercuts.geometries import Geometry
 from pdmlab.storage.powercuts.image import Image, Operation
 from pdmlab.storage.powercuts.steps import Contents, Step
 from pdmlab.storage.powercuts.story import Places

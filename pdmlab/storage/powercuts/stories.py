@@ -16,10 +16,11 @@ from pdmlab.errors import ConfigError
 from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.parts import Part, parts
 from pdmlab.storage.powercuts import drawing, files, records
-from pdmlab.storage.powercuts.geometry import GEOMETRIES, Geometry, geometry
+from pdmlab.storage.powercuts.geometries import GEOMETRIES, Geometry, geometry
 from pdmlab.storage.powercuts.places import in_fat, in_littlefs, in_securestore, in_tdbstore
+from pdmlab.storage.powercuts.replaying import Instant, Player
 from pdmlab.storage.powercuts.steps import KEYS, NUMBERS, STORE_VERBS, Step
-from pdmlab.storage.powercuts.story import FILES, StoreStory
+from pdmlab.storage.powercuts.story import FILES, StoreStory, Story
 
 Medium = str | Geometry | Part | BlockDevice
 _FILE_STEPS, _RECORD_STEPS = 40, 30
@@ -210,6 +211,18 @@ def ready(name: str) -> StoreStory:
         )
     options = {key: int(value) for key, value in (each.split("=") for each in match[4].split(", ")[1:])}
     return READY[match[1]](known[match[3]] if match[2] else match[3], **options)
+
+
+def replay(code: str, story: Story | None = None) -> Instant:
+    """Return the medium at the instant of a cut, and what verification says; a ready story is found by its name.
+
+    Raises:
+        ConfigError: it is no code, or of a story that must be handed in.
+
+    >>> replay("fat(sd)#832cc4:11b")
+    """
+    head, _, _ = code.strip().rpartition(":")
+    return Player(story if story is not None else ready(head.rpartition("#")[0])).at(code)
 
 
 def _name(

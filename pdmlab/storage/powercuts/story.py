@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from pdmlab.errors import ConfigError, PdmlabError, StorageError
-from pdmlab.storage.powercuts.geometry import Geometry
+from pdmlab.storage.powercuts.geometries import Geometry
 from pdmlab.storage.powercuts.image import Image, Operation
 from pdmlab.storage.powercuts.steps import FILE_NAMES, FILE_VERBS, FORMS, Contents, Step, all_contents, difference
 
