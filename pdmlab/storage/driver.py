@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
+from itertools import chain
 from tomllib import loads
 from typing import ClassVar
 
@@ -60,7 +61,7 @@ class MediumDevice(BlockDevice):
         self.mcu = find_mcu(mcu) if isinstance(mcu, str) else mcu
         self.timing = timing
         self._random = SplitMix64(seed).split(self.type) if timing == "typical" else None
-        self._chances = _sixteen_bits(self._random or SplitMix64())
+        self._chances = chain.from_iterable(_draws_of_16_bits(self._random or SplitMix64()))
         self._call = self.mcu.ns("call", "lock")
         self._mutex = self.clock.mutex()
         self._users = 0
@@ -149,14 +150,11 @@ class MediumDevice(BlockDevice):
         return f"{super().__repr__()[:-1]}, {self.part.name}>"
 
 
-def _sixteen_bits(random: SplitMix64) -> Iterator[int]:
-    """Give numbers of 16 bits: a draw of the generator is enough for four busy times."""
+def _draws_of_16_bits(random: SplitMix64) -> Iterator[tuple[int, int, int, int]]:
+    """Give numbers of 16 bits, four at a time: a draw of the generator is enough for four busy times."""
     while True:
         bits = random.next()
-        yield bits & 0xFFFF
-        yield bits >> 16 & 0xFFFF
-        yield bits >> 32 & 0xFFFF
-        yield bits >> 48
+        yield bits & 0xFFFF, bits >> 16 & 0xFFFF, bits >> 32 & 0xFFFF, bits >> 48
 
 
 @cache

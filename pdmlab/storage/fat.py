@@ -77,7 +77,7 @@ class FATFileSystem(FileSystem):
     version = "FatFs R0.16"
 
     def __init__(self, name: str = "fs", bd: BlockDevice | None = None) -> None:
-        self._disk: _Disk | None = None
+        self._disk: Disk | None = None
         self._volume: Any = None  # a ff.Partition, which ships no types
         self._release: weakref.finalize[..., FATFileSystem] | None = None
         super().__init__(name, bd)
@@ -95,7 +95,7 @@ class FATFileSystem(FileSystem):
 
     def _claim(self, device: BlockDevice) -> None:
         self._forget()
-        disk = _Disk(device, self.kept)
+        disk = self.disk(device)
         with _volumes:
             slots = vars(ff)["__diskio_wrapper_disks"]
             if len(slots) >= _VOLUMES:
@@ -109,6 +109,10 @@ class FATFileSystem(FileSystem):
             volume = ff.Partition(disk)
         self._disk, self._volume = disk, volume
         self._release = weakref.finalize(self, _give_back, volume)
+
+    def disk(self, device: BlockDevice) -> Disk:
+        """Return what FatFs reaches the device by."""
+        return Disk(device, self.kept)
 
     def _mount(self, device: BlockDevice) -> None:
         self._claim(device)
@@ -209,7 +213,7 @@ def _entry(info: ff.FILINFO_Handle) -> Stat:
     return Stat(info.get_name(), "dir" if info.is_directory() else "file", info.get_size())
 
 
-class _Disk:
+class Disk:
     """The device, as FatFs reaches it: nothing may be raised here, and FatFs cannot be told of a failure.
 
     After one, sectors read as zeros and writes are dropped until the call has returned.
@@ -219,19 +223,19 @@ class _Disk:
         self._size = device.size
         self._read, self._program, self._erase = device.read, device.program, device.erase
         self._kept = kept
-        self._sector = max(512, device.erase_size)
-        if self._sector > 4096:
+        self.sector = max(512, device.erase_size)
+        if self.sector > 4096:
             raise StorageError(
-                f"FAT cannot use sectors of {self._sector} B (EINVAL, {-errno.EINVAL})",
+                f"FAT cannot use sectors of {self.sector} B (EINVAL, {-errno.EINVAL})",
                 code=-errno.EINVAL,
                 hint="erase units of at most 4096 B; use LittleFileSystem2 on this device",
             )
 
     def ioctl_get_sector_count(self) -> int:
-        return self._size // self._sector
+        return self._size // self.sector
 
     def ioctl_get_sector_size(self) -> int:
-        return self._sector
+        return self.sector
 
     def ioctl_get_block_size(self) -> int:
         return 1
@@ -242,7 +246,7 @@ class _Disk:
     def read(self, sector: int, size: int) -> bytes:
         if self._kept.error is None:
             try:
-                return self._read(sector * self._sector, size)
+                return self._read(sector * self.sector, size)
             except BaseException as error:
                 self._kept.error = error
         return bytes(size)
@@ -250,8 +254,8 @@ class _Disk:
     def write(self, sector: int, size: int, data: bytes) -> None:
         if self._kept.error is None:
             try:
-                self._erase(sector * self._sector, size)
-                self._program(sector * self._sector, data)
+                self._erase(sector * self.sector, size)
+                self._program(sector * self.sector, data)
             except BaseException as error:
                 self._kept.error = error
 

@@ -78,7 +78,7 @@ class LittleFileSystem2(FileSystem):
         block = max(device.erase_size, self.block_size)
         count = device.size // block
         return lfs.LFSConfig(
-            self._context(device, block),
+            self.context(device, block),
             read_size=read,
             prog_size=program,
             block_size=block,
@@ -89,7 +89,8 @@ class LittleFileSystem2(FileSystem):
             disk_version=DISK_VERSION,
         )
 
-    def _context(self, device: BlockDevice, block_size: int) -> UserContext:
+    def context(self, device: BlockDevice, block_size: int) -> UserContext:
+        """Return what the C library reaches the device by."""
         return _Context(device, self.kept, block_size, relocate=self.relocate)
 
     def _mount(self, device: BlockDevice) -> None:
@@ -169,7 +170,9 @@ class _Context(UserContext):
         self._block_size = block_size
         self._relocate = relocate
 
-    def read(self, config: lfs.LFSConfig, block: int, offset: int, size: int) -> bytes:
+    def read(  # type: ignore[override]  # the stubs promise more than C needs: any bytes
+        self, config: lfs.LFSConfig, block: int, offset: int, size: int
+    ) -> bytes:
         if self._kept.error is None:
             try:
                 return self._read(block * self._block_size + offset, size)

@@ -70,7 +70,7 @@ class SPIFBlockDevice(MediumDevice):
         self._use_bus()
         # Sizes are few, and asked for again and again.
         self._read_time = lru_cache(64)(lambda size: self._call + self._head_in + self._data_in(size))
-        self._program_time = lru_cache(64)(lambda size: self._head_out + self._data_out(size))
+        self._one_program = lru_cache(64)(self._plan_program)
 
     def _use_bus(self) -> None:
         """Work out once what the bus makes of every command (ns)."""
@@ -124,17 +124,20 @@ class SPIFBlockDevice(MediumDevice):
         n = page - address % page
         if n > size:
             n = size
-        busy = self._one_byte + (self._draw(self._whole_page) - self._one_byte) * (n - 1) // (page - 1)
-        if n == size and self.medium.sound:
-            enable, command = self._call + self._enable, self._program_time(n)
-            looks, spent = self._until_ready(self.clock.now(), enable, command, busy)
-            if looks < POLLS and self._mutex.charge_alone(spent):
+        busy = self._draw(self._whole_page)
+        if n < page:
+            busy = self._one_byte + (busy - self._one_byte) * (n - 1) // (page - 1)
+        if n == size and self.medium.sound:  # as below, in one step if nobody can come between
+            enable, slack, least = self._one_program(n)
+            looks = (busy - slack + TICK - 1) // TICK if busy > slack else 0
+            now = self.clock.now()
+            if looks < POLLS and self._mutex.charge_alone(least + looks * TICK - (now + enable) % TICK):
                 self.medium.program(address, data)
                 return
         with self._mutex:
             start, spent = 0, self._call
             while True:
-                self._write(spent + self._enable, self._program_time(n), busy, WREN)
+                self._write(spent + self._enable, self._head_out + self._data_out(n), busy, WREN)
                 try:
                     self.medium.program(address + start, data[start : start + n])
                 except MediumFault as fault:
@@ -199,14 +202,25 @@ class SPIFBlockDevice(MediumDevice):
 
     def _until_ready(self, now: int, enable: int, command: int, busy: int) -> tuple[int, int]:
         """Return after how many looks that find it busy, and after how long (ns), the chip is found ready."""
-        # To the next tick, two looks (for busy, then for the enable latch), the command, its busy time.
-        status = self._status
-        sent = 2 * status + command
+        slack, least = self._plan(enable, command)
+        looks = (busy - slack + TICK - 1) // TICK if busy > slack else 0
+        spent = least + looks * TICK - (now + enable) % TICK
+        return looks, spent if looks < POLLS else spent - self._status - (looks - POLLS) * TICK
+
+    def _plan(self, enable: int, command: int) -> tuple[int, int]:
+        """Return how long the chip may be busy without being found so, and what a write takes then (ns).
+
+        That begins at a tick: to the next one, two looks (for busy, then for the enable latch), the command, and a
+        look at the tick after it.
+        """
+        sent = 2 * self._status + command
         look = sent - sent % TICK + TICK
-        missing = sent + busy - look - status
-        looks = -(-missing // TICK) if missing > 0 else 0
-        spent = enable + TICK - (now + enable) % TICK + look + looks * TICK
-        return looks, spent + status if looks < POLLS else spent - (looks - POLLS) * TICK
+        return look + self._status - sent, enable + TICK + look + self._status
+
+    def _plan_program(self, size: int) -> tuple[int, int, int]:
+        """Return write enable, slack and time of a program inside a page, by the driver's first command (ns)."""
+        enable = self._call + self._enable
+        return enable, *self._plan(enable, self._head_out + self._data_out(size))
 
     def _wait_for_chip(self, fault: MediumFault, enable: int, failure: int) -> None:
         """Look at the status of a chip that is busy, or is not there: then it reads 0, ready and not enabled."""
