@@ -8,6 +8,7 @@ and in characters that can be printed.
 from __future__ import annotations
 
 import json
+import struct
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
@@ -181,15 +182,15 @@ class _Tap:
 
 
 def _bytes_of(message: Message, *, secret: bool) -> bytes:
-    """Return a message as it stands in UDP; of a secret payload nothing but the size is left."""
-    kind, mid = message.mtype, message.mid
-    try:
-        if kind is None or mid is None:  # it came over a stream, which needs neither
-            message.mtype, message.mid = Type.NON, 0
-        whole: bytes = message.encode()
-    finally:
-        message.mtype, message.mid = kind, mid
-    return whole[: len(whole) - len(message.payload)] + b"*" * len(message.payload) if secret else whole
+    """Return a message as it stands in UDP (RFC 7252 §3); of a secret payload nothing but the size is left.
+
+    Of what came over a stream, which has neither type nor id, a non-confirmable message is made.
+    """
+    kind = Type.NON if message.mtype is None else message.mtype
+    payload = b"*" * len(message.payload) if secret else message.payload
+    head = struct.pack("!BBH", 1 << 6 | int(kind) << 4 | len(message.token), int(message.code), message.mid or 0)
+    options: bytes = message.opt.encode()
+    return head + message.token + options + (b"\xff" + payload if payload else b"")
 
 
 def _options(message: Message) -> str:

@@ -90,7 +90,8 @@ class Recording:
         host, _, port = row.peer.rpartition(":")
         here, there = (row.endpoint, COAP), (host, COAP if port in ("", "5684") else int(port))
         source, target = (there, here) if row.direction == "in" else (here, there)
-        self.packet(row.direction, Packet(source, target, data, row.time_ns), row.time_ns, f"{PLAIN} {row.endpoint}")
+        comment = f"{PLAIN} {row.endpoint}, {row.clock} clock"
+        self.packet(row.direction, Packet(source, target, data, row.time_ns), row.time_ns, comment)
 
     def close(self, *, quiet: bool = False) -> None:
         """End the capture; a second call does nothing.

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from pdmlab.capture import MessageLog
 from pdmlab.clock import DeviceClock
+from pdmlab.coap.codec import decode
 from pdmlab.errors import NetworkError
 from pdmlab.network.download import download
 from pdmlab.network.interface import EthernetInterface, LoWPANInterface
@@ -151,14 +152,15 @@ def test_messages_of_a_log_stand_there_in_plain_text_without_their_secrets(desk:
         for number, (segments, payload) in enumerate(((("3", "0"), b"open"), (("0", "1", "5"), b"the key"))):
             put = Message(code=codes.PUT, uri_path=segments, payload=payload)
             put.mtype, put.mid, put.token = Type.CON, number, b"\1"
-            log("in", ("198.51.100.7", 5684), put, number * 1000)
+            arrived, _ = decode(put.encode(), ("198.51.100.7", 5684))
+            log("in", ("198.51.100.7", 5684), arrived, number * 1000)
     put = Message(code=codes.PUT, uri_path=("3",), payload=b"afterwards")
     put.mtype, put.mid = Type.CON, 9
     log("in", ("198.51.100.7", 5684), put, 3000)
     rows = fields(path, "coap", "coap.opt.uri_path", "frame.comment", "ip.src", "data.data", "data-text-lines")
     assert [row[:3] for row in rows] == [
-        ["3,0", "plain text from the message log of device", "198.51.100.7"],
-        ["0,1,5", "plain text from the message log of device", "198.51.100.7"],
+        ["3,0", "plain text from the message log of device, device clock", "198.51.100.7"],
+        ["0,1,5", "plain text from the message log of device, device clock", "198.51.100.7"],
     ]
     raw = path.read_bytes()
     assert b"open" in raw and b"the key" not in raw and b"*******" in raw and b"afterwards" not in raw
