@@ -72,7 +72,7 @@ def board(
 
 def _replay(url: str, *, tcp: bool, port: int, link: Path | None) -> None:
     """Play a log on a port, until Ctrl-C: any serial program, mbedhtrun too, takes it for a board."""
-    from pdmlab.boards.replay import open_line
+    from pdmlab.boards.replay_line import open_line
     from pdmlab.sim import bridge
 
     with open_line(url) as line, stoppable({"SIGUSR1": line.restart}) as until_stopped:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pdmlab.measurements.booting import start_up
-    from pdmlab.measurements.calibration import Calibration, calibrate
+    from pdmlab.measurements.calibrating import calibrate
+    from pdmlab.measurements.calibration import Calibration
     from pdmlab.measurements.downloads import http_download
     from pdmlab.measurements.files import file_transfer, log_stream
     from pdmlab.measurements.managing import Asked, ask, run_until_registered
@@ -28,7 +29,7 @@ _HOMES = {
     "Replay": "power_cuts",
     "VolumeSetup": "volumes",
     "ask": "managing",
-    "calibrate": "calibration",
+    "calibrate": "calibrating",
     "compare_tcp": "tcp_check",
     "file_transfer": "files",
     "http_download": "downloads",

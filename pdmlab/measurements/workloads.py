@@ -11,7 +11,6 @@ as it is on a board.
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,15 +19,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from pdmlab.clock import SECOND
 from pdmlab.firmware.corpus import corpus
 from pdmlab.firmware.stdio import CFile
+from pdmlab.measurements.tracing import Blank, Counting, Kind, Step, Traced
 from pdmlab.measurements.volumes import Bus, FileSystemName, VolumeSetup, make_volume
 from pdmlab.storage.benchmark import read_all, write_all
-from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.driver import SPREAD, MediumDevice
 from pdmlab.storage.figures import meaning
 from pdmlab.storage.mcu import TICK, Mcu
-from pdmlab.storage.medium import Medium
 from pdmlab.storage.parts import Part
-from pdmlab.storage.wrappers import Wrapper
 
 if TYPE_CHECKING:
     from pdmlab.firmware.device import Device
@@ -93,7 +90,7 @@ class Recording:
         from pdmlab.sim import VirtualBoard
 
         self.setting = setting
-        self._steps: list[_Step] = []
+        self._steps: list[Step] = []
         self._of: list[tuple[Workload, Operation]] = []
         with VirtualBoard(setting.target, memory=True, power=False) as board:
             self._driver: MediumDevice = board.run(self._run, board, setting, list(workloads))
@@ -111,7 +108,9 @@ class Recording:
             for name in self._driver.figures
             if name in part and (known := meaning(part.kind, name)) and known.unit == "ns"
         ]
-        return [*times, *(f"{MCU}{name}" for name in self._driver.cycles if name in self.figures.mcu.cycles)]
+        # A file system's own cycles pass between the operations, as they were recorded.
+        cycles = [name for name in self._driver.cycles if name in self.figures.mcu.cycles and name != "file"]
+        return [*times, *(f"{MCU}{name}" for name in cycles)]
 
     @property
     def estimates(self) -> str:
@@ -138,7 +137,7 @@ class Recording:
             part=setting.part, bus=setting.bus, bus_Hz=setting.bus_Hz, file_system=setting.file_system,
             volume_B=setting.volume_B,
         ))  # fmt: skip
-        clock, traced = device.clock, _Traced(volume.driver, self._steps)
+        clock, traced = device.clock, Traced(volume.driver, self._steps)
         volume.fs.unmount()
         # The suites mount what the board's configuration names; sweeps, which call it directly, what make_volume gives.
         fs = volume.fs if not any(work.stdio for work in workloads) else type(volume.fs)("fs")
@@ -166,8 +165,8 @@ class Recording:
 
     def _play(self, part: Part, mcu: Mcu) -> list[int]:
         """Return how long each workload takes on the driver of a part (ns)."""
-        clock = _Counter()
-        medium = _Blank(self._driver.medium.size)
+        clock = Counting()
+        medium = Blank(self._driver.medium.size)
         options: dict[str, Any] = {"clock": clock, "part": part, "timing": "maximum", "mcu": mcu}
         if hasattr(self._driver, "frequency"):
             options["frequency"] = self._driver.frequency
@@ -236,103 +235,10 @@ def _place_in(part: Part, kind: str, address: int) -> int:
     return address
 
 
-_Kind = Literal["read", "program", "erase", "begin", "end"]
-_Step = tuple[int, _Kind, int, int]
-"""Time since the step before (ns), what is done, address and size (B)."""
-_What = tuple[_Kind, int, int]
+_What = tuple[Kind, int, int]
 """What is done, what of the address matters, size (B)."""
 _Counted = tuple[tuple[_What, int], ...]
 """Operations, and how often each is done."""
-
-
-class _Traced(Wrapper):
-    """Notes every operation, and the time between them that is not the device's."""
-
-    def __init__(self, device: BlockDevice, steps: list[_Step]) -> None:
-        super().__init__(device)
-        self._steps = steps
-        self._last = self.clock.now()
-
-    def note(self, kind: _Kind, address: int = 0, size: int = 0) -> None:
-        """Note what is done now."""
-        now = self.clock.now()
-        self._steps.append((now - self._last, kind, address, size))
-        self._last = now
-
-    def read(self, address: int, size: int) -> bytes:
-        """Read, and note it."""
-        self.note("read", address, size)
-        data = self.device.read(address, size)
-        self._last = self.clock.now()
-        return data
-
-    def program(self, address: int, data: bytes) -> None:
-        """Program, and note it."""
-        self.note("program", address, len(data))
-        self.device.program(address, data)
-        self._last = self.clock.now()
-
-    def erase(self, address: int, size: int) -> None:
-        """Erase, and note it."""
-        self.note("erase", address, size)
-        self.device.erase(address, size)
-        self._last = self.clock.now()
-
-
-class _Counter:
-    """A clock that only adds up."""
-
-    name: Literal["device"] = "device"
-
-    def __init__(self) -> None:
-        self.time = 0
-
-    def now(self) -> int:
-        return self.time
-
-    def charge(self, ns: int) -> None:
-        self.time += ns
-
-    sleep = charge
-
-    def mutex(self) -> _Nobodys:
-        return _Nobodys(self)
-
-
-class _Nobodys(contextlib.nullcontext[None]):
-    """A mutex that nobody else wants."""
-
-    def __init__(self, clock: _Counter) -> None:
-        super().__init__()
-        self._clock = clock
-
-    def acquire(self) -> None:
-        pass
-
-    release = acquire
-
-    def charge_alone(self, ns: int) -> bool:
-        self._clock.charge(ns)
-        return True
-
-
-class _Blank(Medium):
-    """A part of which nothing is wanted but its time."""
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return nothing."""
-        return b""
-
-    def program(self, offset: int, data: bytes) -> None:
-        """Take nothing."""
-
-    def erase(self, offset: int, size: int) -> None:
-        """Do nothing."""
-
-
-def mean(part: Part, figure: str) -> float:
-    """Return what a busy time is on average: its typical figure, unless the maximum cuts the longer ones off (ns)."""
-    return (_value(part, figure, 0.0) + _value(part, figure, 1.0)) / 2
 
 
 def _value(part: Part, figure: str, place: float) -> float:

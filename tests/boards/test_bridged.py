@@ -10,7 +10,7 @@ import pytest
 
 import pdmlab
 from pdmlab.boards import bridged
-from pdmlab.boards.replay import ReplayLine, open_line
+from pdmlab.boards.replay_line import ReplayLine, open_line
 from pdmlab.greentea import run_suite
 from pdmlab.sim import VirtualBoard, bridge
 from tests.boards.test_replay import CASE, SUITE
