@@ -237,21 +237,27 @@ def why_not(path: PathName | Literal["auto"] = "auto") -> str:
         return f"there is no {' and no '.join(missing)} here: packages iproute2 and util-linux"
     if os.geteuid() != 0:
         return "making network namespaces is root's right"
-    if path == "tun":
-        return "" if TUN.exists() else f"there is no {TUN}: neither the kernel nor the container has it"
-    return _why_no_netem()
+    if path == "tun" and not TUN.exists():
+        return f"there is no {TUN}: neither the kernel nor the container has it"
+    return _refused(_TRIES[path])
 
 
-def _why_no_netem() -> str:
-    """Try netem on the loopback device of a namespace that ends with the command."""
+_TRIES: dict[PathName, list[str]] = {
+    "netem": ["tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"],
+    "tun": ["ip", "tuntap", "add", "dev", "pdmtry", "mode", "tun"],
+}
+"""What shows that a path can be had; each is tried in a namespace that ends with it."""
+
+
+def _refused(command: list[str]) -> str:
     done = subprocess.run(
-        ["unshare", "--net", "tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"],
-        capture_output=True, text=True, env={**os.environ, "PATH": _program_path()},
-    )  # fmt: skip
+        ["unshare", "--net", *command], capture_output=True, text=True, env={**os.environ, "PATH": _program_path()}
+    )
     if done.returncode == 0:
         return ""
-    said = done.stderr.strip().splitlines()
-    return f"tc netem is refused: {said[-1] if said else 'no reason given'} (the kernel's module sch_netem)"
+    said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    module = " (the kernel's module sch_netem)" if "qdisc kind is unknown" in said else ""
+    return f"'{' '.join(command)}' is refused: {said}{module}"
 
 
 def choose(path: PathName | Literal["auto"] = "auto") -> PathName:
