@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from html import escape
 from typing import TYPE_CHECKING, Literal, get_args
@@ -29,6 +30,7 @@ class Faults:
     def __init__(self, board: VirtualBoard) -> None:
         self._any_board = board
         self._cut = ""
+        self._timer: asyncio.TimerHandle | None = None
         self._start = 0, 0  # writes, and device time (ns), when the first fault was asked for
 
     # -- the card or chip, and the internal flash ----------------------------------------------------
@@ -171,6 +173,7 @@ class Faults:
             medium.seated, medium.write_protected = True, False
         self._board.media.supply.writes_left = None
         self._cut = ""
+        self._board.clock.on_loop(self._call_off)
         self.mend_wires()
         self.plug_network()
 
@@ -208,9 +211,17 @@ class Faults:
         elif after_s is not None:
             self._note_start()
             self._cut = f"cut:{span(board.clock.now() - self._start[1] + round(after_s * SECOND))}"
-            board.clock.on_loop(lambda: board.clock.loop.call_later(after_s, board.power_off))
+            board.clock.on_loop(self._cut_later, after_s)
         else:
             board.power_off()
+
+    def _cut_later(self, after_s: float) -> None:
+        self._call_off()
+        self._timer = self._board.clock.loop.call_later(after_s, self._board.power_off)
+
+    def _call_off(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     def cut_wire(self, which: str) -> None:
         """Cut `tx` (the board's output) or `rx` (its input) until `mend_wires`; the other side keeps talking."""

@@ -7,6 +7,7 @@ import pytest
 from pdmlab.errors import BoardError, ConfigError, ConsoleTimeout, StorageError, WornOut
 from pdmlab.firmware.device import Device
 from pdmlab.sim import VirtualBoard
+from pdmlab.storage import mount_or_format
 
 
 def test_an_erased_sotp_forgets_the_root_of_trust(board: VirtualBoard) -> None:
@@ -90,4 +91,154 @@ def test_a_closed_board_has_no_faults(board: VirtualBoard) -> None:
 
 
 def test_faults_list_themselves(board: VirtualBoard) -> None:
+    assert "nothing is broken" in repr(board.faults)
     assert "pull_card" in repr(board.faults) and "cut_power" in repr(board.faults)
+    board.faults.bad_block(7, "prognoop")
+    board.faults.cut_wire("tx")
+    assert board.faults.broken == ["SD: block 7: prognoop", "tx is cut"]
+    assert f"code {board.faults.code!r}" in repr(board.faults) and "SIMULATED" in repr(board.faults)
+    assert "SD: block 7: prognoop" in board.faults._repr_html_() and board.faults.code in board.faults._repr_html_()
+    board.faults.mend()
+    assert (board.faults.broken, board.faults.code) == ([], "")
+
+
+# -- codes -------------------------------------------------------------------------------------------
+
+
+def write_logs(device: Device) -> list[str]:
+    """Write logs on the card, as an application that carries on after an error; return what came of each write."""
+    fs = device.make_file_system()
+    came = []
+    try:
+        mount_or_format(fs, device.block_device)
+    except StorageError as error:
+        came.append(str(error.code))
+    for n in range(12):
+        try:
+            with fs.open(f"/log{n % 3}", "a") as file:
+                file.write(bytes([65 + n]) * 700)
+            came.append("ok")
+        except StorageError as error:
+            came.append(str(error.code))
+    return came
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_code_breaks_another_board_in_the_same_way(seed: int) -> None:
+    """The same application meets the same faults at the same operations, and leaves the same card."""
+    stories = []
+    code = ""
+    for first in (True, False):
+        with VirtualBoard("K64F", memory=True, seed=seed) as board:
+            board.run(write_logs)
+            if first:
+                board.faults.flip_bits(2, 0x4000, 4096)
+                board.faults.reorder_writes(8)
+                board.faults.bad_block(130, "readerror")
+                board.faults.pull_card(after=40)
+                board.faults.seat_card(after=90)
+                board.faults.flip_bits(1, part="flash", address=0xC0000, size=64)
+                code = board.faults.code
+                assert code.startswith(f"seed:{seed},flip:2@0x4000+4096,reorder:8,bad:130=readerror,+40:pull!,+90:seat")
+                assert "flash/flip:1@0xc0000+64" in code
+            else:
+                board.faults.replay(code)
+                assert board.faults.code == code
+            came = board.run(write_logs)
+            board.power_off()
+            stories.append((came, board.media.storage.peek(0, 2 << 20), board.media.flash.peek(0, 1 << 20)))
+    assert stories[0] == stories[1]
+    assert len(set(stories[0][0])) > 1  # some writes failed, and some did not
+
+
+def test_a_cut_is_part_of_the_code(board: VirtualBoard) -> None:
+    def application(device: Device) -> None:
+        device.block_device.init()
+        for n in range(100):
+            device.block_device.program(512 * n, b"x" * 512)
+
+    images = []
+    for code in ("", "torn,cut:7"):
+        board.power_on()
+        board.media.storage.poke(0, bytes(1 << 16))
+        if code:
+            board.faults.replay(code)
+        else:
+            board.faults.tear_programs()
+            board.faults.cut_power(after_writes=7)
+            assert board.faults.code == f"seed:{board.seed},torn,cut:7"
+            assert "the power goes in write 8 from now" in board.faults.broken
+        with pytest.raises(BoardError, match="power was cut"):
+            board.run(application)
+        images.append(board.media.storage.peek(0, 1 << 16).count(b"x"))
+        board.faults.mend()
+    assert 7 * 512 <= images[0] <= 8 * 512 and 7 * 512 <= images[1] <= 8 * 512
+    board.power_on()
+
+    def sleeper(device: Device) -> None:
+        board.faults.replay("cut:2s")
+        assert board.faults.code == "cut:2s"
+        device.clock.sleep(3_000_000_000)
+
+    with pytest.raises(BoardError, match="power was cut"):
+        board.run(sleeper)
+
+
+def test_a_cut_that_was_called_off_does_not_come(board: VirtualBoard) -> None:
+    def application(device: Device) -> int:
+        board.faults.cut_power(after_writes=1)
+        board.faults.mend()
+        board.faults.cut_power(after_s=1)
+        board.faults.mend()
+        device.clock.sleep(2_000_000_000)
+        device.block_device.init()
+        device.block_device.program(0, bytes(2048))
+        return board.boots
+
+    assert board.run(application) == board.boots and board.powered
+
+
+@pytest.mark.parametrize("code", ["melt", "flash/melt", "cut:x", "cut:1,cut:2", "torn,seed:3"])
+def test_a_code_that_is_none_breaks_and_mends_nothing(board: VirtualBoard, code: str) -> None:
+    board.faults.bad_block(3)
+    before = board.faults.code
+    with pytest.raises(ConfigError):
+        board.faults.replay(code)
+    assert board.faults.code == before
+
+
+def test_blocks_wear_out_at_the_parts_own_endurance(board: VirtualBoard) -> None:
+    board.faults.limit_endurance(spread=10)
+    cycles = board.storage.device.part["endurance"]  # type: ignore[attr-defined]
+    assert f"endurance:{cycles}~10=progerror" in board.faults.code
+    board.faults.limit_endurance(3, part="flash")
+    assert "flash/endurance:3~0=progerror" in board.faults.code
+    with pytest.raises(ConfigError, match="no part 'ram'"):
+        board.faults.wear_out(0, part="ram")  # type: ignore[arg-type]
+
+
+def test_a_stuck_card_is_given_up_and_works_again_after_its_power_was_cut(board: VirtualBoard) -> None:
+    def read(device: Device) -> bytes:
+        device.block_device.init()
+        board.faults.stick_busy()
+        return device.block_device.read(0, 512)
+
+    with pytest.raises(StorageError, match="-5008"):
+        board.run(read)
+    board.power_off()
+    board.power_on()
+
+    def write(device: Device) -> None:
+        device.block_device.init()
+        device.block_device.program(0, bytes(512))
+
+    board.run(write)
+    board.faults.lose_contact()
+    with pytest.raises(StorageError, match="-5005"):
+        board.run(write)
+    board.faults.restore_contact()
+    board.faults.lock_card()
+    with pytest.raises(StorageError, match="-5011"):
+        board.run(write)
+    board.faults.unlock_card()
+    board.run(write)
