@@ -117,8 +117,9 @@ def open_notebook(browser, jupyterlab):
 @pytest.mark.slow
 @pytest.mark.debian
 @pytest.mark.timeout(240)
-def test_a_slider_moved_by_keyboard_draws_another_figure(open_notebook):
-    page = open_notebook("01-storage.ipynb")
+@pytest.mark.parametrize("name", ["01-storage.ipynb", "09-power-cuts.ipynb"])
+def test_a_slider_moved_by_keyboard_draws_another_figure(open_notebook, name):
+    page = open_notebook(name)
     page.wait_for_selector(".jp-Notebook .widget-slider", state="attached", timeout=RUN_ALL_MS)
     slider = page.locator(".jp-Notebook .widget-slider .noUi-handle").first
     image = page.locator(".jp-Notebook .widget-image").last

@@ -110,13 +110,15 @@ def _removed(random: SplitMix64, tree: _Tree, names: list[str]) -> Step:
 
 
 def records(seed: int, length: int, keys: Sequence[str], *, largest: int) -> list[Step]:
-    """Draw sets and removes of keys, with values of 1 B to `largest`; one key is set once."""
+    """Draw sets and removes of keys, with values of 1 B to `largest`; two keys are set once, one of them late."""
     random = SplitMix64(seed).split("records")
     there: set[str] = set()
     steps = [Step("once", keys[-1], 16)]
     while len(steps) < length:
-        key = keys[random.below(len(keys) - 1)]
-        if key in there and random.below(5) == 0:
+        key = keys[random.below(len(keys) - 2)]
+        if len(steps) == 2 * length // 3:
+            steps.append(Step("once", keys[-2], largest))
+        elif key in there and random.below(5) == 0:
             there.discard(key)
             steps.append(Step("remove", key))
         else:

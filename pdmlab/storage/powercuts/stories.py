@@ -32,7 +32,7 @@ _FAT = (
 )
 _SECURESTORE = (
     "a value protected from rollback, or set once, is stored first and its CMAC in the rollback protection store "
-    "after it: between the two, the old value is gone and the new one is refused"
+    "after it: between the two, the old value is gone and the new one is refused, until it is set again"
 )
 _ESFS = (
     "a file is made by its open, and its bytes come with its close: between the two it is there, empty, so that "
@@ -150,7 +150,7 @@ def securestore(
 ) -> StoreStory:
     """Tell a story of SecureStore over two TDBStores; secret-1 is encrypted, guarded-1 also protected from rollback."""
     medium = geometry(of, size=size)
-    keys = ["plain-1", "secret-1", "secret-2", "guarded-1", "guarded-2", "once-1"]
+    keys = ["plain-1", "secret-1", "secret-2", "guarded-1", "guarded-2", "once-2", "once-1"]
     drawn = steps or drawing.records(seed, length, keys, largest=medium.size // 48)
     return StoreStory(
         _name("securestore", of, None if size == 8 * 4096 else size, seed, length, _RECORD_STEPS, steps), medium,

@@ -195,6 +195,9 @@ class StoreStory:
                     if outcome != "after":
                         raise
                     # What is done already may be refused: there is no such file to rename any more.
+                else:
+                    if outcome == "after" and self.steps[done].verb == "once":
+                        flaw = f"'{self.steps[done]}' could be done again: it is not set once any more"
             finally:
                 session.close()
             when = "opening it after trying again"

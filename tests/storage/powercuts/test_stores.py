@@ -40,6 +40,13 @@ def test_flash_stores_lose_nothing_over_their_collections(story):
     assert any(each.kind == "erase" for each in report.trace.operations)
 
 
+def test_nvstore_forgets_that_a_value_is_set_once_where_that_made_it_collect():
+    report = explore(stories.nvstore(steps=[*["set 1 300"] * 13, "once 4 100"]), second=1, progress=False)
+    assert report.require().flaws == [("'once n n' could be done again: it is not set once any more", report.flawed)]
+    roomy = explore(stories.nvstore(steps=["set 1 300", "once 4 100"]), second=1, progress=False)
+    assert roomy.require().flaws == []
+
+
 def test_securestore_loses_a_protected_value_between_its_two_stores():
     report = explore(stories.securestore(steps=["set guarded-1 40", "set guarded-1 50"]), second=1, progress=False)
     assert report.lost and all("RBP_AUTHENTICATION_FAILED" in loss.what for loss in report.losses)
