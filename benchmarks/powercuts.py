@@ -50,7 +50,9 @@ def show_long(story: StoreStory, workers: int) -> None:
     assert report.operations >= 1000 and {"mkdir", "rename"} <= verbs and story.geometry.size == 1 << 20
     print(f"\n{story.name} over {story.geometry.size >> 20} MiB, with {', '.join(sorted(verbs))}:\n{report.summary}")
     if workers == WORKERS:
+        free = WORKERS * report.per_processor_second
         print(f"target {TARGET:,} a second: {verdict(report)}")
+        print(f"by processor time, {WORKERS} cores with nothing else to do would make {free:,.0f} a second")
 
 
 def verdict(report: Report) -> str:

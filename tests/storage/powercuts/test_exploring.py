@@ -8,10 +8,13 @@ import threading
 
 import pytest
 
-from pdmlab.errors import ConfigError, ExperimentError
-from pdmlab.storage import HeapBlockDevice
+from pdmlab.clock import WallClock
+from pdmlab.errors import ConfigError, CorruptMedium, ExperimentError
+from pdmlab.storage import HeapBlockDevice, LittleFileSystem2, mount_or_format
+from pdmlab.storage.parts import parts
 from pdmlab.storage.powercuts import Geometry, explore, geometry, replay, stories
 from pdmlab.storage.powercuts.cuts import Cut, parse
+from tests.storage.conftest import DEVICES
 from tests.storage.powercuts import broken
 
 FLASH = Geometry("flash", 1, 1, 512, 4096)
@@ -195,3 +198,51 @@ def test_a_report_looks_good_in_a_log_and_in_a_cell():
     frame = report.frame
     assert len(frame) == report.cuts and set(frame["clock"]) == {"device"} and frame["simulated"].all()
     assert frame["place"].isin(["the root directory", "the allocation table", "file data", "a directory"]).all()
+
+
+@pytest.mark.parametrize("part", parts().values(), ids=lambda part: part.name)
+def test_every_part_has_a_geometry_that_can_be_cut(part):
+    found = geometry(part)
+    assert found.size >= 4096 and found.name == part.name
+    assert found.overwrites is (part.kind == "sd") and bool(found.cache) is (part.kind == "sd")
+
+
+@pytest.mark.parametrize("make", DEVICES.values(), ids=DEVICES)
+def test_every_device_has_a_geometry_of_its_own_units(make):
+    device = make(WallClock())
+    device.init()
+    found = geometry(device)
+    assert (found.read, found.program, found.size) == (device.read_size, device.program_size, device.size)
+
+
+def log_on_littlefs(device):
+    fs = LittleFileSystem2("fs")
+    mount_or_format(fs, device)
+    with fs.open("/log", "a") as file:
+        for line in (b"one\n", b"two\n"):
+            file.write(line)
+            file.sync()
+            yield
+    fs.unmount()
+
+
+def check_log(device, done):
+    """The log has whole lines, and at least those that were synced."""
+    fs = LittleFileSystem2("fs")
+    try:
+        fs.mount(device)
+    except CorruptMedium:
+        assert not done, "the file system is gone"
+        return
+    found = b""
+    if "log" in fs.listdir():
+        with fs.open("/log") as file:
+            found = file.read()
+    fs.unmount()
+    lines = found.split(b"\n")
+    assert lines.pop() == b"" and set(lines) <= {b"one", b"two"} and len(lines) >= done, found
+
+
+def test_a_function_may_use_a_file_system_over_its_device():
+    report = explore(log_on_littlefs, check_log, geometry="mbed", size=16 * 4096, second=2, progress=False)
+    assert report.require().operations > 6 and len(report.story.steps) >= 2
