@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pdmlab import experiment
+from pdmlab import experiment, frames
 from pdmlab.errors import BadMeasurement, ConfigError, ExperimentError
 from pdmlab.experiment import cluster
 from pdmlab.measurements import file_transfer
@@ -164,6 +164,24 @@ def test_a_stopped_sweep_ends_after_the_points_in_hand(sweep, tmp_path):
     assert len(run.frame) == len(list(marks.iterdir()))  # what was begun was kept
 
 
+def test_a_disk_that_fills_up_ends_the_workers_and_keeps_the_rows(sweep, tmp_path, monkeypatch):
+    append, left = frames.Journal.append, iter([True, True])
+
+    def full(journal, row, **where):
+        if not next(left, False):
+            raise ExperimentError("a row could not be written: No space left on device")
+        append(journal, row, **where)
+
+    monkeypatch.setattr(frames.Journal, "append", full)
+    before = threading.active_count()
+    with pytest.raises(ExperimentError, match="No space left"):
+        sweep(lambda board, n: {"m": n}, {"n": list(range(20))}, workers=2)
+    assert threading.active_count() == before  # of those that serve the workers
+    (run,) = experiment.list_runs(data=tmp_path).itertuples()
+    assert run.state == "interrupted" and run.rows == 2
+    assert len(experiment.load_run(run.run, data=tmp_path)) == 2
+
+
 def test_real_boards_and_impossible_workers_are_refused_before_anything_is_written(sweep, tmp_path):
     class Real:
         target, url, simulated = "K64F", "serial:///dev/ttyACM0", False
@@ -184,7 +202,7 @@ def test_real_boards_and_impossible_workers_are_refused_before_anything_is_writt
 SWEEPING = """
 import os, sys, time
 from pathlib import Path
-from pdmlab import experiment
+from pdmlab import experiment, frames
 from pdmlab.sim.board import VirtualBoard
 
 marks = Path(sys.argv[1])

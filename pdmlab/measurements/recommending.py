@@ -59,6 +59,7 @@ def recommend(
     sync_every_B: int = 4096,
     log_B: int = 1 << 20,
     seed: int | None = None,
+    progress: bool = True,
 ) -> Recommendation:
     """Find the least RAM, of caches, open file and ring buffer, that logs rate_Bps without a loss.
 
@@ -83,6 +84,7 @@ def recommend(
     asked: dict[str, Any] = {"file_system": file_system, "bus": bus}
 
     def log(case: _Case, setup: SetUp, size: int, ring_B: int | None = None) -> Mapping[str, Any]:
+        bar.update()
         with bench.scratch(seed=chosen_seed) as fresh:
             return log_stream(
                 fresh, rate_Bps, setup.write_B, sync_every_B, bus_Hz, ring_B,
@@ -97,14 +99,16 @@ def recommend(
     decided = ""
     found: list[Tried] = []
     checks: list[dict[str, Any]] = []
-    for case in _cases(named, log_B):
-        if not found:
-            found, fastest_kBps = _least(partial(log, case), setups, rate_Bps, log_B)
-            decided = case.name
-        if found:
-            checks.append(_check(case, log(case, found[0].setup, log_B, found[0].ring_B), found[0].ring_B))
-        else:
-            checks.append({"case": case.name, "fastest_kBps": fastest_kBps, "simulated": True, "clock": "device"})
+    with _progress(progress) as bar:
+        for case in _cases(named, log_B):
+            if not found:
+                found, fastest_kBps = _least(partial(log, case), setups, rate_Bps, log_B)
+                decided = case.name
+            if found:
+                row = log(case, found[0].setup, log_B, found[0].ring_B)
+                checks.append(_check(case, row, found[0].ring_B))
+            else:
+                checks.append({"case": case.name, "fastest_kBps": fastest_kBps, "simulated": True, "clock": "device"})
     if not found:
         raise ConfigError(
             f"no set-up holds {rate_Bps / 1000:g} kB/s to {first['file_system']} on {named.name}: the fastest of "
@@ -115,6 +119,12 @@ def recommend(
     return Recommendation(
         rate_Bps, target, decided, found[0], found[1:], checks[::-1], sync_every_B, log_B, len(setups), options
     )
+
+
+def _progress(shown: bool) -> Any:  # a bar of tqdm, which ships no types
+    from tqdm import auto
+
+    return auto.tqdm(desc="recommend", unit="trial", disable=not shown, leave=False)
 
 
 def _bench(board: Scratch | str | None) -> Scratch:

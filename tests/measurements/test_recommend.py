@@ -21,7 +21,7 @@ def board():
 
 @pytest.fixture(scope="module")
 def fat(board):
-    return pdmlab.recommend(20_000, board=board, log_B=LOG, seed=1)
+    return pdmlab.recommend(20_000, board=board, log_B=LOG, seed=1, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +141,8 @@ def test_a_blueprint_is_as_good_as_a_board():
 
     found = pdmlab.recommend(2_000, board=Blueprint("DISCO_F413ZH", "x", Link()), log_B=16 * 1024)
     assert found.write_B <= 4096
+
+
+def test_progress_counts_the_trials(board, capsys):
+    pdmlab.recommend(2_000, board=board, log_B=8 * 1024)
+    assert "trial" in capsys.readouterr().err
