@@ -187,10 +187,11 @@ def _bytes_of(message: Message, *, secret: bool) -> bytes:
     Of what came over a stream, which has neither type nor id, a non-confirmable message is made.
     """
     kind = Type.NON if message.mtype is None else message.mtype
-    payload = b"*" * len(message.payload) if secret else message.payload
+    payload: bytes = b"*" * len(message.payload) if secret else message.payload
     head = struct.pack("!BBH", 1 << 6 | int(kind) << 4 | len(message.token), int(message.code), message.mid or 0)
+    token: bytes = message.token
     options: bytes = message.opt.encode()
-    return head + message.token + options + (b"\xff" + payload if payload else b"")
+    return head + token + options + (b"\xff" + payload if payload else b"")
 
 
 def _options(message: Message) -> str:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Literal
 from pdmlab.clock import SECOND, DeviceClock
 from pdmlab.network.link import Link, pipes
 from pdmlab.network.nsapi import NsapiError, nsapi_error
-from pdmlab.network.stream import Segment, Stream
+from pdmlab.network.segment import Segment
+from pdmlab.network.stream import Stream
 from pdmlab.prng import SplitMix64
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 from pdmlab.errors import NetworkError
 from pdmlab.network.fabric import Packet
 from pdmlab.network.pcapng import LINKTYPE_ETHERNET, LINKTYPE_RAW, Direction, PcapngFile
-from pdmlab.network.stream import Segment
+from pdmlab.network.segment import Segment
 from pdmlab.network.wire import ethernet, ip_packets, mac_bytes, mac_of
 
 if TYPE_CHECKING:

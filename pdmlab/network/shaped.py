@@ -21,8 +21,8 @@ from pdmlab.network.fabric import UDP_HEADER, Direction, Packet, check_datagram
 from pdmlab.network.link import Link, Pipe, pipes
 from pdmlab.network.nsapi import NsapiError, nsapi_error
 from pdmlab.network.recording import MadeUpStream, Recording
+from pdmlab.network.segment import TCP_HEADER
 from pdmlab.network.stacks import TcpStack
-from pdmlab.network.stream import TCP_HEADER
 from pdmlab.prng import SplitMix64
 
 if TYPE_CHECKING:

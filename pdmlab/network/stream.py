@@ -11,58 +11,22 @@ Sequence numbers start at 0 and do not wrap.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pdmlab.clock import SECOND
 from pdmlab.errors import NetworkError
 from pdmlab.network.bytestream import ByteStream
+from pdmlab.network.inbox import Inbox
 from pdmlab.network.nsapi import NsapiError, nsapi_error
+from pdmlab.network.round_trips import RoundTrips
+from pdmlab.network.segment import Segment
 from pdmlab.network.stacks import TcpStack
 
 if TYPE_CHECKING:
     from pdmlab.coap.transport import Address
 
-TCP_HEADER = 20
-MSS_OPTION = 4
 SMALL_WINDOW = 536  # B: up to here a peer's window is not halved (Linux, TCP_MSS_DEFAULT)
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A TCP segment; `seq` and `ack` count bytes from the SYN, which is byte 0."""
-
-    seq: int
-    ack: int = 0
-    window: int = 0
-    data: bytes = b""
-    syn: bool = False
-    fin: bool = False
-    rst: bool = False
-    acks: bool = False
-    """Whether `ack` means anything (the ACK flag)."""
-    mss: int = 0
-    """The MSS option of a SYN."""
-    push: bool = False
-    """Whether the sender has no more for now (the PSH flag)."""
-
-    @property
-    def end(self) -> int:
-        """The sequence number after it."""
-        return self.seq + len(self.data) + self.syn + self.fin
-
-    @property
-    def size(self) -> int:
-        """Its size without the IP header (B)."""
-        return TCP_HEADER + (MSS_OPTION if self.syn else 0) + len(self.data)
-
-    def __str__(self) -> str:
-        flags = "".join(
-            sign for sign, set_ in zip("SFRA", (self.syn, self.fin, self.rst, self.acks), strict=True) if set_
-        )
-        return f"TCP {flags} seq {self.seq} ack {self.ack} win {self.window} len {len(self.data)}"
 
 
 class Stream(ByteStream):
@@ -109,23 +73,14 @@ class Stream(ByteStream):
         self._duplicates = 0
         self._recover = -1
         self._tries = 0
-        self._rto = stack.first_rto
-        self._smoothed = 0
-        self._variation = stack.first_rto if stack.tick else 0
-        self._opened = self._now()  # the stack's ticks are counted from here
-        # What is timed: (sequence number awaited, when sent, -1 if sent again); one at a time where there are ticks.
-        self._timed: deque[tuple[int, int]] = deque()
+        self._times = RoundTrips(stack, self._now())
         # After a time-out that may be spurious: the end of what was sent again, and both thresholds from before.
         self._doubted: tuple[int, int, int] | None = None
         self._proving = False  # new segments are under way, whose ACKs will tell
-        # Receiving: _in holds what was not read yet, _unread of it in the window; _expected is the next byte awaited.
-        self._in: deque[bytes] = deque()
-        self._begun = 0  # bytes of _in[0] that were read
-        self._unread = 0
-        self._expected = 0
-        self._ack_timer: asyncio.TimerHandle | None = None
+        # Receiving
+        self._inbox = Inbox(stack)
         self._edge = 0  # the right edge of the window, as the peer was last told
-        self._early: dict[int, bytes] = {}
+        self._ack_timer: asyncio.TimerHandle | None = None
         self._fin_at: int | None = None
         self._ended = False
 
@@ -135,8 +90,8 @@ class Stream(ByteStream):
     # -- for applications ----------------------------------------------------------------------------
 
     def read_now(self, n: int) -> bytes | None:
-        if self._in:
-            data = self._read_segment(n) if self.stack.segment_reads else self._read_bytes(n)
+        if self._inbox:
+            data = self._inbox.read(n)
             opened = self._expected + self._offer() - self._edge
             divisor = self.stack.update_divisor
             least = min(self.receive_buffer // divisor, 4 * self.mss) if divisor else 1
@@ -146,32 +101,6 @@ class Stream(ByteStream):
         if self.error is not None:
             raise self.error
         return b"" if self._ended or self._gone else None
-
-    def _read_segment(self, n: int) -> bytes:
-        """Take up to n bytes of the oldest segment; the first of them opens the window by the whole segment."""
-        segment = self._in[0]
-        if not self._begun:
-            self._unread -= len(segment)
-        data = segment[self._begun : self._begun + n]
-        self._begun += len(data)
-        if self._begun == len(segment):
-            self._in.popleft()
-            self._begun = 0
-        return data
-
-    def _read_bytes(self, n: int) -> bytes:
-        parts = []
-        left = n
-        while left and self._in:
-            part = self._in[0][self._begun : self._begun + left]
-            parts.append(part)
-            left -= len(part)
-            self._begun += len(part)
-            if self._begun == len(self._in[0]):
-                self._in.popleft()
-                self._begun = 0
-        self._unread -= n - left
-        return b"".join(parts)
 
     def write_now(self, data: bytes) -> int:
         if self.error is not None:
@@ -186,7 +115,7 @@ class Stream(ByteStream):
     def close(self) -> None:
         if self._closing or self._gone:
             return
-        if not self._connected or self._in:
+        if not self._connected or self._inbox:
             self.abort()  # what nobody will read must not look delivered (RFC 2525 §2.17)
         else:
             self._closing = True
@@ -235,7 +164,7 @@ class Stream(ByteStream):
             return
         if segment.acks:
             if not self._connected and segment.ack >= 1:
-                self._take_round_trip(segment.ack)
+                self._times.answered(segment.ack, self._now())
                 self._una = 1
                 self._establish()
             self._take_ack(segment)
@@ -247,9 +176,10 @@ class Stream(ByteStream):
     # -- handshake -------------------------------------------------------------------------------------
 
     def _send_syn(self, *, acks: bool) -> None:
-        self._timed.clear()
         if self._highest == 0:
-            self._timed.append((1, self._now()))
+            self._times.sent(1, self._now())
+        else:
+            self._times.sent_again(0, 1)
         self._next = self._highest = 1
         self._transmit(Segment(0, self._expected, self.receive_buffer, syn=True, acks=acks, mss=self.mss))
         self._arm()
@@ -258,13 +188,13 @@ class Stream(ByteStream):
         if self._connected:
             self._acknowledge()  # our last ACK of the handshake got lost
             return
-        self._expected = 1
+        self._inbox.expected = 1
         self._edge = 1 + self.receive_buffer  # a SYN takes a number, but no room
         self.mss = min(self.mss, segment.mss)
         self._peer_edge = 1 + segment.window
         self._peer_largest = segment.window
         if segment.acks:
-            self._take_round_trip(segment.ack)
+            self._times.answered(segment.ack, self._now())
             self._una = 1
             self._establish()
             self._acknowledge()
@@ -286,6 +216,10 @@ class Stream(ByteStream):
     @property
     def _end(self) -> int:
         return self._una + len(self._out)
+
+    @property
+    def _expected(self) -> int:
+        return self._inbox.expected
 
     def _push(self) -> None:
         """Send what the windows allow."""
@@ -331,9 +265,9 @@ class Stream(ByteStream):
     def _send_data(self, seq: int, size: int) -> None:
         start = seq - self._una
         if seq < self._highest:
-            self._forget_times(seq, seq + size)
-        elif not self._timed or not self.stack.tick:
-            self._timed.append((seq + size, self._now()))
+            self._times.sent_again(seq, seq + size)
+        else:
+            self._times.sent(seq + size, self._now())
         data = bytes(self._out[start : start + size])
         push = start + size == len(self._out)
         self._transmit(Segment(seq, self._expected, self._offer(), data, acks=True, push=push))
@@ -345,7 +279,7 @@ class Stream(ByteStream):
         self._peer_edge = max(old_edge, ack + segment.window)  # windows do not shrink; old ACKs may come late
         self._peer_largest = max(self._peer_largest, segment.window)
         if ack > self._una:
-            self._take_round_trip(ack)
+            self._times.answered(ack, self._now())
             newly = ack - self._una
             self._fin_acknowledged = ack > self._end
             del self._out[:newly]
@@ -428,12 +362,7 @@ class Stream(ByteStream):
 
     def _arm(self) -> None:
         self._disarm()
-        if self.stack.tick:  # the timer counts ticks, and the first of them is already running
-            ticks = (self._now() - self._opened) // self.stack.tick + self._rto // self.stack.tick
-            when = self._opened + ticks * self.stack.tick
-            self._rto_timer = self.loop.call_at(when / SECOND, self._time_out)
-        else:
-            self._rto_timer = self.loop.call_later(self._rto / SECOND, self._time_out)
+        self._rto_timer = self.loop.call_at(self._times.time_out_at(self._now()) / SECOND, self._time_out)
 
     def _disarm(self) -> None:
         if self._rto_timer is not None:
@@ -446,14 +375,12 @@ class Stream(ByteStream):
         probing = self._connected and self._next == self._una
         if self._tries > (self.stack.data_tries if self._connected else self.stack.syn_tries):
             what = "no longer answers" if self._connected else "does not answer"
-            error = nsapi_error(
-                NsapiError.CONNECTION_TIMEOUT,
-                f"{self.peer[0]}:{self.peer[1]} {what}; {self._tries} tries, the last of {self._rto / SECOND:g} s",
-            )
-            self._vanish(error)
+            waited = f"{self._tries} tries, the last of {self._times.rto / SECOND:g} s"
+            who = f"{self.peer[0]}:{self.peer[1]}"
+            self._vanish(nsapi_error(NsapiError.CONNECTION_TIMEOUT, f"{who} {what}; {waited}"))
             return
         if self._connected or self.stack.backs_off_syn:
-            self._rto = min(self._rto * 2, self.stack.max_rto)
+            self._times.back_off()
         if not self._connected:
             self._send_syn(acks=self._expected == 1)
             return
@@ -476,43 +403,6 @@ class Stream(ByteStream):
         if self._rto_timer is None:
             self._arm()
 
-    def _take_round_trip(self, ack: int) -> None:
-        """Keep the smoothed round trip, when a timed segment is acknowledged (RFC 6298 §2)."""
-        timed, now, stack = self._timed, self._now(), self.stack
-        answered = []
-        while timed and timed[0][0] <= ack:
-            answered.append(timed.popleft()[1])
-        if not answered or min(answered) < 0:
-            return
-        sent = answered[0]
-        if stack.tick:
-            self._count_ticks((now - self._opened) // stack.tick - (sent - self._opened) // stack.tick)
-            return
-        sample = now - sent
-        if self._smoothed == 0:
-            self._smoothed, self._variation = sample, sample // 2
-        else:
-            self._variation += (abs(self._smoothed - sample) - self._variation) // 4
-            self._smoothed += (sample - self._smoothed) // 8
-        self._rto = min(self._smoothed + max(4 * self._variation, stack.min_rto), stack.max_rto)
-
-    def _forget_times(self, start: int, end: int) -> None:
-        """Take note that these bytes are sent again: their answer tells no round trip (Karn)."""
-        if self.stack.tick:
-            self._timed.clear()
-        else:
-            self._timed = deque((last, -1 if start < last <= end else sent) for last, sent in self._timed)
-
-    def _count_ticks(self, sample: int) -> None:
-        """Keep the smoothed round trip in whole ticks, eight- and fourfold, as Van Jacobson's code and lwIP do."""
-        tick = self.stack.tick
-        sa, sv = self._smoothed // tick, self._variation // tick
-        error = sample - (sa >> 3)
-        sa += error
-        sv += abs(error) - (sv >> 2)
-        self._smoothed, self._variation = sa * tick, sv * tick
-        self._rto = min(max(((sa >> 3) + sv) * tick, self.stack.min_rto), self.stack.max_rto)
-
     def _now(self) -> int:
         return round(self.loop.time() * SECOND)
 
@@ -523,7 +413,7 @@ class Stream(ByteStream):
 
         Its right edge moves in steps worth a segment or half the buffer (RFC 9293 §3.8.6.2.2).
         """
-        edge = self._expected + self.receive_buffer - self._unread
+        edge = self._expected + self.receive_buffer - self._inbox.unread
         if edge - self._edge >= min(self.mss, (self.receive_buffer + 1) // 2):
             return edge - self._expected
         return max(self._edge - self._expected, 0)
@@ -533,14 +423,11 @@ class Stream(ByteStream):
 
     def _acknowledge_later(self) -> None:
         """Acknowledge one segment when the stack's timer says so, or with the next segment that leaves."""
-        delay = self.stack.delayed_ack
         if self._ack_timer is not None:  # the second
             self._acknowledge()
-        elif self.stack.tick:  # lwIP's fast timer runs whether there is anything to do or not
-            when = self._opened + ((self._now() - self._opened) // delay + 1) * delay
-            self._ack_timer = self.loop.call_at(when / SECOND, self._acknowledge)
         else:
-            self._ack_timer = self.loop.call_later(delay / SECOND, self._acknowledge)
+            due = self._times.ack_due_at(self._now())
+            self._ack_timer = self.loop.call_at(due / SECOND, self._acknowledge)
 
     def _transmit(self, segment: Segment) -> None:
         """Hand a segment to the host, and say whether it was sent before; its ACK settles any that is owed."""
@@ -560,22 +447,14 @@ class Stream(ByteStream):
         data = segment.data[: max(self._edge - segment.seq, 0)]  # what lies beyond the window is not kept
         if segment.fin and len(data) == len(segment.data):
             self._fin_at = segment.end - 1
-        if segment.seq > self._expected and not self.stack.keeps_early:
-            self._fin_at = None
-        elif len(data) > len(self._early.get(segment.seq, b"")):
-            self._early[segment.seq] = data
         before = self._expected
-        while (seq := next((s for s in self._early if s <= self._expected), None)) is not None:
-            fresh = self._early.pop(seq)[self._expected - seq :]
-            if fresh:
-                self._in.append(fresh)
-                self._unread += len(fresh)
-                self._expected += len(fresh)
+        if not self._inbox.put(segment.seq, data):
+            self._fin_at = None
         if self._expected == self._fin_at:
-            self._expected += 1
+            self._inbox.expected += 1
             self._edge += 1  # the FIN takes a number, but no room
             self._ended = True
-        if self._ended or self._early or self._expected == before or not self.stack.delayed_ack:
+        if self._ended or self._inbox.has_gaps or self._expected == before or not self.stack.delayed_ack:
             self._acknowledge()  # the end, out of order, or nothing new
         else:
             self._acknowledge_later()
@@ -584,7 +463,7 @@ class Stream(ByteStream):
 
     def _half_full(self) -> bool:
         """Whether there is enough for the application to hear of it."""
-        return not self.stack.wakes_late or 2 * self._unread >= self.receive_buffer
+        return not self.stack.wakes_late or 2 * self._inbox.unread >= self.receive_buffer
 
     def _vanish(self, error: NetworkError | None = None) -> None:
         self._disarm()

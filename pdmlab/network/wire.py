@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from pdmlab.network.fabric import UDP_HEADER, Packet
-from pdmlab.network.stream import Segment
+from pdmlab.network.segment import Segment
 
 if TYPE_CHECKING:
     from pdmlab.coap.transport import Address

@@ -16,7 +16,8 @@ from pdmlab.errors import NetworkError, TimedOut, Unreachable
 from pdmlab.network.download import Download, download
 from pdmlab.network.fabric import Fabric, Packet
 from pdmlab.network.link import Link
-from pdmlab.network.stream import Segment, Stream
+from pdmlab.network.segment import Segment
+from pdmlab.network.stream import Stream
 
 MS = 1_000_000
 MakeDesk = Callable[..., Any]  # the desk fixture of conftest.py
