@@ -48,6 +48,7 @@ class Recommendation:
     case: which of the part's times it was chosen for: the hardest that any set-up holds.
     cases: a row for each: what becomes of this set-up there, or that nothing holds the rate.
     options: what mbed_app.json has to say.
+    estimates: the figures without a source that this hangs on; "" for none.
     """
 
     rate_Bps: int
@@ -60,6 +61,7 @@ class Recommendation:
     log_B: int
     tried: int
     options: Mapping[str, int]
+    estimates: str
 
     @property
     def write_B(self) -> int:
@@ -85,11 +87,6 @@ class Recommendation:
     def settings(self) -> dict[str, Any]:
         """The volume: part, bus, file system and its sizes, as log_stream takes them."""
         return {name: self.chosen.row[name] for name in _SETTINGS}
-
-    @property
-    def estimates(self) -> str:
-        """The figures without a source that this hangs on; "" for none."""
-        return str(self.chosen.row["estimates"])
 
     @property
     def mbed_app(self) -> str:

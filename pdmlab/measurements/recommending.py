@@ -117,8 +117,9 @@ def recommend(
         )
     options = overrides(named.kind, found[0].row)
     return Recommendation(
-        rate_Bps, target, decided, found[0], found[1:], checks[::-1], sync_every_B, log_B, len(setups), options
-    )
+        rate_Bps, target, decided, found[0], found[1:], checks[::-1], sync_every_B, log_B, len(setups), options,
+        str(first["estimates"]),
+    )  # fmt: skip
 
 
 def _progress(shown: bool) -> Any:  # a bar of tqdm, which ships no types

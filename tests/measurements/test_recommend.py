@@ -86,7 +86,7 @@ def test_it_looks_good_and_says_what_it_hangs_on(fat, lfs):
         assert "20 kB/s to FAT on SDHC over SPI at 1 MHz, K64F" in text and "SIMULATED" in text
         assert f"CircularBuffer&lt;char, {fat.ring_B}&gt;" in text or f"CircularBuffer<char, {fat.ring_B}>" in text
         assert "At maximum times no set-up holds it: the fastest writes" in text
-        assert "MK64FN1M0VLL12" in text and "sd.TRX_FREQUENCY" in text
+        assert "MK64FN1M0VLL12" in text and fat.estimates in text and "sd.TRX_FREQUENCY" in text
     assert "caches" in lfs._repr_html_() and "lookahead" in repr(lfs)
 
 
