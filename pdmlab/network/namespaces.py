@@ -13,7 +13,6 @@ processes, and the processes with their standard input: nothing stays behind, ho
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import heapq
 import json
 import os
@@ -356,6 +355,8 @@ def netem_options(link: Link, rate: int) -> list[str]:
 
 
 def _open_tun(name: str) -> int:
+    import fcntl  # which Windows lacks, where why_not() is to be asked all the same
+
     device = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI))

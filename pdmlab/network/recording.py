@@ -8,6 +8,7 @@ in segments made up for them, and each says so.
 from __future__ import annotations
 
 import threading
+from html import escape
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -61,6 +62,10 @@ class Recording:
     def __repr__(self) -> str:
         state = "closed" if self._file is None else "open"
         return f"<Recording {self.path}, {self.packets} packets, {state}>"
+
+    def _repr_html_(self) -> str:
+        size = f"{self.packets} packets, {self.path.stat().st_size} B" if self.path.is_file() else "no file"
+        return f"<b>SIMULATED</b> capture <code>{escape(str(self.path))}</code>: {size}; Wireshark opens it"
 
     def __enter__(self) -> Self:
         return self

@@ -236,6 +236,7 @@ def test_without_a_capture_nothing_is_taken_and_after_it_nothing_more(desk: Make
         board.run(lambda: download(board.net, "downloads.pdmlab", "/file", 1024))
     count = recording.packets
     assert count > 300 and repr(recording).endswith(f"{count} packets, closed>")
+    assert "SIMULATED" in recording._repr_html_() and f"{count} packets" in recording._repr_html_()
     board.clock.call(lambda: download(board.net, "downloads.pdmlab", "/file", 1024))
     assert recording.packets == count
 
