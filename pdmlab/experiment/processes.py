@@ -20,6 +20,8 @@ from pdmlab.errors import ConfigError, ExperimentError
 from pdmlab.experiment.measuring import Job, Outcome, Outcomes
 from pdmlab.experiment.points import Task
 
+THREAD = "pdmlab-sweep"
+"""The name of the threads that hand out tasks."""
 Answer: TypeAlias = tuple[Task, Outcome | BaseException]
 
 
@@ -40,7 +42,7 @@ def measured_by_processes(job: Job, tasks: Iterator[Task], count: int) -> Outcom
         for _ in range(count):
             processes.append(_Process(packed))
             work = (processes[-1], shared, answers, wanted)
-            threads.append(threading.Thread(target=_serve, args=work, daemon=True))
+            threads.append(threading.Thread(target=_serve, args=work, name=THREAD, daemon=True))
             threads[-1].start()
         busy = count
         while busy:
