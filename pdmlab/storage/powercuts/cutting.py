@@ -70,6 +70,7 @@ def cut_all(
         undo(image, taken_back)
         lost = tuple((second, each.words) for second, each in found if each.outcome == "lost")
         yield Row(cut, *finding, len(found), lost)
+    image.kept.clear()
 
 
 def _cut_again(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from littlefs import lfs
 from littlefs.errors import LittleFSError
 
-from pdmlab.errors import CorruptMedium
+from pdmlab.errors import CorruptMedium, StorageError
 from pdmlab.storage.fat import FATFileSystem
 from pdmlab.storage.filesystem import FileSystem, storage_error
 from pdmlab.storage.littlefs import DISK_VERSION
@@ -146,7 +146,7 @@ class LittlefsVolume:
         finally:
             lfs.file_close(fs, handle)
 
-    def settle(self) -> Contents | None:
+    def settle(self) -> Contents | str | None:
         """Finish what a cut has left half done: moves and orphans, which littlefs does before its first write."""
         journal = self._image.journal
         mark = len(journal)
@@ -158,8 +158,8 @@ class LittlefsVolume:
             self._image.put(address, old)
         try:
             return self.contents()
-        except CorruptMedium:
-            return {}
+        except StorageError as error:
+            return error.message
         finally:
             self._image.redo(written)
 

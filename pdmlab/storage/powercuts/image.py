@@ -47,7 +47,8 @@ class Image(BlockDevice):
         self.looked: list[tuple[int, int]] | None = None
         """Stretches read (address, size) while this is a list."""
         self.kept: dict[str, object] = {}
-        """What a session keeps from one opening to the next: buffers, never bytes of the medium."""
+        """What a session keeps from one opening to the next: buffers, never bytes of the medium. It refers back to
+        the image, so whoever is done with the image clears it."""
         self._blank = bytes([blank]) * geometry.erase
         self._starts: list[int] = []
         if geometry.sectors:

@@ -150,6 +150,7 @@ class Player:
         finding = story.recover(image, done, seen, returned)
         recovered = len(image.journal)
         places = story.places(Image(story.geometry, trace.base))
+        image.kept.clear()
         return Instant(
             self.prefix + "+".join(map(str, cuts)),
             str(story.steps[done]),

@@ -88,8 +88,11 @@ class Session(Protocol):
         """Read everything."""
         ...
 
-    def settle(self) -> Contents | None:
-        """Do what the store itself does before its first write; return what a reader saw before, if that wrote."""
+    def settle(self) -> Contents | str | None:
+        """Do what the store itself does before its first write; if that writes, return what a reader saw before.
+
+        A reader that failed saw an error: its words.
+        """
         ...
 
     def flaw(self) -> str:
@@ -213,7 +216,9 @@ class StoreStory:
             return _lost(f"{when}: {type(error).__name__}: {error}")
         if found != goal:
             return _lost(f"after trying again, {difference(found, [goal], self.steps[done])}")
-        if earlier is not None and earlier not in allowed.values():
+        if isinstance(earlier, str):
+            flaw = f"until the store's first write, a reader fails: {earlier}"
+        elif earlier is not None and earlier not in allowed.values():
             hidden = difference(earlier, list(allowed.values()), self.steps[done])
             flaw = f"hidden until the store's first write, {hidden}"
         return Finding(outcome, flaw)

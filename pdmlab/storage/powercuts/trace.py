@@ -73,6 +73,7 @@ def record(story: Story) -> Trace:
             hint="does it reach the block device that it was given?",
         )
     ends[-1] = len(image.journal)
+    image.kept.clear()
     return Trace(base, image.journal, ends, image.syncs)
 
 
