@@ -24,6 +24,10 @@ class Mutex(Protocol):
         """Give it back."""
         ...
 
+    def acquire_and_charge(self, ns: int) -> None:
+        """Take it, then account for ns of device time."""
+        ...
+
     def charge_alone(self, ns: int) -> bool:
         """Account for ns without taking it, if nobody could come between; return whether."""
         ...
@@ -83,15 +87,20 @@ class WallClock:
 
     def mutex(self) -> Mutex:
         """Make a recursive lock between OS threads."""
-        return _ThreadMutex()
+        return _ThreadMutex(self)
 
 
 class _ThreadMutex:
     """A lock between OS threads, between which anything may come at any time."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: WallClock) -> None:
         lock = threading.RLock()
         self.acquire, self.release = lock.acquire, lock.release
+        self._clock = clock
+
+    def acquire_and_charge(self, ns: int) -> None:
+        self.acquire()
+        self._clock.charge(ns)
 
     def charge_alone(self, ns: int) -> bool:
         return False

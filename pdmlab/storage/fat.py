@@ -274,24 +274,27 @@ class _FatFile(File):
         self._position = self._length if mode[0] == "a" else 0
 
     def _read(self, size: int) -> bytes:
+        data: bytes
         result, data = ff.pyf_read(self._handle, size)
-        _check(result)
+        if result:
+            raise _Refused(result)
         self._position += len(data)
-        return bytes(data)
+        return data
 
     def _write(self, data: bytes) -> int:
-        start = self._position
+        start, size = self._position, len(data)
         _, written = ff.pyf_write(self._handle, data)
-        self._position += written
-        self._length = max(self._length, self._position)
-        if written < len(data):
-            raise storage_error(-errno.ENOSPC, f"write {self.path}: {written} of {len(data)} B had room")
+        self._position = end = start + written
+        if end > self._length:
+            self._length = end
+        if written < size:
+            raise storage_error(-errno.ENOSPC, f"write {self.path}: {written} of {size} B had room")
         # Mbed builds FatFs with flush-on-new-sector: a write that holds a whole sector also writes the
         # directory entry (ff.cpp, f_write). fatfs-ng is built without, so it is done here.
         sector = self._sector
-        if start + written - -(-start // sector) * sector >= sector:
+        if size >= sector and end - -(-start // sector) * sector >= sector:
             _check(ff.pyf_sync(self._handle))
-        return int(written)
+        return size
 
     def _seek(self, offset: int, whence: int) -> int:
         position = offset + (0, self._position, self._length)[whence]

@@ -85,6 +85,8 @@ class File(ABC):
     def __init__(self, fs: FileSystem, path: str) -> None:
         self._fs = fs
         self.path = path
+        self.now: Callable[[], int] = fs.clock.now
+        """Gives device time (ns)."""
         self._generation = fs.generation
         self._closed = False
 
@@ -112,22 +114,16 @@ class File(ABC):
     @abstractmethod
     def _close(self) -> None: ...
 
-    def now(self) -> int:
-        """Return device time (ns)."""
-        return self._fs.clock.now()
-
     # read and write do what FileSystem.run does, without its closures: they are most of what a benchmark does.
 
     def read(self, size: int = -1) -> bytes:
         """Read at most size bytes, all that remain if negative; empty at the end."""
         fs = self._fs
         mutex = fs.mutex
-        mutex.acquire()
+        mutex.acquire_and_charge(fs.call_ns)
         try:
             if self._generation != fs.generation:
                 fs.begin("read", self.path, self)
-            else:
-                fs.charge(fs.call_ns)
             data = self._read(size if size >= 0 else max(self._size() - self._tell(), 0))
         except Exception as error:
             fs.fail(error, "read", self.path)
@@ -146,12 +142,10 @@ class File(ABC):
         """
         fs = self._fs
         mutex = fs.mutex
-        mutex.acquire()
+        mutex.acquire_and_charge(fs.call_ns)
         try:
             if self._generation != fs.generation:
                 fs.begin("write", self.path, self)
-            else:
-                fs.charge(fs.call_ns)
             written = self._write(data if type(data) is bytes else bytes(data))
         except Exception as error:
             fs.fail(error, "write", self.path)
@@ -231,7 +225,6 @@ class FileSystem(ABC):
         self._stale = False
         self._clock: Clock = device.clock if device is not None else WallClock()
         self.mutex: Mutex = self._clock.mutex()
-        self.charge = self._clock.charge
         self.call_ns = processor_of(device).ns("file")
         if device is not None:
             try:
@@ -343,16 +336,19 @@ class FileSystem(ABC):
 
     def run(self, work: Callable[[], T], verb: str, subject: str, file: File | None = None) -> T:
         """Hold the volume for one call into C, of an open file if one is given, and raise what its callbacks kept."""
-        with self.mutex:
+        mutex = self.mutex
+        mutex.acquire_and_charge(self.call_ns)
+        try:
             self.begin(verb, subject, file)
             return self._in_c(work, verb, subject)
+        finally:
+            mutex.release()
 
     def begin(self, verb: str, subject: str, file: File | None = None) -> None:
-        """Charge for a call, mount afresh a volume that failed, and refuse a file that is not open any more."""
+        """Mount afresh a volume that failed, and refuse a call of one that is not mounted, or a file not open."""
         device = self._device
         if device is None:
             raise _not_mounted(self.name, f"{verb} {subject}")
-        self.charge(self.call_ns)
         if self._stale:
             self._in_c(lambda: self._mount(device), "mount", f"{self.name} again")
             self._stale = False
@@ -426,7 +422,7 @@ class FileSystem(ABC):
     def _use(self, device: BlockDevice) -> None:
         if device.clock is not self._clock:
             self._clock = device.clock
-            self.mutex, self.charge = self._clock.mutex(), self._clock.charge
+            self.mutex = self._clock.mutex()
         self.call_ns = processor_of(device).ns("file")
 
     def _mounted_device(self, what: str) -> BlockDevice:
