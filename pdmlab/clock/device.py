@@ -43,6 +43,7 @@ class DeviceClock:
 
     def __init__(self, pace: Pace = "virtual", *, name: str = "board") -> None:
         self._pace: Pace = pace
+        self._virtual = pace == "virtual"
         self._base = 0  # virtual: now; live: now when the wall was last read as `_wall`
         self._wall = time.monotonic_ns()
         self._charged = 0  # live only: device time added without waiting
@@ -93,7 +94,7 @@ class DeviceClock:
     @pace.setter
     def pace(self, pace: Pace) -> None:
         self._base, self._charged, self._wall = self.now(), 0, time.monotonic_ns()
-        self._pace = pace
+        self._pace, self._virtual = pace, pace == "virtual"
 
     @property
     def name(self) -> ClockName:
@@ -102,9 +103,7 @@ class DeviceClock:
 
     def now(self) -> int:
         """Return device time since the clock was made (ns)."""
-        if self._pace == "virtual":
-            return self._base
-        return self._loop_ns() + self._charged
+        return self._base if self._virtual else self._loop_ns() + self._charged
 
     def _loop_ns(self) -> int:
         if self._pace == "virtual":
@@ -119,7 +118,7 @@ class DeviceClock:
         Virtual: other threads and timers due in that time run first. Live: added to `now()` at
         once, since a peer on a real socket has not lived through it.
         """
-        if self._pace == "live":
+        if not self._virtual:
             self._charged += ns
             if greenlet.getcurrent() is not self._hub and self.loop.has_ready():
                 self._park(0)

@@ -131,7 +131,7 @@ class DeviceMutex:
         clock = self._clock
         target, loop = clock._base + ns, clock.loop
         due = loop._ready or (loop._scheduled and loop._scheduled[0].when() <= target / SECOND)
-        if not due and clock._pace == "virtual":
+        if not due and clock._virtual:
             clock._base = target
             return
         try:
@@ -146,13 +146,12 @@ class DeviceMutex:
         Then nobody can come between until the caller waits for something: it needs no lock.
         """
         clock = self._clock
-        if self._owner is not None or clock._pace == "live":
-            return False
-        target, loop = clock._base + ns, clock.loop
-        if loop._ready or (loop._scheduled and loop._scheduled[0].when() <= target / SECOND):
-            return False
-        clock._base = target
-        return True
+        if self._owner is None and clock._virtual:
+            loop, target = clock.loop, clock._base + ns
+            if not loop._ready and not (loop._scheduled and loop._scheduled[0].when() <= target / SECOND):
+                clock._base = target
+                return True
+        return False
 
     __enter__ = acquire
 

@@ -102,9 +102,9 @@ class SPIFBlockDevice(MediumDevice):
         """Read bytes in one command; of a chip that does not answer or is busy, zeros, which nobody notices."""
         if not (self._users and 0 <= address <= address + size <= self._end):
             self._check("read", address, size)
-        spent = self._read_time(size)
-        if self.medium.sound and self._mutex.charge_alone(spent):
-            return self.medium.read(address, size)
+        spent, medium = self._read_time(size), self.medium
+        if medium.sound and self._mutex.charge_alone(spent):
+            return medium.read(address, size)
         with self._mutex:
             self.clock.charge(spent)
             try:
