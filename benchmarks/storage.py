@@ -128,7 +128,7 @@ class _BareFat(FATFileSystem):
 
 
 def measure_bare(device: str, file_system: str, buffer: int) -> float:
-    """Do the same over a bare RAM context in the same units, on no device's clock; return the host's time for it (s)."""
+    """Do the same over a bare RAM context in the same units, on no device's clock; return the host's time (s)."""
     size, units = (64 << 20, (512, 512, 512)) if device.startswith("SD") else (8 << 20, (1, 1, 4096))
     fs: FileSystem = _BareFat() if file_system == "FAT" else _BareLittle()
     fs.reformat(HeapBlockDevice(size, *units))
@@ -180,7 +180,7 @@ def _against_the_device() -> None:
 
 def _against_ram() -> None:
     table = Table(
-        "The shipped stack, Profiling(Slicing(driver(medium))) on a device's clock, against a bare RAM context; the best of each",
+        "Profiling(Slicing(driver(medium))) on a device's clock against a bare RAM context: the best of each",
         {"part": "", "fs": "", "buffer (B)": "d", "bare (ms)": ".2f", "shipped (ms)": ".2f", "ratio": ".2f",
          "at most": ".1f", "verdict": ""},
     )  # fmt: skip

@@ -60,6 +60,56 @@ def test_a_mutex_excludes_greenlets_and_is_recursive_for_its_owner(clock):
     assert clock.now() == 5 * MS
 
 
+def test_time_passes_without_the_mutex_only_where_nobody_could_come_between(clock):
+    mutex, told = clock.mutex(), []
+
+    def holder():
+        with mutex:
+            clock.sleep(3 * MS)
+
+    def main():
+        told.append(mutex.charge_alone(MS))  # nobody else is there
+        thread = clock.spawn(holder)
+        told.append(mutex.charge_alone(MS))  # a thread is ready to run
+        clock.sleep(MS)
+        told.append(mutex.charge_alone(1))  # another holds it
+        thread.join()
+        timer = clock.loop.call_later(0.001, lambda: None)
+        told.append(mutex.charge_alone(2 * MS))  # a timer is due by then
+        told.append(mutex.charge_alone(MS // 2))
+        timer.cancel()
+
+    clock.call(main)
+    assert told == [True, False, False, False, True]
+    assert clock.now() == MS + 3 * MS + MS // 2
+    clock.pace = "live"
+    assert not mutex.charge_alone(MS)
+    wall = WallClock()
+    assert not wall.mutex().charge_alone(MS)
+    wall.mutex().acquire_and_charge(5 * SECOND)
+    assert 5 * SECOND <= wall.now() < 6 * SECOND
+
+
+def test_a_mutex_that_is_taken_with_a_charge_is_given_back_if_the_charge_is_the_end(clock):
+    mutex, order = clock.mutex(), []
+
+    def first():
+        mutex.acquire_and_charge(2 * MS)  # ended here
+
+    def second():
+        mutex.acquire_and_charge(MS)
+        order.append(clock.now())
+        mutex.release()
+
+    def main():
+        threads = [clock.spawn(first), clock.spawn(second)]
+        clock.loop.call_later(0.001, threads[0].kill)
+        threads[1].join()
+
+    clock.call(main)
+    assert order == [2 * MS]
+
+
 def test_a_mutex_goes_to_who_waited_longest_and_not_back_to_who_gave_it(clock):
     mutex, order = clock.mutex(), []
 
