@@ -38,6 +38,8 @@ _FLAGS = {
 class LittleFileSystem2(FileSystem):
     """A littlefs volume; sizes (B) are Mbed's defaults, raised to the device's own units.
 
+    read_size, prog_size: Mbed always takes the device's own (LittleFileSystem2.cpp, mount()); larger ones are for trying.
+
     relocate: whether littlefs is told that a block is bad (LFS_ERR_CORRUPT) when the part refuses to program or
     erase it, and moves away. Mbed's own port hands the driver's code through, which ends the call; so does the
     default here. Blocks that fail silently are found by reading back, and left, either way.
@@ -51,8 +53,8 @@ class LittleFileSystem2(FileSystem):
         name: str = "fs",
         bd: BlockDevice | None = None,
         *,
-        read_size: int = 64,
-        prog_size: int = 64,
+        read_size: int = 0,
+        prog_size: int = 0,
         block_size: int = 512,
         cache_size: int = 64,
         lookahead_size: int = 64,

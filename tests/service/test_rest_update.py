@@ -237,8 +237,9 @@ def test_a_device_of_a_campaign_is_found_in_each_of_its_views(lab: RestLab, camp
     path = f"/v3/update-campaigns/{campaign['id']}"
     assert lab.call("PUT", path, json={"device_filter": f"id={device.id}&state=registered"}).status_code == 200
     assert lab.call("POST", f"{path}/start").status_code == 202
-    lab.until(lambda: "POST /10252/0/1" in device.asked)
+    lab.until(lambda: lab.core.campaigns.find(lab.core.account_id, campaign["id"])["phase"] == "stopped")
     (row,) = lab.get(f"{path}/campaign-device-metadata/")["data"]
+    assert "POST /10252/0/1" in device.asked
     assert row["device_id"] == device.id and row["object"] == "update-campaign-device-metadata"
     assert lab.get(f"{path}/campaign-device-metadata/{row['id']}/") == row
     # The device has no /10252/0/1: it did not take the manifest.

@@ -78,13 +78,12 @@ class Geometry:
 GEOMETRIES = {
     each.name: each
     for each in (
-        # littlefs's own list (runners/test_runner.c), and what Mbed makes of SPI flash and cards
+        # littlefs's own list (runners/test_runner.c), and a card
         Geometry("default", 16, 16, 512, MIB),
         Geometry("eeprom", 1, 1, 512, MIB),
         Geometry("emmc", 512, 512, 512, MIB),
         Geometry("nor", 1, 1, 4096, MIB),
         Geometry("nand", 4096, 4096, 32768, MIB),
-        Geometry("mbed", 64, 64, 4096, MIB),
         Geometry("sd", 512, 512, 512, MIB, erase_value=UNKNOWN_ERASE_VALUE, cache=8),
         # a microcontroller's last sectors, as NVStore has them
         Geometry("K64F", 1, 8, 4096, 2 * 4096, sectors=((2, 4096),)),

@@ -160,7 +160,7 @@ def securestore(
 
 
 def esfs(
-    of: Medium = "mbed",
+    of: Medium = "nor",
     *,
     size: int | None = 32 * 4096,
     seed: int = 1,

@@ -244,5 +244,5 @@ def check_log(device, done):
 
 
 def test_a_function_may_use_a_file_system_over_its_device():
-    report = explore(log_on_littlefs, check_log, geometry="mbed", size=16 * 4096, second=2, progress=False)
+    report = explore(log_on_littlefs, check_log, geometry="nor", size=16 * 4096, second=2, progress=False)
     assert report.require().operations > 6 and len(report.story.steps) >= 2

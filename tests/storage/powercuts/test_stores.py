@@ -9,7 +9,7 @@ from pdmlab.storage.powercuts import Image, Player, Step, explore, stories
 from pdmlab.storage.powercuts.fatcheck import FatVolume, faults_in_words
 
 LITTLEFS = {"default": 64 * 512, "eeprom": 64 * 512, "emmc": 64 * 512, "nor": 16 * 4096, "nand": 1 << 20,
-            "mbed": 16 * 4096, "sd": 64 * 512}  # fmt: skip
+            "sd": 64 * 512}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "size"), LITTLEFS.items())
