@@ -38,7 +38,7 @@ _FLAGS = {
 class LittleFileSystem2(FileSystem):
     """A littlefs volume; sizes (B) are Mbed's defaults, raised to the device's own units.
 
-    read_size, prog_size: Mbed always takes the device's own (LittleFileSystem2.cpp, mount()); larger ones are for trying.
+    read_size, prog_size: Mbed always takes the device's own (LittleFileSystem2.cpp, mount()); larger ones are to try.
 
     relocate: whether littlefs is told that a block is bad (LFS_ERR_CORRUPT) when the part refuses to program or
     erase it, and moves away. Mbed's own port hands the driver's code through, which ends the call; so does the
