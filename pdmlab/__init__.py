@@ -7,10 +7,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import serial
+
+from pdmlab.lazy import lazily
 
 if TYPE_CHECKING:
     from pdmlab.boards import connect, detect
@@ -69,18 +70,15 @@ __all__ = [
 ]
 
 
+_load = lazily(__name__, _HOMES)
+
+
 def __getattr__(name: str) -> Any:  # a module's attributes are of any type
     if name == "__version__":
         from importlib.metadata import version
 
         return version("pdmlab")
-    try:
-        home = _HOMES[name]
-    except KeyError:
-        raise AttributeError(f"module 'pdmlab' has no attribute {name!r}") from None
-    value = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+    return _load(name)
 
 
 def __dir__() -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pdmlab.lazy import lazily
 
 if TYPE_CHECKING:
     from pdmlab.boards.board import Board
@@ -13,16 +14,12 @@ if TYPE_CHECKING:
     from pdmlab.boards.opening import connect
 
 _HOMES = {
-    "Board": "pdmlab.boards.board",
-    "BoardRow": "pdmlab.boards.catalog",
-    "Console": "pdmlab.boards.console",
-    "connect": "pdmlab.boards.opening",
-    "detect": "pdmlab.boards.detection",
+    "Board": "board",
+    "BoardRow": "catalog",
+    "Console": "console",
+    "connect": "opening",
+    "detect": "detection",
 }
 __all__ = ["Board", "BoardRow", "Console", "connect", "detect"]
 
-
-def __getattr__(name: str) -> Any:  # a module's attributes are of any type
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazily(__name__, _HOMES)

@@ -13,8 +13,9 @@ On the wire it behaves as mbed-cloud-client 4.13 does, its oddities included, ex
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pdmlab.lazy import lazily
 
 if TYPE_CHECKING:
     from pdmlab.client.error import Error
@@ -42,12 +43,4 @@ __all__ = [
     "UpdateRequest",
 ]
 
-
-def __getattr__(name: str) -> Any:  # a module's attributes are of any type
-    try:
-        home = _HOMES[name]
-    except KeyError:
-        raise AttributeError(f"module 'pdmlab.client' has no attribute {name!r}") from None
-    value = getattr(import_module(f"pdmlab.client.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(__name__, _HOMES)

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pdmlab.lazy import lazily
 
 if TYPE_CHECKING:
     from pdmlab.greentea.host_tests import HostTest
@@ -18,20 +19,16 @@ if TYPE_CHECKING:
     from pdmlab.greentea.suites import run
 
 _HOMES = {
-    "WORDS": "pdmlab.greentea.result",
-    "HostTest": "pdmlab.greentea.host_tests",
-    "Result": "pdmlab.greentea.result",
-    "SdkHostTests": "pdmlab.greentea.sdk_host_tests",
-    "run": "pdmlab.greentea.suites",
-    "run_suite": "pdmlab.greentea.runner",
-    "to_json": "pdmlab.greentea.report",
-    "to_junit": "pdmlab.greentea.report",
-    "to_text": "pdmlab.greentea.report",
+    "WORDS": "result",
+    "HostTest": "host_tests",
+    "Result": "result",
+    "SdkHostTests": "sdk_host_tests",
+    "run": "suites",
+    "run_suite": "runner",
+    "to_json": "report",
+    "to_junit": "report",
+    "to_text": "report",
 }
 __all__ = ["WORDS", "HostTest", "Result", "SdkHostTests", "run", "run_suite", "to_json", "to_junit", "to_text"]
 
-
-def __getattr__(name: str) -> Any:  # a module's attributes are of any type
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazily(__name__, _HOMES)

@@ -5,8 +5,9 @@ They live here and not in the notebooks so that a run can be repeated from its s
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pdmlab.lazy import lazily
 
 if TYPE_CHECKING:
     from pdmlab.measurements.booting import start_up
@@ -63,12 +64,4 @@ __all__ = [
     "told",
 ]
 
-
-def __getattr__(name: str) -> Any:  # a module's attributes are of any type
-    try:
-        home = _HOMES[name]
-    except KeyError:
-        raise AttributeError(f"module 'pdmlab.measurements' has no attribute {name!r}") from None
-    value = getattr(import_module(f"pdmlab.measurements.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(__name__, _HOMES)

@@ -8,8 +8,9 @@ report, a repository's page). Whatever a view does can be done by a call as well
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pdmlab.lazy import lazily
 
 if TYPE_CHECKING:
     from pdmlab.widgets.cutting import power_cuts
@@ -32,12 +33,4 @@ _HOMES = {
 }
 __all__ = ["View", "campaign", "console", "explore", "power_cuts", "queue", "redraw", "resources", "stop_button"]
 
-
-def __getattr__(name: str) -> Any:  # a module's attributes are of any type
-    try:
-        home = _HOMES[name]
-    except KeyError:
-        raise AttributeError(f"module 'pdmlab.widgets' has no attribute {name!r}") from None
-    value = getattr(import_module(f"pdmlab.widgets.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(__name__, _HOMES)

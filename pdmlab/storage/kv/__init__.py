@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pdmlab.lazy import lazily
 
 if TYPE_CHECKING:
     from pdmlab.storage.kv.devicekey import DeviceKey
@@ -92,12 +93,4 @@ __all__ = [
     "view",
 ]
 
-
-def __getattr__(name: str) -> Any:  # a module's attributes are of any type
-    try:
-        home = _HOMES[name]
-    except KeyError:
-        raise AttributeError(f"module 'pdmlab.storage.kv' has no attribute {name!r}") from None
-    value = getattr(import_module(f"pdmlab.storage.kv.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(__name__, _HOMES)

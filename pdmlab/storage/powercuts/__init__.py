@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pdmlab.lazy import lazily
 
 if TYPE_CHECKING:
     from pdmlab.storage.powercuts import stories
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 # Loaded where they are first used: a process that shares the cuts begins with no more than its story needs.
 _HOMES = {
+    "stories": "",
     "GEOMETRIES": "geometries",
     "STATES": "replaying",
     "Finding": "story",
@@ -66,14 +68,4 @@ __all__ = [
     "stories",
 ]
 
-
-def __getattr__(name: str) -> Any:  # a module's attributes are of any type
-    if name == "stories":
-        return import_module("pdmlab.storage.powercuts.stories")
-    try:
-        home = _HOMES[name]
-    except KeyError:
-        raise AttributeError(f"module 'pdmlab.storage.powercuts' has no attribute {name!r}") from None
-    value = getattr(import_module(f"pdmlab.storage.powercuts.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(__name__, _HOMES)
