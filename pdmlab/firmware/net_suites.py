@@ -127,14 +127,14 @@ def download_corpus(device: Device, thread: int, receive_buffer: int) -> None:
         assert received == len(expected), f"{received} B received of {len(expected)}"
         got = getting.result()
     seconds = got.duration / SECOND
-    kib = received / 1024
+    kib, link = received / 1024, device.network.link
     _print(device, f"{say} Downloaded: {kib:.2f}KB ({kib / seconds:.2f}KB/s, {seconds:.2f} secs)")
     measures = {
         "suite": "net", "thread": thread, "receive_buffer_B": receive_buffer, "bytes": received,
         "duration_ns": got.duration, "calls": got.calls, "pieces": len(got.latencies),
         **{f"latency_p{percent}_ns": got.latency(percent) for percent in (50, 90, 99, 100)},
-        "bearer": device.network.link.name, "round_trip_ns": device.network.link.mean_round_trip,
-        "clock": device.clock.name,
+        "bearer": link.name, "window_B": link.receive_buffer, "round_trip_ns": link.mean_round_trip,
+        "clock": device.clock.name, "estimates": link.estimates,
     }  # fmt: skip
     Greentea(device).send_row(measures)
 

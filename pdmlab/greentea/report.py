@@ -22,6 +22,8 @@ from pdmlab.greentea.cases import CaseRecord
 from pdmlab.greentea.result import Result
 
 _CLOCK = "host"  # whose seconds a report has
+MOST_UNREAD = 10
+"""Lines that could not be read that the table in text shows; the other reports have all."""
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd]")
 
 
@@ -60,6 +62,9 @@ def _junit_suite(result: Result) -> Any:  # junitparser ships half its types
             suite.add_property(name, value)
     for case in result.case_records:
         suite.add_testcase(_junit_case(result, case))
+    if unread := _unread(result):
+        suite.add_property("unread", str(len(unread)))
+        suite.system_out = _plain("\n".join([_unread_title(len(unread)), *unread]))
     if not result.ok:
         suite.system_err = _plain("\n".join(explanation(result)))
     return suite
@@ -90,6 +95,15 @@ def explanation(result: Result) -> list[str]:
     return lines
 
 
+def _unread(result: Result) -> list[str]:
+    """Return the lines that look like measurements and could not be read, with why."""
+    return [f"{row['text']}: {row['why']}" for row in result.unread.to_dict("records")]
+
+
+def _unread_title(count: int) -> str:
+    return f"{count} {'line looks' if count == 1 else 'lines look'} like a measurement, and could not be read:"
+
+
 def to_text(results: Sequence[Result], path: Path | str | None = None) -> str:
     """Return the results as mbedgt prints them: a table of suites, a table of cases, and why what failed did."""
     suites = [
@@ -116,6 +130,11 @@ def to_text(results: Sequence[Result], path: Path | str | None = None) -> str:
     for result in results:
         if not result.ok:
             parts.append("\n".join([f"{result.suite} on {result.board}:", *explanation(result)]))
+        if unread := _unread(result):
+            parts.append(f"{result.suite} on {result.board}: {_unread_title(len(unread))}")
+            parts += [f"  {line}" for line in unread[:MOST_UNREAD]]
+            if len(unread) > MOST_UNREAD:
+                parts.append(f"  and {len(unread) - MOST_UNREAD} more, see the other reports")
     text = "\n".join(parts) + "\n"
     if path is not None:
         Path(path).write_text(text, encoding="utf-8")
@@ -145,6 +164,7 @@ def to_json(results: Iterable[Result], path: Path | str | None = None) -> str:
                 for case in r.case_records
             },
             "rows": json.loads(r.rows.to_json(orient="records", double_precision=15)),
+            "unread": json.loads(r.unread.to_json(orient="records", double_precision=15)),
             "last_lines": [] if r.ok else r.last_lines,
         }  # fmt: skip
     text = json.dumps(document, indent=2, ensure_ascii=False)

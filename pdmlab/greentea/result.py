@@ -146,6 +146,8 @@ class Result:
         why = "" if self.ok else f"<p>{escape(self.reason)} {escape(self.hint)}</p>"
         if not self.ok and self.last_lines:
             why += f"<pre>{escape(chr(10).join(self.last_lines))}</pre>"
+        if unread := len(self.unread):
+            why += f"<p>lines that could not be read as measurements: {unread}, see <code>.unread</code></p>"
         return (
             f"<div><b>{escape(self.suite)}</b> on {escape(self.board)}: "
             f"<b style='color:{colour}'>{self.result}</b>, {self._counts()}, {self.host_s:.1f} s (host clock)"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ROW_KEY = "pdmlab_row"
 
 FACTORS = (
-    "suite", "case", "operation", "thread", "threads", "file", "buffer_B", "stdio_B", "receive_buffer_B",
+    "suite", "case", "operation", "thread", "threads", "file", "buffer_B", "stdio_B", "receive_buffer_B", "window_B",
     "block_device", "part", "timing", "bus", "bus_Hz", "file_system", "volume_B", "interface", "bearer",
 )  # fmt: skip
 """Columns that were chosen; the others were measured."""
@@ -38,7 +38,8 @@ MEASURES = (
     "file_system_version", "estimates",
 )  # fmt: skip
 """Columns that firmware is known to measure. duration_resolution_s is how far apart the longest and the shortest time
-are that a stock line fits; the duration is in their middle. It is empty where the time was not rounded."""
+are that a stock line fits; the duration is in their middle. It is empty where the time was not rounded. Where a line
+says no time at all (0.00 secs), the duration lies between nothing and 5 ms, and there is no throughput."""
 COLUMNS = ("board", "simulated", "clock", *FACTORS, *MEASURES)
 
 Row = dict[str, Cell]
@@ -173,10 +174,13 @@ class Measured:
             "bytes": found.bytes,
             "duration_s": round(found.seconds, 9), "duration_resolution_s": round(2 * found.half_s, 9),
         }  # fmt: skip
-        fastest, slowest = (found.bytes / 1e3 / s if s else None for s in _ends(found))
-        middle = found.bytes / 1e3 / found.seconds if found.seconds else None
-        row["throughput_kBps"] = middle and round(middle, 6)
-        row["throughput_resolution_kBps"] = round(fastest - slowest, 6) if fastest and slowest else None
+        shortest, longest = max(found.seconds - found.half_s, 0.0), found.seconds + found.half_s
+        if shortest > 0:  # else it may have been as fast as one likes: no figure
+            fastest, slowest = found.bytes / 1e3 / shortest, found.bytes / 1e3 / longest
+            row["throughput_kBps"] = round(found.bytes / 1e3 / found.seconds, 6)
+            row["throughput_resolution_kBps"] = round(fastest - slowest, 6)
+        else:
+            row["throughput_kBps"] = row["throughput_resolution_kBps"] = None
         self._rows.append(row)
 
     def _step(self, found: Progress, case: str, time: float) -> None:
@@ -199,10 +203,6 @@ class Measured:
             if self.on_row is not None:
                 self.on_row({**self._rows[self._told], "simulated": self.simulated})
             self._told += 1
-
-
-def _ends(found: Transfer) -> tuple[float, float]:
-    return max(found.seconds - found.half_s, 0.0), found.seconds + found.half_s
 
 
 def _as_in_sweeps(name: str, cell: Cell) -> tuple[str, Cell]:

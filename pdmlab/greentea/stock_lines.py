@@ -23,7 +23,7 @@ PATIENCE = 8
 APART_S = 0.001
 """What may pass between the two readings of a timer that still runs, for the speed and for the time (s)."""
 
-_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # mbed_trace's colours
+_ANSI = re.compile(r"\x1b\[[0-9;]*[mHJK]")  # mbed_trace's colours, and what clears a line; "\x1b[F" begins no "S]"
 _N = r"(\d+(?:\.\d+)?|inf|nan)"
 _SPEED = rf"\({_N}KB/s, {_N} secs\)"
 _ETA = r"ETA: (\d+):(\d\d):(\d\d)\)"
@@ -37,6 +37,10 @@ _PATTERNS = (_FILE, _DOWNLOADED, _RECEIVED, _FIRMWARE_START, _FIRMWARE, _FIRMWAR
 
 _BEGINNING = re.compile(r"\[FS\] (?:Wr|Re)|\[FS\] ?[WR]?$|\[NET-\d+\] (?:Rec|D)|\[NET-\d+\] ?[DR]?$")
 _END = re.compile(r"KB/s, [\d.]+ secs\)|%, [\d.]+KB/s, ETA: ")
+_WHOLE = re.compile(
+    r'\[FS\] (?:Wrote|Read) ?: "[^"\[\]{}]*" [^\[\]{}"]*KB/s, [^\[\]{}"]* secs\)'
+    r"|\[NET-\d+\] Downloaded: [^\[\]{}]*KB/s, [^\[\]{}]* secs\)"
+)
 _WITHOUT_NUMBERS = re.compile(r"\[(?:FS|NET-\d+)\] (?:Wrote|Read ?|Downloaded|Received bytes):.*(?:%\.2f| KB \(KB/s)")
 
 NO_FLOATS = (
@@ -45,6 +49,7 @@ NO_FLOATS = (
 )
 CONTRADICTION = "size, speed and time do not fit each other: a character was lost or changed"
 TORN = "a piece of a line, whose other piece did not come"
+MISSHAPEN = "its numbers are not written as stock firmware writes them: 128.00KB (42.00KB/s, 3.05 secs)"
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ class StockLines:
     def end(self) -> None:
         """Give up a piece of a line whose rest has not come."""
         if self._torn:
-            self.unread.append(Unread(self._torn, TORN))
+            self.unread.append(Unread(self._torn, MISSHAPEN if _WHOLE.match(self._torn) else TORN))
             self._torn = ""
 
     def _join(self, rest: str, found: list[Found]) -> str:
@@ -181,15 +186,17 @@ def _duration(kib: str, speed: str, seconds: str) -> tuple[float, float]:
     if not (math.isfinite(float(kib)) and math.isfinite(float(seconds))):
         raise ValueError
     low, high = _stretch(seconds)
-    if not math.isfinite(float(speed)) or _stretch(speed)[0] <= 0:
-        return low, high  # no time had passed, or too much of it for a speed
-    least, most = _stretch(speed)
     small, large = _stretch(kib)
-    shortest, longest = small / most, large / least
+    if not math.isfinite(float(speed)):  # a size divided by no time at all, or nothing by nothing
+        if low > 0 or (speed == "nan" and small > 0):
+            raise ValueError
+        return low, high
+    least, most = _stretch(speed)
+    shortest, longest = small / most, large / least if least else math.inf
     if shortest > high + APART_S or longest < low - APART_S:
         raise ValueError
     if shortest > high or longest < low:
-        return shortest, longest
+        return shortest, longest if least else high + APART_S
     return max(low, shortest), min(high, longest)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from pdmlab.firmware.corpus import corpus
 from pdmlab.firmware.net_suites import RECEIVE_BUFFERS, net_multi, net_single, stress_net_fs
+from pdmlab.network.link import Link
 from tests.firmware.boards import play
 
 DOWNLOADED = re.compile(r"\[NET-(\d)\] Downloaded: 128\.00KB \((\d+\.\d\d)KB/s, (\d+\.\d\d) secs\)\r\n")
@@ -32,6 +33,12 @@ def test_net_single_downloads_with_each_receive_buffer() -> None:
     assert text.count("[NET-0] Registered socket callback function\r\n") == 5
     assert "[NET-0] Received bytes: 131072, (100.00%, " in text
     assert "{{__timeout;480}}" in text and text.endswith("{{end;success}}\r\n{{__exit;0}}\r\n")
+
+
+def test_rows_of_downloads_name_the_window_and_the_estimates_behind_their_times() -> None:
+    found = rows(play(net_single))
+    assert {row["window_B"] for row in found} == {"2144"}
+    assert {row["estimates"] for row in found} == {Link.of("ethernet").estimates.replace(",", "%2C")} != {""}
 
 
 def test_net_multi_downloads_once_twice_and_thrice_at_a_time() -> None:

@@ -79,6 +79,13 @@ def test_a_saved_log_is_run_like_a_board(tmp_path: Path) -> None:
     assert len(json.loads(report.read_text())["K66F"]["net-multi"]["rows"]) == 6
 
 
+def test_lines_that_could_not_be_read_are_said_on_the_screen(tmp_path: Path) -> None:
+    log = tmp_path / "fs.log"
+    log.write_text('{{end;success}}\n[FS] Wrote: "a-0.txt" 128.00KB (0.00KB/s, 3.05 secs)\n')
+    done = call("-n", "fs-single", "--board", f"replay://{log}?pace=0")
+    assert "1 line looks like a measurement, and could not be read:\n  [FS] Wrote: " in done.output, done.output
+
+
 def test_saved_rows_are_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PDMLAB_DATA", str(tmp_path / "data"))
     done = call("-n", "net-multi", "--save")

@@ -11,6 +11,7 @@ import pytest
 
 from pdmlab.greentea import run_suite, to_json, to_junit, to_text
 from pdmlab.greentea.result import Result
+from pdmlab.greentea.stock_lines import CONTRADICTION
 from tests.greentea.scripted import ScriptedBoard, suite
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -80,6 +81,22 @@ def test_json_has_mbedgts_keys_and_the_rows(results: list[Result], tmp_path: Pat
     assert (failed["result_text"], failed["passed"], failed["failed"]) == ("FAIL", 0, 1)
     assert report["fs-single"]["rows"][0]["duration_s"] == pytest.approx(3.25038, abs=0.0005)
     assert report["connect"]["testcase_result"] == {}
+
+
+def test_every_report_shows_the_lines_that_could_not_be_read(results: list[Result]) -> None:
+    line = '[FS] Wrote: "mbed-file-test-0.txt" 128.00KB (infKB/s, 3.05 secs)'
+    lines = ("{{__testcase_start;a}}", *[line] * 12, "{{__testcase_finish;a;1;0}}", *DONE)
+    odd = fixed(ScriptedBoard(suite(*lines)), "fs-multi")
+    assert odd.ok and "could not be read as measurements: 12, see" in odd._repr_html_()
+    text = to_text([odd])
+    assert "fs-multi on K64F: 12 lines look like a measurement, and could not be read:" in text
+    assert text.count(f"  {line}: {CONTRADICTION}\n") == 10 and "  and 2 more, see the other reports\n" in text
+    (told,) = ElementTree.fromstring(to_junit([odd]).encode()).iter("testsuite")
+    assert (told.findtext("system-out") or "").count(line) == 12 and told.attrib["errors"] == "0"
+    assert {p.attrib["name"]: p.attrib["value"] for p in told.iter("property")}["unread"] == "12"
+    report = json.loads(to_json([odd, *results]))["K64F"]
+    assert [row["text"] for row in report["fs-multi"]["unread"]] == [line] * 12 and report["sums"]["unread"] == []
+    assert "could not be read" not in to_text(results) + to_junit(results)
 
 
 def test_results_look_right_in_a_log_and_in_a_cell(results: list[Result]) -> None:

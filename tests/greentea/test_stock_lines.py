@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from pdmlab.greentea.case_names import CaseSettings, case_settings
 from pdmlab.greentea.rows import Measured
-from pdmlab.greentea.stock_lines import CONTRADICTION, NO_FLOATS, PATIENCE, TORN, Progress, StockLines, Transfer
+from pdmlab.greentea.stock_lines import (
+    CONTRADICTION,
+    MISSHAPEN,
+    NO_FLOATS,
+    PATIENCE,
+    TORN,
+    Progress,
+    StockLines,
+    Transfer,
+)
 
 WROTE = '[FS] Wrote: "mbed-file-test-1.txt" 128.00KB (42.00KB/s, 3.05 secs)'
 READ = '[FS] Read : "mbed-file-test-2.txt" 128.00KB (88.94KB/s, 1.44 secs)'
@@ -55,6 +64,7 @@ def test_a_transfer_that_took_no_time_has_no_speed_but_a_row() -> None:
     seen.line('[FS] Wrote: "mbed-file-test-0.txt" 1.00KB (infKB/s, 0.00 secs)', "SD+FAT 1 file, buff 16384", 1.0)
     assert seen.rows()["duration_s"].to_list() == [0.0025]
     assert seen.rows()["duration_resolution_s"].to_list() == [0.005]
+    assert seen.rows()["throughput_kBps"].isna().all() and seen.rows()["throughput_resolution_kBps"].isna().all()
     assert seen.unread().empty
 
 
@@ -95,11 +105,42 @@ def test_numbers_that_contradict_each_other_are_told_and_make_no_row() -> None:
 
 
 @pytest.mark.parametrize(
+    "numbers",
+    [
+        "128.00KB (0.00KB/s, 3.05 secs)", "128.00KB (infKB/s, 3.05 secs)", "128.00KB (nanKB/s, 3.05 secs)",
+        "128.00KB (nanKB/s, 0.00 secs)", "128.00KB (0.00KB/s, 0.00 secs)",
+    ],
+)  # fmt: skip
+def test_a_speed_that_cannot_be_beside_its_time_makes_no_row(numbers: str) -> None:
+    assert take(f'[FS] Wrote: "mbed-file-test-1.txt" {numbers}') == ([], [CONTRADICTION])
+    assert take(f"[NET-0] Downloaded: {numbers}") == ([], [CONTRADICTION])
+
+
+def test_a_speed_too_slow_to_be_printed_is_no_contradiction() -> None:
+    (slow,) = StockLines().take('[FS] Wrote: "mbed-file-test-1.txt" 0.01KB (0.00KB/s, 3.05 secs)')
+    (nothing,) = StockLines().take('[FS] Wrote: "mbed-file-test-1.txt" 0.00KB (nanKB/s, 0.00 secs)')
+    assert isinstance(slow, Transfer) and (slow.bytes, slow.seconds) == (10, pytest.approx(3.05))
+    assert isinstance(nothing, Transfer) and nothing.bytes == 0
+
+
+@pytest.mark.parametrize(
+    "numbers", ["128,00KB (42,00KB/s, 3,05 secs)", "128.00KB (inf KB/s, 0.00 secs)", "-128.00KB (42.00KB/s, 3.05 secs)"]
+)
+def test_a_whole_line_with_strange_numbers_is_not_called_a_piece(numbers: str) -> None:
+    assert take(f'[FS] Wrote: "mbed-file-test-1.txt" {numbers}', READ) == ([("read", 2)], [MISSHAPEN])
+    assert take(f"[NET-2] Downloaded: {numbers}") == ([], [MISSHAPEN])
+
+
+@pytest.mark.parametrize(
     "line",
     ['[FS] Wrote: "mbed-file-test-0.txt" %.2fKB (%.2fKB/s, %.2f secs)', '[FS] Read : "a.txt" KB (KB/s,  secs)'],
 )
 def test_a_printf_without_fractions_is_explained(line: str) -> None:
     assert take(line) == ([], [NO_FLOATS])
+
+
+def test_a_stray_escape_before_a_line_does_not_hide_it() -> None:
+    assert take(f"\x1b{WROTE}", f"\x1b{STEP}") == ([("write", 1), ("step", 3)], [])
 
 
 def test_other_lines_of_stock_firmware_are_no_measurements() -> None:
