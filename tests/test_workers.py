@@ -7,16 +7,16 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
-from pdmlab import experiment, frames
+from pdmlab import experiment, frames, processes
 from pdmlab.errors import BadMeasurement, ConfigError, ExperimentError
-from pdmlab.experiment import cluster, processes
+from pdmlab.experiment import cluster
 from pdmlab.measurements import file_transfer
 from pdmlab.sim.board import VirtualBoard
+from tests.watching import alive, until
 
 POINTS = {"buffer_B": [512, 4096], "file_system": ["FAT", "LFS"], "cache_size_B": [None, 1024]}
 
@@ -201,7 +201,7 @@ def test_real_boards_and_impossible_workers_are_refused_before_anything_is_writt
 SWEEPING = """
 import os, sys, time
 from pathlib import Path
-from pdmlab import experiment, frames
+from pdmlab import experiment, frames, processes
 from pdmlab.sim.board import VirtualBoard
 
 marks = Path(sys.argv[1])
@@ -217,21 +217,6 @@ with VirtualBoard("K64F", id="ended", memory=True, power=False) as board:
 """
 
 
-def _until(true):
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def _alive(pid):
-    """Whether a process is there and no zombie, which a killed parent's children may be until init takes them."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="there is no /proc to look at processes")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_ended_sweep_keeps_every_finished_row_and_ends_its_workers(how, tmp_path):
@@ -239,7 +224,7 @@ def test_an_ended_sweep_keeps_every_finished_row_and_ends_its_workers(how, tmp_p
     marks.mkdir()
     rows = lambda: sum(text.count("\n") for text in (path.read_text() for path in _journals()))
     with subprocess.Popen([sys.executable, "-c", SWEEPING, str(marks)], stderr=subprocess.PIPE) as process:
-        _until(lambda: len(list(marks.iterdir())) == 5 and rows() == 3)  # two sleep
+        until(lambda: len(list(marks.iterdir())) == 5 and rows() == 3)  # two sleep
         process.send_signal(how)
         said = process.stderr.read()
     assert process.returncode != 0 and (how == signal.SIGKILL or b"KeyboardInterrupt" in said)
@@ -247,7 +232,7 @@ def test_an_ended_sweep_keeps_every_finished_row_and_ends_its_workers(how, tmp_p
     assert runs.state.tolist() == ["unfinished" if how == signal.SIGKILL else "interrupted"]
     assert experiment.load_run(runs.run[0])["m"].tolist() == [1, 2, 3]
     workers = {int(path.name.split("-")[1]) for path in marks.iterdir()}
-    _until(lambda: not any(_alive(worker) for worker in workers))
+    until(lambda: not any(alive(worker) for worker in workers))
 
 
 def _journals():
@@ -293,7 +278,7 @@ def test_a_cluster_of_processes_measures_the_same(sweep, tmp_path):
             )
             ended.callback(process.wait)
             ended.callback(process.terminate)
-            _until(found.exists)
+            until(found.exists)
         address = json.loads(found.read_text())["address"]
         from distributed import Client
 

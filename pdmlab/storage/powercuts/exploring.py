@@ -7,13 +7,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
-from pickle import PicklingError
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
-from pdmlab.errors import ConfigError
+from pdmlab.errors import ConfigError, ExperimentError
+from pdmlab.processes import ProcessEnded, called, packed
 from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.parts import Part
 from pdmlab.storage.powercuts.cuts import Cut
@@ -60,7 +59,7 @@ def explore(
         torn: whether operations are also torn, or how many prefixes, and units in between, of each.
         reorder: whether, or how often at each operation, unsynced programs reach the medium in another order;
             only on a geometry with a cache.
-        workers: processes that share the cuts. A story must then be importable: a ready one, or functions of a module.
+        workers: processes that share the cuts, each with an interpreter of its own; functions are sent along.
 
     Raises:
         ConfigError: nothing is programmed or erased, or the arguments make no sense together.
@@ -126,44 +125,31 @@ def _rows(
             yield [row], now - before
             before = now
         return
-    from multiprocessing import get_context
-
-    # Spawned, not forked: a kernel has threads, and a fork of them may hang.
-    pool = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_adopt, initargs=(story, trace, plan)
-    )
-    waiting = iter(chunks)
-    running: set[Future[Chunk]] = set()
-    try:
-        running |= {pool.submit(_cut_chunk, chunk) for chunk in islice(waiting, 2 * workers)}
-        while running:
-            done, running = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-                running |= {pool.submit(_cut_chunk, chunk) for chunk in islice(waiting, 0 if stopped() else 1)}
-    except (BrokenProcessPool, PicklingError, AttributeError) as error:
-        raise ConfigError(
-            f"{story.name} cannot be shared between {workers} processes: {error}",
-            hint="workers=1; or functions of a module, and a script that starts below if __name__ == '__main__'",
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    wanted = takewhile(lambda chunk: not stopped(), chunks)
+    shared = called(packed(_Share(story, trace, plan), f"the story {story.name}"), wanted, workers)
+    with contextlib.closing(shared) as answers:
+        try:
+            for _, rows in answers:
+                yield rows
+        except ProcessEnded as error:
+            raise ExperimentError(
+                f"a process that cut the power of {story.name} ended with exit code {error.code}",
+                hint="was it killed, for want of memory say?",
+            ) from None
 
 
-_adopted: tuple[Story, Trace, Plan]
+@dataclass(frozen=True)
+class _Share:
+    """What all chunks share; called with one in a process of its own."""
 
+    story: Story
+    trace: Trace
+    plan: Plan
 
-def _adopt(story: Story, trace: Trace, plan: Plan) -> None:
-    """Take what all chunks share, in a worker; Ctrl-C is the parent's to handle."""
-    global _adopted
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _adopted = story, trace, plan
-
-
-def _cut_chunk(cuts: Sequence[Cut]) -> Chunk:
-    before = time.process_time()
-    rows = list(cut_all(*_adopted[:2], cuts, _adopted[2]))
-    return rows, time.process_time() - before
+    def __call__(self, cuts: Sequence[Cut]) -> Chunk:
+        before = time.process_time()
+        rows = list(cut_all(self.story, self.trace, cuts, self.plan))
+        return rows, time.process_time() - before
 
 
 @contextlib.contextmanager

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +19,9 @@ from pdmlab.storage.powercuts import Geometry, explore, geometry, replay, storie
 from pdmlab.storage.powercuts.cuts import Cut, parse
 from tests.storage.conftest import DEVICES
 from tests.storage.powercuts import broken
+from tests.watching import alive, until
+
+ROOT = Path(__file__).parents[3]
 
 FLASH = Geometry("flash", 1, 1, 512, 4096)
 CARD = Geometry("card", 512, 512, 512, 4096, erase_value=-1, cache=8)
@@ -141,9 +147,87 @@ def test_two_processes_find_what_one_finds():
     assert alone.rows == shared.rows and alone.lost == shared.lost > 0
 
 
-def test_what_cannot_be_shared_between_processes_is_said():
-    with pytest.raises(ConfigError, match="cannot be shared between 2 processes"):
-        explore(lambda device: device.program(0, b"x"), lambda device: True, geometry=FLASH, workers=2, progress=False)
+def test_what_belongs_to_this_process_cannot_be_sent_to_others_and_that_is_said():
+    lock = threading.Lock()
+
+    def write(device):
+        with lock:
+            device.program(0, b"x")
+
+    with pytest.raises(ConfigError, match="the story write cannot be sent to other processes"):
+        explore(write, lambda device: True, geometry=FLASH, workers=2, progress=False)
+
+
+def test_an_error_in_another_process_comes_back_with_where_it_was_raised():
+    story = stories.nvstore(length=3)
+    story.recover = lambda *args: 1 / 0  # what a story of somebody else may do wrong
+    with pytest.raises(ZeroDivisionError) as error:
+        explore(story, workers=2, progress=False)
+    assert "in cut_all" in error.value.__notes__[0]
+
+
+def test_a_process_that_dies_is_named():
+    here = os.getpid()
+
+    def check(device):
+        if os.getpid() != here:
+            os._exit(3)
+
+    with pytest.raises(ExperimentError, match="a process that cut the power of fill_two_slots ended with exit code 3"):
+        explore(broken.fill_two_slots, check, geometry=FLASH, workers=2, progress=False)
+
+
+UNGUARDED = """
+from pdmlab.storage.powercuts import explore
+
+print("begun")
+
+def save(device):
+    device.erase(0, 4096)
+    device.program(0, b"x")
+
+print(explore(save, lambda device: True, geometry="nor", size=8192, workers=2, progress=False).cuts, "cuts")
+"""
+
+
+def test_a_script_without_a_main_guard_may_use_several_processes(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, cwd=ROOT, env=_env())
+    assert ended.stderr == "" and ended.stdout.split() == ["begun", "4", "cuts"]
+
+
+BLOCKED = """
+import os, sys, threading
+from pathlib import Path
+from pdmlab.storage.powercuts import explore
+
+here = os.getpid()
+
+def save(device):
+    for number in range(100):
+        device.program(number, b"x")
+
+def check(device):
+    if os.getpid() != here:
+        (Path(sys.argv[1]) / str(os.getpid())).touch()
+        threading.Event().wait()  # until it is ended
+
+explore(save, check, geometry="nor", size=8192, workers=2, progress=False)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="there is no /proc to look at processes")
+def test_the_processes_end_with_the_program_that_explores(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", BLOCKED.replace("sys.argv[1]", repr(str(tmp_path)))],
+                          env=_env(), cwd=ROOT) as program:  # fmt: skip
+        until(lambda: len(list(tmp_path.iterdir())) == 2)
+        program.kill()
+    until(lambda: not any(alive(int(mark.name)) for mark in tmp_path.iterdir()))
+
+
+def _env():
+    return os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 def test_the_same_seed_makes_the_same_cuts_and_another_others():

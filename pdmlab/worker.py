@@ -1,4 +1,4 @@
-"""The other side of a sweep by processes: reads a job and its tasks from standard input, and answers each."""
+"""The other side of processes.py: reads a function and its items from standard input, and answers each."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from pdmlab.errors import ExperimentError
 
 
 def main() -> None:
-    """Measure until standard input ends, and end then at once, in whatever there is to do."""
+    """Call the function until standard input ends, and end then at once, in whatever there is to do."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program that started this one hears Ctrl-C, and ends it
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a measuring function prints is no answer
+    os.dup2(2, 1)  # what a function prints is no answer
     read: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_read, args=(sys.stdin.buffer, read), daemon=True).start()
     packed = read.get()
     while True:
         try:
-            task = pickle.loads(read.get())
-            outcome: Any = _opened(packed)(task)
+            item = pickle.loads(read.get())
+            outcome: Any = _opened(packed)(item)
         except BaseException as error:
             outcome = _portable(error)
         pickle.dump(outcome, answers)
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def _read(source: BinaryIO, read: SimpleQueue[bytes]) -> None:
-    """Pass on what comes; when nothing more can, nobody waits for an answer: the program that sweeps is gone."""
+    """Pass on what comes; when nothing more can, nobody waits for an answer: the program that asked is gone."""
     try:
         while True:
             read.put(pickle.load(source))
@@ -43,12 +43,12 @@ def _read(source: BinaryIO, read: SimpleQueue[bytes]) -> None:
 
 
 @cache
-def _opened(packed: bytes) -> Any:  # a Job, of whatever the program that sweeps has
+def _opened(packed: bytes) -> Any:  # a function, of whatever the program that started this one has
     try:
         return pickle.loads(packed)
     except Exception as error:
         raise ExperimentError(
-            f"the measuring function cannot be opened in another process: {error}",
+            f"the function cannot be opened in another process: {error}",
             hint="what it imports has to be importable there",
         ) from error
 
