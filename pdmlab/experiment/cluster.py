@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import pickle
 import socket
@@ -25,20 +26,43 @@ _EXAMPLE = "dask scheduler, and dask worker tcp://host:8786 on each machine"
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def measured_by_cluster(job: Job, tasks: Iterator[Task], address: str) -> Outcomes:
-    """Give what came of each task, as it comes; when the iterator is closed, what waits there is called off.
+_LOST = (asyncio.CancelledError, concurrent.futures.CancelledError, TimeoutError, OSError)
+"""What calls to a cluster raise whose scheduler has gone; distributed's own CancelledErrors are these."""
+
+
+class Cluster:
+    """A cluster that can measure: it is there, it has workers, and they have the versions that are here.
 
     Raises:
-        ConfigError: there is no such cluster, or it has no workers, or other versions than here.
-        ExperimentError: the cluster lost a task.
+        ConfigError: it is not, has not, or they have others.
     """
-    packed = packed_job(job)
-    with contextlib.closing(_connected(address)) as client:
-        threads = sum(client.ncores().values())
-        if not threads:
-            raise ConfigError(f"the cluster at {address} has no workers", hint=f"start one: dask worker {address}")
-        _require_same_versions(client, address)
-        yield from _measured(client, packed, tasks, AHEAD * threads)
+
+    def __init__(self, address: str) -> None:
+        self._client = _connected(address)
+        try:
+            self._threads: int = sum(self._client.ncores().values())
+            if not self._threads:
+                raise ConfigError(f"the cluster at {address} has no workers", hint=f"start one: dask worker {address}")
+            _require_same_versions(self._client, address)
+        except BaseException:
+            self.close()
+            raise
+
+    def measured(self, job: Job, tasks: Iterator[Task]) -> Outcomes:
+        """Give what came of each task, as it comes; when the iterator is closed, what waits there is called off.
+
+        Raises:
+            ExperimentError: the cluster lost a task.
+        """
+        yield from _measured(self._client, packed_job(job), tasks, AHEAD * self._threads)
+
+    def close(self) -> None:
+        """Leave the cluster."""
+        with contextlib.suppress(*_LOST):
+            self._client.close()
+
+    def __repr__(self) -> str:
+        return f"<cluster, {self._threads} threads>"
 
 
 def _measured(client: Any, packed: bytes, tasks: Iterator[Task], most: int) -> Outcomes:
@@ -62,15 +86,16 @@ def _measured(client: Any, packed: bytes, tasks: Iterator[Task], most: int) -> O
             task = waiting.pop(future)
             try:
                 outcome: Outcome = future.result()
-            except (KilledWorker, asyncio.CancelledError, TimeoutError, OSError) as error:
+            except (KilledWorker, *_LOST) as error:
                 raise ExperimentError(
-                    f"the cluster lost {task.point}: {error}",
+                    f"the cluster lost {task.point}: {error or type(error).__name__}",
                     hint="did its scheduler or workers end? What was measured before is kept",
                 ) from error
             send()
             yield task, outcome
     finally:
-        client.cancel(list(waiting))
+        with contextlib.suppress(*_LOST):
+            client.cancel(list(waiting))
 
 
 def _connected(address: str) -> Any:  # a distributed.Client, which the base installation lacks

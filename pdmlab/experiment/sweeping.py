@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -18,6 +19,8 @@ from pdmlab.frames import Cell, Journal, Row, Schema
 from pdmlab.runs import Run, find_run
 
 SIDECAR_VERSION = 1
+_NEEDED = ("measure", "factors", "experiment", "board_url", "repeats", "seed")
+"""What a sidecar has to say so that its sweep can be repeated."""
 
 
 def sweep(
@@ -90,28 +93,34 @@ def sweep(
             "versions": versions(),
             "started": utc_now(),
         }
-        keeping = _Keeping(chosen.folder("data") / experiment, points, sidecar)
-        with keeping:
+        folder = chosen.folder("data") / experiment
+        with _measurer(workers) as measured, _Keeping(folder, points, sidecar) as keeping:
             job = Job(measure, bench, sidecar["seed"])
-            with contextlib.closing(_measured(job, _until(stop, points), workers)) as outcomes:
+            with contextlib.closing(measured(job, _until(stop, points))) as outcomes:
                 for task, outcome in _with_progress(outcomes, len(points), experiment, progress):
                     keeping.take(task, outcome)
     return keeping.run
 
 
-def _measured(job: Job, tasks: Iterator[Task], workers: int | str) -> Outcomes:
-    """Measure here, in other processes or on a cluster, and give each outcome when it is there."""
+@contextlib.contextmanager
+def _measurer(workers: int | str) -> Iterator[Callable[[Job, Iterator[Task]], Outcomes]]:
+    """Give what measures: here, in other processes, or on a cluster, which has to be there before a run begins."""
     if workers == 1:
-        for task in tasks:
-            yield task, job(task)
+        yield _measured_here
     elif isinstance(workers, int):
         from pdmlab.experiment.processes import measured_by_processes
 
-        yield from measured_by_processes(job, tasks, workers)
+        yield partial(measured_by_processes, count=workers)
     else:
-        from pdmlab.experiment.cluster import measured_by_cluster
+        from pdmlab.experiment.cluster import Cluster
 
-        yield from measured_by_cluster(job, tasks, workers)
+        with contextlib.closing(Cluster(workers)) as cluster:
+            yield cluster.measured
+
+
+def _measured_here(job: Job, tasks: Iterator[Task]) -> Outcomes:
+    for task in tasks:
+        yield task, job(task)
 
 
 class _Keeping:
@@ -204,6 +213,13 @@ def rerun(
             f"run {sidecar['run']} is of the suite {suite}, which runs on the board",
             hint=f"pdmlab.greentea.run(board, {suite!r}, save=True), or pdmlab test -n {suite} --save",
         )
+    if lacking := [name for name in _NEEDED if name not in sidecar]:
+        made_by = sidecar.get("measure") or "something else"
+        raise ExperimentError(
+            f"run {sidecar['run']} is of no sweep (its sidecar has no {', '.join(lacking)}), but of {made_by}",
+            hint=f"call {made_by.rpartition(':')[2]} again, with what its sidecar says"
+            if sidecar.get("measure") else "sweep() makes runs that can be repeated",
+        )  # fmt: skip
     if measure is None:
         module, _, qualname = sidecar["measure"].partition(":")
         try:
