@@ -10,9 +10,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pdmlab.clock import MS, SECOND
-from pdmlab.errors import ConfigError
+from pdmlab.errors import NotMeasurable
 from pdmlab.firmware.corpus import corpus
 from pdmlab.measurements.bench import Bench, Row, on_board
+from pdmlab.measurements.factors import require_name, whole, whole_or_none
 from pdmlab.measurements.volumes import Volume, VolumeSetup, make_volume
 from pdmlab.storage.benchmark import Transfer, read_all, together, write_all
 
@@ -50,12 +51,12 @@ def file_transfer(
             cache_size_B, lookahead_size_B (measurements.VolumeSetup).
 
     Raises:
-        NotMeasurable: these do not go together; a sweep leaves the point out and says why.
+        ConfigError: a factor is a name that there is not, or no number.
+        NotMeasurable: a number cannot be, or these do not go together; a sweep leaves the point out and says why.
     """
-    if mode not in _OPEN:
-        raise ConfigError(f"there is no mode {mode!r}", hint=f"one of {', '.join(_OPEN)}")
-    if min(buffer_B, file_B, threads) < 1 or (sync_every_B is not None and sync_every_B < 1):
-        raise ConfigError("buffer_B, sync_every_B, file_B and threads are 1 or more")
+    require_name("mode", mode, _OPEN)
+    buffer_B, file_B, threads = whole("buffer_B", buffer_B), whole("file_B", file_B), whole("threads", threads)
+    sync_every_B = whole_or_none("sync_every_B", sync_every_B)
     setup = VolumeSetup.of(bus_Hz=bus_Hz, **volume)
     given: Row = {
         "buffer_B": buffer_B, "sync_every_B": sync_every_B, "mode": mode, "file_B": file_B, "threads": threads,
@@ -65,7 +66,7 @@ def file_transfer(
         measured = make_volume(board, device.clock, setup)
         fs, data = measured.fs, _text(file_B)
         old = file_B if mode != "new" else 0
-        measured.require_room(threads * (old + file_B))
+        measured.require_room(threads * (old + file_B), "file_B")
         paths = [f"/benchmark{number or ''}.bin" for number in range(threads)]
         for path in paths if old else ():
             with fs.open(path, "w") as file:
@@ -113,15 +114,22 @@ def log_stream(
     much, and frees it when the call returns. With no ring_B nothing is lost, and `fullest_B` is the least
     that this way of writing needs. `busy_percent` is the time in calls, of the time in which what they wrote arrives:
     at 100 and more no buffer is large enough for ever.
+
+    Raises:
+        ConfigError, NotMeasurable: as of file_transfer.
     """
+    rate_Bps, write_B, log_B = whole("rate_Bps", rate_Bps), whole("write_B", write_B), whole("log_B", log_B)
+    sync_every_B, ring_B = whole("sync_every_B", sync_every_B), whole_or_none("ring_B", ring_B)
+    room = log_B if ring_B is None else ring_B
+    if write_B > room:
+        what = "a log" if ring_B is None else "a ring buffer"
+        raise NotMeasurable(f"{what} of {room} B never holds a write of {write_B} B", hint="a smaller write_B")
     setup = VolumeSetup.of(bus_Hz=bus_Hz, **volume)
 
     def main(device: Device) -> Row:
         measured = make_volume(board, device.clock, setup)
-        measured.require_room(log_B)
-        clock, room = device.clock, ring_B if ring_B is not None else log_B
-        if write_B > room:
-            raise ConfigError(f"a ring buffer of {room} B never holds a write of {write_B} B")
+        measured.require_room(log_B, "log_B")
+        clock = device.clock
         file = measured.fs.open("/log.bin", "w")
         held = lost = fullest = written = longest = busy = 0.0
         due, seen = sync_every_B, clock.now()

@@ -158,9 +158,10 @@ def _told(check: Mapping[str, Any]) -> str:
     if "lost_B" not in check:
         return f"At {check['case']} no set-up holds it: the fastest writes {check['fastest_kBps']:.3g} kB/s."
     lost = "nothing is lost" if not check["lost_B"] else f"{check['lost_B']} B are lost"
+    free_B = check["ring_B"] - check["fullest_B"]
     return (
-        f"At {check['case']} {lost}: the ring gets {check['fullest_B']} B full ({check['margin_percent']:g} % stay "
-        f"free), the longest call takes {check['longest_stall_ms']:.0f} ms."
+        f"At {check['case']} {lost}: the ring gets {check['fullest_B']} B full ({free_B} B stay free), "
+        f"the longest call takes {check['longest_stall_ms']:.0f} ms."
     )
 
 

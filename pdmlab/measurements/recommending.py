@@ -16,10 +16,12 @@ from typing import Any
 from pdmlab import settings
 from pdmlab.errors import ConfigError
 from pdmlab.measurements.bench import Scratch
+from pdmlab.measurements.factors import plain_whole
 from pdmlab.measurements.files import log_stream
 from pdmlab.measurements.mbed_config import overrides
 from pdmlab.measurements.memory import fat_ram, littlefs_ram
 from pdmlab.measurements.recommendation import Recommendation, SetUp, Tried
+from pdmlab.measurements.volumes import most_lookahead
 from pdmlab.network.link import Link
 from pdmlab.sim.blueprint import Blueprint
 from pdmlab.sim.opening import parse
@@ -34,6 +36,8 @@ LARGEST = 4096
 """Cache, and block on parts that erase less (B)."""
 FIRST = ((8 * 1024, 150), (64 * 1024, 115), (256 * 1024, 103))
 """What is logged before a set-up is tried in earnest (B), and at which percent of the time in calls it is given up."""
+SHORTEST = 4096
+"""The shortest log that says what a part holds (B), and what is logged to learn what a volume is made of."""
 STALLS = 3
 """How often, at least, a card stalls in a log that is tried."""
 RUNNERS_UP = 4
@@ -71,14 +75,21 @@ def recommend(
     Args:
         board: a virtual board, open or by its URL; whose microcontroller, and whose part where none is named.
         part, file_system, bus, bus_Hz: as of file_transfer; None as Mbed OS has it for the board.
-        log_B: how much goes to one file. A card stalls three times in it at least, so more often than it would.
+        log_B: how much goes to one file, 4096 B or more. A card stalls three times in it at least, so more often than
+            it would.
 
     Raises:
-        ConfigError: no set-up holds that rate, even at typical times.
+        ConfigError: no set-up holds that rate, even at typical times; or a figure is none.
         NotMeasurable: part, bus and file system do not go together.
     """
-    if min(rate_Bps, sync_every_B, log_B) < 1:
-        raise ConfigError("rate_Bps, sync_every_B and log_B are 1 or more")
+    rate_Bps, sync_every_B, log_B = (
+        plain_whole(name, value)
+        for name, value in (("rate_Bps", rate_Bps), ("sync_every_B", sync_every_B), ("log_B", log_B))
+    )
+    if min(rate_Bps, sync_every_B) < 1:
+        raise ConfigError("rate_Bps and sync_every_B are 1 or more")
+    if log_B < SHORTEST:
+        raise ConfigError(f"a log of {log_B} B is too short to say anything", hint=f"log_B of {SHORTEST} or more")
     chosen_seed = settings.load(seed=seed).number("seed")
     bench = _bench(board)
     asked: dict[str, Any] = {"file_system": file_system, "bus": bus}
@@ -92,7 +103,7 @@ def recommend(
             )  # fmt: skip
 
     with bench.scratch(seed=chosen_seed) as fresh:
-        first = log_stream(fresh, rate_Bps, 512, sync_every_B, bus_Hz, log_B=4096, part=part, **asked)
+        first = log_stream(fresh, rate_Bps, 512, sync_every_B, bus_Hz, log_B=SHORTEST, part=part, **asked)
         target = fresh.target
     named = part if isinstance(part, Part) else parts()[str(first["part"])]
     setups = list(_setups(first, [size for size in WRITES if size <= max(sync_every_B, WRITES[-1])]))
@@ -150,7 +161,9 @@ def _setups(first: Mapping[str, Any], writes: Sequence[int]) -> Iterator[SetUp]:
         blocks.append(blocks[-1] * 2)
     for block in blocks:
         caches = [unit << n for n in range(13) if 16 <= unit << n <= LARGEST and not block % (unit << n)]
-        for cache, lookahead, write in itertools.product(caches or [unit], LOOKAHEADS, writes):
+        most = most_lookahead(first["volume_B"], block)
+        lookaheads = sorted({min(lookahead, most) for lookahead in LOOKAHEADS})
+        for cache, lookahead, write in itertools.product(caches or [unit], lookaheads, writes):
             volume = {"block_size_B": block, "cache_size_B": cache, "lookahead_size_B": lookahead}
             yield SetUp(write, volume, littlefs_ram(cache, lookahead, files=1))
 

@@ -1,7 +1,7 @@
 """The volume that files are measured on: any part under its driver, with a file system of any sizes, blank or filled.
 
-A combination that cannot be is named and explained (NotMeasurable), so that a sweep over a product of factors leaves
-it out and says why. What is left at None is what Mbed OS would take: the board's own part and file system, the
+What cannot be is named and explained (NotMeasurable), so that a sweep over a product of factors leaves it out and
+says why. What is left at None, and only that, is what Mbed OS would take: the board's own part and file system, the
 driver's own bus clock, littlefs's sizes from littlefs2/mbed_lib.json raised to the part's units.
 """
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pdmlab.errors import ConfigError, NotMeasurable, StorageError
 from pdmlab.measurements.bench import Bench
+from pdmlab.measurements.factors import percent, require_name, whole_or_none
 from pdmlab.measurements.memory import fat_ram, littlefs_ram
 from pdmlab.storage import (
     DataFlashBlockDevice,
@@ -71,12 +72,22 @@ class VolumeSetup:
     cache_size_B: int | None = None
     lookahead_size_B: int | None = None
 
+    def __post_init__(self) -> None:
+        require_name("timing", self.timing, get_args(Timing))
+        for what, value, known in (("bus", self.bus, Bus), ("file system", self.file_system, FileSystemName)):
+            if value is not None:
+                require_name(what, value, get_args(known))
+        for name in ("bus_Hz", "volume_B", *_SIZES):
+            object.__setattr__(self, name, whole_or_none(name, getattr(self, name)))
+        object.__setattr__(self, "fill_percent", percent("fill_percent", self.fill_percent))
+
     @classmethod
     def of(cls, **given: Any) -> VolumeSetup:  # Any: a sweep's cells
         """Return the setup of factors by name.
 
         Raises:
-            ConfigError: there is no such factor.
+            ConfigError: there is no such factor, or a value is a name that there is not, or no number.
+            NotMeasurable: a number cannot be.
         """
         known = [field.name for field in fields(cls)]
         unknown = sorted(set(given) - set(known))
@@ -106,15 +117,15 @@ class Volume:
         """The figures without a source that its times are made of; "" for none."""
         return self.driver.unsourced
 
-    def require_room(self, size: int) -> None:
-        """Raise NotMeasurable unless so many bytes more have room (B)."""
+    def require_room(self, size: int, factor: str) -> None:
+        """Raise NotMeasurable unless so many bytes more have room (B); factor: what a smaller size is asked for by."""
         room = self.fs.statvfs()
         free = room.free_blocks * room.block_size
         if size > free:
             raise NotMeasurable(
                 f"{size} B have no room in {free} B, which {self.settings['fill_percent']:g} % of "
                 f"{self.settings['volume_B']} B leave",
-                hint="a larger volume_B, a smaller file_B or less fill_percent",
+                hint=f"a larger volume_B, a smaller {factor} or less fill_percent",
             )
 
 
@@ -138,7 +149,7 @@ def make_volume(board: Bench, clock: Clock, setup: VolumeSetup) -> Volume:
     """Make a blank volume of that choice, fill it, and mount it; call it from device code.
 
     Raises:
-        ConfigError: there is no such part, bus or file system.
+        ConfigError: there is no such part.
         NotMeasurable: these do not go together; says which and why.
     """
     driver, bus = _driver(board, clock, setup)
@@ -146,10 +157,8 @@ def make_volume(board: Bench, clock: Clock, setup: VolumeSetup) -> Volume:
     device = WearingDevice(driver)
     if name == "FAT":
         fs, sizes, settings = _fat(driver, setup)
-    elif name == "LFS":
-        fs, sizes, settings = _littlefs(driver, setup)
     else:
-        raise ConfigError(f"there is no file system {name!r}", hint="FAT or LFS")
+        fs, sizes, settings = _littlefs(driver, setup)
     try:
         fs.reformat(device)
     except StorageError as error:
@@ -178,10 +187,8 @@ def make_volume(board: Bench, clock: Clock, setup: VolumeSetup) -> Volume:
 
 def _driver(board: Bench, clock: Clock, setup: VolumeSetup) -> tuple[MediumDevice, Bus]:
     row = board.info
-    part = _part_of(setup.part or row.storage_part)
+    part = _part_of(row.storage_part if setup.part is None else setup.part)
     own = part.name == row.storage_part
-    if setup.bus not in (None, *get_args(Bus)):
-        raise ConfigError(f"there is no bus {setup.bus!r}", hint=f"one of {', '.join(get_args(Bus))}")
     usual: Bus = "internal" if part.kind == "internal" else "QSPI" if own and row.storage == "QSPIF" else "SPI"
     bus = setup.bus or usual
     if (part.kind, bus) not in _DRIVERS:
@@ -239,10 +246,8 @@ def _littlefs(driver: MediumDevice, setup: VolumeSetup) -> tuple[FileSystem, dic
     """Check littlefs's sizes as its own asserts would, which end the program instead of saying why."""
 
     def require(name: str, size: int, multiple: int, of: str) -> None:
-        if size <= 0 or size % multiple:
-            raise NotMeasurable(
-                f"{name} of {size} B is no multiple of {of}, {multiple} B", hint="see its documentation"
-            )
+        if size % multiple:
+            raise NotMeasurable(f"{name} of {size} B is no multiple of {of}, {multiple} B", hint=_MULTIPLES)
 
     unit = driver.erase_size
     read, prog = setup.read_size_B or driver.read_size, setup.prog_size_B or driver.program_size
@@ -263,7 +268,14 @@ def _littlefs(driver: MediumDevice, setup: VolumeSetup) -> tuple[FileSystem, dic
     require("lookahead_size", lookahead, 8, "8 bits a byte")
     if driver.size // block < 2:
         raise NotMeasurable(f"{driver.size} B are fewer than two blocks of {block} B", hint="a larger volume_B")
-    lookahead = min(lookahead, 8 * ((driver.size // block + 63) // 64))  # LittleFileSystem2.cpp, mount()
+    most = most_lookahead(driver.size, block)
+    if lookahead > most:
+        if setup.lookahead_size_B is not None:
+            raise NotMeasurable(
+                f"lookahead_size of {lookahead} B is more than {driver.size // block} blocks need: Mbed OS lowers it",
+                hint=f"lookahead_size_B of {most} or less, or None",
+            )
+        lookahead = most
     fs = LittleFileSystem2(
         "fs", read_size=read, prog_size=prog, block_size=block, cache_size=cache, lookahead_size=lookahead
     )
@@ -274,13 +286,16 @@ def _littlefs(driver: MediumDevice, setup: VolumeSetup) -> tuple[FileSystem, dic
     )
 
 
-def _fill(volume: Volume, percent: float) -> None:
-    """Give percent of the volume's blocks to one file, in the order in which the file system allocates them."""
-    if not 0 < percent < 100:
-        raise ConfigError(f"fill_percent is {percent!r}", hint="0 to below 100")
+def most_lookahead(volume_B: int, block_B: int) -> int:
+    """Return the lookahead that has a bit for each block (B), to which mount() of LittleFileSystem2.cpp lowers it."""
+    return 8 * ((volume_B // block_B + 63) // 64)
+
+
+def _fill(volume: Volume, share: float) -> None:
+    """Give a share of the volume's blocks (percent) to one file, in the order that the file system allocates."""
     fs, device = volume.fs, volume.device
     room = fs.statvfs()
-    blocks = int(room.blocks * percent / 100) - (room.blocks - room.free_blocks)
+    blocks = int(room.blocks * share / 100) - (room.blocks - room.free_blocks)
     size = max(blocks, 0) * room.block_size
     if isinstance(fs, FATFileSystem):
         with fs.open(_FILLED, "w") as file:
@@ -288,7 +303,7 @@ def _fill(volume: Volume, percent: float) -> None:
         return
     assert isinstance(fs, LittleFileSystem2)
     if size > MOST_FILLED:
-        raise NotMeasurable(f"{percent:g} % of {device.size} B are too much to fill with littlefs", hint="a volume_B")
+        raise NotMeasurable(f"{share:g} % of {device.size} B are too much to fill with littlefs", hint="a volume_B")
     fs.unmount()
     # The same volume, written through a cache of a whole block: the blocks are the same, and the time is not measured.
     quick = LittleFileSystem2(

@@ -49,7 +49,7 @@ def test_the_ring_that_was_needed_loses_nothing_and_a_smaller_one_does(board):
 
 
 def test_a_ring_smaller_than_a_write_is_refused(board):
-    with pytest.raises(ConfigError, match="never holds"):
+    with pytest.raises(NotMeasurable, match="never holds"):
         scratch(board, measurements.log_stream, 20_000, 4096, 4096, 1_000_000, ring_B=512)
 
 
@@ -163,6 +163,13 @@ def test_a_full_littlefs_looks_longer_for_a_free_block(board):
         ({"file_system": "LFS", "fill_percent": 90}, "too much to fill with littlefs"),
         ({"part": "W25Q64JV", "file_system": "FAT", "volume_B": 8192}, "size does not suit FAT12 or FAT16"),
         ({"part": "W25Q64JV", "volume_B": 4096}, "fewer than two blocks"),
+        ({"part": "W25Q64JV", "lookahead_size_B": 8192}, "8192 B is more than 2048 blocks need: Mbed OS lowers it"),
+        ({"buffer_B": 0}, "buffer_B is 0"),
+        ({"sync_every_B": 0}, "sync_every_B is 0"),
+        ({"threads": -1}, "threads is -1"),
+        ({"bus_Hz": 0}, "bus_Hz is 0"),
+        ({"fill_percent": 100}, "fill_percent is 100"),
+        ({"fill_percent": float("nan")}, "fill_percent is nan"),
     ],
 )
 def test_what_does_not_go_together_is_named_and_explained(factors, why, board):
@@ -177,14 +184,61 @@ def test_what_does_not_go_together_is_named_and_explained(factors, why, board):
         ({"file_system": "EXT4"}, "no file system 'EXT4'"),
         ({"bus": "I2C"}, "no bus 'I2C'"),
         ({"mode": "delete"}, "no mode 'delete'"),
-        ({"threads": 0}, "threads are 1 or more"),
-        ({"fill_percent": 100}, "fill_percent is 100"),
+        ({"timing": "maximun"}, "no timing 'maximun'"),
+        ({"buffer_B": 64.5}, "buffer_B is 64.5"),
+        ({"buffer_B": None}, "buffer_B is None"),
+        ({"threads": True}, "threads is True"),
+        ({"cache_size_B": "64"}, "cache_size_B is '64'"),
+        ({"fill_percent": "50"}, "fill_percent is '50'"),
         ({"cash_size_B": 64}, "a volume has no cash_size_B"),
     ],
 )
 def test_what_there_is_not_ends_a_sweep_instead_of_thinning_it_out(factors, why, board):
     with pytest.raises(ConfigError, match=why):
         transfer(board, **factors)
+
+
+@pytest.mark.parametrize(
+    "size", ["volume_B", "read_size_B", "prog_size_B", "block_size_B", "cache_size_B", "lookahead_size_B"]
+)
+def test_a_size_of_nothing_is_not_taken_for_the_default(size, board):
+    for nothing in (0, -8):
+        with pytest.raises(NotMeasurable, match=f"{size} is {nothing}"):
+            transfer(board, part="W25Q64JV", **{size: nothing})
+
+
+def test_whole_numbers_of_a_table_with_gaps_are_whole(board):
+    write, _ = transfer(board, buffer_B=4096.0, bus_Hz=1e6, part="W25Q64JV", cache_size_B=256.0, file_B=8192)
+    assert (write["buffer_B"], write["bus_Hz"], write["cache_size_B"]) == (4096, 1_000_000, 256)
+    assert isinstance(write["cache_size_B"], int)
+
+
+@pytest.mark.parametrize(
+    ("factor", "values", "left"),
+    [
+        ("buffer_B", [64, 0, -4], [64]),
+        ("fill_percent", [0, 50, 100], [0, 50]),
+        ("bus_Hz", [1_000_000, 0], [1_000_000]),
+        ("cache_size_B", [None, 0, -1, 7, 64], [64, 64]),
+        ("lookahead_size_B", [8, 8192], [8]),
+    ],
+)
+def test_a_number_that_cannot_be_costs_a_sweep_its_point_and_no_more(factor, values, left, board, tmp_path):
+    factors = {"part": ["W25Q64JV"], "volume_B": [1 << 20], "file_B": [8192], factor: values}
+    run = experiment.sweep(
+        measurements.file_transfer, factors, experiment="x", board=board, data=tmp_path, progress=False
+    )
+    assert run.frame.query("operation == 'write'")[factor].tolist() == left
+    assert len(run.skipped) == len(values) - len(left) and run.skipped["why"].str.contains(factor[:9]).all()
+
+
+@pytest.mark.parametrize("factor", ["rate_Bps", "write_B", "sync_every_B", "ring_B", "log_B"])
+def test_a_logger_of_nothing_is_left_out_instead_of_logging_for_ever(factor, board):
+    options = {"rate_Bps": 20_000, "write_B": 64, "sync_every_B": 4096}
+    with pytest.raises(NotMeasurable, match=f"{factor} is 0"):
+        scratch(board, measurements.log_stream, **options | {factor: 0})
+    with pytest.raises(ConfigError, match=f"{factor} is 0.5"):
+        scratch(board, measurements.log_stream, **options | {factor: 0.5})
 
 
 def test_a_sweep_over_a_product_leaves_out_what_cannot_be(board, tmp_path):

@@ -136,6 +136,34 @@ def test_what_does_not_go_together_is_refused(board):
         pdmlab.recommend(0, board=board)
 
 
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), "20000", True, 20000.5, None])
+def test_a_rate_that_is_no_whole_number_is_refused_in_words(rate, board):
+    with pytest.raises(ConfigError, match="rate_Bps is"):
+        pdmlab.recommend(rate, board=board)
+
+
+def test_a_log_too_short_for_a_stall_is_refused_by_its_own_name(board):
+    with pytest.raises(ConfigError, match="a log of 1 B is too short") as refused:
+        pdmlab.recommend(20_000, board=board, log_B=1)
+    assert "log_B" in refused.value.hint
+
+
+def test_a_log_with_no_room_is_told_to_be_shorter(board):
+    with pytest.raises(NotMeasurable, match="have no room") as refused:
+        pdmlab.recommend(2_000, board=board, part="K64F", log_B=4 << 20, progress=False)
+    assert "log_B" in refused.value.hint and "file_B" not in refused.value.hint
+
+
+def test_a_small_volume_is_not_tried_with_more_lookahead_than_mbed_leaves_it(board):
+    found = pdmlab.recommend(2_000, board=board, part="STM32F429ZI", log_B=4096, progress=False)
+    assert found.settings["lookahead_size_B"] == found.ram["lookahead"] == 8  # of 24 sectors at most
+
+
+def test_what_stays_free_is_told_to_the_byte(lfs):
+    row = lfs.cases.query("case == @lfs.case").iloc[0]
+    assert f"({lfs.ring_B - row.fullest_B} B stay free)" in repr(lfs)
+
+
 def test_a_blueprint_is_as_good_as_a_board():
     from pdmlab.network.link import Link
 
