@@ -113,7 +113,7 @@ class UnknownBoard:
         return {}
 
 
-_OPENED_UP = (
+OPENED_UP = (
     "boot_steps", "boots", "build", "clock", "fabric", "faults", "flash_application", "folder", "installed",
     "layout", "machine", "media", "network", "power_cycle", "power_off",
     "power_on", "powered", "run", "storage", "uart", "wait_for_end",
@@ -221,7 +221,7 @@ class SerialBoard:
     if not TYPE_CHECKING:  # a type checker knows what is there
 
         def __getattr__(self, name: str) -> object:
-            if name not in _OPENED_UP:
+            if name not in OPENED_UP:
                 raise AttributeError(f"'SerialBoard' object has no attribute {name!r}", name=name, obj=self)
             target = self.target if self.target != "unknown" else "K64F"
             raise AttributeError(

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import threading
 import time
@@ -190,7 +191,12 @@ class Console:
                 text = "".join(f"[{time.timestamp():.3f}][{source[said]}] {line}\n" for time, said, line in lines)
                 path.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise BoardError(f"{path} cannot be written: {error.strerror}", hint="is there such a folder?") from error
+            hint = {
+                errno.ENOSPC: "the disk is full: free some space, or save it elsewhere",
+                errno.EACCES: "may you write there?",
+                errno.EISDIR: "it is a folder: give the name of a file",
+            }.get(error.errno or errno.ENOENT, "is there such a folder?")
+            raise BoardError(f"{path} cannot be written: {error.strerror or error}", hint=hint) from error
         return path
 
     # -- writing -----------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ _NAMES = {
 }  # fmt: skip
 LARGEST = 512 * 1024 * 1024
 """What a log may have (B): it is held in memory."""
+LEAST_READABLE = 0.7
+"""Share of a log's characters that somebody can read; of bytes at random, or at another baud rate, it is half of them."""
 
 _HTRUN = re.compile(r"^\s*(?:\d+: )?\s*\[\+?(\d+(?:\.\d+)?)(ms)?\]\[(\w{4})\]\[(\w{3})\] ?(.*)$")
 _FOUND = re.compile(r"^found (?:SYNC|KV pair) in stream: (\{\{.*\}\})(?: it is #\d+ sent)?, queued\.\.\.")
@@ -42,8 +45,15 @@ _BOARD_NAMED = (
     re.compile(r"mbedhtrun\b.*?-m[\s',\"]+(\w+)"),
     re.compile(r"^pdmlab: \S+ on (?:SIMULATED )?(\w+) "),
     re.compile(r"processing target '(\w+)'"),
+    re.compile(r"\bpdmlab \S.* on (\w+)\. Type 'help'\."),  # the greeting of a virtual board's first application
 )
-_SIMULATED = re.compile(r"\{\{pdmlab_row;[^}]*\bsimulated=([01])\b|^pdmlab: \S+ on (SIMULATED )")
+_SIMULATED = re.compile(
+    r"\{\{pdmlab_row;[^}]*\bsimulated=([01])\b|^pdmlab: \S+ on (?:SIMULATED )|\bpdmlab \S.* on \w+\. Type 'help'\."
+)
+_DOCUMENT = re.compile(r"\s*<(?:\?xml|!doctype|svg|html)\b", re.IGNORECASE)
+LOOKED_AT = 1024 * 1024
+"""Characters by which a log is judged to be text."""
+_READABLE = "\t\r\n\x07\x08\x1b"  # besides what can be printed
 
 
 @dataclass(frozen=True)
@@ -79,15 +89,13 @@ def read_log(path: Path | str) -> Log:
         BoardNotFound: there is no such file. ConfigError: it cannot be read, or holds no line of a board's.
     """
     path = Path(path)
-    if path.suffix in (".parquet", ".csv") and path.is_file():
-        lines = _transcript(path)
-        found = (
-            _read_text(path)
-            if lines is None
-            else Log(path, "transcript", lines, True, simulated=_simulated(line.text for line in lines))
-        )
-    else:
+    _require_file(path)
+    lines = _transcript(path) if path.suffix in (".parquet", ".csv") else None
+    if lines is None:
         found = _read_text(path)
+    else:
+        texts = [line.text for line in lines]
+        found = Log(path, "transcript", lines, True, _named(texts), _simulated(texts))
     if not any(line.direction == "board" for line in found.lines):
         raise ConfigError(f"{path} holds no line that a board printed", hint="is it a console's log?")
     return found
@@ -104,22 +112,56 @@ def _read_text(path: Path) -> Log:
         format, lines, timed = "timed", timed_lines, True
     else:
         format, lines, timed = "plain", [Line(0.0, "board", line) for line in raw], False
-    named = next((match[1] for line in raw for pattern in _BOARD_NAMED if (match := pattern.search(line))), "")
-    return Log(path, format, lines, timed, _target(named), _simulated(raw))
+    return Log(path, format, lines, timed, _named(raw), _simulated(raw))
+
+
+def _require_file(path: Path) -> None:
+    """Refuse what is no file of a size that can be held: a device or a pipe may never end."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise BoardNotFound(f"there is no log {path}", hint="replay://FILE, from the folder that you are in") from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise _unreadable(path, "it is no file, but a folder, device or pipe")
+    if found.st_size > LARGEST:
+        raise _too_large(path)
+
+
+def _unreadable(path: Path, why: Exception | str) -> ConfigError:
+    return ConfigError(
+        f"{path} cannot be read: {getattr(why, 'strerror', None) or why}", hint="replay:// takes one file"
+    )
+
+
+def _too_large(path: Path) -> ConfigError:
+    return ConfigError(f"{path} has more than {LARGEST >> 20} MiB", hint="cut out the part that you want to see")
 
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > LARGEST:
-            raise ConfigError(f"{path} has more than {LARGEST >> 20} MiB", hint="cut out the part that you want to see")
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise BoardNotFound(f"there is no log {path}", hint="replay://FILE, from the folder that you are in") from None
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)  # it may grow, or say that it is smaller than it is
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}", hint="replay:// takes one file") from error
+        raise _unreadable(path, error) from error
+    if len(data) > LARGEST:
+        raise _too_large(path)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # what `>` of a Windows PowerShell writes
-        return data.decode("utf-16", "replace")
-    return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
+        text = data.decode("utf-16", "replace")
+    else:
+        text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
+    if _DOCUMENT.match(text):
+        raise ConfigError(f"{path} is an XML or HTML document, no log", hint="is it a console's log?")
+    said = text[:LOOKED_AT].replace("\0", "")  # zeros are what a file is filled up with when the host's power fails
+    odd = sum(not letter.isprintable() or letter == "\ufffd" for letter in said) - sum(map(said.count, _READABLE))
+    if text and odd >= (1 - LEAST_READABLE) * len(said):
+        raise ConfigError(
+            f"{path} is hardly text: {odd} of its {len(said)} characters cannot be read" if said
+            else f"{path} holds zeros and no text",
+            hint="is it a console's log, captured at the board's baud rate?",
+        )  # fmt: skip
+    return text
 
 
 def _of_htrun(matches: Iterable[re.Match[str]]) -> Iterable[Line]:
@@ -192,11 +234,24 @@ def _transcript(path: Path) -> list[Line] | None:
             f"{path} is no transcript: its columns are {', '.join(map(str, frame.columns))}",
             hint="Console.save() writes transcripts; a run is opened by pdmlab.load_run",
         )
-    times = pd.to_datetime(frame["time"], utc=True, format="ISO8601" if path.suffix == ".csv" else None)
+    try:
+        times = pd.to_datetime(frame["time"], utc=True, format="ISO8601" if path.suffix == ".csv" else None)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path} is no transcript: {error}", hint=_TIMES) from error
+    if times.isna().any():
+        raise ConfigError(f"{path} is no transcript: line {int(times.isna().argmax()) + 1} has no time", hint=_TIMES)
     return [
         Line(time.timestamp(), "host" if direction == "host" else "board", str(text))
         for time, direction, text in zip(times, frame["direction"], frame["text"], strict=True)
     ]
+
+
+_TIMES = "its column `time` is as Console.save() writes it: 2026-01-02T12:34:56.789Z"
+
+
+def _named(raw: Iterable[str]) -> str:
+    """Return the target of the board that a log names; "" if it names none."""
+    return _target(next((match[1] for line in raw for pattern in _BOARD_NAMED if (match := pattern.search(line))), ""))
 
 
 def _target(name: str) -> str:

@@ -12,13 +12,13 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import parse_qsl, unquote
 
 import serial
 
 from pdmlab.boards import catalog
-from pdmlab.boards.board import BoardInfo, UnknownBoard
+from pdmlab.boards.board import OPENED_UP, BoardInfo, UnknownBoard
 from pdmlab.boards.card import card
 from pdmlab.boards.console import BAUD, Console
 from pdmlab.boards.logs import Log, read_log
@@ -88,6 +88,17 @@ class ReplayBoard:
         del seed
         yield self
 
+    if not TYPE_CHECKING:  # a type checker knows what is there
+
+        def __getattr__(self, name: str) -> object:
+            if name not in OPENED_UP:
+                raise AttributeError(f"'ReplayBoard' object has no attribute {name!r}", name=name, obj=self)
+            target = self.target if self.target != "unknown" else "K64F"
+            raise AttributeError(
+                f"{self.label}, recorded in {self.log.path}, has no {name!r}: only a virtual board can be opened up, "
+                f"such as sim://{target}"
+            )
+
     def close(self) -> None:
         """End the playback; the transcript stays readable."""
         self._closed = True
@@ -156,8 +167,10 @@ class ReplayConsole(Console):
 
     def _require_more(self) -> None:
         if self._over:
+            path = self._playback.log.path
+            of = f" of {self.name}" if self.name != path.name else ""
             raise ConsoleLost(
-                f"the log {self._playback.log.path} of {self.name} ends here, after {len(self._playback)} lines",
+                f"the log {path}{of} ends here, after {len(self._playback)} lines",
                 hint="board.reset() plays it again",
             )
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from pdmlab.boards import logs
 from pdmlab.boards.logs import Log, read_log
 from pdmlab.errors import BoardNotFound, ConfigError
+from pdmlab.sim.board import VirtualBoard
 
 SAID = ["Mbed Bootloader", "", '[FS] Wrote: "a.txt" 1.00KB (2.00KB/s, 0.50 secs)', "{{end;success}}"]
 
@@ -104,6 +107,8 @@ def test_a_tab_before_htruns_lines_does_no_harm(tmp_path: Path) -> None:
         ("mbedhtrun '-m', 'NO_SUCH_BOARD'", "", None),
         ("{{pdmlab_row;bytes=1,simulated=1}}", "", True),
         ("{{pdmlab_row;bytes=1,simulated=0}}", "", False),
+        ("pdmlab idle 1.0.0 (0123abcd) on K64F. Type 'help'.", "K64F", True),
+        ("[1.0][CONN][RXD] pdmlab idle 1.0.0 (0123abcd) on NO_SUCH_BOARD. Type 'help'.", "", True),
     ],
 )
 def test_a_log_may_name_its_board_and_say_that_it_is_simulated(
@@ -136,6 +141,59 @@ def test_transcripts_are_read_and_other_tables_explained(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match="is no Parquet file"):
         read_log(tmp_path / "c.parquet")
     assert board(read(tmp_path, "a,b\n1,2,3,4\n", "d.csv")) == ["a,b", "1,2,3,4"]  # a capture in a .csv
+
+
+def test_what_a_virtual_board_says_by_itself_is_recognised_in_every_form_of_log(tmp_path: Path) -> None:
+    with VirtualBoard("K64F", id="logged", memory=True) as board:
+        assert board.console.expect("Type 'help'")
+        for name in ("a.log", "a.csv", "a.parquet"):
+            log = read_log(board.console.save(tmp_path / name))
+            assert (log.target, log.simulated) == ("K64F", True), name
+
+
+@pytest.mark.parametrize("name", ["a.log", "a.csv", "a.parquet"])
+def test_a_device_that_never_ends_is_refused_without_being_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to("/dev/zero")
+    with pytest.raises(ConfigError, match=r"cannot be read: it is no file, but a folder, device or pipe"):
+        read_log(tmp_path / name)
+
+
+def test_no_more_is_read_than_a_log_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "LARGEST", 4)
+    assert board(read(tmp_path, "abc\n")) == ["abc"]
+    for name in ("a.log", "a.csv", "a.parquet"):
+        with pytest.raises(ConfigError, match="has more than"):
+            read(tmp_path, "abcd\n", name)
+    monkeypatch.setattr(logs, "_require_file", lambda path: None)  # it has grown since
+    with pytest.raises(ConfigError, match="has more than"):
+        read(tmp_path, "abcd\n")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (random.Random(1).randbytes(20_000), r"hardly text: \d+ of its \d+ characters .*\nhint: .*baud rate"),
+        (bytes(20_000), "holds zeros and no text"),
+        (b'<?xml version="1.0"?>\n<svg></svg>\n', "is an XML or HTML document"),
+        (b"\n<!DOCTYPE html>\n", "is an XML or HTML document"),
+    ],
+)
+def test_what_is_no_text_or_a_document_is_no_log(tmp_path: Path, data: bytes, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path, data)
+
+
+def test_zeros_after_a_log_and_colours_in_it_are_no_reason_to_refuse_it(tmp_path: Path) -> None:
+    assert board(read(tmp_path, b"booting\n" + bytes(100)))[0] == "booting"
+    assert board(read(tmp_path, "\x1b[1mü\x1b[0m\n")) == ["\x1b[1mü\x1b[0m"]
+
+
+@pytest.mark.parametrize(("time", "message"), [("hello", "hello"), ("", "line 1 has no time")])
+def test_a_transcript_whose_times_are_none_is_explained(tmp_path: Path, time: str, message: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"a.csv is no transcript: .*{message}.*(\n.*)*hint: its column `time` is as"
+    ):
+        read(tmp_path, f"time,direction,text\n{time},board,x\n", "a.csv")
 
 
 def test_what_is_no_log_is_explained(tmp_path: Path) -> None:

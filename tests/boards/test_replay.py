@@ -50,6 +50,13 @@ def test_connect_opens_a_log_and_reads_it_to_its_end(log: Path) -> None:
         board.reset()
 
 
+def test_a_log_of_no_known_board_is_not_called_its_own(log: Path) -> None:
+    with ReplayBoard(log, pace=0) as board:
+        assert list(board.console.lines(5))
+        with pytest.raises(ConsoleLost, match=r"suite.log ends here, after 20 lines"):
+            board.console.read_line(5)
+
+
 def test_a_reset_plays_the_log_again(log: Path) -> None:
     with ReplayBoard(log, pace=0) as board:
         for _ in range(3):
@@ -184,6 +191,10 @@ def test_a_log_says_what_it_cannot_do(log: Path) -> None:
         assert board.target == "unknown" and "add ?board=K64F" in board._repr_html_()
         assert not hasattr(board, "run") and "the log does not say" in board._repr_html_()
         assert repr(board).startswith("<board unknown, recorded in <log suite.log, plain text, 20 lines")
+        with pytest.raises(AttributeError, match=r"suite.log, has no 'storage': only a virtual board .* sim://K64F"):
+            _ = board.storage
+        with pytest.raises(AttributeError, match=r"'ReplayBoard' object has no attribute 'colour'"):
+            _ = board.colour
         with board.scratch(seed=1) as same:
             assert same is board
         with pytest.raises(ConsoleTimeout):
@@ -240,5 +251,8 @@ def test_what_a_console_saves_can_be_replayed(log: Path, tmp_path: Path, name: s
     ]  # fmt: skip
     with ReplayBoard(path, pace=0) as again:
         assert run_suite(again, "fs-single").ok
-    with pytest.raises(BoardError, match="cannot be written"):
-        board.console.save(tmp_path / "no" / "folder.log")
+    with pytest.raises(BoardError, match=r"cannot be written: .*\nhint: is there such a folder"):
+        board.console.save(tmp_path / "no" / f"folder{path.suffix}")
+    (tmp_path / f"full{path.suffix}").symlink_to("/dev/full")
+    with pytest.raises(BoardError, match=r"cannot be written: .*\nhint: the disk is full"):
+        board.console.save(tmp_path / f"full{path.suffix}")
