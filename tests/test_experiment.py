@@ -298,7 +298,7 @@ def test_factors_that_nothing_can_be_measured_with_are_refused_at_once(factors, 
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("repeats", [0, -1, 1.5, "2"])
+@pytest.mark.parametrize("repeats", [0, -1, 1.5, "2", True])
 def test_a_point_is_measured_once_or_more(repeats, measure_n):
     with pytest.raises(ConfigError, match="repeats is"):
         measure_n({"m": 1}, repeats=repeats)

@@ -187,7 +187,7 @@ def test_real_boards_and_impossible_workers_are_refused_before_anything_is_writt
 
     with pytest.raises(ConfigError, match="real board"):
         sweep(lambda board, n: {"m": n}, {"n": [1]}, board=Real(), workers=2)
-    for workers in (0, -1, True):
+    for workers in (0, -1, True, 1.5, None):
         with pytest.raises(ConfigError, match=f"workers is {workers}"):
             sweep(lambda board, n: {"m": n}, {"n": [1]}, workers=workers)
     for address in ("nonsense", "http://127.0.0.1:8786", "tcp://nowhere"):

@@ -10,6 +10,7 @@ from pdmlab import frames
 from pdmlab.errors import BadMeasurement, NotMeasurable
 from pdmlab.experiment.points import RESERVED, Task
 from pdmlab.frames import Cell
+from pdmlab.storage.parts import Part
 
 Measures = Mapping[str, Cell]
 
@@ -46,6 +47,20 @@ class Measured(Bench, Protocol):
 
 Measure = Callable[..., Measures | Iterable[Measures]]
 """measure(board, **point) -> the measures of one point, or several rows of them."""
+
+
+@dataclass(frozen=True)
+class WithParts:
+    """A measuring function that is given the parts themselves where a point names them."""
+
+    measure: Measure
+    parts: Mapping[str, Mapping[str, Part]]
+    """Factor -> name -> Part."""
+
+    def __call__(self, board: Any, **point: Any) -> Measures | Iterable[Measures]:  # Any: as Measure has it
+        """Measure a point."""
+        own = {factor: parts.get(point[factor], point[factor]) for factor, parts in self.parts.items()}
+        return self.measure(board, **point | own)
 
 
 @dataclass(frozen=True)

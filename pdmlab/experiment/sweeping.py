@@ -12,11 +12,12 @@ from typing import Any
 
 from pdmlab import frames, settings
 from pdmlab.errors import ConfigError, ExperimentError
-from pdmlab.experiment.measuring import Job, Measure, Measured, Outcome, Outcomes, Skipped
+from pdmlab.experiment.measuring import Job, Measure, Measured, Outcome, Outcomes, Skipped, WithParts
 from pdmlab.experiment.points import Points, Task
 from pdmlab.experiment.provenance import board_row, name_of, new_name, utc_now, versions
 from pdmlab.frames import Cell, Journal, Row, Schema
 from pdmlab.runs import Run, find_run
+from pdmlab.storage.parts import Part, part_from
 
 SIDECAR_VERSION = 1
 _NEEDED = ("measure", "factors", "experiment", "board_url", "repeats", "seed")
@@ -25,7 +26,7 @@ _NEEDED = ("measure", "factors", "experiment", "board_url", "repeats", "seed")
 
 def sweep(
     measure: Measure,
-    factors: Mapping[str, Sequence[Cell]],
+    factors: Mapping[str, Sequence[Cell | Part]],
     *,
     experiment: str,
     board: Measured | str | None = None,
@@ -46,7 +47,8 @@ def sweep(
         measure: called as measure(board, **point); returns a mapping of measures, or several of them. Points at which
             it raises NotMeasurable are left out and listed, with why, in `Run.skipped`.
         factors: name -> values; the names become columns, so end them in their unit (buffer_B). None is for a default:
-            measure may return what it stood for under the factor's name.
+            measure may return what it stood for under the factor's name. A Part (storage.load_parts, part.with_) may
+            be a value: rows have its name, the sidecar its figures.
         experiment: the folder below data/ that the run goes to.
         workers: how many processes of this machine measure; or the address of a dask scheduler,
             "tcp://10.0.0.5:8786", whose workers do.
@@ -63,7 +65,7 @@ def sweep(
     points = Points(factors, repeats)
     if not experiment.replace("-", "").replace("_", "").isalnum():
         raise ConfigError(f"experiment {experiment!r} is no folder name", hint="use letters, digits, - and _")
-    if isinstance(workers, int) and (isinstance(workers, bool) or workers < 1):
+    if not isinstance(workers, str) and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
         raise ConfigError(f"workers is {workers!r}", hint="a number of processes, or a dask scheduler's address")
     if isinstance(workers, str):
         from pdmlab.experiment.cluster import require_address
@@ -93,9 +95,13 @@ def sweep(
             "versions": versions(),
             "started": utc_now(),
         }
+        if points.parts:
+            sidecar["parts"] = {
+                factor: {name: part.row for name, part in parts.items()} for factor, parts in points.parts.items()
+            }
         folder = chosen.folder("data") / experiment
         with _measurer(workers) as measured, _Keeping(folder, points, sidecar) as keeping:
-            job = Job(measure, bench, sidecar["seed"])
+            job = Job(WithParts(measure, points.parts) if points.parts else measure, bench, sidecar["seed"])
             with contextlib.closing(measured(job, _until(stop, points))) as outcomes:
                 for task, outcome in _with_progress(outcomes, len(points), experiment, progress):
                     keeping.take(task, outcome)
@@ -230,9 +236,10 @@ def rerun(
                 hint="define it again and call rerun(run, measure=...)",
             ) from None
     assert measure is not None
+    own = sidecar.get("parts", {})
     return sweep(
         measure,
-        sidecar["factors"],
+        {factor: _as_given(values, own.get(factor, {})) for factor, values in sidecar["factors"].items()},
         experiment=sidecar["experiment"],
         board=sidecar["board_url"],
         repeats=sidecar["repeats"],
@@ -241,6 +248,11 @@ def rerun(
         progress=progress,
         data=data,
     )
+
+
+def _as_given(values: Sequence[Cell], own: Mapping[str, Mapping[str, Any]]) -> list[Cell | Part]:
+    """Return a factor's values with the parts that it was given, by name -> row of figures."""
+    return [part_from(own[value], value) if isinstance(value, str) and value in own else value for value in values]
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """What is measured of files: one row a direction, and a logger that loses nothing or says how much."""
 
+import json
+
 import pytest
 
 from pdmlab import experiment, measurements
@@ -7,6 +9,7 @@ from pdmlab.errors import ConfigError, NotMeasurable
 from pdmlab.measurements import memory
 from pdmlab.measurements.volumes import make_volume
 from pdmlab.sim.board import VirtualBoard
+from pdmlab.storage import part
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +242,28 @@ def test_a_logger_of_nothing_is_left_out_instead_of_logging_for_ever(factor, boa
         scratch(board, measurements.log_stream, **options | {factor: 0})
     with pytest.raises(ConfigError, match=f"{factor} is 0.5"):
         scratch(board, measurements.log_stream, **options | {factor: 0.5})
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_part_of_ones_own_is_swept_by_its_name_and_measured_again_from_the_sidecar(workers, board, tmp_path):
+    slow = part("W25Q64JV").with_(name="MINE", program=3_000_000)
+    options = {"experiment": "x", "board": board, "data": tmp_path, "progress": False, "seed": 1}
+    factors = {"part": [slow, "W25Q64JV"], "file_B": [8192]}
+    run = experiment.sweep(measurements.file_transfer, factors, workers=workers, **options)
+    mine, known = run.frame.query("operation == 'write'").to_dict("records")
+    assert (mine["part"], known["part"]) == ("MINE", "W25Q64JV")
+    assert mine["duration_s"] > 1.2 * known["duration_s"]
+    assert run.sidecar["factors"]["part"] == ["MINE", "W25Q64JV"]
+    assert run.sidecar["parts"]["part"] == {"MINE": json.loads(json.dumps(slow.row))}
+    again = experiment.Run(tmp_path, run.name, json.loads((tmp_path / "x" / f"{run.name}.json").read_text()))
+    assert experiment.rerun(again, progress=False, data=tmp_path / "again").digest == run.digest
+
+
+def test_a_changed_part_that_kept_its_name_is_not_swept_beside_the_one_that_it_was(board):
+    changed = part("SDHC").with_(program=1)
+    with pytest.raises(ConfigError, match="part has a value twice") as refused:
+        experiment.sweep(measurements.file_transfer, {"part": ["SDHC", changed]}, experiment="x", board=board)
+    assert "with_(name=" in refused.value.hint
 
 
 def test_a_sweep_over_a_product_leaves_out_what_cannot_be(board, tmp_path):
