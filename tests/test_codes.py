@@ -11,7 +11,7 @@ import pdmlab
 from pdmlab.codes import families, table
 from pdmlab.errors import ConfigError, ManifestRejected, ResponseError, StorageError
 from pdmlab.network.nsapi import NsapiError
-from pdmlab.storage import HeapBlockDevice, LittleFileSystem2, Medium, NVStore, QSPIFBlockDevice
+from pdmlab.storage import HeapBlockDevice, LittleFileSystem2, Medium, NVStore, QSPIFBlockDevice, ReadOnlyBlockDevice
 from pdmlab.storage.credentials import KcmStatus
 from pdmlab.storage.kv import MbedError
 from pdmlab.storage.kv.devicekey import DeviceKeyError
@@ -102,3 +102,14 @@ def test_an_unknown_code_names_the_families() -> None:
 def test_a_cell_shows_a_table_and_escapes_it() -> None:
     html = pdmlab.explain(-5004)._repr_html_()
     assert "<table>" in html and "SD_BLOCK_DEVICE_ERROR_NO_INIT" in html and "<script" not in html
+
+
+def test_the_number_that_newlib_prints_for_a_damaged_file_system_is_known() -> None:
+    assert pdmlab.explain(-138).name == "EILSEQ"
+    assert {row.code for row in pdmlab.explain("EILSEQ")} == {"-84", "-138"}
+
+
+def test_a_write_to_a_read_only_device_is_explained_as_one() -> None:
+    with pytest.raises(StorageError) as caught:
+        ReadOnlyBlockDevice(HeapBlockDevice(4096)).program(0, bytes(512))
+    assert "ReadOnlyBlockDevice" in pdmlab.explain(caught.value).meaning

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from pdmlab.errors import ConfigError
+
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -25,4 +27,8 @@ def inspect(image: Path, sotp: Path | None, html: Path | None) -> None:
     seen = view(image, sotp=sotp)
     click.echo(repr(seen))
     if html is not None:
-        html.write_text(f"<!doctype html><meta charset='utf-8'>{seen._repr_html_()}", encoding="utf-8")
+        try:
+            html.write_text(f"<!doctype html><meta charset='utf-8'>{seen._repr_html_()}", encoding="utf-8")
+        except OSError as error:
+            hint = "name a file in a folder that is there and can be written"
+            raise ConfigError(f"cannot write {html}: {error.strerror}", hint=hint) from error

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from pdmlab.clock import Clock, WallClock
-from pdmlab.errors import StorageError
+from pdmlab.errors import ConfigError, StorageError
 
 BD_ERROR_DEVICE_ERROR = -4001
 UNKNOWN_ERASE_VALUE = -1
@@ -135,6 +135,16 @@ class BlockDevice:
         )
 
 
+def require_device(device: object, user: str) -> None:
+    """Refuse what is no block device.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not isinstance(device, BlockDevice):
+        raise ConfigError(f"{user}: {device!r} is no block device", hint="such as HeapBlockDevice(1 << 16)")
+
+
 def _abstract(device: BlockDevice, what: str) -> TypeError:
     return TypeError(f"{type(device).__name__} does not define {what}")
 
@@ -148,11 +158,12 @@ class HeapBlockDevice(BlockDevice):
         self, size: int, read: int = 512, program: int = 512, erase: int = 512, *, clock: Clock | None = None
     ) -> None:
         super().__init__(clock)
-        if size <= 0 or program % read or erase % program or size % erase:
+        whole = all(type(each) is int and each > 0 for each in (size, read, program, erase))
+        if not whole or program % read or erase % program or size % erase:
             raise StorageError(
                 f"a heap device of {size} B cannot have units of {read}/{program}/{erase} B",
                 code=BD_ERROR_DEVICE_ERROR,
-                hint="each size must be a multiple of the one before, and the device of the erase size",
+                hint="whole numbers above 0: each a multiple of the one before, and the device of the erase size",
             )
         self._size, self._read, self._program, self._erase = size, read, program, erase
         self._blocks: dict[int, bytearray] = {}

@@ -15,12 +15,11 @@ from tomllib import loads
 from typing import ClassVar
 
 from pdmlab.clock import Clock
-from pdmlab.errors import StorageError, WornOut
+from pdmlab.errors import ConfigError, StorageError, WornOut
 from pdmlab.prng import SplitMix64
 from pdmlab.storage.blockdevice import BD_ERROR_DEVICE_ERROR, BlockDevice
 from pdmlab.storage.figures import Kind
-from pdmlab.storage.mcu import Mcu
-from pdmlab.storage.mcu import mcu as find_mcu
+from pdmlab.storage.mcu import Mcu, mcu_named
 from pdmlab.storage.medium import Medium, MediumFault
 from pdmlab.storage.parts import Part, Timing
 from pdmlab.storage.parts import part as find_part
@@ -56,9 +55,12 @@ class MediumDevice(BlockDevice):
         self, medium: Medium, part: str | Part, clock: Clock | None, *, seed: int, timing: Timing, mcu: str | Mcu
     ) -> None:
         super().__init__(clock)
+        if type(seed) is not int:
+            raise ConfigError(f"{self.type}: a seed of {seed!r} is none", hint="a whole number")
         self.medium = medium
         self.part = find_part(part, self.kind).at(timing)
-        self.mcu = find_mcu(mcu) if isinstance(mcu, str) else mcu
+        self._check_medium()
+        self.mcu = mcu if isinstance(mcu, Mcu) else mcu_named(mcu)
         self.timing = timing
         self._random = SplitMix64(seed).split(self.type) if timing == "typical" else None
         self._chances = chain.from_iterable(_draws_of_16_bits(self._random or SplitMix64()))
@@ -66,6 +68,37 @@ class MediumDevice(BlockDevice):
         self._mutex = self.clock.mutex()
         self._users = 0
         medium.clock = self.clock
+
+    def _check_medium(self) -> None:
+        """Refuse a medium that is no part of this kind: a chip clears bits, and a card overwrites."""
+        medium, row = self.medium, self.part
+        if not isinstance(medium, Medium):
+            raise ConfigError(f"{self.type}: {medium!r} is no medium", hint="Medium(size)")
+        blank = row["erase_value"] if "erase_value" in row else 0xFF  # noqa: SIM401  # a Part is no dict
+        if self.kind == "sd" and medium.erase_value == 0xFF:
+            raise ConfigError(
+                f"{self.type} ({row.name}): a card overwrites, and this medium only clears bits, as flash does",
+                hint="Medium(size, erase_value=0)",
+            )
+        if self.kind != "sd" and medium.erase_value != blank:
+            raise ConfigError(
+                f"{self.type} ({row.name}): erased bytes of the chip are 0x{blank:02x}, of this medium "
+                f"{medium.erase_value}: it is a card's",
+                hint=f"Medium(size, erase_value=0x{blank:02X})",
+            )
+
+    def _check_size(self, unit: int, most: int) -> None:
+        """Refuse a medium that is not whole units (B), or larger than the part (B).
+
+        Raises:
+            ConfigError: it is.
+        """
+        size = self.medium.size
+        if size % unit or size > most:
+            raise ConfigError(
+                f"{self.type} ({self.part.name}): a medium of {size} B is none of its",
+                hint=f"whole units of {unit} B, at most {most} B",
+            )
 
     @property
     def size(self) -> int:

@@ -84,8 +84,10 @@ def parse_code(code: str) -> tuple[int, list[Item]]:
     """Return the seed and the items of a code.
 
     Raises:
-        ConfigError: it has an item that is none.
+        ConfigError: it is no text, or has an item that is none.
     """
+    if not isinstance(code, str):
+        raise ConfigError(f"{code!r} is no code of faults", hint="text, such as 'seed:17,bad:7=progerror'")
     seed, items = 0, []
     for number, text in enumerate(part.strip() for part in code.split(",") if part.strip()):
         if number == 0 and (first := re.fullmatch(rf"seed:{_N}", text)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from html import escape
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from pdmlab.clock import SECOND
@@ -32,7 +33,7 @@ class MediumFaults(Condition):
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
+        self.seed = _whole(seed, "seed")
         self.operations = 0
         self._forget()
         super().__init__()
@@ -60,6 +61,7 @@ class MediumFaults(Condition):
     def replay(self, code: str) -> None:
         """Mend everything, and make the faults of a code from here on."""
         seed, items = parse_code(code)
+        self._check(items)
         self.mend()
         self.seed = seed
         for item in items:
@@ -73,28 +75,28 @@ class MediumFaults(Condition):
 
     def wear_out(self, address: int, *, after: int = 0) -> None:
         """Wear out the erase block at address (B): it takes no more programs and erases."""
-        self._do(f"worn:0x{address:x}", after)
+        self._do(f"worn:{_whole(address, 'address'):#x}", after)
 
     def limit_endurance(self, cycles: int, kind: BlockFault = "progerror", *, spread: int = 0, after: int = 0) -> None:
         """Let each block fail after so many erases (a card's: programs), `spread` per cent more or less by chance.
 
         What the medium has worn already counts: `medium.wear`.
         """
-        if not 0 <= spread <= 100:
+        if not 0 <= _whole(spread, "spread") <= 100:
             raise ConfigError(f"a spread of {spread} % is none", hint="0 to 100")
         self._do(f"endurance:{cycles}~{spread}={kind}", after)
 
     def flip_bits(self, count: int = 1, address: int = 0, size: int | None = None, *, after: int = 0) -> None:
         """Change so many bits, by chance, of the size bytes at address: of the whole rest if size is left out."""
         if size is None:
-            size = self.medium.size - address
-        if not 0 < count <= 8 * size:
+            size = self.medium.size - _whole(address, "address")
+        if not 0 < _whole(count, "count") <= 8 * _whole(size, "size"):
             raise ConfigError(f"cannot flip {count} bits of {size} B", hint="at least one, and no more than there are")
-        self._do(f"flip:{count}@0x{address:x}+{size}", after)
+        self._do(f"flip:{count}@{_whole(address, 'address'):#x}+{size}", after)
 
     def flip_reads(self, every: int, *, after: int = 0) -> None:
         """Let one bit be wrong in `every` bytes read, on average; it is right when it is read again."""
-        if every < 1:
+        if _whole(every, "every") < 1:
             raise ConfigError("a read byte has at most one wrong bit here", hint="one in 1 B read, or in more")
         self._do(f"reads:{every}", after)
 
@@ -116,7 +118,7 @@ class MediumFaults(Condition):
 
     def stick_busy(self, for_s: float | None = None, *, after: int = 0) -> None:
         """Let the part stay busy from its next command on: for so many device seconds, or until its power is cut."""
-        if for_s is not None and for_s <= 0:
+        if for_s is not None and not (isinstance(for_s, int | float) and isfinite(for_s) and for_s > 0):
             raise ConfigError(f"a part cannot be busy for {for_s} s", hint="leave it out: busy for good")
         self._do("busy" if for_s is None else f"busy:{span(round(for_s * SECOND))}", after)
 
@@ -141,7 +143,7 @@ class MediumFaults(Condition):
 
         depth: how many the part may hold back.
         """
-        if depth < 1:
+        if _whole(depth, "depth") < 1:
             raise ConfigError("a part that holds nothing back reorders nothing", hint="a depth of 1 or more")
         self._do(f"reorder:{depth}", after)
 
@@ -174,7 +176,12 @@ class MediumFaults(Condition):
     # -- the medium's side ---------------------------------------------------------------------------
 
     def attach(self, medium: Medium) -> None:
-        """Become that medium's faults; what is due at once takes effect."""
+        """Become that medium's faults; what is due at once takes effect.
+
+        Raises:
+            ConfigError: the medium has no such place.
+        """
+        self._check(self._items, medium)
         self._medium = medium
         self._let_happen()
 
@@ -214,10 +221,29 @@ class MediumFaults(Condition):
         self._due: list[tuple[int, int, Item]] = []
 
     def _do(self, text: str, after: int) -> None:
-        if after < 0:
+        if _whole(after, "after") < 0:
             raise ConfigError("nothing breaks in the past", hint="after: operations from now, 0 or more")
         passed = 0 if self._start is None else self.operations - self._start
-        self._ask(parse_item(text, passed + after))
+        item = parse_item(text, passed + after)
+        self._check([item])
+        self._ask(item)
+
+    def _check(self, items: list[Item], medium: Medium | None = None) -> None:
+        """Refuse faults of places that the medium, if there is one yet, does not have."""
+        medium = self._medium if medium is None else medium
+        if medium is None:
+            return
+        # Before its driver has set them, blocks may be as small as the pages of DataFlash.
+        block = medium.erase_block if medium.clock is not None else min(medium.erase_block, 256)
+        for item in items:
+            end = 0
+            if item.word in ("bad", "worn"):
+                end = item.numbers[0] * (block if item.word == "bad" else 1) + 1
+            elif item.word == "flip":
+                end = item.numbers[1] + item.numbers[2]
+            if end > medium.size:
+                hint = f"it has {medium.size} B, {-(-medium.size // block)} blocks of {block} B"
+                raise ConfigError(f"{item.text!r} lies outside the medium", hint=hint)
 
     def _ask(self, item: Item) -> None:
         if self._start is None:
@@ -247,3 +273,10 @@ class MediumFaults(Condition):
             del self._due[0]
             self.happen(item, SplitMix64(self.seed).split(f"{number}:{item.text}"))
         return pulled
+
+
+def _whole(value: object, what: str) -> int:
+    """Refuse what is no whole number."""
+    if type(value) is not int:
+        raise ConfigError(f"{what} cannot be {value!r}", hint="a whole number")
+    return value

@@ -52,7 +52,13 @@ class FlashIAPBlockDevice(MediumDevice):
         self._sizes = sizes
         self._starts = list(accumulate(sizes, initial=0))[:-1]
         self._edges = frozenset((*self._starts, medium.size))
-        self._program_size = program_size or self.part["unit"]
+        self._program_size = self.part["unit"] if program_size is None else program_size
+        unit = self._program_size
+        if type(unit) is not int or unit < 1 or any(sector % unit for sector in set(sizes)):
+            raise ConfigError(
+                f"{self.type} ({self.part.name}): {unit!r} B cannot be a program unit",
+                hint=f"one that divides sectors of {', '.join(map(str, sorted(set(sizes))))} B",
+            )
         self._erases = {size: self._range(self._erase_figure(size)) for size in set(sizes)}
         self.figures = (*self.figures, *sorted({self._erase_figure(size) for size in self._erases}))
         self._unit, self._read_kib = self._range("program"), self.part["read"]

@@ -136,6 +136,18 @@ def mcu(name: str = "generic", core_clock: int | None = None) -> Mcu:
     )
 
 
+def mcu_named(name: str) -> Mcu:
+    """Return a row by its name or that of a microcontroller which begins with it; "generic" is one.
+
+    Raises:
+        ConfigError: there is no such row.
+    """
+    if not isinstance(name, str) or not any(name.lower().startswith(row.lower()) for row in mcus()):
+        hint = f"there are {', '.join(mcus())}; mcu({name!r}) makes one of the generic figures"
+        raise ConfigError(f"no microcontroller {name!r} in mcus.toml", hint=hint)
+    return mcu(name)
+
+
 def processor_of(device: object) -> Mcu:
     """Return the microcontroller of the driver below a stack of devices; the generic one if no driver names it."""
     while device is not None:

@@ -1,7 +1,8 @@
 """The bytes of a storage part: what stays when the power goes.
 
 A medium without a path lives in memory; with a path it is a plain image file, which other programs can read. An
-erase value of 0xFF is NOR flash: programming only clears bits. Any other value is a card, which overwrites.
+erase value of 0xFF is NOR flash: programming only clears bits. Any other value is a card, which overwrites; -1 is one
+whose erased bytes nobody knows (here they are 0). A driver refuses a medium of the other kind.
 
 A medium refuses with a MediumFault, which says what is wrong with the part; the driver above turns it into
 its own code, after the time that Mbed's driver spends before it gives up.
@@ -9,12 +10,13 @@ its own code, after the time that Mbed's driver spends before it gives up.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pdmlab.clock import PowerLost
-from pdmlab.errors import StorageError
+from pdmlab.errors import ConfigError, StorageError
 from pdmlab.storage.image import CHUNK, SHIFT, FileImage, MemoryImage
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class MediumFault(StorageError):
 class Medium:
     """A part's `size` bytes; `program` and `erase` need power, `peek` and `poke` (a programmer's view) do not.
 
+    erase_value: what erased bytes read as; -1 where that is unknown. blank: the byte that they are here.
     name: what a supply calls it when it fails in the middle of one of its operations.
     supply: feeds it; None for one that never fails.
     faults: what is broken on it; None for nothing, which costs nothing.
@@ -69,13 +72,18 @@ class Medium:
         size: int,
         *,
         erase_value: int = 0xFF,
-        path: Path | None = None,
+        path: Path | str | None = None,
         name: str = "medium",
         supply: Supply | None = None,
     ) -> None:
+        for what, value, least, most in (("size", size, 1, sys.maxsize), ("erase_value", erase_value, -1, 0xFF)):
+            if type(value) is not int or not least <= value <= most:
+                hint = "a size is in B, 1 or more; an erase_value is 0xFF for flash, another byte, or -1, for a card"
+                raise ConfigError(f"a medium cannot have {what}={value!r}", hint=hint)
         self.size = size
         self.erase_value = erase_value
-        self.path = path
+        self.blank = max(erase_value, 0)
+        self.path = path = None if path is None else Path(path)
         self.name = name
         self.supply = supply
         self.erase_block = _ERASE_BLOCK
@@ -85,7 +93,7 @@ class Medium:
         self._powered = self._seated = True
         self._write_protected = False
         self._faults: MediumFaults | None = None
-        self._image = MemoryImage(size, erase_value) if path is None else FileImage(path, size, erase_value)
+        self._image = MemoryImage(size, self.blank) if path is None else FileImage(path, size, self.blank)
         self._chunks = self._image.chunks
         self._blanks: dict[int, bytes] = {}
         self._nor = erase_value == 0xFF
@@ -136,9 +144,9 @@ class Medium:
 
     @faults.setter
     def faults(self, faults: MediumFaults | None) -> None:
-        self._faults = faults
         if faults is not None:
-            faults.attach(self)
+            faults.attach(self)  # or refuse to be this medium's
+        self._faults = faults
         self._look()
 
     def _look(self) -> None:
@@ -314,7 +322,7 @@ class Medium:
         """Return so many blank bytes; those of a few sizes are kept."""
         blank = self._blanks.get(size)
         if blank is None:
-            blank = bytes([self.erase_value]) * size
+            blank = bytes([self.blank]) * size
             if len(self._blanks) < 16:
                 self._blanks[size] = blank
         return blank

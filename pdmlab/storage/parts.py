@@ -220,7 +220,7 @@ def part_from(row: Mapping[str, Any], name: str, known: Mapping[str, Part] | Non
         raise ConfigError(f"{name} is {row!r}, and no row of figures", hint=f"begin with [{name}] on a line of its own")
     like = row.get("like")
     if like is not None:
-        if like not in (known or {}):
+        if not isinstance(like, str) or like not in (known or {}):
             raise ConfigError(f"{name}: like = {like!r}, but no such part comes before it")
         row = {**(known or {})[like].row, **row}
     kind: Any = row.get("kind")  # Any: whatever a TOML file holds

@@ -58,6 +58,7 @@ class SDBlockDevice(MediumDevice):
                 code=PARAMETER,
                 hint=f"{self.part['max_clock'] / 1e6:g} MHz is the most; Mbed's init() answers -22 (EINVAL) above it",
             )
+        self._check_size(BLOCK, self.part["capacity"])
         medium.erase_block = BLOCK
         self.frequency = frequency
         self._use_bus(SpiBus(self.mcu, frequency))

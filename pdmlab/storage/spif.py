@@ -63,6 +63,7 @@ class SPIFBlockDevice(MediumDevice):
         self.frequency = frequency
         self._erases = [(size, self._range(figure)) for size, figure in self.part.erases.items()][::-1]
         self._erase_size = self._erases[-1][0]
+        self._check_size(self._erase_size, self.part["capacity"])
         medium.erase_block = self._erase_size
         self._page = self.part["page"]
         self._whole_page, self._one_byte = self._range("program"), self.part["program_byte"]

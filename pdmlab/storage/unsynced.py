@@ -18,7 +18,7 @@ class _Write(NamedTuple):
 
     def do(self, medium: Medium, size: int) -> None:
         if self.data is None:
-            medium.poke(self.offset, bytes([medium.erase_value]) * size)
+            medium.poke(self.offset, bytes([medium.blank]) * size)
         else:
             medium.poke(self.offset, medium.over(self.offset, self.data[:size]))
 

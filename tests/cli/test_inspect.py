@@ -50,3 +50,11 @@ def test_a_wrong_dump_is_one_line_and_a_hint(images: tuple[Path, Path, str]) -> 
     result = CliRunner().invoke(main, ["inspect", str(card), "--sotp", str(card)])
     assert result.exit_code == 1
     assert "ConfigError: the SOTP dump holds no root of trust" in result.output and "hint:" in result.output
+
+
+def test_a_page_that_cannot_be_written_is_one_line_and_a_hint(images: tuple[Path, Path, str], tmp_path: Path) -> None:
+    card, _, _ = images
+    result = CliRunner().invoke(main, ["inspect", str(card), "--html", str(tmp_path / "nowhere" / "x.html")])
+    assert result.exit_code == 1
+    assert "ConfigError: cannot write" in result.output and "hint:" in result.output
+    assert "Traceback" not in result.output and isinstance(result.exception, SystemExit)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pdmlab.errors import BoardError, ConfigError, ConsoleTimeout, StorageError, WornOut
+from pdmlab.errors import BoardError, ConfigError, ConsoleTimeout, StorageError, Unreachable, WornOut
 from pdmlab.firmware.device import Device
+from pdmlab.firmware.net_suites import DOWNLOAD_HOST, DOWNLOAD_PATH
+from pdmlab.network.download import download
 from pdmlab.sim import VirtualBoard
 from pdmlab.storage import mount_or_format
 
@@ -65,6 +67,27 @@ def test_an_unplugged_network_does_not_connect(board: VirtualBoard) -> None:
         board.run(lambda device: device.network.connect())
     board.faults.plug_network()
     board.run(lambda device: device.network.connect())
+
+
+def test_a_network_that_is_unplugged_under_way_is_missed_at_once_and_comes_back(board: VirtualBoard) -> None:
+    def main(device: Device) -> list[str]:
+        net, seen = device.network, []
+        net.connect()
+        net.attach(lambda status: seen.append(status.name))
+        work = device.clock.spawn(download, net, DOWNLOAD_HOST, DOWNLOAD_PATH, 1024)
+        device.clock.sleep(20_000_000)
+        board.faults.unplug_network()
+        assert board.faults.broken == ["the network is unplugged"]
+        with pytest.raises(Unreachable, match="NSAPI_ERROR_NO_CONNECTION"):
+            download(net, DOWNLOAD_HOST, DOWNLOAD_PATH, 1024)
+        device.clock.sleep(5_000_000_000)
+        assert work.alive
+        board.faults.plug_network()
+        return [*seen, str(work.join().bytes), *seen]
+
+    connecting, size, *both = board.run(main)
+    assert (connecting, size) == ("NSAPI_STATUS_CONNECTING", "131072")
+    assert both == ["NSAPI_STATUS_CONNECTING", "NSAPI_STATUS_GLOBAL_UP"]
 
 
 def test_what_a_board_has_not_cannot_be_broken(board: VirtualBoard) -> None:
@@ -244,3 +267,21 @@ def test_a_stuck_card_is_given_up_and_works_again_after_its_power_was_cut(board:
         board.run(write)
     board.faults.unlock_card()
     board.run(write)
+
+
+def test_a_part_stuck_before_a_run_is_ready_again_by_then_and_stuck_with_after(board: VirtualBoard) -> None:
+    def read(device: Device) -> bytes:
+        device.block_device.init()
+        return device.block_device.read(0, 512)
+
+    board.faults.stick_busy()
+    assert board.run(read) == bytes(512)
+    board.faults.mend()
+    board.faults.stick_busy(after=3)  # operations of the start, or of the function
+    with pytest.raises(StorageError, match="SD"):
+        board.run(read)
+
+
+def test_a_replay_of_no_code_says_what_one_is(board: VirtualBoard) -> None:
+    with pytest.raises(ConfigError, match="no code of faults"):
+        board.faults.replay(None)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -214,3 +215,75 @@ def test_an_image_of_another_size_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_part_is_refused_with_those_that_exist() -> None:
     with pytest.raises(ConfigError, match="MX25R6435F"):
         SPIFBlockDevice(Medium(1 << 20), clock=WallClock(), part="K64F")
+
+
+# -- what cannot be ----------------------------------------------------------------------------------
+
+NONSENSE = {
+    "flash as a card": lambda: SDBlockDevice(Medium(1 << 20)),
+    "a card as SPI flash": lambda: SPIFBlockDevice(Medium(1 << 20, erase_value=0)),
+    "a card as QSPI flash": lambda: QSPIFBlockDevice(Medium(1 << 20, erase_value=-1)),
+    "a card as DataFlash": lambda: DataFlashBlockDevice(Medium(1 << 20, erase_value=0)),
+    "a card as internal flash": lambda: FlashIAPBlockDevice(Medium(1 << 20, erase_value=0)),
+    "a card of half a block": lambda: SDBlockDevice(Medium(1000, erase_value=0)),
+    "a card larger than its part": lambda: SDBlockDevice(Medium(8 << 30, erase_value=0)),
+    "flash of half a sector": lambda: SPIFBlockDevice(Medium(6000)),
+    "flash larger than its part": lambda: SPIFBlockDevice(Medium(16 << 20)),
+    "DataFlash larger than its part": lambda: DataFlashBlockDevice(Medium(8 << 20)),
+    "no medium": lambda: SDBlockDevice(b"card"),  # type: ignore[arg-type]
+    "an unknown microcontroller": lambda: SPIFBlockDevice(Medium(1 << 20), mcu="zzz"),
+    "no microcontroller": lambda: SPIFBlockDevice(Medium(1 << 20), mcu=None),  # type: ignore[arg-type]
+    "a seed that is text": lambda: SPIFBlockDevice(Medium(1 << 20), seed="x"),  # type: ignore[arg-type]
+    "units of 0 B": lambda: FlashIAPBlockDevice(Medium(1 << 20), program_size=0),
+    "units of 3 B": lambda: FlashIAPBlockDevice(Medium(1 << 20), program_size=3),
+    "an empty medium": lambda: Medium(0),
+    "a medium of less than nothing": lambda: Medium(-512),
+    "a medium of a broken size": lambda: Medium(4096.0),  # type: ignore[arg-type]
+    "an erase value of two bytes": lambda: Medium(4096, erase_value=256),
+}
+
+
+@pytest.mark.parametrize("make", NONSENSE.values(), ids=NONSENSE.keys())
+def test_a_driver_refuses_what_is_no_part_of_its_kind_with_a_hint(make: Callable[[], object]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make()
+    assert caught.value.hint
+
+
+def test_a_refused_card_says_how_a_card_is_made() -> None:
+    with pytest.raises(ConfigError, match="only clears bits") as caught:
+        SDBlockDevice(Medium(1 << 20))
+    assert caught.value.hint == "Medium(size, erase_value=0)"
+
+
+def test_a_card_whose_erased_bytes_nobody_knows_overwrites() -> None:
+    card = SDBlockDevice(Medium(1 << 20, erase_value=-1))
+    card.init()
+    assert card.read(0, 512) == bytes(512)
+    card.program(0, b"\x0f" * 512)
+    card.program(0, b"\xf0" * 512)
+    assert card.read(0, 512) == b"\xf0" * 512
+
+
+def test_dataflash_as_delivered_has_room_for_all_its_longer_pages() -> None:
+    assert DataFlashBlockDevice(Medium(8192 * 528), binary=False).size == 8192 * 528
+
+
+def test_a_microcontroller_is_known_by_the_head_of_its_name() -> None:
+    assert SPIFBlockDevice(Medium(1 << 20), mcu="STM32L432KC").mcu.name == "STM32L432KC"
+    assert SPIFBlockDevice(Medium(1 << 20), mcu="generic").mcu.name == "generic"
+
+
+def test_an_image_may_be_named_by_text(tmp_path: Path) -> None:
+    medium = Medium(4096, path=str(tmp_path / "chip.bin"))
+    medium.poke(0, b"kept")
+    medium.close()
+    assert (tmp_path / "chip.bin").read_bytes()[:4] == b"kept"
+
+
+@pytest.mark.parametrize("units", [(0, 512, 512), (-1, 512, 512), (512, 512, -512), (512, 512.0, 512), (512, 512, 0)])
+def test_a_heap_device_refuses_units_that_are_none(units: tuple[int, int, int]) -> None:
+    with pytest.raises(StorageError, match="cannot have units"):
+        HeapBlockDevice(4096, *units)
+    with pytest.raises(StorageError, match="cannot have units"):
+        HeapBlockDevice(4096.0)  # type: ignore[arg-type]

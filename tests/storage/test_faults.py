@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -436,3 +438,44 @@ def test_faults_say_what_is_broken_and_how_to_break_it_again() -> None:
     assert "seed:17" in repr(medium)
     with pytest.raises(ConfigError, match="belong to no medium yet"):
         MediumFaults().flip_bits(1)
+
+
+IMPOSSIBLE = {
+    "busy for ever, in seconds": lambda faults: faults.stick_busy(float("inf")),
+    "busy for no number": lambda faults: faults.stick_busy(float("nan")),
+    "busy for text": lambda faults: faults.stick_busy("long"),
+    "no code": lambda faults: faults.replay(None),
+    "an address that is text": lambda faults: faults.wear_out("x"),
+    "an address past the end": lambda faults: faults.wear_out(8 * K),
+    "a block past the end": lambda faults: faults.bad_block(10**12),
+    "the first block past the end": lambda faults: faults.bad_block(2),
+    "a code with a block past the end": lambda faults: faults.replay("+3:bad:2=progerror"),
+    "bits past the end": lambda faults: faults.flip_bits(1, 8 * K - 1, 2),
+    "bits of text": lambda faults: faults.flip_bits("3"),
+    "a spread that is text": lambda faults: faults.limit_endurance(3, spread="x"),
+    "a half operation": lambda faults: faults.lock_card(after=0.5),
+    "a half depth": lambda faults: faults.reorder_writes(1.5),
+    "a rate that is text": lambda faults: faults.flip_reads("x"),
+    "a seed that is text": lambda faults: MediumFaults("x"),
+}
+
+
+@pytest.mark.parametrize("wrong", IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
+def test_what_cannot_be_broken_is_refused_and_leaves_what_is_broken(wrong: Callable[[MediumFaults], object]) -> None:
+    medium = Medium(8 * K)
+    medium.clock = WallClock()  # as a driver leaves it
+    faults = broken(medium, 3)
+    faults.bad_block(1)
+    with pytest.raises(ConfigError) as caught:
+        wrong(faults)
+    assert caught.value.hint
+    assert faults.code == "seed:3,bad:1=progerror"
+
+
+def test_a_code_of_a_larger_medium_is_refused_by_a_smaller_one() -> None:
+    faults = MediumFaults.from_code("bad:7=progerror")
+    small = Medium(1 * K)
+    with pytest.raises(ConfigError, match="lies outside the medium"):
+        small.faults = faults
+    assert small.faults is None and small.sound
+    Medium(64 * K).faults = faults

@@ -374,3 +374,9 @@ def test_the_erase_of_a_sector_size_is_a_figure_of_internal_flash_only() -> None
     found = meaning("internal", "erase_16384")
     assert found and found.text == "erasing a sector of 16 KiB"
     assert meaning("nor", "erase_16384") is None and meaning("internal", "erase_all") is None
+
+
+def test_a_part_like_no_name_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('[MINE]\nlike = ["SDHC"]\n')
+    with pytest.raises(ConfigError, match="no such part comes before it"):
+        load_parts(tmp_path / "own.toml")

@@ -440,3 +440,24 @@ def test_a_fat_sector_over_4096_b_is_named() -> None:
     with pytest.raises(StorageError, match=r"FAT cannot use sectors of 16384 B .*\n.*at most 4096 B") as caught:
         FATFileSystem("fs").reformat(HeapBlockDevice(1 << 20, 512, 512, 16384))
     assert caught.value.code == -22
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        ReadOnlyBlockDevice,
+        BufferedBlockDevice,
+        ProfilingBlockDevice,
+        MBRBlockDevice,
+        lambda no: ChainingBlockDevice([no]),
+    ],
+)
+def test_a_wrapper_refuses_what_is_no_block_device(make: Callable[[object], object]) -> None:
+    with pytest.raises(ConfigError, match="None is no block device"):
+        make(None)
+
+
+def test_a_slice_before_the_device_shows_its_negative_start() -> None:
+    with pytest.raises(StorageError, match="-0x7000 to 0x8000 of 0x8000") as caught:
+        SlicingBlockDevice(HeapBlockDevice(0x8000), -0xF000)
+    assert "0xffff" not in str(caught.value)

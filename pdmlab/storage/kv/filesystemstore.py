@@ -65,6 +65,7 @@ class FileSystemStore(KVStore):
 
     def get(self, key: str, size: int | None = None, offset: int = 0) -> bytes:
         """Return at most size bytes of a value, all if None, from offset on; nothing checks them."""
+        self._check_stretch(size, offset)
         with self._mutex, self._open(key) as file:
             head, _ = self._metadata(key, file)
             there = file.size() - head
@@ -124,7 +125,7 @@ class FileSystemStore(KVStore):
 
     def set(self, key: str, value: bytes, flags: int = 0) -> None:
         """Store a value under key; a value that could not be written whole is removed."""
-        handle = self.set_start(key, len(value), flags)
+        handle = self.set_start(key, self._check_value(value), flags)
         try:
             self.set_add_data(handle, value)
         except StorageError:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar
 
-from pdmlab.errors import CorruptMedium, NoSpace, StorageError, WriteOnce
-from pdmlab.storage.blockdevice import BlockDevice
+from pdmlab.errors import ConfigError, CorruptMedium, NoSpace, StorageError, WriteOnce
+from pdmlab.storage.blockdevice import BlockDevice, require_device
 from pdmlab.storage.kv.areas import align
 from pdmlab.storage.kv.flashrecord import (
     DELETED,
@@ -32,6 +32,8 @@ from pdmlab.storage.kv.flashrecord import (
 _RETRY_NS = 1_000_000
 Statuses = type[IntEnum]
 _CHUNK = 128
+MAX_OWNER = 15
+"""NVStore's size field has four bits for the owner."""
 _KINDS: dict[str, type[StorageError]] = {
     "DATA_CORRUPT": CorruptMedium,
     "FLASH_AREA_TOO_SMALL": NoSpace,
@@ -65,12 +67,17 @@ class FlashRecords(ABC):
     retries: ClassVar[int]
 
     def __init__(self, flash: BlockDevice, areas: Sequence[tuple[int, int]]) -> None:
+        require_device(flash, self.type)
         self.flash = flash
         self.areas = tuple(areas)
         self.max_keys = 16
         if len(self.areas) != 2 or min(size for _, size in self.areas) < self.min_area:
             hint = f"two areas of {self.min_area} B or more"
             raise self._refuse("FLASH_AREA_TOO_SMALL", f"areas {list(areas)}", hint)
+        (low, size), (high, _) = sorted(self.areas)
+        if low < 0 or low + size > high:
+            hint = "two areas of their own: one is erased while the other holds the records"
+            raise ConfigError(f"{self.type}: areas {list(areas)} share flash, or begin before it", hint=hint)
         self._unit = max(flash.program_size, HEADER.size)
         self._first = align(HEADER.size + MASTER.size, self._unit)
         self._mutex = flash.clock.mutex()
@@ -111,7 +118,7 @@ class FlashRecords(ABC):
         Raises:
             NoSpace: FLASH_AREA_TOO_SMALL: the records do not fit into one area.
         """
-        self._store(key, bytes(data), 0)
+        self._store(key, data, 0)
 
     def remove(self, key: int) -> None:
         """Forget key.
@@ -167,6 +174,11 @@ class FlashRecords(ABC):
     # -- records ---------------------------------------------------------------------------------------
 
     def _store(self, key: int, data: bytes, flags: int, owner: int | None = None) -> None:
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise self._refuse("BAD_VALUE", f"{type(data).__name__} for key {key}", "bytes")
+        data = bytes(data)
+        if owner is not None and (type(owner) is not int or not 0 <= owner <= MAX_OWNER):
+            raise self._refuse("BAD_VALUE", f"owner {owner!r} for key {key}", f"0 to {MAX_OWNER}")
         if len(data) > self.max_data:
             raise self._refuse("BAD_VALUE", f"{len(data)} B for key {key}", f"at most {self.max_data} B")
         with self._mutex:
@@ -271,8 +283,8 @@ class FlashRecords(ABC):
     def _ready(self, key: int = 0) -> None:
         if not self._opened:
             self._open()
-        if not 0 <= key < self.max_keys:
-            raise self._refuse("BAD_VALUE", f"key {key}", f"keys are 0 to {self.max_keys - 1}")
+        if not isinstance(key, int) or not 0 <= key < self.max_keys:
+            raise self._refuse("BAD_VALUE", f"key {key!r}", f"keys are 0 to {self.max_keys - 1}")
 
     def _open(self) -> None:
         self._table = {}

@@ -93,6 +93,9 @@ def opened(source: Source) -> Iterator[Image]:
     elif isinstance(source, BlockDevice):
         yield Image(source.read(0, source.size))
     else:
+        if not isinstance(source, str | Path):
+            hint = "a file, bytes, a block device or a medium: of a store, view(store.bd) or view(store.flash)"
+            raise ConfigError(f"{source!r} is no image", hint=hint)
         path = Path(source)
         try:
             file = path.open("rb")

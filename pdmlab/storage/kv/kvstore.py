@@ -130,7 +130,8 @@ class KVStore(ABC):
         """Return at most size bytes of a value, all of it if None, from offset on.
 
         Raises:
-            StorageError: ITEM_NOT_FOUND; INVALID_SIZE for an offset past the end.
+            StorageError: ITEM_NOT_FOUND; INVALID_SIZE for an offset past the end or below 0; INVALID_ARGUMENT for
+                a size below 0.
             CorruptMedium: the record is damaged.
         """
 
@@ -170,7 +171,7 @@ class KVStore(ABC):
             WriteOnce: the key was stored write-once.
             NoSpace: there is no room.
         """
-        handle = self.set_start(key, len(value), flags)
+        handle = self.set_start(key, self._check_value(value), flags)
         self.set_add_data(handle, value)
         self.set_finalize(handle)
 
@@ -179,8 +180,20 @@ class KVStore(ABC):
         with self.iterate(prefix) as found:
             return list(found)
 
+    def _check_value(self, value: bytes) -> int:
+        """Return the size (B) of a value."""
+        if not isinstance(value, bytes | bytearray | memoryview):
+            raise refuse(self.type, MbedError.INVALID_ARGUMENT, f"{type(value).__name__} is no value", "bytes")
+        return len(value)
+
+    def _check_stretch(self, size: int | None, offset: int) -> None:
+        if type(offset) is not int or offset < 0:
+            raise refuse(self.type, MbedError.INVALID_SIZE, f"no offset {offset!r} in a value", "0 B or more")
+        if size is not None and (type(size) is not int or size < 0):
+            raise refuse(self.type, MbedError.INVALID_ARGUMENT, f"{size!r} is no size to read", "0 B or more, or None")
+
     def _check_key(self, key: str) -> bytes:
-        raw = key.encode()
+        raw = key.encode() if isinstance(key, str) else b""
         if not 0 < len(raw) <= MAX_KEY_SIZE or FORBIDDEN & set(key) or "\0" in key:
             raise refuse(
                 self.type,

@@ -53,11 +53,11 @@ class NVStore(FlashRecords):
 
     def set(self, key: int, data: bytes, *, owner: int | None = None) -> None:
         """Store data under key; owner (0 to 15) stays what it was if left out."""
-        self._store(key, bytes(data), 0, owner)
+        self._store(key, data, 0, owner)
 
     def set_once(self, key: int, data: bytes, *, owner: int | None = None) -> None:
         """Store data that nothing but reset() can change, unless a collection writes them: see decision 11."""
-        self._store(key, bytes(data), SET_ONCE, owner)
+        self._store(key, data, SET_ONCE, owner)
 
     def _master(self) -> int:
         return self.max_keys

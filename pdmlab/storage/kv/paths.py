@@ -43,6 +43,8 @@ class KVMap:
     def attach(self, name: str, store: KVStore, flags_mask: int = ALL_FLAGS) -> None:
         """Initialise a store and make it the partition `name`; of flags only those of the mask reach it.
 
+        A name may be attached twice, as in Mbed: the first store is found, the second once that is detached.
+
         Raises:
             StorageError: three are attached (OUT_OF_MEMORY).
         """
@@ -63,6 +65,8 @@ class KVMap:
 
     def lookup(self, full_name: str) -> tuple[KVStore, str, int]:
         """Return the store of a name, the key in it, and the mask of its flags."""
+        if not isinstance(full_name, str):
+            raise refuse(_TYPE, MbedError.INVALID_ARGUMENT, f"{full_name!r} is no name", '"/partition/key"')
         if len(full_name) > MAX_NAME:
             what = f"a name of {len(full_name)} characters"
             raise refuse(_TYPE, MbedError.INVALID_ARGUMENT, what, f"at most {MAX_NAME}, partition and all")
@@ -101,6 +105,8 @@ def kv_detach(name: str) -> None:
 def kv_set(full_name: str, value: bytes, flags: int = 0) -> None:
     """Store a value under "/partition/key"; flags are KVFlag's. Raises as the store's set() does."""
     store, key, mask = _map().lookup(full_name)
+    if not isinstance(flags, int):
+        raise refuse(_TYPE, MbedError.INVALID_ARGUMENT, f"flags {flags!r} for {full_name!r}", "see KVFlag")
     store.set(key, value, flags & mask)
 
 
@@ -123,7 +129,11 @@ def kv_remove(full_name: str) -> None:
 
 
 def kv_reset(partition: str) -> None:
-    """Forget every value of a partition, such as "/kv/"."""
+    """Forget every value of a partition, such as "/kv/".
+
+    As in Mbed, a name without a slash at its end names no partition, but a key in the first: kv_reset("kv") and
+    kv_reset("nix") both reset the partition that was attached first.
+    """
     store, _, _ = _map().lookup(partition)
     store.reset()
 

@@ -104,6 +104,7 @@ class SecureStore(KVStore):
             CorruptMedium: the CMAC is wrong (AUTHENTICATION_FAILED).
             RollbackRefused: the CMAC is not that of the newest value (RBP_AUTHENTICATION_FAILED).
         """
+        self._check_stretch(size, offset)
         with self._mutex:
             data, _ = self._load(key)
             if offset > len(data):

@@ -22,7 +22,7 @@ import zlib
 from contextlib import ExitStack
 
 from pdmlab.errors import CorruptMedium, StorageError
-from pdmlab.storage.blockdevice import BlockDevice
+from pdmlab.storage.blockdevice import BlockDevice, require_device
 from pdmlab.storage.kv.areas import (
     DELETED,
     HEADER,
@@ -62,6 +62,7 @@ class TDBStore(KVStore):
     type = "TDBStore"
 
     def __init__(self, bd: BlockDevice) -> None:
+        require_device(bd, self.type)
         self.bd = bd
         self._mutex = bd.clock.mutex()
         self._opened: Areas | None = None
@@ -95,6 +96,7 @@ class TDBStore(KVStore):
     def get(self, key: str, size: int | None = None, offset: int = 0) -> bytes:
         """Return at most size bytes of a value, all if None, from offset on."""
         raw = self._check_key(key)
+        self._check_stretch(size, offset)
         with self._mutex:
             return self._areas.record(self._live, self._require(raw), at=offset, size=size).data
 

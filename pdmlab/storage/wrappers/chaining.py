@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from pdmlab.errors import ConfigError, StorageError
-from pdmlab.storage.blockdevice import BD_ERROR_DEVICE_ERROR, UNKNOWN_ERASE_VALUE, BlockDevice
+from pdmlab.storage.blockdevice import BD_ERROR_DEVICE_ERROR, UNKNOWN_ERASE_VALUE, BlockDevice, require_device
 from pdmlab.storage.wrappers.wrapper import CountedInits
 
 
@@ -22,6 +22,8 @@ class ChainingBlockDevice(BlockDevice):
     def __init__(self, devices: Sequence[BlockDevice]) -> None:
         if not devices:
             raise ConfigError("a chain of no devices is none", hint="ChainingBlockDevice([first, second])")
+        for device in devices:
+            require_device(device, self.type)
         super().__init__(devices[0].clock)
         self.devices = list(devices)
         self._inits = CountedInits(self.type)

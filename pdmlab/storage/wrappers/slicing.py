@@ -42,7 +42,7 @@ class SlicingBlockDevice(Wrapper):
         start = start if start >= 0 else size + start
         stop = stop if stop > 0 else size + stop
         if not 0 <= start < stop <= size:
-            raise self._refuse(f"that is 0x{start & (1 << 64) - 1:x} to 0x{stop & (1 << 64) - 1:x} of 0x{size:x}")
+            raise self._refuse(f"that is {start:#x} to {stop:#x} of {size:#x}")
         for edge in (start, stop):
             unit = device.get_erase_size(min(edge, size - 1))
             if edge != size and edge % unit:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pdmlab.errors import StorageError
-from pdmlab.storage.blockdevice import BD_ERROR_DEVICE_ERROR, BlockDevice
+from pdmlab.storage.blockdevice import BD_ERROR_DEVICE_ERROR, BlockDevice, require_device
 
 
 class Wrapper(BlockDevice):
     """A device that hands everything to the one below; subclasses change what they must."""
 
     def __init__(self, device: BlockDevice) -> None:
+        require_device(device, self.type)
         super().__init__(device.clock)
         self.device = device
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pdmlab.clock import PowerLost
-from pdmlab.errors import CorruptMedium, NoSpace, StorageError, WriteOnce
+from pdmlab.errors import ConfigError, CorruptMedium, NoSpace, StorageError, WriteOnce
 from pdmlab.storage import FlashIAPBlockDevice, Medium, NVStore, root_of_trust
 
 AREAS = [(0, 4096), (4096, 4096)]
@@ -330,3 +330,19 @@ def test_of_versions_that_have_wrapped_the_older_area_may_be_chosen() -> None:
             master = record(0xFFE, 8, struct.pack("<HHI", version, 16, 0))
             device.program(area * 4096, master + record(5, 1, b"%d" % area).ljust(16, b"\xff"))
         assert NVStore(device, AREAS).get(5) == live
+
+
+def test_an_owner_a_key_and_data_that_cannot_be_are_bad_values() -> None:
+    store = NVStore(flash(), AREAS)
+    for key, data, owner in ((1, b"x", 99), (1, b"x", -1), ("a", b"x", 1), (1, "text", 1), (1, 5, None)):
+        with pytest.raises(StorageError, match="NVSTORE_BAD_VALUE"):
+            store.set(key, data, owner=owner)  # type: ignore[arg-type]
+    assert store.keys() == []
+    store.set(1, b"x", owner=15)
+    assert store.get(1) == b"x"
+
+
+@pytest.mark.parametrize("areas", [[(0, 4096), (0, 4096)], [(4096, 4096), (0, 8192)], [(-4096, 4096), (0, 4096)]])
+def test_areas_that_share_flash_are_refused(areas: list[tuple[int, int]]) -> None:
+    with pytest.raises(ConfigError, match="share flash"):
+        NVStore(flash(), areas)

@@ -187,3 +187,38 @@ def test_boards_have_partitions_of_their_own() -> None:
         assert board.run(lambda device: main()) == other.run(lambda device: main()) == b"the board's"
     with pytest.raises(StorageError, match="no partition"):
         kv_get("/kv/key")
+
+
+def test_names_values_and_flags_of_the_wrong_type_are_invalid_arguments(kv: TDBStore) -> None:
+    for name, value, flags in ((None, b"x", 0), (b"/kv/k", b"x", 0), ("/kv/k", "x", 0), ("/kv/k", b"x", "once")):
+        with pytest.raises(StorageError, match="MBED_ERROR_INVALID_ARGUMENT"):
+            kv_set(name, value, flags)  # type: ignore[arg-type]
+    with pytest.raises(StorageError, match="MBED_ERROR_INVALID_ARGUMENT"):
+        kv_get(3)  # type: ignore[arg-type]
+    assert kv.keys() == []
+
+
+def test_a_reset_of_a_word_without_a_slash_is_one_of_the_first_partition_as_in_mbed(kv: TDBStore) -> None:
+    other = tdb()
+    kv_attach("other", other)
+    try:
+        kv_set("/kv/key", b"1")
+        kv_set("/other/key", b"2")
+        with pytest.raises(StorageError, match="no partition"):
+            kv_reset("/nix/")
+        kv_reset("other")
+        assert kv.keys() == [] and kv_get("/other/key") == b"2"
+        kv_reset("/other/")
+        assert other.keys() == []
+    finally:
+        kv_detach("other")
+
+
+def test_the_second_store_of_a_name_is_found_once_the_first_is_detached(kv: TDBStore) -> None:
+    second = tdb()
+    kv_attach("kv", second)
+    kv_set("/kv/key", b"in the first")
+    assert kv.keys() == ["key"] and second.keys() == []
+    kv_detach("kv")
+    kv_set("/kv/key", b"in the second")
+    assert second.keys() == ["key"]

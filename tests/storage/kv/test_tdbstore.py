@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from pdmlab.errors import CorruptMedium, NoSpace, StorageError, WriteOnce
-from pdmlab.storage import FlashIAPBlockDevice, HeapBlockDevice, Medium
+from pdmlab.errors import ConfigError, CorruptMedium, NoSpace, StorageError, WriteOnce
+from pdmlab.storage import FlashIAPBlockDevice, HeapBlockDevice, LittleFileSystem2, Medium
 from pdmlab.storage.blockdevice import BlockDevice
-from pdmlab.storage.kv import KVFlag, MbedError, TDBStore
+from pdmlab.storage.kv import FileSystemStore, KVFlag, KVStore, MbedError, SecureStore, TDBStore
+from pdmlab.storage.kv.devicekey import DeviceKey
 
 
 def flash(medium: Medium | None = None, *, unit: int = 1, sectors: list[tuple[int, int]] | None = None) -> BlockDevice:
@@ -30,6 +31,30 @@ GEOMETRIES: dict[str, Callable[[], BlockDevice]] = {
     "units of 512 B": lambda: flash(unit=512, sectors=[(8, 4096)]),
     "no erase": lambda: HeapBlockDevice(8192, 1, 16, 512),
 }
+
+
+def over_files() -> KVStore:
+    fs = LittleFileSystem2("fs")
+    fs.reformat(HeapBlockDevice(1 << 17))
+    return FileSystemStore(fs)
+
+
+@pytest.fixture(params=["TDBStore", "SecureStore", "FileSystemStore"])
+def make_store(request: pytest.FixtureRequest) -> Callable[[], KVStore]:
+    makers: dict[str, Callable[[], KVStore]] = {
+        "TDBStore": lambda: TDBStore(flash()),
+        "SecureStore": lambda: SecureStore(TDBStore(flash())),
+        "FileSystemStore": over_files,
+    }
+
+    def make() -> KVStore:
+        store = makers[request.param]()
+        store.init()
+        if isinstance(store, SecureStore) and isinstance(store.underlying, TDBStore):
+            DeviceKey(store.underlying).inject(bytes(16))
+        return store
+
+    return make
 
 
 def crc(data: bytes) -> int:
@@ -393,3 +418,33 @@ def test_of_versions_that_have_wrapped_the_older_area_may_be_chosen() -> None:
             records = record(b"TDBS", struct.pack("<HHI", version, 1, 0)) + record(b"k", b"%d" % area)
             device.program(area * 4096 + 72, records)
         assert opened(device).get("k") == live
+
+
+def test_a_stretch_before_a_value_is_refused_and_shows_no_byte_of_the_key(make_store: Callable[[], KVStore]) -> None:
+    store = make_store()
+    store.set("a", b"value")
+    for offset in (-1, -6, 6, 1.0, None):
+        with pytest.raises(StorageError) as caught:
+            store.get("a", 1, offset)  # type: ignore[arg-type]
+        assert caught.value.code == MbedError.INVALID_SIZE
+    for size in (-1, 2.5, "all"):
+        with pytest.raises(StorageError) as caught:
+            store.get("a", size)  # type: ignore[arg-type]
+        assert caught.value.code == MbedError.INVALID_ARGUMENT
+    assert store.get("a", 1, 4) == b"e" and store.get("a", 0) == b""
+
+
+def test_a_key_that_is_no_text_and_a_value_that_is_no_bytes_are_refused(make_store: Callable[[], KVStore]) -> None:
+    store = make_store()
+    for key, value in ((None, b"x"), (7, b"x"), ("k", "text"), ("k", None), ("k", 5)):
+        with pytest.raises(StorageError) as caught:
+            store.set(key, value)  # type: ignore[arg-type]
+        assert caught.value.code == MbedError.INVALID_ARGUMENT
+    assert store.keys() == []
+    store.set("k", bytearray(b"text"))
+    assert store.get("k") == b"text"
+
+
+def test_a_store_over_no_device_is_refused() -> None:
+    with pytest.raises(ConfigError, match="None is no block device"):
+        TDBStore(None)  # type: ignore[arg-type]

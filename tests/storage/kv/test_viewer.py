@@ -262,3 +262,9 @@ def test_a_device_key_is_counted_and_hidden() -> None:
     seen = view(flash(medium))
     assert "reserved data" in repr(seen)
     assert "0badc0de" not in repr(seen) + seen._repr_html_()
+
+
+def test_a_store_is_no_image_and_the_hint_says_what_is() -> None:
+    with pytest.raises(ConfigError, match="is no image") as caught:
+        view(tdbstore(Medium(8192)))  # type: ignore[arg-type]
+    assert "view(store.bd)" in str(caught.value)
