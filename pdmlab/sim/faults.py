@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from pdmlab.clock import SECOND
 from pdmlab.errors import ConfigError
 from pdmlab.storage.driver import MediumDevice
-from pdmlab.storage.faultcode import UNITS, BlockFault, span
+from pdmlab.storage.faultcode import UNITS, BlockFault, parse_code, span
 from pdmlab.storage.faults import MediumFaults
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ class Faults:
     def stick_busy(self, for_s: float | None = None, *, part: PartName = "storage", after: int = 0) -> None:
         """Let the part stay busy: for so many seconds (device), as a card that tidies up; or until the power is cut.
 
-        Its driver waits, and after its time-out gives up with an error.
+        Its driver waits, and after its time-out gives up with an error. `board.run()` starts the board anew, and a
+        part that loses its power is ready again: call this from within the application, or with `after`.
         """
         self._of(part).stick_busy(for_s, after=after)
 
@@ -144,6 +145,7 @@ class Faults:
         Raises:
             ConfigError: the code has an item that is none.
         """
+        parse_code(code if not isinstance(code, str) else "")  # says what a code is
         items = [item.strip() for item in code.split(",") if item.strip()]
         seed = [item for item in items[:1] if item.startswith("seed:")]
         cuts = [item for item in items if item.startswith("cut:")]
