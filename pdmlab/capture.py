@@ -71,8 +71,7 @@ class MessageLog:
         self._requests: OrderedDict[tuple[str, str, str, str], tuple[str, str, bool]] = OrderedDict()
         self._lock = threading.Lock()
         self._journal: TextIO | None = journal.open("a", encoding="utf-8") if journal is not None else None
-        self.on_message: Callable[[LoggedMessage, bytes], None] | None = None
-        """Called with each row and the message itself, its secrets overwritten: for a capture in plain text."""
+        self._watchers: tuple[Callable[[LoggedMessage, bytes], None], ...] = ()
         self.journal_error: OSError | None = None
         """Why the journal ends early (its disk is full, say); the log in memory goes on."""
 
@@ -133,8 +132,19 @@ class MessageLog:
             )
             self._rows.append(row)
             self._write(row)
-        if self.on_message is not None:
-            self.on_message(row, _bytes_of(message, secret=secret))
+            watchers = self._watchers
+        for watcher in watchers:
+            watcher(row, _bytes_of(message, secret=secret))
+
+    def watch(self, watcher: Callable[[LoggedMessage, bytes], None]) -> None:
+        """Call with each row and the message itself, its secrets overwritten: for a capture in plain text."""
+        with self._lock:
+            self._watchers = (*self._watchers, watcher)
+
+    def unwatch(self, watcher: Callable[[LoggedMessage, bytes], None]) -> None:
+        """Call no more; a second time does nothing."""
+        with self._lock:
+            self._watchers = tuple(each for each in self._watchers if each != watcher)
 
     def _write(self, row: LoggedMessage) -> None:
         if self._journal is None:

@@ -50,6 +50,7 @@ class DeviceClock:
         self._outside = 0  # how many parties outside the simulation are being waited for
         self._threads: dict[DeviceThread[Any], None] = {}
         self.loop = DeviceLoop(self)
+        self.loop.set_exception_handler(self._failed)
         self._hub: greenlet.greenlet
         started = threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(started,), name=f"pdmlab-{name}", daemon=True)
@@ -197,6 +198,16 @@ class DeviceClock:
     # -- from other OS threads ---------------------------------------------------------------------
 
     @property
+    def is_open(self) -> bool:
+        """Whether the clock still runs: close() ends it."""
+        return self._thread.is_alive()
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether the caller is a callback of the loop, which must not block, and no device thread."""
+        return self.inside and greenlet.getcurrent() is self._hub
+
+    @property
     def inside(self) -> bool:
         """Whether the caller already runs on this clock's OS thread."""
         return threading.current_thread() is self._thread
@@ -332,6 +343,16 @@ class DeviceClock:
                 task.cancel()
         if domain is None:
             self.loop.abort_transports()
+
+    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """End device code with the error of a callback: whoever waits for what it would have done waits for ever."""
+        error, handle = context.get("exception"), context.get("handle")
+        waiting = [thread for thread in self._threads if thread.started]
+        if handle is None or not isinstance(error, Exception) or not waiting or not self.on_hub:
+            loop.default_exception_handler(context)
+            return
+        for thread in waiting:
+            thread.fail(error)
 
     def close(self) -> None:
         """Halt, stop the loop and end the clock's OS thread."""

@@ -73,6 +73,16 @@ class DeviceThread(Generic[T]):
         """Wait for the thread's end from a coroutine on the same loop."""
         return await asyncio.shield(self._done)
 
+    @property
+    def started(self) -> bool:
+        """Whether it has begun, and not ended."""
+        return bool(self._greenlet)
+
+    def fail(self, error: Exception) -> None:
+        """Throw an error into the thread where it waits; call from the loop itself."""
+        if self._greenlet:
+            self._greenlet.throw(error)
+
     def kill(self) -> None:
         """Throw PowerLost into the thread until it has ended; call from the loop itself."""
         if not self._greenlet and not self._greenlet.dead:  # never started, and never will be

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from pdmlab.clock import MS, SECOND
-from pdmlab.errors import ConfigError
+from pdmlab.errors import ConfigError, NotMeasurable, TimedOut
 from pdmlab.firmware.net_suites import DOWNLOAD_HOST, DOWNLOAD_PATH
 from pdmlab.measurements.bench import Bench, Row, connect, on_board
 from pdmlab.network.download import Download, download
-from pdmlab.network.link import Link
+from pdmlab.network.link import LARGEST_WINDOW, Link, as_link
 
 if TYPE_CHECKING:
     from pdmlab.firmware.device import Device
     from pdmlab.network.fabric import Host
 
-LARGEST_WINDOW = 65535
-"""Without window scaling, which lwIP is built without (B; RFC 9293 §3.1)."""
+MOST_THREADS = 1024
+"""More sockets than any board has memory for; each is a thread here."""
 
 
 def http_download(
     board: Bench,
-    bearer: str,
+    bearer: str | Link,
     round_trip_ms: float | None = None,
     receive_buffer_B: int = 1024,
     window_B: int | None = None,
@@ -35,18 +37,17 @@ def http_download(
     is that of the link, with the mean of its jitter. `efficiency` is content per byte on the medium, both ways.
 
     Args:
-        bearer: a row of bearers.toml. round_trip_ms: the bearer's own unless given.
+        bearer: a row of bearers.toml; or a link of your own, whose name then stands in the row.
+        round_trip_ms: the bearer's own unless given.
         window_B: the stack's window (lwip.tcp-wnd) instead of the bearer's row.
         loss: probability that a packet's frame is lost for good, instead of the bearer's own loss and repetitions.
 
     Raises:
         ConfigError: a figure that no link or stack can have.
+        NotMeasurable: the download does not get through: a time-out ends it.
     """
-    if not 1 <= receive_buffer_B <= LARGEST_WINDOW or threads < 1:
-        raise ConfigError(
-            f"receive_buffer_B is {receive_buffer_B}, threads is {threads}",
-            hint=f"1 to {LARGEST_WINDOW} B, and one thread or more",
-        )
+    receive_buffer_B = whole("receive_buffer_B", receive_buffer_B, 1, LARGEST_WINDOW)
+    threads = whole("threads", threads, 1, MOST_THREADS)
     board.network.link = make_link(bearer, round_trip_ms, window_B, loss)
 
     def main(device: Device) -> Row:
@@ -92,12 +93,40 @@ def http_download(
             "estimates": link.estimates,
         }
 
-    row: Row = on_board(board, main)
+    try:
+        row: Row = on_board(board, main)
+    except TimedOut as error:
+        raise NotMeasurable(f"the download ends in a time-out: {error.message}", hint=error.hint) from error
+    if isinstance(bearer, Link):
+        row["bearer"] = bearer.name
     given = {"round_trip_ms": round_trip_ms, "window_B": window_B, "loss": loss}
     return {name: cell for name, cell in row.items() if given.get(name) is None}
 
 
-def make_link(bearer: str, round_trip_ms: float | None, window_B: int | None, loss: float | None) -> Link:
+def whole(name: str, value: object, least: int, most: int) -> int:
+    """Return an argument as a whole number, which 1024.0 is too.
+
+    Raises:
+        ConfigError: it is none, or not between least and most.
+    """
+    figure = number(name, value)
+    if figure != int(figure) or not least <= figure <= most:
+        raise ConfigError(f"{name} is {value!r}", hint=f"a whole number from {least} to {most}")
+    return int(figure)
+
+
+def number(name: str, value: object) -> float:
+    """Return an argument as it is, if it is a finite number.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise ConfigError(f"{name} is {value!r}", hint="give a number")
+    return float(value)
+
+
+def make_link(bearer: str | Link, round_trip_ms: float | None, window_B: int | None, loss: float | None) -> Link:
     """Return a bearer's link with the figures that are given.
 
     Raises:
@@ -105,14 +134,13 @@ def make_link(bearer: str, round_trip_ms: float | None, window_B: int | None, lo
     """
     changes: dict[str, int | float] = {}
     if round_trip_ms is not None:
-        changes["latency"] = round(round_trip_ms * MS / 2)
+        changes["latency"] = round(number("round_trip_ms", round_trip_ms) * MS / 2)
     if window_B is not None:
-        if not 1 <= window_B <= LARGEST_WINDOW:
-            raise ConfigError(f"a window of {window_B} B cannot be offered", hint=f"1 to {LARGEST_WINDOW} B")
-        changes["receive_buffer"] = window_B
+        changes["receive_buffer"] = whole("window_B", window_B, 1, LARGEST_WINDOW)
     if loss is not None:
         changes |= {"loss": loss, "retries": 0}
-    return Link.of(bearer, **changes)
+    link = as_link(bearer)
+    return link.with_(**changes) if changes else link
 
 
 def _per_round_trip(link: Link, window: int) -> float:

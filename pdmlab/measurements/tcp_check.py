@@ -11,12 +11,12 @@ from pdmlab.clock import MS, SECOND, DeviceClock
 from pdmlab.errors import ConfigError
 from pdmlab.frames.provenance import new_name, utc_now, versions
 from pdmlab.measurements.bench import Row
-from pdmlab.measurements.downloads import LARGEST_WINDOW, make_link
+from pdmlab.measurements.downloads import MOST_THREADS, make_link, number, whole
 from pdmlab.network.download import download
 from pdmlab.network.fabric import Fabric
 from pdmlab.network.fileserver import serve_files
 from pdmlab.network.interface import NetworkInterface
-from pdmlab.network.link import Link
+from pdmlab.network.link import LARGEST_WINDOW, Link
 from pdmlab.network.namespaces import PathName, choose, real_link
 from pdmlab.runs import Run
 
@@ -24,13 +24,15 @@ EXPERIMENT = "network-check"
 LEAST_WINDOW = 1152
 """Linux clamps no window below this (B)."""
 RECEIVE_BUFFER = 1024
+LARGEST_FILE = 1 << 30
+MOST_REPEATS = 1_000_000
 
 
 def compare_tcp(
     windows_B: Sequence[int] = (2144, 4288, 8576, 17152),
     round_trips_ms: Sequence[float] = (20, 100),
     *,
-    bearer: str = "ethernet",
+    bearer: str | Link = "ethernet",
     losses: Sequence[float] = (0.0,),
     threads: Sequence[int] = (1,),
     size_B: int = 32768,
@@ -51,11 +53,26 @@ def compare_tcp(
     Raises:
         ConfigError: namespaces cannot be had here, or a figure that no link can have.
     """
-    if not windows_B or min(windows_B) < LEAST_WINDOW or max(windows_B) > LARGEST_WINDOW:
+    given = {"windows_B": windows_B, "round_trips_ms": round_trips_ms, "losses": losses, "threads": threads}
+    for argument, values_given in given.items():
+        if isinstance(values_given, str) or not isinstance(values_given, Sequence) or not values_given:
+            raise ConfigError(f"{argument} is {values_given!r}", hint="a list of one value or more")
+    try:
+        windows_B = [whole("a window", each, LEAST_WINDOW, LARGEST_WINDOW) for each in windows_B]
+    except ConfigError as error:
         raise ConfigError(
-            f"windows of {list(windows_B)} B cannot be compared",
+            f"windows of {list(windows_B)} B cannot be compared: {error.message}",
             hint=f"Linux offers no less than {LEAST_WINDOW} B, and without scaling no more than {LARGEST_WINDOW} B",
-        )
+        ) from error
+    threads = [whole("threads", each, 1, MOST_THREADS) for each in threads]
+    size_B = whole("size_B", size_B, 1, LARGEST_FILE)
+    repeats = whole("repeats", repeats, 1, MOST_REPEATS)
+    if min(number("round_trips_ms", each) for each in round_trips_ms) <= 0:
+        raise ConfigError(f"round_trips_ms is {list(round_trips_ms)}", hint="above 0: a window is divided by it")
+    for round_trip in round_trips_ms:
+        for loss in losses:
+            make_link(bearer, round_trip, None, number("losses", loss))
+    name = bearer.name if isinstance(bearer, Link) else bearer
     chosen = choose(path)
     values = settings.load(seed=seed, data=str(data) if data is not None else None)
     first_seed = values.number("seed")
@@ -67,7 +84,7 @@ def compare_tcp(
         "measure": f"{__name__}:compare_tcp",
         "factors": {"window_B": list(windows_B), "round_trip_ms": list(round_trips_ms), "loss": list(losses),
                     "threads": list(threads)},
-        "bearer": bearer,
+        "bearer": name,
         "path": chosen,
         "repeats": repeats,
         "seed": first_seed,

@@ -20,6 +20,8 @@ from pdmlab.network.nsapi import NsapiError, nsapi_error
 from pdmlab.network.sockets import TCPSocket
 
 MAX_HEAD = 8192
+PATIENCE = 1800 * SECOND
+"""How long nothing may come (ns): by then Linux's last retry has gone, after 15 minutes or, on NB-IoT, 21."""
 
 
 @dataclass
@@ -60,7 +62,7 @@ def download(
     window: what the socket offers (B), at most the stack's own, which is the default.
 
     Raises:
-        Unreachable, TimedOut: as TCPSocket.connect and recv.
+        Unreachable, TimedOut: as TCPSocket.connect and recv; or nothing came for half an hour (NSAPI_ERROR_TIMEOUT).
         NetworkError: the server's answer is no 200, or ends early (NSAPI_ERROR_CONNECTION_LOST).
     """
     with Getting(net, host, path, receive_buffer, window=window, port=port) as getting:
@@ -162,8 +164,9 @@ class Getting:
                 data = self._socket.recv(self._buffer)
                 break
             except WouldBlock:
-                self._event.clear()
-                self._clock.run(self._event.wait())
+                if self._clock.now() - start >= PATIENCE:
+                    raise nsapi_error(NsapiError.TIMEOUT, self._silence(start)) from None
+                self._wait(start)
         now = self._clock.now()
         self._latencies.append(now - start)
         self._first = self._first or now
@@ -173,6 +176,19 @@ class Getting:
                 f"{self._url} ended after {len(self.content)} of {self.size or 'unknown'} B",
             )
         return data
+
+    def _wait(self, since: int) -> None:
+        self._event.clear()
+        loop = self._clock.loop
+        patience = loop.call_later((since + PATIENCE - self._clock.now()) / SECOND, self._event.set)
+        try:
+            self._clock.run(self._event.wait())
+        finally:
+            patience.cancel()
+
+    def _silence(self, since: int) -> str:
+        seconds = (self._clock.now() - since) / SECOND
+        return f"{self._url}: nothing came for {seconds:.0f} s, after {len(self.content)} of {self.size or 'unknown'} B"
 
     def _content_length(self, head: str) -> int:
         status, *lines = head.split("\r\n")

@@ -19,7 +19,7 @@ from pdmlab.errors import TimedOut
 from pdmlab.network import dns
 from pdmlab.network.bytestream import ByteStream
 from pdmlab.network.fabric import Direction, Fabric, Host, Packet
-from pdmlab.network.link import Link, Pipe, Step
+from pdmlab.network.link import Link, Pipe, Step, as_link
 from pdmlab.network.nsapi import ConnectionStatus, NsapiError, Security, nsapi_error
 from pdmlab.network.shaped import Shaper
 from pdmlab.prng import SplitMix64
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from pdmlab.coap.transport import Address, Opener
     from pdmlab.network.recording import Recording
 
+KEPT_STEPS = ("DHCP", "modem start")
+"""Steps of a link that need not be done again once the carrier is back: the lease holds, the modem has its power."""
+BUSY_HINT = "it goes on by itself: wait for NSAPI_STATUS_GLOBAL_UP, or disconnect() first"
 DNS_TRIES = 3
 DNS_WAIT = 5 * SECOND  # RFC 1035 §4.2.1 leaves it to the resolver; 5 s is resolv.conf's
 
@@ -56,6 +59,8 @@ class NetworkInterface:
     """What the seed's case names call it: Ethernet, WiFi, Cellular, Mesh."""
     bearer: ClassVar[str] = "ethernet"
     """Its row in bearers.toml."""
+    without_carrier: ClassVar[ConnectionStatus] = ConnectionStatus.NSAPI_STATUS_CONNECTING
+    """What becomes of the status when the carrier goes: lwIP and Nanostack try on by themselves."""
 
     def __init__(
         self,
@@ -72,15 +77,17 @@ class NetworkInterface:
         self.fabric = fabric
         self.name = name
         self.beyond_loopback = beyond_loopback
-        self.carrier = True
-        """Whether there is a network to connect to: a cable, an access point, a cell."""
+        self._carrier = True
+        self._lost = False  # the carrier went while connected, and the interface comes back by itself
+        self._back: asyncio.TimerHandle | None = None
         self.host: Host | None = None
         """This interface as a host of the fabric."""
-        self._link = link or Link.of(self.bearer)
+        self._link = Link.of(self.bearer) if link is None else as_link(link)
         self._mac = mac or _make_mac(name, seed)
         self._shaper = Shaper(clock, self._link, SplitMix64(seed).split(name))
         self._status = ConnectionStatus.NSAPI_STATUS_DISCONNECTED
         self._on_status: Callable[[ConnectionStatus], None] | None = None
+        self._on_status_context = contextvars.Context()
         self._resolved: dict[str, str] = {}
         self._asked = 0  # questions to DNS
         self.watchers: list[Recording] = []
@@ -118,11 +125,52 @@ class NetworkInterface:
         return self._link
 
     @link.setter
-    def link(self, link: Link) -> None:
+    def link(self, link: Link | str) -> None:
+        link = as_link(link)
         self._link = link
         self._shaper.set_link(link)
         if self.host is not None:
             self.host.set_link(link)
+
+    @property
+    def carrier(self) -> bool:
+        """Whether there is a network to connect to: a cable, an access point, a cell.
+
+        Without one nothing is sent or heard. A connected interface says so (`attach`), and comes back by itself once
+        the carrier has: sockets stay open meanwhile, and TCP goes on if neither end has given up.
+        """
+        return self._carrier
+
+    @carrier.setter
+    def carrier(self, there: bool) -> None:
+        self.clock.on_loop(self._set_carrier, there)
+
+    def _set_carrier(self, there: bool) -> None:
+        if there == self._carrier:
+            return
+        self._carrier = there
+        if self._back is not None:
+            self._back.cancel()
+            self._back = None
+        if not there and self._status == ConnectionStatus.NSAPI_STATUS_GLOBAL_UP:
+            self._lost = True
+            self._set_online(False)
+            self._set_status(self.without_carrier)
+        elif there and self._lost:
+            again = sum(step.time for step in self._link.attach if step.name not in KEPT_STEPS)
+            self._back = self.clock.loop.call_later(again / SECOND, self._come_back)
+
+    def _come_back(self) -> None:
+        self._back = None
+        self._lost = False
+        self._set_online(True)
+        self._set_status(ConnectionStatus.NSAPI_STATUS_GLOBAL_UP)
+
+    def _set_online(self, online: bool) -> None:
+        """Let packets pass, or be lost on both ways."""
+        if self.host is not None:
+            self.host.online = online
+        self._shaper.set_online(online)
 
     # -- captures ----------------------------------------------------------------------------------------
 
@@ -148,24 +196,28 @@ class NetworkInterface:
         """Attach to the network and get an address; takes the bearer's steps in device time.
 
         Raises:
-            NetworkError: connected already (NSAPI_ERROR_IS_CONNECTED).
+            NetworkError: connected already (NSAPI_ERROR_IS_CONNECTED), or connecting (NSAPI_ERROR_BUSY): while the
+                carrier is away, too.
             Unreachable, NetworkError: no network, or it refuses; the code depends on the bearer.
         """
         if self._status == ConnectionStatus.NSAPI_STATUS_GLOBAL_UP:
             raise nsapi_error(NsapiError.IS_CONNECTED, f"{self.name} is connected already")
+        if self._status == ConnectionStatus.NSAPI_STATUS_CONNECTING:
+            why = "it waits for its carrier" if self._lost else "another thread does that"
+            raise nsapi_error(NsapiError.BUSY, f"{self.name} is connecting: {why}", hint=BUSY_HINT)
+        self._forget_carrier()
         self._set_status(ConnectionStatus.NSAPI_STATUS_CONNECTING)
         start = self.clock.now()
         try:
             for step in self._link.attach:
                 self.clock.charge(step.time)
                 self._check(step, (self.clock.now() - start) / SECOND)
-            if not self.carrier:  # a link without steps
+            if not self._carrier:  # a link without steps, or the last moment
                 raise nsapi_error(NsapiError.NO_CONNECTION, f"{self.name} finds no network")
         except BaseException:
             self._set_status(ConnectionStatus.NSAPI_STATUS_DISCONNECTED)
             raise
-        if self.host is not None:
-            self.host.online = True
+        self._set_online(True)
         self._set_status(ConnectionStatus.NSAPI_STATUS_GLOBAL_UP)
 
     def disconnect(self) -> None:
@@ -174,18 +226,27 @@ class NetworkInterface:
         Raises:
             Unreachable: not connected (NSAPI_ERROR_NO_CONNECTION).
         """
-        self.require_connection()
+        if self._status == ConnectionStatus.NSAPI_STATUS_DISCONNECTED:
+            self.require_connection()
         self.reset()
         self._set_status(ConnectionStatus.NSAPI_STATUS_DISCONNECTED)
 
     def reset(self) -> None:
         """Go down at once and forget all sockets, as a reset or a power cut does."""
         self._status = ConnectionStatus.NSAPI_STATUS_DISCONNECTED
+        self._forget_carrier()
         self._resolved.clear()
         self._shaper.drop()
         if self.host is not None:
             self.host.forget()
-            self.host.online = False
+        self._set_online(False)
+
+    def _forget_carrier(self) -> None:
+        """Come back by itself no more."""
+        self._lost = False
+        if self._back is not None:
+            self._back.cancel()
+            self._back = None
 
     def get_ip_address(self) -> str | None:
         """Return the address, or None while disconnected; towards real sockets it is loopback's."""
@@ -202,8 +263,9 @@ class NetworkInterface:
         return self._status
 
     def attach(self, on_status: Callable[[ConnectionStatus], None] | None) -> None:
-        """Call on_status with each new status."""
+        """Call on_status with each new status; when the carrier goes or comes, in a device thread of its own."""
         self._on_status = on_status
+        self._on_status_context = contextvars.copy_context()
 
     def gethostbyname(self, name: str) -> str:
         """Resolve a name from device code; the first time takes a round trip.
@@ -218,7 +280,8 @@ class NetworkInterface:
     def require_connection(self) -> None:
         """Raise NSAPI_ERROR_NO_CONNECTION unless connected."""
         if self._status != ConnectionStatus.NSAPI_STATUS_GLOBAL_UP:
-            raise nsapi_error(NsapiError.NO_CONNECTION, f"{self.name}'s {self.type} interface is not connected")
+            what, hint = ("has no carrier just now", BUSY_HINT) if self._lost else ("is not connected", None)
+            raise nsapi_error(NsapiError.NO_CONNECTION, f"{self.name}'s {self.type} interface {what}", hint=hint)
 
     def inside(self, host: str) -> bool:
         """Whether the fabric knows the host, so that traffic to it needs no real socket."""
@@ -318,21 +381,29 @@ class NetworkInterface:
         return True
 
     async def _crosses(self, pipe: Pipe, packet: Packet) -> bool:
-        arrival = pipe.send(packet.size + self._link.ip_header, packet.sent) if self.carrier else None
+        arrival = pipe.send(packet.size + self._link.ip_header, packet.sent) if self._is_up else None
         if arrival is None:
             return False
         await asyncio.sleep((arrival - packet.sent) / SECOND)
-        return True
+        return self._is_up
 
     def _check(self, step: Step, seconds: float) -> None:
         """Raise if the network cannot be had, once `step` has taken its time."""
-        if not self.carrier:
+        if not self._carrier:
             raise nsapi_error(NsapiError.NO_CONNECTION, f"{self.name}: no network after {seconds:.1f} s ({step.name})")
 
     def _set_status(self, status: ConnectionStatus) -> None:
         self._status = status
-        if self._on_status is not None:
+        if self._on_status is None:
+            return
+        if self.clock.on_hub:  # the carrier's doing: no device thread is there to call from
+            self._on_status_context.run(self.clock.spawn, self._on_status, status, name="status")
+        else:
             self._on_status(status)
+
+    @property
+    def _is_up(self) -> bool:
+        return self._status == ConnectionStatus.NSAPI_STATUS_GLOBAL_UP
 
 
 class EthernetInterface(NetworkInterface):
@@ -372,11 +443,11 @@ class WiFiInterface(NetworkInterface):
     def scan(self) -> list[str]:
         """Return the SSIDs in reach; takes the scan step's device time."""
         self.clock.charge(sum(step.time for step in self.link.attach if step.name == "scan"))
-        return sorted(self.access_points or ()) if self.carrier else []
+        return sorted(self.access_points or ()) if self._carrier else []
 
     def _check(self, step: Step, seconds: float) -> None:
         known = self.access_points
-        if not self.carrier or not self._ssid or (known is not None and self._ssid not in known):
+        if not self._carrier or not self._ssid or (known is not None and self._ssid not in known):
             raise nsapi_error(NsapiError.NO_SSID, f"{self.name} hears no {self._ssid!r} after {seconds:.1f} s")
         if step.name != "scan" and known is not None and known[self._ssid] != self._password:
             raise nsapi_error(
@@ -389,6 +460,7 @@ class CellularInterface(NetworkInterface):
 
     type = "Cellular"
     bearer = "cellular"
+    without_carrier = ConnectionStatus.NSAPI_STATUS_DISCONNECTED  # PPP has ended; the modem dials again
     sim_locked_by: str | None = None
 
     _pin: str | None = None

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pdmlab.clock import MS, SECOND
 from pdmlab.errors import ConfigError
-from pdmlab.network.rows import figures_of, read_table
+from pdmlab.network.rows import checked, figures_of, read_table
+from pdmlab.network.segment import TCP_HEADER
 from pdmlab.network.stacks import TcpStack
 from pdmlab.prng import SplitMix64
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Oversize = Literal["fragment", "refuse"]
+LARGEST_WINDOW = 65535
+"""Without window scaling, which lwIP is built without (B; RFC 9293 §3.1)."""
 SET_BY_CALLER = "set by the caller"
 REQUIRED = frozenset(
     ("up", "down", "latency", "jitter", "loss", "mtu", "mss", "receive_buffer", "send_buffer", "overhead",
@@ -37,6 +40,14 @@ class Step:
     name: str
     time: int
     """How long it takes (ns)."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise ConfigError(f"a step is called {self.name!r}", hint="give it a name, such as 'scan'")
+        if isinstance(self.time, bool) or not isinstance(self.time, int):
+            raise ConfigError(f"the step {self.name!r} takes {self.time!r}", hint="a whole number of ns")
+        if self.time < 0:
+            raise ConfigError(f"the step {self.name!r} takes {self.time}: it cannot be negative", hint="times are ns")
 
 
 @dataclass(frozen=True)
@@ -96,16 +107,37 @@ class Link:
     """Where each figure comes from; an empty text: nowhere, it is an estimate."""
 
     def __post_init__(self) -> None:
+        what = f"link {self.name}"
+        if not isinstance(self.name, str) or not self.name:
+            raise ConfigError(f"a link is called {self.name!r}", hint="give it a name")
+        for each in fields(self):
+            if each.name not in ("name", "attach", "sources"):
+                object.__setattr__(self, each.name, checked(what, each, getattr(self, each.name)))
+        if not isinstance(self.attach, tuple) or not all(isinstance(step, Step) for step in self.attach):
+            raise ConfigError(f"attach of {what} is {self.attach!r}", hint='a tuple of Step("scan", ns)')
         if not 0 <= self.loss <= 1:
             raise ConfigError(f"a loss of {self.loss} is no probability", hint="give a number between 0 and 1")
-        for name in _COUNTS:
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} of link {self.name} is {getattr(self, name)}: it cannot be negative")
         if self.mtu < 68 or self.mss < 1 or self.receive_buffer < 1 or self.send_buffer < 1:
             raise ConfigError(
                 f"link {self.name}: MTU {self.mtu}, MSS {self.mss} and buffers ({self.receive_buffer}, "
                 f"{self.send_buffer} B) must carry something",
                 hint="IPv4 asks for an MTU of 68 B or more (RFC 791)",
+            )
+        if self.ip_header not in (20, 40):
+            raise ConfigError(f"ip_header of {what} is {self.ip_header} B", hint="IPv4: 20, IPv6: 40")
+        if self.mss + self.ip_header + TCP_HEADER > self.mtu:
+            raise ConfigError(
+                f"{what}: segments of {self.mss} B do not fit into an MTU of {self.mtu} B",
+                hint=f"mss is at most mtu - {self.ip_header + TCP_HEADER} (RFC 9293 §3.7.1)",
+            )
+        if self.receive_buffer > LARGEST_WINDOW:
+            raise ConfigError(
+                f"{what}: a window of {self.receive_buffer} B cannot be offered",
+                hint=f"at most {LARGEST_WINDOW} B without window scaling (RFC 9293 §3.1)",
+            )
+        if self.frame_payload and self.frame_payload < 13:
+            raise ConfigError(
+                f"{what}: a frame that holds {self.frame_payload} B holds no fragment", hint="13 B or more, or 0"
             )
         if self.oversize not in ("fragment", "refuse"):
             raise ConfigError(f"oversize of link {self.name} is {self.oversize!r}", hint='"fragment" or "refuse"')
@@ -355,17 +387,32 @@ def _link(name: str, row: Mapping[str, Any]) -> Link:  # Any: TOML values
     if not isinstance(row, Mapping):
         raise ConfigError(f"{what} is {row!r}", hint="a bearer is a table of figures")
     steps = row.get("attach", [])
+    if not isinstance(steps, list):
+        raise ConfigError(f"attach of {what} is {steps!r}", hint='write [{ name = "scan", time = ns, source = "…" }]')
     for step in steps:
         if not (isinstance(step, Mapping) and {"name", "time", "source"} <= set(step)):
             raise ConfigError(f"{what} has a step {step!r}", hint='write { name = "scan", time = ns, source = "…" }')
-        if not isinstance(step["time"], int) or step["time"] < 0:
-            raise ConfigError(
-                f"the step {step['name']!r} of {what} takes {step['time']!r}: it cannot be negative",
-                hint="times are ns",
-            )
+        if not isinstance(step["source"], str):
+            raise ConfigError(f"the step {step['name']!r} of {what} has no source", hint='source = "" is an estimate')
     cells = {key: cell for key, cell in row.items() if key != "attach"}
     figures = figures_of(Link, what, cells, required=REQUIRED)
     sources = {key: cell["source"] for key, cell in cells.items()}
     sources.update({f"attach: {step['name']}": step["source"] for step in steps})
-    attach = tuple(Step(step["name"], step["time"]) for step in steps)
-    return Link(name=name, attach=attach, sources=sources, **figures)
+    try:
+        attach = tuple(Step(step["name"], step["time"]) for step in steps)
+        return Link(name=name, attach=attach, sources=sources, **figures)
+    except ConfigError as error:
+        raise error if what in error.message else ConfigError(f"{what}: {error.message}", hint=error.hint) from error
+
+
+def as_link(link: object) -> Link:
+    """Return a link as it is, or that of the bearer which is named.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if isinstance(link, Link):
+        return link
+    if isinstance(link, str):
+        return Link.of(link)
+    raise ConfigError(f"{link!r} is no link", hint=f"a Link, or one of {', '.join(_rows())}")

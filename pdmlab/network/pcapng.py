@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import struct
+from errno import EDQUOT, ENOSPC
+from os import SEEK_END
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from pdmlab.errors import NetworkError
 
@@ -67,10 +69,15 @@ class PcapngFile:
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
-    def drop(self) -> None:
-        """Close the file, whether or not all of it can be written."""
+    def drop(self) -> int:
+        """Close the file, whether or not all of it can be written, cut what is in it in part; return its packets."""
         with contextlib.suppress(OSError):
             self._file.close()
+        if self.path.is_file():
+            with contextlib.suppress(OSError), self.path.open("r+b") as file:
+                self.packets, whole = _whole_blocks(file)
+                file.truncate(whole)
+        return self.packets
 
     def _write(self, block: bytes) -> None:
         try:
@@ -79,11 +86,32 @@ class PcapngFile:
             raise _unwritable(self.path, error) from error
 
 
+def _whole_blocks(file: BinaryIO) -> tuple[int, int]:
+    """Return how many packets a file holds whole, and where the last whole block ends (B)."""
+    packets = end = 0
+    size = file.seek(0, SEEK_END)
+    while end + 12 <= size:
+        file.seek(end)
+        kind, length = struct.unpack("<II", file.read(8))
+        if length < 12 or end + length > size:
+            break
+        end += length
+        packets += kind == ENHANCED_PACKET
+    return packets, end
+
+
 def _unwritable(path: Path, error: OSError) -> NetworkError:
-    return NetworkError(
-        f"the capture {path} could not be written: {error.strerror or error}",
-        hint="is the disk full, may you write there? The packets before are kept",
-    )
+    if isinstance(error, FileNotFoundError):
+        hint = f"there is no folder {path.parent}: make it first"
+    elif isinstance(error, IsADirectoryError):
+        hint = f"that is a folder: name a file in it, such as {path / 'board.pcapng'}"
+    elif isinstance(error, PermissionError | NotADirectoryError):
+        hint = "choose a place where you may write"
+    elif error.errno in (ENOSPC, EDQUOT):
+        hint = "the disk is full; the packets before are kept"
+    else:
+        hint = "may you write there? The packets before are kept"
+    return NetworkError(f"the capture {path} could not be written: {error.strerror or error}", hint=hint)
 
 
 def _option(code: int, value: bytes) -> bytes:

@@ -28,6 +28,8 @@ MADE_UP = "TCP header made up: the bytes went through the operating system's own
 PLAIN = "plain text from the message log of"
 COAP = 5683
 WINDOW = 65535
+_places: set[Path] = set()
+_places_lock = threading.Lock()
 
 
 class Recording:
@@ -40,6 +42,14 @@ class Recording:
     def __init__(self, net: NetworkInterface, path: Path | str, logs: tuple[MessageLog, ...] = ()) -> None:
         framed = net.type in ("Ethernet", "WiFi")
         self.path = Path(path)
+        if not net.clock.is_open:
+            raise NetworkError(f"{net.name} is closed: there is nothing to capture", hint="open the board again")
+        self._place = self.path.resolve()
+        with _places_lock:
+            if self._place in _places:
+                raise NetworkError(f"{path} is being captured into already", hint="give each capture a file of its own")
+            if self.path.is_file() or not self.path.exists():  # a device or a pipe takes several
+                _places.add(self._place)
         self.error: NetworkError | None = None
         """Why the capture ended early: a full disk must not stop the board."""
         self._net = net
@@ -47,17 +57,23 @@ class Recording:
         self._logs = logs
         self._lock = threading.Lock()
         self._number = 0
-        self._file: PcapngFile | None = PcapngFile(
-            path,
-            link_type=LINKTYPE_ETHERNET if framed else LINKTYPE_RAW,
-            name=net.name,
-            hardware=f"SIMULATED {net.type} interface of {net.name} on the bearer {net.link.name}",
-            comment=f"SIMULATED: {net.name} on {net.link.name}; times are ns of the {net.clock.name} clock",
-        )
+        self._file: PcapngFile | None = None
         self.packets = 0
+        """Packets in the file; once a disk was full, those that reached it whole."""
+        try:
+            self._file = PcapngFile(
+                path,
+                link_type=LINKTYPE_ETHERNET if framed else LINKTYPE_RAW,
+                name=net.name,
+                hardware=f"SIMULATED {net.type} interface of {net.name} on the bearer {net.link.name}",
+                comment=f"SIMULATED: {net.name} on {net.link.name}; times are ns of the {net.clock.name} clock",
+            )
+        except BaseException:
+            self._leave_place()
+            raise
         net.watchers.append(self)
         for log in logs:
-            log.on_message = self.message
+            log.watch(self.message)
 
     def __repr__(self) -> str:
         state = "closed" if self._file is None else "open"
@@ -87,7 +103,7 @@ class Recording:
                     self.packets += 1
             except NetworkError as error:
                 self.error = error
-                self._file.drop()
+                self.packets = self._file.drop()
                 self._file = None
 
     def message(self, row: LoggedMessage, data: bytes) -> None:
@@ -107,7 +123,7 @@ class Recording:
         if self in self._net.watchers:
             self._net.watchers.remove(self)
         for log in self._logs:
-            log.on_message = None
+            log.unwatch(self.message)
         with self._lock:
             file, self._file = self._file, None
             if file is not None:
@@ -115,8 +131,14 @@ class Recording:
                     file.close()
                 except NetworkError as error:
                     self.error = error
+                    self.packets = file.drop()
+        self._leave_place()
         if self.error is not None and not quiet:
             raise self.error
+
+    def _leave_place(self) -> None:
+        with _places_lock:
+            _places.discard(self._place)
 
     def _framed(self, data: bytes, packet: Packet, direction: Direction) -> bytes:
         if self._mac is None:

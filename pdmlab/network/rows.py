@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from importlib.resources import files
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from pdmlab.errors import ConfigError
 
 Table = dict[str, dict[str, Any]]  # Any: TOML values, checked below
-_KINDS = {"int": int, "float": (int, float), "bool": bool, "str": str}
+_KINDS = {"bool": bool, "str": str}
+_HINTS = {"int": "it must be a whole number: times are ns, sizes B", "float": "it must be a number"}
 
 
 def read_table(path: str | Path) -> Table:
@@ -49,21 +52,38 @@ def figures_of(kind: type, what: str, row: Mapping[str, Any], *, required: froze
     figures = {}
     for name, cell in row.items():
         if name not in known or name in ("name", "sources", "attach"):
-            raise ConfigError(f"{what} has an unknown figure {name}", hint=f"known are {', '.join(sorted(known))}")
+            names = ", ".join(sorted(set(known) - {"name", "sources"}))
+            raise ConfigError(f"{what} has an unknown figure {name}", hint=f"known are {names}")
         if not isinstance(cell, Mapping) or "value" not in cell or not isinstance(cell.get("source"), str):
             raise ConfigError(
                 f"{name} of {what} is {cell!r}", hint=f'write {name} = {{ value = …, source = "document, section" }}'
             )
-        figures[name] = _checked(what, known[name], cell["value"])
+        figures[name] = checked(what, known[name], cell["value"])
     return figures
 
 
-def _checked(what: str, field: Field[Any], value: Any) -> Any:  # Any: a TOML value
-    kind = _KINDS.get(str(field.type), object)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool and kind is not object):  # type: ignore[arg-type]
-        raise ConfigError(f"{field.name} of {what} is {value!r}", hint=f"it must be of type {field.type}")
-    if isinstance(value, int | float) and value < 0:
-        raise ConfigError(f"{field.name} of {what} is {value}: it cannot be negative", hint="times are ns, sizes B")
+def checked(what: str, field: Field[Any], value: Any) -> Any:  # Any: whatever a file or a caller gave
+    """Return a figure as the dataclass has it; a whole number may come as 3e8 or as NumPy's.
+
+    Raises:
+        ConfigError: it is negative, not finite or of another type.
+    """
+    kind = str(field.type)
+    wrong = ConfigError(
+        f"{field.name} of {what} is {value!r}", hint=_HINTS.get(kind, f"it must be of type {kind}; times are ns")
+    )
+    if kind in ("int", "float"):
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            raise wrong
+        if value < 0:
+            raise ConfigError(f"{field.name} of {what} is {value}: it cannot be negative", hint="times are ns, sizes B")
+        if kind == "float":
+            return float(value)
+        if value % 1:
+            raise wrong
+        return math.floor(value)
+    if kind in _KINDS and not isinstance(value, _KINDS[kind]):
+        raise wrong
     return value
 
 

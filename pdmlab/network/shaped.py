@@ -39,12 +39,21 @@ class Shaper:
         self.watchers: list[Recording] = []
         self._random = random
         self._open: set[ShapedStream | ShapedDatagramSocket] = set()
+        self.online = False
+        """Whether anything passes."""
         self.set_link(link)
 
     def set_link(self, link: Link) -> None:
         """Use another link for what is sent from now on."""
         self.link = link
         self.up, self.down = pipes(link, self._random)
+
+    def set_online(self, online: bool) -> None:
+        """Let everything pass, or nothing: datagrams are lost, and TCP tries again as its stacks do."""
+        if online != self.online:
+            self.online = online
+            for each in list(self._open):
+                each.carrier_changed()
 
     def drop(self) -> None:
         """Close all real sockets at once."""
@@ -101,8 +110,19 @@ class Shaper:
         return stream
 
     async def cross(self, pipe: Pipe, size: int) -> None:
-        """Wait until a packet that is sent again when lost has crossed the link one way."""
+        """Wait until a packet of a handshake, which is sent again when lost, has crossed the link one way.
+
+        Raises:
+            TimedOut: the carrier did not come back before the last try (NSAPI_ERROR_CONNECTION_TIMEOUT).
+        """
         await asyncio.sleep((self.arrival(pipe, size) - self.now()) / SECOND)
+        tries, wait = 0, self.link.tcp.first_rto
+        while not self.online:
+            tries += 1
+            if tries > self.link.tcp.syn_tries:
+                raise nsapi_error(NsapiError.CONNECTION_TIMEOUT, f"no carrier, and no answer to {tries} tries")
+            await asyncio.sleep(wait / SECOND)
+            wait *= 2 if self.link.tcp.backs_off_syn else 1
 
     def arrival(self, pipe: Pipe, size: int) -> int:
         """Return when a segment sent now arrives, with all retransmissions it takes (ns)."""
@@ -151,6 +171,8 @@ class ShapedDatagramSocket:
             NetworkError: the datagram is too large for the link (NSAPI_ERROR_PARAMETER).
         """
         shaper = self._shaper
+        if self._real is not None and not shaper.online:
+            return  # without a carrier it is lost
         self._allow(address[0])
         check_datagram(len(data), shaper.link)
         shaper.show("out", self.address, address, bytes(data))
@@ -165,12 +187,14 @@ class ShapedDatagramSocket:
     def arrived(self, data: bytes, address: Address) -> None:
         """Take a datagram from the real socket into the link."""
         shaper = self._shaper
+        if not shaper.online:
+            return
         arrival = shaper.down.send(UDP_HEADER + len(data) + shaper.link.ip_header, shaper.now())
         if arrival is not None:
             shaper.clock.loop.call_at(arrival / SECOND, self._deliver, data, address)
 
     def _deliver(self, data: bytes, address: Address) -> None:
-        if self._real is not None:
+        if self._real is not None and self._shaper.online:
             self._shaper.show("in", address, self.address, data)
             self._on_datagram(data, address)
 
@@ -182,6 +206,32 @@ class ShapedDatagramSocket:
             self._shaper.forget(self)
 
     abort = close
+
+    def carrier_changed(self) -> None:
+        """Nothing waits here: what meets no carrier is lost."""
+
+
+class Way:
+    """One direction of a shaped connection: what was sent into it while there was no carrier."""
+
+    def __init__(self, stack: TcpStack) -> None:
+        self.stack = stack
+        """The TCP of who sends into it."""
+        self.held: list[tuple[Callable[..., None], tuple[object, ...]]] = []
+        self.since = 0
+        """When the first of it was lost (ns)."""
+        self.timer: asyncio.TimerHandle | None = None
+        """When it is tried again."""
+        self.end: asyncio.TimerHandle | None = None
+        """When its sender gives up."""
+
+    def settle(self) -> None:
+        """Hold nothing, and wait for nothing."""
+        self.held = []
+        for timer in (self.timer, self.end):
+            if timer is not None:
+                timer.cancel()
+        self.timer = self.end = None
 
 
 class ShapedStream(ByteStream):
@@ -200,6 +250,7 @@ class ShapedStream(ByteStream):
         self._gone = False
         self._last_arrival = {shaper.up: 0, shaper.down: 0}
         self._pipes = (shaper.up, shaper.down)
+        self._ways = {self._pipes[0]: Way(shaper.link.tcp), self._pipes[1]: Way(TcpStack.of("linux"))}
         self._crossed: deque[bytes] = deque()  # across the link, on its way into the real socket
         self._credited = asyncio.Event()
         self._filled = asyncio.Event()
@@ -245,7 +296,53 @@ class ShapedStream(ByteStream):
         """Do work when a segment of size bytes has crossed the pipe, after those before it."""
         when = max(self._shaper.arrival(pipe, size), self._last_arrival[pipe] + 1)
         self._last_arrival[pipe] = when
-        self.loop.call_at(when / SECOND, work, *args)
+        self.loop.call_at(when / SECOND, self._land, pipe, work, *args)
+
+    def _land(self, pipe: Pipe, work: Callable[..., None], *args: object) -> None:
+        """Do what a segment does that has crossed, or keep it for a later try while there is no carrier."""
+        way = self._ways[pipe]
+        if self._shaper.online and not way.held:
+            work(*args)
+            return
+        now = self._shaper.now()
+        if not way.held:
+            way.since = now
+        way.held.append((work, args))
+        # Who sends data tries again and at last gives up; it misses the ACK no less than the data.
+        sender = self._ways[self._pipes[0 if work in (self._cross, self._acknowledged) else 1]]
+        if sender.end is None:
+            ends = now + sender.stack.gives_up_after(self._shaper.link.mean_round_trip)
+            sender.end = self.loop.call_at(ends / SECOND, self._give_up, sender)
+
+    def carrier_changed(self) -> None:
+        """Try again what is held, once the carrier is back and the sender's timer has run out."""
+        for pipe, way in self._ways.items():
+            if way.timer is not None:
+                way.timer.cancel()
+                way.timer = None
+            if way.held and self._shaper.online:
+                now, round_trip = self._shaper.now(), self._shaper.link.mean_round_trip
+                due = way.since + way.stack.next_try(now - way.since, round_trip)
+                way.timer = self.loop.call_at(due / SECOND, self._try_again, pipe)
+
+    def _try_again(self, pipe: Pipe) -> None:
+        way = self._ways[pipe]
+        way.timer = None
+        held, way.held = way.held, []
+        if not any(each.held for each in self._ways.values()):
+            for each in self._ways.values():
+                each.settle()
+        for work, args in held:
+            if not self._gone:
+                work(*args)
+
+    def _give_up(self, way: Way) -> None:
+        who = f"{self.peer[0]}:{self.peer[1]}"
+        tries = f"after {way.stack.data_tries + 1} tries without a carrier"
+        if way is self._ways[self._pipes[0]]:
+            self._vanish(nsapi_error(NsapiError.CONNECTION_TIMEOUT, f"{who} no longer answers, {tries}"))
+        else:
+            self._vanish(nsapi_error(NsapiError.CONNECTION_LOST, f"{who} has given up {tries}"))
 
     def _give_credit(self, n: int) -> None:
         self._credit += n
@@ -306,6 +403,8 @@ class ShapedStream(ByteStream):
             return
         self._gone = True
         self.error = error
+        for way in self._ways.values():
+            way.settle()
         self._shaper.forget(self)
         current = asyncio.current_task(self.loop) if self._shaper.clock.inside else None
         for task in self._tasks:

@@ -65,7 +65,6 @@ class TcpStack:
             raise ConfigError(
                 f"initial_window of the TCP stack {self.name} is {self.initial_window!r}", hint="RFC 3390 or RFC 6928"
             )
-
         if self.congestion not in ("RFC 5681", "Linux"):
             raise ConfigError(
                 f"congestion of the TCP stack {self.name} is {self.congestion!r}", hint="RFC 5681 or Linux"
@@ -87,6 +86,23 @@ class TcpStack:
         if self.tick:  # the variance ends at three ticks, where a quarter of it is no whole tick
             return max((round_trip // self.tick + 3) * self.tick, self.min_rto)
         return round_trip + self.min_rto
+
+    def next_try(self, passed: int, round_trip: int) -> int:
+        """Return when a segment is next sent again, so many ns after its first time; from then on, too (ns).
+
+        The time-out is the usual one, and doubles with each try.
+        """
+        rto = self.usual_rto(round_trip)
+        due = rto
+        while due < passed:
+            rto = min(2 * rto, self.max_rto)
+            due += rto
+        return due
+
+    def gives_up_after(self, round_trip: int) -> int:
+        """Return how long after its first time a segment is given up that nobody acknowledges (ns)."""
+        rto = self.usual_rto(round_trip)
+        return sum(min(rto << tries, self.max_rto) for tries in range(self.data_tries + 1))
 
     @property
     def unsourced(self) -> tuple[str, ...]:

@@ -237,11 +237,15 @@ class Faults:
         self._board.uart.mute_output = self._board.uart.mute_input = False
 
     def unplug_network(self) -> None:
-        """Take the network away: no carrier, no access point, no cell."""
+        """Take the network away, in the middle of anything: no carrier, no access point, no cell.
+
+        Packets are lost both ways, and the interface's status is no longer NSAPI_STATUS_GLOBAL_UP. TCP goes on if the
+        network is back before an end has given up: on lwIP after 6 retries.
+        """
         self._board.network.carrier = False
 
     def plug_network(self) -> None:
-        """Give the network back."""
+        """Give the network back; an interface that was connected is so again once the bearer has attached."""
         self._board.network.carrier = True
 
     # -- what is broken ------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import pytest
 from pdmlab import measurements
 from pdmlab.errors import ConfigError
 from pdmlab.experiment import sweep
+from pdmlab.network.link import Link
 from pdmlab.sim.board import VirtualBoard
 
 COMMON = {"offered_window_B", "throughput_kBps", "first_byte_ms", "wait_p50_ms", "wait_p99_ms", "segments",
@@ -78,7 +79,7 @@ def test_every_bearer_is_swept_in_one_call_and_says_what_is_estimated(board, tmp
     [
         ({"receive_buffer_B": 0}, "receive_buffer_B is 0"),
         ({"threads": 0}, "threads is 0"),
-        ({"window_B": 70_000}, "a window of 70000 B cannot be offered"),
+        ({"window_B": 70_000}, "window_B is 70000"),
         ({"loss": 1.5}, "no probability"),
         ({"round_trip_ms": -1}, "cannot be negative"),
     ],
@@ -86,3 +87,25 @@ def test_every_bearer_is_swept_in_one_call_and_says_what_is_estimated(board, tmp
 def test_what_cannot_be_is_refused(board, point, said):
     with pytest.raises(ConfigError, match=said):
         get(board, "ethernet", **point)
+
+
+def test_whole_floats_are_sizes_and_fractions_are_refused(board):
+    whole = get(board, "ethernet", receive_buffer_B=1024.0, window_B=2144.0, threads=2.0)
+    assert whole == get(board, "ethernet", receive_buffer_B=1024, window_B=2144, threads=2)
+    for wrong in ({"receive_buffer_B": 1.5}, {"window_B": float("nan")}, {"threads": "2"}, {"round_trip_ms": "x"}):
+        with pytest.raises(ConfigError, match=f"{next(iter(wrong))} is"):
+            get(board, "ethernet", **wrong)
+
+
+def test_a_link_of_ones_own_is_measured_under_its_name(board):
+    mine = Link.of("ethernet", name="my cable", latency=10_000_000)
+    row = get(board, mine, window_B=1072)
+    assert row["bearer"] == "my cable" and row["round_trip_ms"] == 20 and mine.receive_buffer == 2144
+    assert "bearer" not in get(board, "ethernet")
+
+
+def test_a_point_that_times_out_is_skipped_and_the_sweep_goes_on(board, tmp_path):
+    factors = {"bearer": ["ethernet"], "loss": [0.0, 1.0, 0.01]}
+    run = sweep(measurements.http_download, factors, experiment="lossy", board=board, progress=False, data=tmp_path)
+    assert list(run.frame["loss"]) == [0.0, 0.01]
+    assert list(run.skipped["loss"]) == [1.0] and "time-out" in run.skipped["why"].iloc[0]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pdmlab.clock import SECOND, DeviceClock
-from pdmlab.errors import NetworkError, Unreachable
+from pdmlab.errors import ConfigError, NetworkError, Unreachable
 from pdmlab.network.fabric import Fabric
 from pdmlab.network.interface import (
     INTERFACES,
@@ -16,6 +16,7 @@ from pdmlab.network.interface import (
 )
 from pdmlab.network.link import Link
 from pdmlab.network.nsapi import ConnectionStatus, Security
+from pdmlab.network.sockets import UDPSocket
 
 
 @pytest.mark.parametrize("name", INTERFACES)
@@ -99,3 +100,34 @@ def test_another_link_takes_over_under_way(clock: DeviceClock, fabric: Fabric) -
     net.link = Link.of("cellular")
     assert net.host is not None and net.host.link.name == "cellular"
     assert repr(net) == "<EthernetInterface board on cellular, NSAPI_STATUS_DISCONNECTED>"
+
+
+def test_what_is_no_link_is_refused_before_it_is_stored_and_a_bearers_name_is_one(
+    clock: DeviceClock, fabric: Fabric
+) -> None:
+    net = EthernetInterface(clock, fabric=fabric)
+    for wrong in ("carrier-pigeon", 3, None):
+        with pytest.raises(ConfigError):
+            net.link = wrong  # type: ignore[assignment]
+        assert net.link is Link.of("ethernet") and "on ethernet" in repr(net)
+    net.link = "wifi"
+    assert net.link is Link.of("wifi") and net.host is not None and net.host.link is net.link
+
+
+def test_an_error_in_a_callback_of_the_fabric_ends_the_boards_run_with_it(clock: DeviceClock, fabric: Fabric) -> None:
+    net = EthernetInterface(clock, fabric=fabric)
+
+    def fails(data: bytes, source: object) -> None:
+        raise ZeroDivisionError("of the peer")
+
+    peer = fabric.host("peer").open_datagram(fails, 7)
+
+    def main() -> None:
+        net.connect()
+        with UDPSocket(net) as udp:
+            udp.sendto(*peer.address, b"ping")
+            udp.recvfrom(100)  # nothing will come
+
+    with pytest.raises(ZeroDivisionError, match="of the peer"):
+        clock.call(main)
+    assert clock.call(lambda: 5) == 5  # and the clock goes on

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -190,7 +192,7 @@ def test_bearers_of_ones_own_follow_the_same_rules(tmp_path: Path) -> None:
             "the bearer mine has an unknown figure colour",
         ),
         ('value = "lwip"', 'value = "uip"', "no TCP stack named 'uip'"),
-        ("time = 7", "time = -7", "the step 'scan' of the bearer mine takes -7: it cannot be negative"),
+        ("time = 7", "time = -7", "the bearer mine: the step 'scan' takes -7: it cannot be negative"),
         ("[mine]", "[mine", "is no TOML"),
     ],
 )
@@ -213,3 +215,63 @@ def test_every_figure_of_a_tcp_stack_has_a_source_or_says_that_it_has_none(name:
     stack = TcpStack.of(name)
     assert {field.name for field in fields(stack)} - {"name", "sources"} == set(stack.sources)
     assert stack.unsourced == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"latency": 0.3}, "latency of link ethernet is 0.3"),
+        ({"latency": float("inf")}, "latency of link ethernet is inf"),
+        ({"jitter": float("nan")}, "jitter of link ethernet is nan"),
+        ({"loss": "x"}, "loss of link ethernet is 'x'"),
+        ({"loss": True}, "loss of link ethernet is True"),
+        ({"up": None}, "up of link ethernet is None"),
+        ({"half_duplex": "no"}, "half_duplex of link ethernet is 'no'"),
+        ({"attach": 3}, "attach of link ethernet is 3"),
+        ({"attach": ("scan",)}, "attach of link ethernet is"),
+        ({"ip_header": 2000}, "ip_header of link ethernet is 2000 B"),
+        ({"receive_buffer": 1 << 20}, "a window of 1048576 B cannot be offered"),
+        ({"mss": 9000}, "segments of 9000 B do not fit into an MTU of 1500 B"),
+        ({"frame_payload": 9}, "a frame that holds 9 B"),
+        ({"stack": 5}, "stack of link ethernet is 5"),
+        ({"name": ""}, "a link is called ''"),
+    ],
+)
+def test_a_callers_figures_are_checked_like_those_of_a_file(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        Link.of("ethernet", **changes)
+    assert said in str(error.value) and error.value.hint
+
+
+def test_whole_numbers_may_come_as_floats_and_from_numpy() -> None:
+    link = Link.of("ethernet", latency=3e8, jitter=np.int64(5), loss=np.float64(0.5), mtu=1500.0)
+    assert (link.latency, link.jitter, link.loss, link.mtu) == (300_000_000, 5, 0.5, 1500)
+    assert {type(value) for value in (link.latency, link.jitter, link.mtu)} == {int} and type(link.loss) is float
+
+
+@pytest.mark.parametrize(
+    ("was", "is_", "said"),
+    [
+        ('[{ name = "scan", time = 7, source = "" }]', "3", "attach of the bearer mine is 3"),
+        ("time = 7", "time = 1.5", "the bearer mine: the step 'scan' takes 1.5"),
+        ('name = "scan"', 'name = ""', "the bearer mine: a step is called ''"),
+        ("mss = { value = 536", "mss = { value = 9000", "segments of 9000 B do not fit"),
+    ],
+)
+def test_a_file_is_checked_like_a_callers_figures(tmp_path: Path, was: str, is_: str, said: str) -> None:
+    assert was in GOOD
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD.replace(was, is_, 1))
+    with pytest.raises(ConfigError) as error:
+        bearers(path)
+    assert said in str(error.value) and "negative" not in str(error.value)
+
+
+def test_the_hint_for_an_unknown_figure_lists_only_what_may_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(GOOD.replace("latency = ", 'colour = { value = 1, source = "" }\nlatency = ', 1))
+    with pytest.raises(ConfigError) as error:
+        bearers(path)
+    assert error.value.hint is not None
+    named = error.value.hint.removeprefix("known are ").split(", ")
+    assert "latency" in named and "attach" in named and not {"name", "sources"} & set(named)

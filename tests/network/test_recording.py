@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import struct
 import subprocess
 from collections.abc import Callable
@@ -255,3 +256,72 @@ def test_the_checksum_is_rfc_1071s(data: bytes) -> None:
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     assert checksum(data) == ~total & 0xFFFF
+
+
+def test_captures_of_one_log_each_have_all_its_messages(desk: MakeDesk, tmp_path: Path) -> None:
+    board, log = desk(), MessageLog(endpoint="board")
+    message = Message(code=codes.GET, mtype=Type.CON, mid=1, token=b"t")
+
+    def say() -> None:
+        log("out", ("198.18.0.1", 5683), message, 5)
+
+    with board.net.capture(tmp_path / "outer.pcapng", log) as outer:
+        say()
+        with board.net.capture(tmp_path / "inner.pcapng", log) as inner:
+            say()
+        say()
+    say()
+    assert (outer.packets, inner.packets) == (3, 1)
+
+
+def test_two_captures_into_one_file_are_refused(desk: MakeDesk, tmp_path: Path) -> None:
+    board = desk()
+    path = tmp_path / "x.pcapng"
+    with board.net.capture(path), pytest.raises(NetworkError, match="is being captured into already"):
+        board.net.capture(tmp_path / "." / "x.pcapng")
+    with board.net.capture(path):
+        pass
+    assert not board.net.watchers
+
+
+def test_a_closed_board_is_not_captured(tmp_path: Path) -> None:
+    with DeviceClock() as clock:
+        net = EthernetInterface(clock)
+    with pytest.raises(NetworkError, match="is closed"):
+        net.capture(tmp_path / "x.pcapng")
+    assert not list(tmp_path.iterdir())
+
+
+def test_after_a_full_disk_the_capture_counts_what_can_be_read_from_it(desk: MakeDesk, tmp_path: Path) -> None:
+    board = desk()
+    path = tmp_path / "x.pcapng"
+    recording = board.net.capture(path)
+    file = recording._file._file
+
+    class Filling:
+        """A disk with room for 10000 B, the last of them in the middle of a packet."""
+
+        left = 10_000
+
+        def write(self, block: bytes) -> None:
+            file.write(block[: self.left])
+            self.left -= len(block)
+            if self.left < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self) -> None:
+            file.close()
+
+    recording._file._file = Filling()
+    board.run(lambda: download(board.net, "downloads.pdmlab", "/file", 1024))
+    with pytest.raises(NetworkError, match="No space left") as error:
+        recording.close()
+    assert "the disk is full" in str(error.value.hint)
+    assert 10 < recording.packets == len(tshark(path)) and path.stat().st_size < 10_000
+
+
+@pytest.mark.parametrize(("name", "said"), [("none/x.pcapng", "there is no folder"), (".", "that is a folder")])
+def test_a_place_where_no_capture_can_be_is_explained(desk: MakeDesk, tmp_path: Path, name: str, said: str) -> None:
+    with pytest.raises(NetworkError) as error:
+        desk().net.capture(tmp_path / name)
+    assert said in str(error.value.hint) and "full" not in str(error.value.hint)
