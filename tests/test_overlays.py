@@ -77,6 +77,12 @@ def test_a_virtual_board_as_the_board_says_that_it_is_simulated() -> None:
     assert "points SIMULATED, curve SIMULATED, device clock" in said(ax)
 
 
+def test_points_of_a_board_of_which_nobody_knows_say_so() -> None:
+    unknown = board().assign(simulated=pd.array([None, None], dtype="boolean"))
+    ax = plots.overlay(unknown, "buffer_B", "throughput_kBps", model=model(1.0, 2.0))
+    assert "points board, not known whether simulated, curve SIMULATED, device clock" in said(ax)
+
+
 def test_curves_of_a_calibration_tell_board_and_model_apart_by_name() -> None:
     both = pd.concat([model(1.0, 2.0).assign(model=""), model(1.1, 2.0, name="after")], ignore_index=True)
     ax = plots.overlay(both, "buffer_B", "throughput_kBps")

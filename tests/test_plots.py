@@ -52,6 +52,12 @@ def test_a_measured_figure_does_not_say_simulated():
     assert "host clock" in texts(ax)
 
 
+def test_a_figure_of_a_board_of_which_nobody_knows_says_so():
+    for unknown in (pd.array([None] * len(ROWS), dtype="boolean"), [None] * len(ROWS)):
+        ax = plots.lines(ROWS.assign(simulated=unknown), "buffer_B", "throughput_kBps")
+        assert "not known whether simulated, device clock" in texts(ax)
+
+
 def test_estimates_stand_once_under_a_figure_whose_rows_hang_on_them():
     def footnote(*frames):
         _, axes = plt.subplots(1, 2, layout="constrained")

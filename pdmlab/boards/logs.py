@@ -27,7 +27,7 @@ _NAMES = {
 LARGEST = 512 * 1024 * 1024
 """What a log may have (B): it is held in memory."""
 LEAST_READABLE = 0.7
-"""Share of a log's characters that somebody can read; of bytes at random, or at another baud rate, it is half of them."""
+"""Share of a log's characters that can be read; of random bytes, or bytes at another baud rate, fewer than half can."""
 
 _HTRUN = re.compile(r"^\s*(?:\d+: )?\s*\[\+?(\d+(?:\.\d+)?)(ms)?\]\[(\w{4})\]\[(\w{3})\] ?(.*)$")
 _FOUND = re.compile(r"^found (?:SYNC|KV pair) in stream: (\{\{.*\}\})(?: it is #\d+ sent)?, queued\.\.\.")

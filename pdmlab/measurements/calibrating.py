@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -40,7 +40,7 @@ NOT_BY_ITSELF = ("stall", "stall_every")
 
 
 def calibrate(
-    frame: pd.DataFrame,
+    frame: pd.DataFrame | Any,
     part: str | Part | None = None,
     board: str | None = None,
     *,
@@ -54,7 +54,8 @@ def calibrate(
     """Fit a part's figures to the rows of a board.
 
     Args:
-        frame: rows of fs-single (`result.rows`, `load_run`), or of `measurements.file_transfer`.
+        frame: rows of fs-single (`result.rows`, `load_run`), or of `measurements.file_transfer`; or the result, or
+            the run, itself.
         part: where to start from; default: the board's own of the catalogue.
         board: Mbed's target name, for its microcontroller; default: the one that the rows name.
         figures: what to fit; default: every time of the part that the rows tell. `mcu.byte`, `mcu.call` and the like
@@ -66,6 +67,13 @@ def calibrate(
     Raises:
         ConfigError: there is no such part, board or figure, or too few rows can be used; says which and why.
     """
+    frame = _rows_of(frame)
+    if file_system not in (None, *get_args(FileSystemName)):
+        raise ConfigError(
+            f"no file system {file_system!r} here", hint=f"there are {', '.join(get_args(FileSystemName))}"
+        )
+    if bus not in (None, *get_args(Bus)):
+        raise ConfigError(f"no bus {bus!r} here", hint=f"there are {', '.join(get_args(Bus))}")
     used, left_out = usable(frame, board, bus_Hz, volume_B)
     target = catalog.find(used[0].board if board is None else board).target
     start = _part_of(part or catalog.find(target).storage_part)
@@ -99,6 +107,21 @@ def calibrate(
         source,
         _still_estimated(model.estimates, found),
     )
+
+
+def _rows_of(measured: Any) -> pd.DataFrame:  # Any: whatever was handed in
+    """Return the rows of a frame, of a suite's result, or of a run."""
+    import pandas as pd
+
+    for name in ("rows", "frame"):
+        if not isinstance(measured, pd.DataFrame):
+            measured = getattr(measured, name, measured)
+    if not isinstance(measured, pd.DataFrame):
+        raise ConfigError(
+            f"{measured!r} has no rows to fit to",
+            hint="calibrate(pdmlab.load_run('…')), or of run(board, 'fs-single') its .rows",
+        )
+    return measured
 
 
 class _Model:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from pdmlab.boards import catalog
@@ -51,6 +53,11 @@ def usable(
     used: list[FileRow] = []
     left: list[dict[str, Any]] = []
     target = catalog.find(board).target if board is not None else None
+    for name, given in (("bus_Hz", bus_Hz), ("volume_B", volume_B)):
+        if given is not None and not _at_least_one(given):
+            raise ConfigError(
+                f"{name} is {given!r}", hint="a whole number of 1 or more; leave it out if the rows say it"
+            )
     for index, cells in zip(frame.index, frame.to_dict("records"), strict=True):
         known = {str(name): cell for name, cell in cells.items() if not pd.isna(cell)}
         row, why = _row(index, known, target, bus_Hz, volume_B)
@@ -90,10 +97,16 @@ def _row(
     if cells.get("mode", "new") != "new" or float(cells.get("fill_percent", 0)) > 0:
         return None, "not a new file on an empty volume"
     seconds = _seconds(cells)
-    if seconds is None or seconds <= 0:
+    if seconds is None or not math.isfinite(seconds) or seconds <= 0:
         return None, "it says no time"
+    resolution = float(cells.get("duration_resolution_s", 0.0))
+    if resolution >= 2 * seconds:
+        return None, "it was over before its line could show a time"
     if "bytes" not in cells or "buffer_B" not in cells:
         return None, "it says no size of file or buffer: is its case one of fs-single?"
+    for name in ("bytes", "buffer_B", "volume_B", "bus_Hz"):
+        if name in cells and not _at_least_one(cells[name]):
+            return None, f"its {name} is {cells[name]}"
     target = board or str(cells.get("board", ""))
     if board is not None and cells.get("board") not in (None, board, "unknown", "board"):
         return None, f"of another board: {cells['board']}"
@@ -107,13 +120,25 @@ def _row(
     workload = Workload(int(cells["buffer_B"]), size, stdio, sync if sync < size else 0)
     bus = bus_Hz or (int(cells["bus_Hz"]) if "bus_Hz" in cells else None)
     volume = volume_B or (int(cells["volume_B"]) if "volume_B" in cells else STOCK_VOLUME if stock else None)
+    if volume is not None and size > volume:
+        return None, f"its file of {size} B is larger than the volume of {volume} B"
     words = str(cells.get("file_system", "")).split()
-    file_system = cast("FileSystemName | None", _NAMES.get(words[0]) if words else None)
+    if words and words[0] not in _NAMES:
+        return None, f"its file system is {cells['file_system']}, which the model has not"
+    file_system = cast("FileSystemName | None", _NAMES[words[0]] if words else None)
     return FileRow(
         index, target, cells.get("simulated"), cast("Operation", operation), workload, seconds,
-        float(cells.get("duration_resolution_s", 0.0)), bus, volume, file_system,
+        resolution, bus, volume, file_system,
         cells["bus"] if cells.get("bus") in get_args(Bus) else None,
     ), ""  # fmt: skip
+
+
+def _at_least_one(cell: Any) -> bool:
+    """Return whether a cell is a whole number of 1 or more; frames with gaps have them as floats."""
+    if isinstance(cell, bool) or not isinstance(cell, Real):
+        return False
+    number = float(cell)
+    return math.isfinite(number) and number >= 1 and number == int(number)
 
 
 def _seconds(cells: Mapping[str, Any]) -> float | None:

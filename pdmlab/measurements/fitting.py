@@ -25,6 +25,8 @@ ALIKE = 0.2
 """Share of an unknown's effect that no others have, below which they are named where it cannot be told."""
 SAME = 0.03
 """The same share below which it cannot be told, however exact the rows: so much is the model's own steps."""
+TOLD = 4.0
+"""Standard deviations of the rows by which a large change of an unknown has to move them, to be told by exact rows."""
 ROUNDS = 12
 CLOSE = 2e-4
 """Relative change of the unknowns at which the search ends."""
@@ -78,6 +80,10 @@ class Problem:
             few = 1 + 5 / max(int(np.sum(its)) - 1, 1)  # Rousseeuw's: the fit has drawn a few rows close to itself
             found[its] = max(1.4826 * few * float(np.median(np.abs(residuals[its]))), _LEAST_SCATTER)
         return found
+
+    def apart(self, values: Values) -> float:
+        """Return how far half of the rows are from the model, or farther (%)."""
+        return 100 * float(np.median(np.abs(self.measured - self.model(values)) / np.abs(self.measured)))
 
     def size(self, values: Values) -> dict[str, float]:
         """Return what change of an unknown is a large one."""
@@ -136,6 +142,8 @@ def fit(problem: Problem) -> Fit:
             if crowded
             else f"these rows tell it and {', '.join(partners)} only together"
             if left < ALIKE
+            else f"the rows disagree, with each other or with the model, by some {problem.apart(values):.0f} %"
+            if weight[drop] * left > TOLD
             else "the rows hardly change with it"
         )
 

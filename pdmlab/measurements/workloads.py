@@ -166,7 +166,7 @@ class Recording:
     def _play(self, part: Part, mcu: Mcu) -> list[int]:
         """Return how long each workload takes on the driver of a part (ns)."""
         clock = Counting()
-        medium = Blank(self._driver.medium.size)
+        medium = Blank(self._driver.medium.size, erase_value=self._driver.medium.erase_value)
         options: dict[str, Any] = {"clock": clock, "part": part, "timing": "maximum", "mcu": mcu}
         if hasattr(self._driver, "frequency"):
             options["frequency"] = self._driver.frequency

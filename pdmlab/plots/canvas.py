@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import FigureBase
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from pdmlab.plots.words import estimates, human_size
+from pdmlab.plots.words import estimates, human_size, whose
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,8 +44,10 @@ def plain_ticks(axis: Axis) -> None:
 
 def finish(ax: Axes, frame: pd.DataFrame | None, title: str, *, note: str = "", raised: float = 0) -> Axes:
     if frame is not None and "simulated" in frame.columns and len(frame):
-        simulated = bool(frame["simulated"].any())
-        note = f"{'SIMULATED, ' if simulated else ''}{', '.join(sorted(set(frame['clock'])))} clock"
+        known = whose(frame)
+        clocks = sorted(set(frame["clock"]))
+        times = "no time is measured" if clocks == ["none"] else f"{', '.join(clocks)} clock"
+        note = f"{known}, {times}" if known else times
     if frame is not None:
         _note_estimates(ax, frame)
     if title:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pdmlab.errors import ConfigError
 from pdmlab.plots.canvas import finish, new_axes, scale
-from pdmlab.plots.words import COLOURS, MARKERS, label
+from pdmlab.plots.words import COLOURS, MARKERS, label, whose
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,8 +71,9 @@ def overlay(
     ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     clocks = ", ".join(sorted({str(clock) for clock in [*frame["clock"], *model["clock"]]}))
     _name_estimates(ax, model)
-    whose = "SIMULATED" if frame["simulated"].fillna(False).astype(bool).any() else "board"
-    return finish(ax, None, title, note=f"points {whose}, curve SIMULATED, {clocks} clock")
+    known = whose(frame)
+    points = known if known == "SIMULATED" else f"board, {known}" if known else "board"
+    return finish(ax, None, title, note=f"points {points}, curve SIMULATED, {clocks} clock")
 
 
 def _apart(board: pd.DataFrame, curve: pd.Series[float], x: str, y: str) -> str:

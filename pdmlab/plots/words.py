@@ -68,6 +68,14 @@ def groups(frame: pd.DataFrame, by: str) -> list[tuple[str, pd.DataFrame]]:
     return [(name + shown(by, key), part) for key, part in frame.groupby(by, sort=not words)]
 
 
+def whose(frame: pd.DataFrame) -> str:
+    """Return whether a frame's rows are simulated, as a note says it; "" where all are measured."""
+    column = frame["simulated"]
+    if column.eq(True).any():
+        return "SIMULATED"
+    return "not known whether simulated" if column.isna().any() else ""
+
+
 def estimates(frame: pd.DataFrame) -> dict[str, list[str]]:
     """Return the figures without a source that a frame's rows hang on, by part and microcontroller."""
     found: dict[str, list[str]] = {}

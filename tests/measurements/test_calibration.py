@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -225,6 +226,44 @@ def test_rows_that_cannot_be_used_are_left_out_with_the_reason(rows: pd.DataFram
     assert "left out: 7 rows" in repr(found)
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("duration_s", float("inf"), "it says no time"),
+        ("duration_s", -1.0, "it says no time"),
+        ("duration_resolution_s", 1e6, "it was over before its line could show a time"),
+        ("bytes", 0, "its bytes is 0"),
+        ("bytes", 4 << 20, "its file of 4194304 B is larger than the volume of 2097152 B"),
+        ("buffer_B", 0, "its buffer_B is 0"),
+        ("buffer_B", -5, "its buffer_B is -5"),
+        ("bus_Hz", 0, "its bus_Hz is 0"),
+        ("volume_B", 0.5, "its volume_B is 0.5"),
+        ("file_system", "ext4", "its file system is ext4, which the model has not"),
+    ],
+)
+def test_rows_that_cannot_be_true_are_left_out_with_the_reason(
+    rows: pd.DataFrame, column: str, value: Any, reason: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"0 of {len(rows)} rows can be fitted to.*; {len(rows)} not: {reason}"):
+        calibrate(rows.assign(**{column: value}), part="SDHC", board="K64F")
+
+
+def test_rows_that_disagree_are_said_to_disagree_and_fit_nothing(rows: pd.DataFrame) -> None:
+    twice = pd.concat([rows, rows.assign(duration_s=rows["duration_s"] * 10)], ignore_index=True)
+    found = calibrate(twice, part="SDHC", board="K64F")
+    assert not fitted(found)
+    for figure in CARD:
+        assert why(found)[figure].startswith("the rows disagree, with each other or with the model, by some ")
+
+
+def test_a_result_or_a_run_may_be_handed_in_itself(rows: pd.DataFrame, tmp_path: Path) -> None:
+    direct = fitted(calibrate(rows, part="SDHC", board="K64F"))
+    for name in ("rows", "frame"):
+        assert fitted(calibrate(SimpleNamespace(**{name: rows}), part="SDHC", board="K64F")) == direct
+    with pytest.raises(ConfigError, match=r"\[1\] has no rows to fit to\nhint: calibrate\(pdmlab.load_run"):
+        calibrate([1], part="SDHC", board="K64F")
+
+
 def test_too_few_rows_are_explained(rows: pd.DataFrame) -> None:
     with pytest.raises(ConfigError, match=r"1 of 1 rows can be fitted to, and one figure needs two\nhint: .*fs-single"):
         calibrate(rows.iloc[:1], part="SDHC", board="K64F")
@@ -242,6 +281,11 @@ def test_too_few_rows_are_explained(rows: pd.DataFrame) -> None:
         ({"figures": ["tempo"]}, r"SDHC has no figure tempo that takes time here\nhint: a list of some of read_access"),
         ({"figures": []}, "has no figure"),
         ({"figures": "program"}, "has no figure"),
+        ({"bus_Hz": 0}, r"bus_Hz is 0\nhint: a whole number"),
+        ({"volume_B": -1}, r"volume_B is -1\nhint: a whole number"),
+        ({"volume_B": float("inf")}, r"volume_B is inf\nhint: a whole number"),
+        ({"file_system": "ext4"}, r"no file system 'ext4' here\nhint: there are FAT, LFS"),
+        ({"bus": "I2C"}, r"no bus 'I2C' here\nhint: there are SPI, QSPI, internal"),
     ],
 )
 def test_wrong_choices_are_explained(rows: pd.DataFrame, options: dict[str, Any], message: str) -> None:
