@@ -64,9 +64,9 @@ def file_transfer(
 
     def main(device: Device) -> list[Row]:
         measured = make_volume(board, device.clock, setup)
-        fs, data = measured.fs, _text(file_B)
         old = file_B if mode != "new" else 0
         measured.require_room(threads * (old + file_B), "file_B")
+        fs, data = measured.fs, _text(file_B)
         paths = [f"/benchmark{number or ''}.bin" for number in range(threads)]
         for path in paths if old else ():
             with fs.open(path, "w") as file:

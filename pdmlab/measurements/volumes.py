@@ -210,9 +210,14 @@ def _driver(board: Bench, clock: Clock, setup: VolumeSetup) -> tuple[MediumDevic
         blank = 0 if part.kind == "sd" else 0xFF
         medium = Medium(size, erase_value=part["erase_value"] if "erase_value" in part else blank)  # noqa: SIM401
     try:
-        return _DRIVERS[part.kind, bus](medium, **options), bus
+        driver = _DRIVERS[part.kind, bus](medium, **options)
     except (ConfigError, StorageError) as error:
         raise NotMeasurable(error.message, hint=error.hint) from error
+    if setup.volume_B not in (None, driver.size):
+        raise NotMeasurable(
+            f"{part.name} makes {driver.size} B of {size} B", hint=f"volume_B of {driver.size}, or None"
+        )
+    return driver, bus
 
 
 def _part_of(name: str | Part) -> Part:

@@ -167,6 +167,8 @@ def test_a_full_littlefs_looks_longer_for_a_free_block(board):
         ({"part": "W25Q64JV", "file_system": "FAT", "volume_B": 8192}, "size does not suit FAT12 or FAT16"),
         ({"part": "W25Q64JV", "volume_B": 4096}, "fewer than two blocks"),
         ({"part": "W25Q64JV", "lookahead_size_B": 8192}, "8192 B is more than 2048 blocks need: Mbed OS lowers it"),
+        ({"part": "AT45DB321D", "volume_B": 1000}, "AT45DB321D makes 512 B of 1000 B"),
+        ({"file_B": 10**12}, "1000000000000 B have no room in"),
         ({"buffer_B": 0}, "buffer_B is 0"),
         ({"sync_every_B": 0}, "sync_every_B is 0"),
         ({"threads": -1}, "threads is -1"),
