@@ -106,7 +106,11 @@ class Result:
         if not self.run:
             from pdmlab.greentea.saving import SuiteRun
 
-            self.run = SuiteRun(self.suite, {"board": self.target, **self.about}, data=data).finish(self, "finished")
+            run = SuiteRun(self.suite, {"board": self.target, **self.about}, data=data)
+            with run:
+                for row in self.measured.cells():
+                    run.keep(row)
+                self.run = run.finish(self, "finished")
         return self.run
 
     @property

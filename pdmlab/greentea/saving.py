@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pdmlab import frames, settings
+from pdmlab.errors import ExperimentError
 from pdmlab.frames import Cell, Schema, provenance
 from pdmlab.greentea.rows import COLUMNS, FACTORS, Row, whole_rows
 
@@ -77,9 +78,21 @@ class SuiteRun:
             }
             frames.save(self.folder, self.name, schema, rows, self._sidecar)
         else:
-            frames.write_sidecar(self.folder, self.name, self._sidecar)
+            try:
+                frames.write_sidecar(self.folder, self.name, self._sidecar)
+            except OSError as error:
+                raise ExperimentError(
+                    f"what came of run {self.name} could not be saved in {self.folder}: {error.strerror}",
+                    hint="is the disk full? It measured nothing",
+                ) from error
         self._journal.path.unlink()
         return self.name
+
+    def __enter__(self) -> SuiteRun:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._journal.close()
 
 
 def about_board(board: Board, target: str) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pdmlab
 from pdmlab.errors import ExperimentError, RunNotFound
 from pdmlab.greentea import run_suite
 from pdmlab.greentea.protocol import Event
+from pdmlab.greentea.saving import SuiteRun
 from tests.greentea.scripted import ScriptedBoard, suite
 
 CASE = "SD+FAT 1 file, buff  1024"
@@ -51,6 +54,40 @@ def test_a_result_can_be_saved_later_and_once(tmp_path: Path) -> None:
     assert result.save(data=tmp_path) == name
     assert len(pdmlab.list_runs(data=tmp_path)) == 1
     assert len(pdmlab.load_run(name, data=tmp_path)) == 2
+
+
+def test_a_result_that_finds_the_disk_full_says_so_and_keeps_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def full(old: Path, new: Path) -> None:
+        if new.suffix == ".parquet":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(old, new)
+
+    result = run_suite(ScriptedBoard(suite(*LINES)), "fs-single", sync_timeout=0.01, timeout=0.05)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        with pytest.raises(ExperimentError, match=r"No space left on device\nhint: its rows are kept in .* free some"):
+            result.save(data=tmp_path)
+    (name,) = pdmlab.list_runs(data=tmp_path)["run"]
+    assert len(pdmlab.load_run(name, data=tmp_path)) == 2 and not result.run
+    assert len(pdmlab.load_run(result.save(data=tmp_path), data=tmp_path)) == 2
+
+
+def test_a_suite_without_rows_says_too_that_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run_suite(ScriptedBoard(lambda _: []), "fs-single", sync=1, sync_timeout=0.01)
+    begun = SuiteRun("fs-single", {"board": "K64F"}, data=tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(
+        ExperimentError, match=r"could not be saved in .*: No space left on device\nhint: is the disk full"
+    ):
+        begun.finish(result, "finished")
 
 
 def test_an_interrupted_suite_keeps_its_rows(tmp_path: Path) -> None:
