@@ -23,6 +23,10 @@ from pdmlab.storage.filesystem import File, FileSystem, Kept, Stat, StatVfs, sto
 # Recursive: the garbage collector may give a volume back while another is being claimed by the same thread.
 _volumes = threading.RLock()
 _VOLUMES = 10
+LARGEST_SECTOR = 4096
+"""The largest sector of FatFs (B), FF_MAX_SS."""
+LEAST_SECTORS = 128
+"""FatFs makes no volume of fewer (f_mkfs)."""
 # A board without a set clock: the same files make the same image in every run.
 ff.datetime = SimpleNamespace(datetime=SimpleNamespace(now=lambda: datetime(1980, 1, 1)))
 
@@ -59,10 +63,10 @@ _FLAGS = {
 
 
 class _Refused(Exception):
-    """FatFs answered with an FRESULT other than FR_OK."""
+    """FatFs answered with an FRESULT other than FR_OK; `sector` is the device's (B), where that is why."""
 
-    def __init__(self, result: int) -> None:
-        self.result = result
+    def __init__(self, result: int, sector: int = 512) -> None:
+        self.result, self.sector = result, sector
 
 
 def _check(result: int) -> None:
@@ -141,7 +145,8 @@ class FATFileSystem(FileSystem):
             if device.erase_value < 0:
                 for start in range(0, head, device.program_size):
                     device.program(start, b"\xff" * device.program_size)
-            _check(ff.pyf_mkfs(self._volume.pname, workarea_size=sector))
+            if result := ff.pyf_mkfs(self._volume.pname, workarea_size=sector):
+                raise _Refused(result, sector)
         finally:
             self._forget()
 
@@ -196,7 +201,8 @@ class FATFileSystem(FileSystem):
             return StorageError(
                 f"cannot {what}: the device's size does not suit FAT12 or FAT16 (EINVAL, {-errno.EINVAL})",
                 code=-errno.EINVAL,
-                hint="use 64 KiB to 2 GiB: a smaller card, or a SlicingBlockDevice",
+                hint=f"sectors of {error.sector} B: {LEAST_SECTORS * error.sector // 1024} KiB to just under "
+                f"{error.sector >> 7} GiB; a SlicingBlockDevice makes a device smaller",
             )
         code = _ERRNO.get(error.result, -error.result)
         return storage_error(code, what, corrupt=error.result == _NO_FILESYSTEM)
@@ -224,11 +230,11 @@ class Disk:
         self._read, self._program, self._erase = device.read, device.program, device.erase
         self._kept = kept
         self.sector = max(512, device.erase_size)
-        if self.sector > 4096:
+        if self.sector > LARGEST_SECTOR:
             raise StorageError(
                 f"FAT cannot use sectors of {self.sector} B (EINVAL, {-errno.EINVAL})",
                 code=-errno.EINVAL,
-                hint="erase units of at most 4096 B; use LittleFileSystem2 on this device",
+                hint=f"erase units of at most {LARGEST_SECTOR} B; use LittleFileSystem2 on this device",
             )
 
     def ioctl_get_sector_count(self) -> int:

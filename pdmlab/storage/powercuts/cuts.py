@@ -38,6 +38,17 @@ class Cut(NamedTuple):
         return f"{self.operation}{self.kind}{self.number if self.kind in 'pxr' else ''}"
 
 
+def as_code(text: object) -> str:
+    """Return a code without the spaces around it.
+
+    Raises:
+        ConfigError: it is no text.
+    """
+    if not isinstance(text, str):
+        raise ConfigError(f"{text!r} is no code of a cut", hint="such as report.losses[0].code, or 212p40")
+    return text.strip()
+
+
 def parse(text: str) -> list[Cut]:
     """Return the cuts of a code such as 212p40+3b.
 
@@ -56,6 +67,21 @@ def parse(text: str) -> list[Cut]:
     if len(cuts) > 2:
         raise ConfigError(f"{text!r} has {len(cuts)} cuts", hint="one, and one in the recovery from it")
     return cuts
+
+
+def require_possible(cut: Cut, operation: Operation, geometry: Geometry) -> None:
+    """Refuse a cut that its operation, or the medium, cannot have.
+
+    Raises:
+        ConfigError: a prefix longer than the operation, or programs held back where there is no cache.
+    """
+    size = len(operation.new)
+    if cut.kind == "p" and cut.number > size:
+        raise ConfigError(f"{cut}: operation {cut.operation} has {size} B", hint=f"p1 to p{size}")
+    if cut.kind == "r" and not geometry.cache:
+        raise ConfigError(
+            f"{cut}: geometry {geometry.name} holds no programs back", hint="b, p40, x7 or a; r is for a cache's"
+        )
 
 
 def half_done(operation: Operation, cut: Cut, geometry: Geometry) -> bytes:

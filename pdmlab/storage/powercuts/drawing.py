@@ -51,7 +51,8 @@ def files(seed: int, length: int, *, room: int, unit: int, overhead: int, replac
         if len(steps) == length:
             return steps
     raise ConfigError(
-        f"a medium of this size has no room for a story of {length} steps", hint="a larger size, or steps of your own"
+        f"a medium of this size has no room for a story of {length} steps",
+        hint="a larger size, less length, or steps of your own",
     )
 
 
@@ -150,4 +151,4 @@ def sotp(seed: int, length: int) -> list[Step]:
     while len(steps) < length:
         key, size = (("2", 8), ("3", 8), ("8", 8), ("1", 48))[random.below(4)]
         steps.append(Step("set", key, size))
-    return steps
+    return steps[:length]

@@ -34,7 +34,7 @@ def explore(
     story: Story | Callable[[Any], Any],  # Any: a function's device is whatever block device it was written for
     check: Callable[..., object] | None = None,
     *,
-    geometry: str | Geometry | Part | BlockDevice = "nor",
+    geometry: str | Geometry | Part | BlockDevice | None = None,
     size: int | None = None,
     second: str | int = "auto",
     torn: bool | int = True,
@@ -53,7 +53,8 @@ def explore(
     Args:
         story: a ready one (`stories.littlefs()`), or a function of a block device that does everything.
         check: with a function: verifies what it left (see FunctionStory); prepare and again belong to it too.
-        geometry, size: with a function: the medium; a name of GEOMETRIES, a part, a device or a Geometry, and B.
+        geometry, size: with a function: the medium; a name of GEOMETRIES, a part, a device or a Geometry, "nor" if
+            None; and B.
         second: cuts in each recovery: "all", "log" (at operations 1, 2, 4 …), a number drawn by the seed, or 0;
             "auto" is all for traces of up to 100 operations and one, drawn, for longer ones.
         torn: whether operations are also torn, or how many prefixes, and units in between, of each.
@@ -62,14 +63,16 @@ def explore(
         workers: processes that share the cuts, each with an interpreter of its own; functions are sent along.
 
     Raises:
-        ConfigError: nothing is programmed or erased, or the arguments make no sense together.
+        ConfigError: nothing is programmed or erased, the story does not do the same each time, or the arguments make
+            no sense together.
 
     >>> explore(stories.littlefs("nor", size=65536), workers=2)
     >>> explore(write_settings, check_settings, geometry="K64F")
     """
     told = as_story(story, check, geometry=geometry, size=size, prepare=prepare, again=again)
-    _require(second, int(torn), int(reorder), workers)
+    _require(second, torn=torn, reorder=reorder, workers=workers, seed=seed)
     trace = record(told)
+    _require_the_same(told, trace)
     cuts = first_cuts(trace, told, torn=int(torn), reorder=int(reorder), seed=seed)
     if second == "auto":
         second = "all" if len(trace.operations) <= SMALL else 1
@@ -89,29 +92,64 @@ def as_story(
     story: Story | Callable[[Any], Any],
     check: Callable[..., object] | None = None,
     *,
-    geometry: str | Geometry | Part | BlockDevice = "nor",
+    geometry: str | Geometry | Part | BlockDevice | None = None,
     size: int | None = None,
     prepare: Callable[[Any], object] | None = None,
     again: bool = True,
 ) -> Story:
-    """Return a story as it is, or the story of a function and its check."""
+    """Return a story as it is, or the story of a function and its check.
+
+    Raises:
+        ConfigError: a check, or a medium, for a story that has its own; or no check for a function.
+    """
     if isinstance(story, Story):
+        others = {"check": check, "geometry": geometry, "size": size, "prepare": prepare, "again": None if again else 0}
+        given = [name for name, value in others.items() if value is not None]
+        if given:
+            raise ConfigError(
+                f"{', '.join(given)}: the story {story.name} has its own",
+                hint='these belong to a function; a story is made for its medium: stories.littlefs("nor", size=65536)',
+            )
         return story
     if check is None:
         raise ConfigError(
             "a function needs a check of what it leaves", hint="explore(function, check), where check(device) raises"
         )
-    return FunctionStory(story, check, _geometry(geometry, size=size), prepare=prepare, again=again)
+    return FunctionStory(
+        story, check, _geometry("nor" if geometry is None else geometry, size=size), prepare=prepare, again=again
+    )
 
 
 _geometry = geometry
 
 
-def _require(second: str | int, torn: int, reorder: int, workers: int) -> None:
+def _require(second: object, **numbers: object) -> None:
     if isinstance(second, str) and second not in ("auto", "all", "log"):
         raise ConfigError(f"second={second!r} says nothing", hint='"auto", "all", "log" or a number')
-    if min(torn, reorder, workers - 1, 0 if isinstance(second, str) else second) < 0:
-        raise ConfigError("torn, reorder and second are 0 or more, workers is 1 or more")
+    if not isinstance(second, str):
+        numbers["second"] = second
+    least = {"workers": 1, "torn": 0, "reorder": 0, "second": 0}
+    for name, value in numbers.items():
+        truth = isinstance(value, bool) and name not in ("torn", "reorder")
+        if not isinstance(value, int) or truth or value < least.get(name, value):
+            wanted = f", {least[name]} or more" if name in least else ""
+            raise ConfigError(f"{name} is {value!r}", hint=f"a whole number{wanted}")
+
+
+def _require_the_same(story: Story, trace: Trace) -> None:
+    """Play a story once more: one that does something else each time is not cut where its code says."""
+    again = record(story)
+    if (again.digest, again.base, again.ends, again.syncs) == (trace.digest, trace.base, trace.ends, trace.syncs):
+        return
+    pairs = enumerate(zip(trace.operations, again.operations, strict=False), 1)
+    first = next((number for number, (one, other) in pairs if one != other), None)
+    where = f"operation {first} is another" if first else "its steps end elsewhere"
+    if again.base != trace.base:
+        where = "what is there beforehand is another"
+    raise ConfigError(
+        f"{story.name} does not do the same each time: {where} when it is played again",
+        hint="no clock, no random numbers but seeded ones, and nothing kept from one run to the next",
+    )
 
 
 def _rows(

@@ -11,7 +11,7 @@ from itertools import groupby
 
 from pdmlab.errors import ConfigError
 from pdmlab.storage.blockdevice import UNKNOWN_ERASE_VALUE, BlockDevice
-from pdmlab.storage.parts import Part
+from pdmlab.storage.parts import Part, parts
 
 MIB = 1 << 20
 _MOST_SECTORS = 65536
@@ -38,6 +38,15 @@ class Geometry:
 
     def __post_init__(self) -> None:
         units = (self.read, self.program, self.erase)
+        every = (*units, self.size, self.erase_value, self.cache, *(each for run in self.sectors for each in run))
+        for each in every:
+            if type(each) is not int:
+                raise ConfigError(f"geometry {self.name}: {each!r} is no number of bytes", hint="whole numbers")
+        if not UNKNOWN_ERASE_VALUE <= self.erase_value <= 0xFF or self.cache < 0:
+            raise ConfigError(
+                f"geometry {self.name}: erase_value is {self.erase_value}, cache {self.cache}",
+                hint="0xFF is NOR flash, -1 a card; a cache holds 0 or more programs",
+            )
         sizes = [size for _, size in self.sectors] or [self.erase]
         whole = sum(count * size for count, size in self.sectors) or self.size
         if (
@@ -94,7 +103,9 @@ GEOMETRIES = {
 
 
 def geometry(of: str | Geometry | Part | BlockDevice, *, size: int | None = None) -> Geometry:
-    """Return the geometry of that name, of a part or of a device; `size` (B) takes a smaller medium of the same units.
+    """Return the geometry of that name or part, or of a device; `size` (B) takes another size of the same units.
+
+    A name is one of GEOMETRIES, or of a part that has none of that name there.
 
     Raises:
         ConfigError: no such geometry, or one that cannot be.
@@ -110,10 +121,13 @@ def _geometry(of: str | Geometry | Part | BlockDevice) -> Geometry:
         return _of_part(of)
     if isinstance(of, BlockDevice):
         return _of_device(of)
-    try:
+    if isinstance(of, str) and of in GEOMETRIES:
         return GEOMETRIES[of]
-    except (KeyError, TypeError):
-        raise ConfigError(f"there is no geometry {of!r}", hint=f"one of {', '.join(GEOMETRIES)}") from None
+    if isinstance(of, str) and of in parts():
+        return _of_part(parts()[of])
+    raise ConfigError(
+        f"there is no geometry {of!r}", hint=f"one of {', '.join(GEOMETRIES)}, or a part: {', '.join(parts())}"
+    )
 
 
 def _of_part(part: Part) -> Geometry:

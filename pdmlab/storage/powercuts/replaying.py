@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pdmlab.errors import ConfigError
 from pdmlab.storage.powercuts.causes import cause_of
 from pdmlab.storage.powercuts.cuts import TORN as TORN_KINDS
-from pdmlab.storage.powercuts.cuts import Cut, apply, parse
+from pdmlab.storage.powercuts.cuts import Cut, apply, as_code, parse, require_possible
 from pdmlab.storage.powercuts.image import Image, Operation
 from pdmlab.storage.powercuts.story import Finding, Outcome, Story
 from pdmlab.storage.powercuts.trace import Trace, held_back, record
@@ -72,12 +72,13 @@ class Instant:
 
         offsets = range(0, len(self.image), self.cell_B)
         frame = pd.DataFrame({"offset_B": list(offsets), "holds": self.cells})
-        frame["simulated"], frame["clock"] = True, "device"
+        frame["simulated"], frame["clock"] = True, "none"
         return frame
 
     def __repr__(self) -> str:
         where = f" ({self.place})" if self.place else ""
-        return f"{self.code}: the power goes {self.cut} {self.operation}{where}, in '{self.step}': {self.verdict}"
+        how = f"the power goes {self.cut} {self.operation}{where}, in '{self.step}'"
+        return f"SIMULATED {self.code}: {how}: {self.verdict}"
 
     def _repr_html_(self) -> str:
         colour = "#a84a00" if self.finding.outcome == "lost" else "#00694d"
@@ -119,6 +120,7 @@ class Player:
                 f"there is no operation {cuts[0].operation}", hint=f"{story.name} has {len(trace.operations)}"
             )
         index = cuts[0].operation - 1
+        require_possible(cuts[0], trace.operations[index], story.geometry)
         done = trace.step_of(index)
         cache = story.geometry.cache
         begin = trace.ends[done - 1] if done else 0
@@ -140,6 +142,7 @@ class Player:
                 raise ConfigError(
                     f"the recovery from {cuts[0]} has no operation {cut.operation}", hint=f"it has {len(recovery)}"
                 )
+            require_possible(cut, recovery[cut.operation - 1], story.geometry)
             image.redo(recovery[: cut.operation - 1])
             held = held_back(syncs, cut.operation - 1, cache)
             apply(image, recovery, held, cut)
@@ -167,7 +170,7 @@ class Player:
         )
 
     def _own(self, code: str) -> str:
-        head, mark, cuts = code.strip().rpartition(":")
+        head, mark, cuts = as_code(code).rpartition(":")
         if mark and f"{head}:" != self.prefix:
             name, _, digest = head.rpartition("#")
             if name == self.story.name:

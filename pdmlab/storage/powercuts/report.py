@@ -171,7 +171,7 @@ class Report:
             columns=["code", "step", "operation", "number", "kind", "address_B", "size_B", "place", "cut",
                      "outcome", "what", "second_cuts", "second_losses"],
         )  # fmt: skip
-        frame["simulated"], frame["clock"] = True, "device"
+        frame["simulated"], frame["clock"] = True, "none"
         frame.attrs["units"] = {"address_B": "B", "size_B": "B"}
         frame.attrs["labels"] = {"number": "operation"}
         return frame
@@ -187,7 +187,7 @@ class Report:
             "losses": self.lost,
             "flaws": self.flawed,
             "simulated": True,
-            "clock": "device",
+            "clock": "none",
         }
 
     @property
@@ -204,7 +204,7 @@ class Report:
         frame = pd.DataFrame({"number": list(worst)})
         for kind in KINDS.values():
             frame[kind] = [cells.get(kind, "") for cells in worst.values()]
-        frame["simulated"], frame["clock"] = True, "device"
+        frame["simulated"], frame["clock"] = True, "none"
         return frame
 
     def _cells(self, row: Row, places: Places) -> tuple[object, ...]:
@@ -248,7 +248,9 @@ class Report:
         return [(*key, count) for key, count in alike.most_common()]
 
     def __repr__(self) -> str:
-        lines = [f"power cuts: {self.story.name}, {self.story.geometry.units} B read/program/erase: {self.summary}"]
+        lines = [
+            f"SIMULATED power cuts: {self.story.name}, {self.story.geometry.units} B read/program/erase: {self.summary}"
+        ]
         lines.append(f"invariant: {self.story.invariant}")
         lines.append(f"verdict: {self.problem or 'it holds'}")
         if self.lost and self.story.weakness:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from pdmlab.errors import ConfigError
 from pdmlab.storage.blockdevice import BlockDevice
+from pdmlab.storage.kv import NVStore
 from pdmlab.storage.parts import Part, parts
 from pdmlab.storage.powercuts import drawing, files, records
+from pdmlab.storage.powercuts.cuts import as_code
+from pdmlab.storage.powercuts.fitting import area, fat_medium, fitted, flash_medium, largest_value
 from pdmlab.storage.powercuts.geometries import GEOMETRIES, Geometry, geometry
 from pdmlab.storage.powercuts.places import in_fat, in_littlefs, in_securestore, in_tdbstore
 from pdmlab.storage.powercuts.replaying import Instant, Player
@@ -57,7 +59,10 @@ def littlefs(
         steps, before: steps of your own, and steps whose results are there beforehand.
     """
     medium = geometry(of, size=size)
-    drawn = steps or drawing.files(seed, length, room=medium.size // 2, unit=medium.erase, overhead=2 * medium.erase)
+    unit = medium.erase
+    drawn = _steps(
+        steps, seed, length, lambda: drawing.files(seed, length, room=medium.size // 2, unit=unit, overhead=2 * unit)
+    )
     return StoreStory(
         _name("littlefs", of, size, seed, length, _FILE_STEPS, steps), medium, drawn, before=before,
         opens=files.open_littlefs, formats=files.format_littlefs, places=in_littlefs, invariant=FILES,
@@ -67,18 +72,26 @@ def littlefs(
 def fat(
     of: Medium = "sd",
     *,
-    size: int | None = 128 * 1024,
+    size: int | None = None,
     seed: int = 1,
     length: int = _FILE_STEPS,
     steps: Sequence[Step | str] | None = None,
     before: Sequence[Step | str] = (),
 ) -> StoreStory:
-    """Tell a story of files and directories on FAT, as Mbed's FATFileSystem has it; arguments as for littlefs."""
-    medium = geometry(of, size=size)
+    """Tell a story of files and directories on FAT, as Mbed's FATFileSystem has it; arguments as for littlefs.
+
+    size: 128 KiB if None, or 1 MiB where sectors are 4096 B: FAT takes at least 128 sectors.
+    """
+    medium, other = fat_medium(of, size)
     sector = max(512, medium.erase)
-    drawn = steps or drawing.files(seed, length, room=medium.size // 2, unit=sector, overhead=sector, replacing=False)
+    drawn = _steps(
+        steps, seed, length,
+        lambda: drawing.files(
+            seed, length, room=medium.size // 2, unit=sector, overhead=sector, replacing=False
+        ),
+    )  # fmt: skip
     return StoreStory(
-        _name("fat", of, None if size == 128 * 1024 else size, seed, length, _FILE_STEPS, steps), medium, drawn,
+        _name("fat", of, other, seed, length, _FILE_STEPS, steps), medium, drawn,
         before=before, opens=files.open_fat, formats=files.format_fat, places=in_fat, invariant=FILES, weakness=_FAT,
     )  # fmt: skip
 
@@ -86,17 +99,22 @@ def fat(
 def nvstore(
     of: Medium = "K64F",
     *,
+    size: int | None = None,
     seed: int = 1,
     length: int = _RECORD_STEPS,
     steps: Sequence[Step | str] | None = None,
     before: Sequence[Step | str] = (),
 ) -> StoreStory:
-    """Tell a story of numbered records in NVStore, whose two areas are the two halves, or sectors, of the medium."""
-    medium = geometry(of)
-    smallest = min(size for _, size in records.areas(medium))
-    drawn = steps or drawing.records(seed, length, [str(key) for key in range(8)], largest=smallest // 12)
+    """Tell a story of numbered records in NVStore, whose two areas are the two halves, or sectors, of the medium.
+
+    size: two erase units if None, at least 8 KiB, so that its areas fill up; arguments as for littlefs.
+    """
+    medium, other = flash_medium(of, size)
+    largest = min(min(length for _, length in records.areas(medium)) // 12, NVStore.max_data)
+    keys = [str(key) for key in range(8)]
+    drawn = _steps(steps, seed, length, lambda: drawing.records(seed, length, keys, largest=largest))
     return StoreStory(
-        _name("nvstore", of, None, seed, length, _RECORD_STEPS, steps), medium, drawn, before=before,
+        _name("nvstore", of, other, seed, length, _RECORD_STEPS, steps), medium, drawn, before=before,
         opens=records.open_nvstore, formats=records.format_nothing, places=records.in_nvstore,
         verbs=STORE_VERBS, names=NUMBERS,
     )  # fmt: skip
@@ -105,16 +123,17 @@ def nvstore(
 def sotp(
     of: Medium = "K64F",
     *,
+    size: int | None = None,
     seed: int = 1,
     length: int = _SOTP_STEPS,
     steps: Sequence[Step | str] | None = None,
     before: Sequence[Step | str] = (),
 ) -> StoreStory:
-    """Tell the story of a client's SOTP: the root of trust is set, times and versions change around it."""
-    medium = geometry(of)
-    drawn = steps or drawing.sotp(seed, length)
+    """Tell the story of a client's SOTP: the root of trust is set, times and versions change; size as for nvstore."""
+    medium, other = flash_medium(of, size)
+    drawn = _steps(steps, seed, length, lambda: drawing.sotp(seed, length))
     return StoreStory(
-        _name("sotp", of, None, seed, length, _SOTP_STEPS, steps), medium, drawn, before=before,
+        _name("sotp", of, other, seed, length, _SOTP_STEPS, steps), medium, drawn, before=before,
         opens=records.open_sotp, formats=records.format_nothing, places=records.in_nvstore,
         verbs=STORE_VERBS, names=NUMBERS,
     )  # fmt: skip
@@ -123,17 +142,18 @@ def sotp(
 def tdbstore(
     of: Medium = "nor",
     *,
-    size: int | None = 4 * 4096,
+    size: int | None = None,
     seed: int = 1,
     length: int = _RECORD_STEPS,
     steps: Sequence[Step | str] | None = None,
     before: Sequence[Step | str] = (),
 ) -> StoreStory:
-    """Tell a story of values by key in TDBStore."""
-    medium = geometry(of, size=size)
-    drawn = steps or drawing.records(seed, length, [f"key-{n}" for n in range(8)], largest=medium.size // 24)
+    """Tell a story of values by key in TDBStore; size is two areas of 8 KiB if None, or more where units are large."""
+    medium, other = fitted(of, size, lambda units: 2 * area(units))
+    keys, largest = [f"key-{n}" for n in range(8)], largest_value(medium, areas=2)
+    drawn = _steps(steps, seed, length, lambda: drawing.records(seed, length, keys, largest=largest))
     return StoreStory(
-        _name("tdbstore", of, None if size == 4 * 4096 else size, seed, length, _RECORD_STEPS, steps), medium, drawn,
+        _name("tdbstore", of, other, seed, length, _RECORD_STEPS, steps), medium, drawn,
         before=before, opens=records.open_tdbstore, formats=records.format_nothing, places=in_tdbstore,
         verbs=STORE_VERBS, names=KEYS,
     )  # fmt: skip
@@ -142,18 +162,22 @@ def tdbstore(
 def securestore(
     of: Medium = "nor",
     *,
-    size: int | None = 8 * 4096,
+    size: int | None = None,
     seed: int = 1,
     length: int = _RECORD_STEPS,
     steps: Sequence[Step | str] | None = None,
     before: Sequence[Step | str] = (),
 ) -> StoreStory:
-    """Tell a story of SecureStore over two TDBStores; secret-1 is encrypted, guarded-1 also protected from rollback."""
-    medium = geometry(of, size=size)
+    """Tell a story of SecureStore over two TDBStores; secret-1 is encrypted, guarded-1 also protected from rollback.
+
+    size: four areas of 8 KiB if None, or more where units are large; arguments as for littlefs.
+    """
+    medium, other = fitted(of, size, lambda units: 4 * area(units))
     keys = ["plain-1", "secret-1", "secret-2", "guarded-1", "guarded-2", "once-2", "once-1"]
-    drawn = steps or drawing.records(seed, length, keys, largest=medium.size // 48)
+    largest = largest_value(medium, areas=4)
+    drawn = _steps(steps, seed, length, lambda: drawing.records(seed, length, keys, largest=largest))
     return StoreStory(
-        _name("securestore", of, None if size == 8 * 4096 else size, seed, length, _RECORD_STEPS, steps), medium,
+        _name("securestore", of, other, seed, length, _RECORD_STEPS, steps), medium,
         drawn, before=before, opens=records.open_securestore, formats=records.format_securestore,
         places=in_securestore, weakness=_SECURESTORE, verbs=STORE_VERBS, names=KEYS,
     )  # fmt: skip
@@ -162,22 +186,35 @@ def securestore(
 def esfs(
     of: Medium = "nor",
     *,
-    size: int | None = 32 * 4096,
+    size: int | None = None,
     seed: int = 1,
     length: int = 20,
     steps: Sequence[Step | str] | None = None,
     before: Sequence[Step | str] = (),
 ) -> StoreStory:
-    """Tell a story of the client's files in ESFS, on littlefs: set when they are not there, and removed."""
-    medium = geometry(of, size=size)
+    """Tell a story of the client's files in ESFS, on littlefs: set when they are not there, and removed.
+
+    size: 32 erase units if None, at least 128 KiB; arguments as for littlefs.
+    """
+    medium, other = fitted(of, size, lambda units: 32 * max(units.erase, 4096))
     names = [f"mbed.{name}" for name in ("EndpointName", "LwM2MServerURI", "LwM2MDeviceCert", "LwM2MDevicePrivateKey")]
-    drawn = steps or drawing.sealed(seed, length, names, largest=600)
+    drawn = _steps(steps, seed, length, lambda: drawing.sealed(seed, length, names, largest=600))
     told = StoreStory(
-        _name("esfs", of, None if size == 32 * 4096 else size, seed, length, 20, steps), medium, drawn, before=before,
+        _name("esfs", of, other, seed, length, 20, steps), medium, drawn, before=before,
         opens=partial(records.open_esfs, names=_names(drawn, before)), formats=records.format_esfs, places=in_littlefs,
         weakness=_ESFS, verbs=STORE_VERBS, names=KEYS,
     )  # fmt: skip
     return told
+
+
+def _steps(
+    steps: Sequence[Step | str] | None, seed: int, length: int, draw: Callable[[], Sequence[Step]]
+) -> Sequence[Step | str]:
+    """Return the steps that were given, or draw some."""
+    for name, value, least in (("length", length, 1), ("seed", seed, 0)):
+        if type(value) is not int or value < least:
+            raise ConfigError(f"{name} is {value!r}", hint=f"a whole number, {least} or more")
+    return steps if steps is not None else draw()
 
 
 def _names(*steps: Sequence[Step | str]) -> list[str]:
@@ -221,17 +258,19 @@ def replay(code: str, story: Story | None = None) -> Instant:
 
     >>> replay("fat(sd)#832cc4:11b")
     """
-    head, _, _ = code.strip().rpartition(":")
+    head, _, _ = as_code(code).rpartition(":")
     return Player(story if story is not None else ready(head.rpartition("#")[0])).at(code)
 
 
 def _name(
-    kind: str, of: Any, size: int | None, seed: int, length: int, usual: int, steps: Sequence[Step | str] | None
+    kind: str, of: Medium, size: int | None, seed: int, length: int, usual: int, steps: Sequence[Step | str] | None
 ) -> str:
     """Name a story by what makes it again, as ready() reads it; of steps or a medium of its own, by what it is."""
-    if steps is not None or not isinstance(of, str | Part):
+    name = of.name if isinstance(of, Part) else of
+    part = isinstance(of, Part) or name not in GEOMETRIES
+    if steps is not None or not isinstance(name, str) or (isinstance(of, Part) and parts().get(name) != of):
         return f"{kind} on {geometry(of).name}"
-    options = [f"part {of.name}" if isinstance(of, Part) else of]
+    options = [f"part {name}" if part else name]
     if size is not None:
         options.append(f"size={size}")
     options += [f"seed={seed}"] * (seed != 1) + [f"length={length}"] * (length != usual)

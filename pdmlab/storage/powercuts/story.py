@@ -6,6 +6,7 @@ of what each returned step must have left; `FunctionStory` (functions.py) is a f
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
@@ -157,15 +158,18 @@ class StoreStory:
 
     def prepare(self, device: Image) -> None:
         """Make an empty store and take the steps before the story."""
-        self._formats(device)
-        self._take_all(device, 0, len(self.before))
+        with self._told():
+            self._formats(device)
+            self._take_all(device, 0, len(self.before))
 
     def play(self, device: Image) -> Iterator[None]:
         """Open the store and take the steps; yields as each has returned."""
-        session = self._opens(device)
+        with self._told():
+            session = self._opens(device)
         try:
             for number in range(len(self.before), len(self._data)):
-                self._take(session, number)
+                with self._told(str(self.steps[number - len(self.before)])):
+                    self._take(session, number)
                 yield
             if session.contents() != self._contents[-1]:
                 raise StorageError(f"{self.name} does not hold what its steps have put there, without any cut")
@@ -238,6 +242,19 @@ class StoreStory:
     def places(self, device: Image) -> Places:
         """Name what lies where."""
         return self._places(device) if self._places else lambda operation: ""
+
+    @contextlib.contextmanager
+    def _told(self, step: str = "") -> Iterator[None]:
+        """Say which story it was that the store refused on this medium, though no power was cut."""
+        try:
+            yield
+        except StorageError as error:
+            where = f", at '{step}'" if step else ""
+            raise ConfigError(
+                f"the story {self.name} cannot be told on {self.geometry.size} B with units of "
+                f"{self.geometry.units} B to read/program/erase{where}: {error.message}",
+                hint="another geometry, size or seed, or steps of your own",
+            ) from error
 
     def _take_all(self, device: Image, first: int, last: int) -> None:
         if first == last:

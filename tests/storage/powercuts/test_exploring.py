@@ -262,6 +262,96 @@ def test_arguments_that_say_nothing_are_refused(options):
         explore(stories.nvstore(length=2), progress=False, **options)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"seed": "x"}, {"workers": 1.5}, {"workers": True}, {"torn": "x"}, {"reorder": 0.5}, {"second": 1.5}],
+    ids=str,
+)
+def test_what_is_no_whole_number_is_refused_by_name(options):
+    (name,) = options
+    with pytest.raises(ConfigError, match=f"{name} is "):
+        explore(stories.nvstore(length=2), progress=False, **options)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"check": lambda device: True}, {"geometry": "sd"}, {"size": 8192}, {"prepare": lambda device: None},
+     {"again": False}],
+    ids=lambda given: next(iter(given)),
+)  # fmt: skip
+def test_a_ready_story_takes_no_check_and_no_other_medium(given):
+    (name,) = given
+    with pytest.raises(ConfigError, match=rf"{name}: the story nvstore\(K64F, length=2\) has its own"):
+        explore(stories.nvstore(length=2), progress=False, **given)
+
+
+def test_a_function_that_does_something_else_each_time_is_refused():
+    runs = []
+
+    def write(device):
+        runs.append(device)
+        device.erase(0, 512)
+        device.program(0, bytes([len(runs)]) * 16)
+
+    with pytest.raises(ConfigError, match="write does not do the same each time: operation 2 is another"):
+        explore(write, lambda device: True, geometry=FLASH, progress=False)
+
+    def fill(device):
+        device.program(0, bytes([len(runs)]))
+        runs.append(device)
+
+    with pytest.raises(ConfigError, match="what is there beforehand is another"):
+        explore(lambda device: device.erase(0, 512), lambda device: True, geometry=FLASH, prepare=fill, progress=False)
+
+
+@pytest.mark.parametrize(("cut", "said"), [("1p9999", "operation 1 has 21 B"), ("1b+1p9999", "has 21 B"),
+                                           ("2r7", "geometry nor holds no programs back")])  # fmt: skip
+def test_a_cut_that_its_operation_cannot_have_is_refused(cut, said):
+    report = explore(stories.littlefs("nor", size=65536, steps=["write /a 900"]), torn=0, second=0, progress=False)
+    with pytest.raises(ConfigError, match=said):
+        report.replay(cut)
+
+
+def test_replay_refuses_what_is_no_text():
+    for code in (None, 7):
+        with pytest.raises(ConfigError, match="is no code of a cut"):
+            replay(code)
+        with pytest.raises(ConfigError, match="is no code of a cut"):
+            replay(code, stories.nvstore(length=2))
+
+
+@pytest.mark.parametrize("numbers", [(1.5, 3, 3, 9), (1, 1, 512, "4096"), (True, 1, 1, 1)], ids=str)
+def test_a_geometry_of_broken_numbers_is_refused(numbers):
+    with pytest.raises(ConfigError, match="is no number of bytes"):
+        Geometry("x", *numbers)
+
+
+def test_a_geometry_with_an_impossible_erase_value_or_cache_is_refused():
+    for more in ({"erase_value": -2}, {"erase_value": 256}, {"erase_value": -1, "cache": -1}):
+        with pytest.raises(ConfigError, match="erase_value is"):
+            Geometry("x", 1, 1, 512, 512, **more)
+
+
+def test_a_part_is_found_by_its_name_and_its_codes_replay():
+    report = explore(stories.littlefs("W25Q64JV", size=65536, length=3), torn=0, second=0, progress=False)
+    assert report.story.name == "littlefs(part W25Q64JV, size=65536, length=3)"
+    code = f"{report.player.prefix}1b"
+    assert replay(code).finding == report.replay(code).finding
+    assert geometry("W25Q64JV") == geometry(parts()["W25Q64JV"])
+    with pytest.raises(ConfigError) as error:
+        geometry("floppy")
+    assert "W25Q64JV" in error.value.hint
+
+
+def test_what_is_printed_says_that_it_is_simulated_and_that_no_time_was_measured():
+    report = explore(stories.fat(length=2), torn=0, second=0, progress=False)
+    assert repr(report).startswith("SIMULATED power cuts: fat(sd, length=2)")
+    assert repr(report.replay("1b")).startswith("SIMULATED fat(sd, length=2)#")
+    for frame in (report.frame, report.outcomes, report.replay("1b").frame):
+        assert frame["simulated"].all() and set(frame["clock"]) == {"none"}
+    assert report.counts["clock"] == "none"
+
+
 def test_geometries_come_from_names_parts_devices_and_numbers():
     assert geometry("nand").units == "4096/4096/32768"
     assert geometry(HeapBlockDevice(65536, 16, 16, 512)).units == "16/16/512"
@@ -280,7 +370,7 @@ def test_a_report_looks_good_in_a_log_and_in_a_cell():
     html = report._repr_html_()
     assert "SIMULATED" in html and report.losses[0].code in html
     frame = report.frame
-    assert len(frame) == report.cuts and set(frame["clock"]) == {"device"} and frame["simulated"].all()
+    assert len(frame) == report.cuts and set(frame["clock"]) == {"none"} and frame["simulated"].all()
     assert frame["place"].isin(["the root directory", "the allocation table", "file data", "a directory"]).all()
 
 

@@ -136,3 +136,60 @@ def test_steps_read_as_they_are_written():
 def test_a_ready_story_is_found_by_its_name():
     for story in (stories.littlefs("emmc", size=64 * 512, seed=3, length=5), stories.nvstore(), stories.fat(length=4)):
         assert stories.ready(story.name).steps == story.steps
+
+
+@pytest.mark.parametrize("make", stories.READY.values(), ids=stories.READY)
+def test_no_steps_are_not_steps_to_be_drawn(make):
+    with pytest.raises(ConfigError, match="has no steps"):
+        make(steps=[])
+
+
+@pytest.mark.parametrize("make", stories.READY.values(), ids=stories.READY)
+@pytest.mark.parametrize(
+    "option", [{"length": 0}, {"length": -1}, {"length": 2.5}, {"seed": "x"}, {"seed": -1}], ids=str
+)
+def test_a_length_or_seed_that_draws_nothing_is_named(make, option):
+    ((name, value),) = option.items()
+    with pytest.raises(ConfigError, match=f"{name} is {value!r}"):
+        make(**option)
+
+
+@pytest.mark.parametrize("make", stories.READY.values(), ids=stories.READY)
+def test_a_story_has_as_many_steps_as_were_asked_for(make):
+    assert [len(make(length=length).steps) for length in (1, 2, 7)] == [1, 2, 7]
+
+
+TOLD = {
+    "littlefs": ("default", "eeprom", "emmc", "nor", "nand", "sd"),
+    "fat": ("default", "eeprom", "emmc", "nor", "sd"),
+    "nvstore": ("eeprom", "nor", "K64F", "STM32F4"),
+    "sotp": ("eeprom", "nor", "K64F", "STM32F4"),
+    "tdbstore": ("eeprom", "emmc", "nor", "nand", "sd", "K64F"),
+    "securestore": ("default", "eeprom", "emmc", "nor", "nand", "sd"),
+    "esfs": ("default", "eeprom", "emmc", "nor", "nand", "sd"),
+}
+
+
+@pytest.mark.parametrize(("kind", "medium"), [(kind, each) for kind, media in TOLD.items() for each in media])
+def test_a_ready_story_can_be_told_on_every_geometry_that_its_store_works_on(kind, medium):
+    player = Player(stories.READY[kind](medium))
+    assert player.operations > 20 and stories.ready(player.story.name).geometry == player.story.geometry
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: stories.fat("nand"), "FAT has no sectors of 32768 B, the erase unit of nand"),
+        (lambda: stories.fat("STM32F4"), "FAT has no sectors of 65536 B, the erase unit of STM32F4"),
+        (lambda: stories.fat("nor", size=65536), "on nor takes at least 128 sectors of 4096 B: 65536 B are too few"),
+        (lambda: stories.nvstore("sd"), "read flash byte by byte, and sd is read by 512 B"),
+        (lambda: stories.sotp("default"), "read flash byte by byte, and default is read by 16 B"),
+        (lambda: explore(stories.tdbstore("STM32F4"), progress=False),
+         r"the story tdbstore\(STM32F4\) cannot be told on 81920 B with units of 1/4/65536 B .* no two equal halves"),
+        (lambda: explore(stories.nvstore(steps=["set 1 5000"]), progress=False),
+         "nvstore on K64F cannot be told on 8192 B .*, at 'set 1 5000': NVStore: 5000 B for key 1"),
+    ],
+)  # fmt: skip
+def test_a_medium_that_a_store_cannot_have_is_named_with_the_reason(make, said):
+    with pytest.raises(ConfigError, match=said):
+        make()
