@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pdmlab.errors import ConfigError, NotMeasurable, StorageError
 from pdmlab.measurements.bench import Bench
 from pdmlab.measurements.factors import percent, require_name, whole_or_none
+from pdmlab.measurements.filling import fill
 from pdmlab.measurements.memory import fat_ram, littlefs_ram
 from pdmlab.storage import (
     DataFlashBlockDevice,
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 Bus = Literal["SPI", "QSPI", "internal"]
 FileSystemName = Literal["FAT", "LFS"]
 FAT_SECTORS = (512, 1024, 2048, 4096)
-MOST_FILLED = 64 << 20
-"""What littlefs is filled with at most (B): every byte of it is written."""
 _DRIVERS: dict[tuple[str, Bus], type[MediumDevice]] = {
     ("sd", "SPI"): SDBlockDevice,
     ("nor", "SPI"): SPIFBlockDevice,
@@ -52,7 +51,6 @@ _DEFAULT_BLOCK, _DEFAULT_CACHE, _DEFAULT_LOOKAHEAD = 512, 64, 64
 """littlefs2/mbed_lib.json (B). Units of reading and programming are the device's own (LittleFileSystem2.cpp)."""
 _SIZES = ("read_size_B", "prog_size_B", "block_size_B", "cache_size_B", "lookahead_size_B")
 _MULTIPLES = "the part's unit, read_size or prog_size, cache_size, block_size: each a multiple of the one before"
-_FILLED, _CHUNK = "/fill.bin", 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -180,7 +178,7 @@ def make_volume(board: Bench, clock: Clock, setup: VolumeSetup) -> Volume:
         sizes,
     )
     if setup.fill_percent:
-        _fill(volume, setup.fill_percent)
+        fill(volume.fs, device, setup.fill_percent)
     device.wear.clear()
     return volume
 
@@ -294,33 +292,6 @@ def _littlefs(driver: MediumDevice, setup: VolumeSetup) -> tuple[FileSystem, dic
 def most_lookahead(volume_B: int, block_B: int) -> int:
     """Return the lookahead that has a bit for each block (B), to which mount() of LittleFileSystem2.cpp lowers it."""
     return 8 * ((volume_B // block_B + 63) // 64)
-
-
-def _fill(volume: Volume, share: float) -> None:
-    """Give a share of the volume's blocks (percent) to one file, in the order that the file system allocates."""
-    fs, device = volume.fs, volume.device
-    room = fs.statvfs()
-    blocks = int(room.blocks * share / 100) - (room.blocks - room.free_blocks)
-    size = max(blocks, 0) * room.block_size
-    if isinstance(fs, FATFileSystem):
-        with fs.open(_FILLED, "w") as file:
-            file.truncate(size)  # FatFs gives it clusters and writes none of them
-        return
-    assert isinstance(fs, LittleFileSystem2)
-    if size > MOST_FILLED:
-        raise NotMeasurable(f"{share:g} % of {device.size} B are too much to fill with littlefs", hint="a volume_B")
-    fs.unmount()
-    # The same volume, written through a cache of a whole block: the blocks are the same, and the time is not measured.
-    quick = LittleFileSystem2(
-        "fill", device, read_size=fs.read_size, prog_size=fs.prog_size, block_size=fs.block_size,
-        cache_size=fs.block_size, lookahead_size=8 * ((room.blocks + 63) // 64),
-    )  # fmt: skip
-    size -= blocks * 8  # two pointers of a block's list, at most nearly, and its first block has none
-    with quick.open(_FILLED, "w") as file:
-        for start in range(0, size, _CHUNK):
-            file.write(bytes(min(_CHUNK, size - start)))
-    quick.unmount()
-    fs.mount(device)
 
 
 def _usual_file_system(part: Part) -> FileSystemName:
