@@ -18,7 +18,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write it with pictures to this file.")
 def inspect(image: Path, sotp: Path | None, html: Path | None) -> None:
-    """Say what lies in IMAGE: partitions, file systems, stores and their records, the client's credentials.
+    """Say what lies in IMAGE: partitions, file systems, files, stores and their records, the client's credentials.
 
     A virtual board keeps its images in its state directory: see pdmlab doctor.
     """

@@ -143,7 +143,7 @@ class Faults:
         """Mend card and flash, and break them as a code says, from here on.
 
         Raises:
-            ConfigError: the code has an item that is none.
+            ConfigError: the code has an item that is none, or of a place that the part does not have.
         """
         parse_code(code if not isinstance(code, str) else "")  # says what a code is
         items = [item.strip() for item in code.split(",") if item.strip()]
@@ -154,12 +154,16 @@ class Faults:
         cut = re.fullmatch(r"cut:(\d+)(ns|us|ms|s)?", cuts[0]) if cuts else None
         if len(cuts) > 1 or (cuts and cut is None):
             raise ConfigError(f"{','.join(cuts)!r} is no cut of the power", hint="once: cut:20 (writes) or cut:700ms")
-        checked = [MediumFaults.from_code(",".join(seed + own)).code for own in (storage, flash)]
+        checked = []
+        for own, medium in ((storage, self._board.media.storage), (flash, self._board.media.flash)):
+            made = MediumFaults.from_code(",".join(seed + own))
+            made.require_room(medium)
+            checked.append(made.code)
         self.mend()
         parts: tuple[PartName, PartName] = ("storage", "flash")
-        for part, own in zip(parts, checked, strict=True):
-            if own:
-                self._of(part).replay(own)
+        for part, code_of_part in zip(parts, checked, strict=True):
+            if code_of_part:
+                self._of(part).replay(code_of_part)
         if cut is not None and cut[2] is not None:
             self.cut_power(after_s=int(cut[1]) * UNITS[cut[2]] / SECOND)
         elif cut is not None:

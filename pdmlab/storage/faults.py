@@ -181,7 +181,7 @@ class MediumFaults(Condition):
         Raises:
             ConfigError: the medium has no such place.
         """
-        self._check(self._items, medium)
+        self.require_room(medium)
         self._medium = medium
         self._let_happen()
 
@@ -227,6 +227,14 @@ class MediumFaults(Condition):
         item = parse_item(text, passed + after)
         self._check([item])
         self._ask(item)
+
+    def require_room(self, medium: Medium) -> None:
+        """Look whether the medium has the places of all faults.
+
+        Raises:
+            ConfigError: it has not.
+        """
+        self._check(self._items, medium)
 
     def _check(self, items: list[Item], medium: Medium | None = None) -> None:
         """Refuse faults of places that the medium, if there is one yet, does not have."""

@@ -285,3 +285,12 @@ def test_a_part_stuck_before_a_run_is_ready_again_by_then_and_stuck_with_after(b
 def test_a_replay_of_no_code_says_what_one_is(board: VirtualBoard) -> None:
     with pytest.raises(ConfigError, match="no code of faults"):
         board.faults.replay(None)  # type: ignore[arg-type]
+
+
+def test_a_replay_of_a_place_that_the_part_does_not_have_leaves_what_is_broken(board: VirtualBoard) -> None:
+    board.faults.bad_block(3)
+    before = board.faults.code
+    for code in ("bad:1000000000000=progerror", "flash/worn:0x7fffffffff", "cut:1,flip:1@0x0+99999999999"):
+        with pytest.raises(ConfigError, match="lies outside the medium"):
+            board.faults.replay(code)
+    assert board.faults.code == before

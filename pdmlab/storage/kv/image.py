@@ -6,7 +6,7 @@ import mmap
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pdmlab.errors import ConfigError, StorageError
@@ -30,6 +30,8 @@ class Volume:
     unit: int
     readable: bool
     detail: str = ""
+    whole: int = 0
+    """How large it says that it is (B); 0 if it does not."""
 
 
 class Image(BlockDevice):
@@ -133,10 +135,7 @@ def _partitions(image: Image) -> list[Volume]:
             )
             continue
         inside = _at(image, start, size) or [Volume("unknown", start, size, _SECTOR, False)]
-        volumes += [
-            Volume(v.kind, v.offset, v.size, v.unit, v.readable, ", ".join(filter(None, (detail, v.detail))))
-            for v in inside
-        ]
+        volumes += [replace(v, detail=", ".join(filter(None, (detail, v.detail)))) for v in inside]
     return [Volume("MBR", 0, _SECTOR, _SECTOR, False, f"{len(volumes)} partitions"), *volumes] if volumes else []
 
 
@@ -152,12 +151,13 @@ def _at(image: Image, start: int, size: int) -> list[Volume]:
             version, unit, count = struct.unpack_from("<III", head, 20)
             detail = f"disk {version >> 16}.{version & 0xFFFF}, {count} blocks of {unit} B"
             length = min(unit * count, size)
-            return [Volume("littlefs 2", start, length, unit, version >> 16 == 2 and unit > 0, detail)]
+            return [Volume("littlefs 2", start, length, unit, version >> 16 == 2 and unit > 0, detail, unit * count)]
     head = _head(image, start)
     unit = int.from_bytes(head[11:13], "little")
     if head[510:512] == b"\x55\xaa" and head[0:1] in (b"\xeb", b"\xe9") and unit in _FAT_SECTORS:
         name = next((text.decode() for text in (head[82:90], head[54:62]) if text.startswith(b"FAT")), "FAT")
-        return [Volume("FAT", start, size, unit, True, f"{name.strip()}, sectors of {unit} B")]
+        whole = unit * (int.from_bytes(head[19:21], "little") or int.from_bytes(head[32:36], "little"))
+        return [Volume("FAT", start, size, unit, True, f"{name.strip()}, sectors of {unit} B", whole)]
     return []
 
 

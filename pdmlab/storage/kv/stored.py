@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from pdmlab.errors import CorruptMedium, StorageError
 from pdmlab.storage.credentials import item_name
@@ -12,6 +14,8 @@ from pdmlab.storage.kv import esfs, esfsfile, filesystemstore
 from pdmlab.storage.kv.image import Image, Volume
 from pdmlab.storage.littlefs import LittleFileSystem2
 
+MOST_FILES = 1000
+"""A view lists no more files of a volume."""
 OLD_FOLDER = "/kcm"
 """Where credentials lay before they were files of ESFS; nothing reads them any more."""
 
@@ -32,8 +36,17 @@ class Stored:
     intact: str
 
 
-def find_stored(image: Image, volume: Volume, root_of_trust: bytes | None) -> list[Stored]:
-    """Mount a volume of an image and list what is stored in its files.
+@dataclass(frozen=True)
+class Listed:
+    """A file of a volume: where the volume begins (B), the path in it, and its size (B)."""
+
+    volume: int
+    path: str
+    size: int
+
+
+def look_into(image: Image, volume: Volume, root_of_trust: bytes | None) -> tuple[list[Listed], list[Stored]]:
+    """Mount a volume of an image; return its files, at most MOST_FILES, and what client and stores keep in some.
 
     Raises:
         CorruptMedium: it cannot be mounted.
@@ -54,7 +67,8 @@ def find_stored(image: Image, volume: Volume, root_of_trust: bytes | None) -> li
             Stored("pdmlab, before ESFS", leaf, f"{OLD_FOLDER}/{leaf}", None, True, False, "not read any more")
             for leaf in _files(fs, OLD_FOLDER)
         ]
-        return found
+        listed = [Listed(volume.offset, path, size) for path, size in islice(_walk(fs, "/"), MOST_FILES)]
+        return listed, found
     finally:
         fs.unmount()
 
@@ -90,6 +104,19 @@ def _kvstore(fs: FileSystem, leaf: str) -> Stored:
 def _content(fs: FileSystem, path: str) -> bytes:
     with fs.open(path, "r") as file:
         return file.read()
+
+
+def _walk(fs: FileSystem, folder: str) -> Iterator[tuple[str, int]]:
+    """Give path and size (B) of every file; what cannot be read is passed over."""
+    folders = [folder]
+    while folders:
+        folder = folders.pop()
+        try:
+            stats = [fs.stat(f"{folder.rstrip('/')}/{name}") for name in sorted(fs.listdir(folder))]
+        except StorageError:
+            continue
+        yield from ((f"{folder.rstrip('/')}/{found.name}", found.size) for found in stats if found.kind == "file")
+        folders += [f"{folder.rstrip('/')}/{found.name}" for found in reversed(stats) if found.kind == "dir"]
 
 
 def _files(fs: FileSystem, folder: str) -> list[str]:

@@ -11,7 +11,7 @@ from pdmlab.storage.kv.dump import Dump, Row, find_stores
 from pdmlab.storage.kv.image import Image, Source, Volume, find_volumes, opened
 from pdmlab.storage.kv.kvstore import KVFlag
 from pdmlab.storage.kv.picture import state_of, svg
-from pdmlab.storage.kv.stored import Stored, find_stored
+from pdmlab.storage.kv.stored import MOST_FILES, Listed, Stored, look_into
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,11 +21,12 @@ _SEARCHED = 64 << 20
 
 @dataclass(frozen=True)
 class View:
-    """What was found: volumes, stores of records, items in files; and what could not be looked into, with why."""
+    """What was found: volumes and their files, stores of records, items in files; and what could not be looked into."""
 
     name: str
     size: int
     volumes: tuple[Volume, ...]
+    listed: tuple[Listed, ...]
     stores: tuple[Dump, ...]
     stored: tuple[Stored, ...]
     notes: tuple[str, ...]
@@ -56,6 +57,13 @@ class View:
         return pd.DataFrame(rows, columns=columns).astype({"version": "Int64"})
 
     @property
+    def files(self) -> pd.DataFrame:
+        """One row a file: where its volume begins (B), path, size (B)."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(each) for each in self.listed], columns=list(Listed.__dataclass_fields__))
+
+    @property
     def credentials(self) -> pd.DataFrame:
         """One row an item in a file: store, name, file, size (B), encrypted, factory, intact."""
         import pandas as pd
@@ -65,7 +73,9 @@ class View:
 
     def __repr__(self) -> str:
         lines = [f"{self.name}: {self.size} B"]
-        lines += [f"  0x{v.offset:x} {v.kind}, {v.size} B{': ' + v.detail if v.detail else ''}" for v in self.volumes]
+        for v in self.volumes:
+            lines.append(f"  0x{v.offset:x} {v.kind}, {v.size} B{': ' + v.detail if v.detail else ''}")
+            lines += [f"    {file.path} {file.size} B" for file in self.listed if file.volume == v.offset]
         for dump in self.stores:
             lines.append(f"  0x{dump.offset:x} {dump.kind}, units of {dump.unit} B")
             for number, area in enumerate(dump.areas):
@@ -86,6 +96,8 @@ class View:
         parts = [f"<b>{escape(self.name)}</b>, {self.size} B"]
         if self.volumes:
             parts.append(f"<table>{''.join(map(_table_row, self.volumes))}</table>")
+        if self.listed:
+            parts.append(self.files.to_html(index=False, border=0))
         for dump in self.stores:
             parts.append(f"<b>{dump.kind}</b> at 0x{dump.offset:x}, units of {dump.unit} B<br>{svg(dump)}")
         if self.stores:
@@ -110,22 +122,32 @@ def view(image: Source, *, sotp: Source | None = None) -> View:
     with opened(image) as found:
         volumes = find_volumes(found)
         stores = find_stores(found.read(0, min(found.size, _SEARCHED)))
-        stored, notes = _look_into(found, volumes, root)
+        listed, stored, notes = _look_into(found, volumes, root)
         name = image if isinstance(image, str) else getattr(image, "name", None) or type(image).__name__
-        return View(str(name), found.size, tuple(volumes), tuple(stores), tuple(stored), tuple(notes))
+        return View(str(name), found.size, tuple(volumes), tuple(listed), tuple(stores), tuple(stored), tuple(notes))
 
 
-def _look_into(image: Image, volumes: list[Volume], root: bytes | None) -> tuple[list[Stored], list[str]]:
-    stored, notes = [], []
+def _look_into(image: Image, volumes: list[Volume], root: bytes | None) -> tuple[list[Listed], list[Stored], list[str]]:
+    listed: list[Listed] = []
+    stored: list[Stored] = []
+    notes: list[str] = []
     for volume in volumes:
+        if volume.size < volume.whole:
+            notes.append(
+                f"the {volume.kind} at 0x{volume.offset:x} is cut short: {volume.size} of its {volume.whole} B are here"
+            )
         if volume.readable:
             try:
-                stored += find_stored(image, volume, root)
+                files, found = look_into(image, volume, root)
+                listed += files
+                stored += found
+                if len(files) == MOST_FILES:
+                    notes.append(f"the {volume.kind} at 0x{volume.offset:x} may have more files than {MOST_FILES}")
             except StorageError as error:
                 notes.append(f"the {volume.kind} at 0x{volume.offset:x} cannot be read: {error.message}")
         elif volume.kind.startswith("littlefs"):
             notes.append(f"the {volume.kind} at 0x{volume.offset:x} is not looked into: {volume.detail}")
-    return stored, notes
+    return listed, stored, notes
 
 
 def _root_of_trust(sotp: Source) -> bytes:

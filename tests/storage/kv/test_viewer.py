@@ -268,3 +268,43 @@ def test_a_store_is_no_image_and_the_hint_says_what_is() -> None:
     with pytest.raises(ConfigError, match="is no image") as caught:
         view(tdbstore(Medium(8192)))  # type: ignore[arg-type]
     assert "view(store.bd)" in str(caught.value)
+
+
+@pytest.mark.parametrize("fs", [LittleFileSystem2("fs"), FATFileSystem("fs")], ids=["littlefs", "FAT"])
+def test_the_files_of_a_volume_are_listed(fs: FileSystem) -> None:
+    medium = Medium(4 << 20, erase_value=0)
+    fs.reformat(SDBlockDevice(medium))
+    fs.mkdir("/logs")
+    fs.mkdir("/logs/old")
+    for path, size in (("/boot.txt", 5), ("/logs/today.csv", 700), ("/logs/old/last.csv", 0)):
+        with fs.open(path, "w") as file:
+            file.write(bytes(size))
+    fs.unmount()
+    seen = view(medium)
+    assert seen.files[["path", "size"]].to_numpy().tolist() == [
+        ["/boot.txt", 5], ["/logs/today.csv", 700], ["/logs/old/last.csv", 0],
+    ]  # fmt: skip
+    assert "    /logs/today.csv 700 B" in repr(seen) and "/logs/old/last.csv" in seen._repr_html_()
+    assert not seen.notes
+
+
+def test_no_more_files_are_listed_than_anybody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("stored", "viewer"):
+        monkeypatch.setattr(f"pdmlab.storage.kv.{module}.MOST_FILES", 2)
+    medium, fs = Medium(1 << 20, erase_value=0), LittleFileSystem2("fs")
+    fs.reformat(SDBlockDevice(medium))
+    for name in "abc":
+        fs.open(f"/{name}", "w").close()
+    fs.unmount()
+    seen = view(medium)
+    assert seen.files.path.tolist() == ["/a", "/b"]
+    assert any("more files than 2" in note for note in seen.notes)
+
+
+@pytest.mark.parametrize("fs", [LittleFileSystem2("fs"), FATFileSystem("fs")], ids=["littlefs", "FAT"])
+def test_an_image_that_was_cut_short_is_said_to_be(fs: FileSystem) -> None:
+    medium = Medium(4 << 20, erase_value=0)
+    fs.reformat(SDBlockDevice(medium))
+    fs.unmount()
+    seen = view(medium.peek(0, 1 << 20))
+    assert any("is cut short: 1048576 of its 4194304 B are here" in note for note in seen.notes)
