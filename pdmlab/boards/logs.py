@@ -237,7 +237,8 @@ def _transcript(path: Path) -> list[Line] | None:
     try:
         times = pd.to_datetime(frame["time"], utc=True, format="ISO8601" if path.suffix == ".csv" else None)
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path} is no transcript: {error}", hint=_TIMES) from error
+        why = str(error).split(". ")[0]  # pandas goes on with what its caller might try
+        raise ConfigError(f"{path} is no transcript: {why}", hint=_TIMES) from error
     if times.isna().any():
         raise ConfigError(f"{path} is no transcript: line {int(times.isna().argmax()) + 1} has no time", hint=_TIMES)
     return [
