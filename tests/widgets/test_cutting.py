@@ -4,7 +4,8 @@ import pytest
 
 from pdmlab import widgets
 from pdmlab.errors import ConfigError
-from pdmlab.storage.powercuts import replay, stories
+from pdmlab.storage.powercuts import Player, replay, stories
+from pdmlab.widgets.cutting import draw_instant
 
 
 def test_the_slider_shows_the_instant_that_replay_gives():
@@ -26,6 +27,11 @@ def test_every_way_of_cutting_is_a_code():
     for way, kind in (("before it", "b"), ("in it: a prefix", "p"), ("in it: between", "x"), ("after it", "a")):
         view.way.value = way
         assert view.code[1] == kind and view.code in view.at.code
+
+
+def test_the_strip_says_that_it_is_simulated_and_that_no_time_is_measured():
+    ax = draw_instant(Player(stories.nvstore(length=2)).at("1b"))
+    assert "SIMULATED, no time is measured" in [text.get_text() for text in ax.texts]
 
 
 def test_no_story_is_an_error():
