@@ -190,9 +190,7 @@ def test_zeros_after_a_log_and_colours_in_it_are_no_reason_to_refuse_it(tmp_path
 
 @pytest.mark.parametrize(("time", "message"), [("hello", "hello"), ("", "line 1 has no time")])
 def test_a_transcript_whose_times_are_none_is_explained(tmp_path: Path, time: str, message: str) -> None:
-    with pytest.raises(
-        ConfigError, match=rf"a.csv is no transcript: .*{message}.*\nhint: its column `time` is as"
-    ):
+    with pytest.raises(ConfigError, match=rf"a.csv is no transcript: .*{message}.*\nhint: its column `time` is as"):
         read(tmp_path, f"time,direction,text\n{time},board,x\n", "a.csv")
 
 
