@@ -35,7 +35,7 @@ def bench() -> None:
         {"story": "", "operations": "d", "cuts": "d", "second": "d", "losses": "d", "flaws": "d", "cuts/s": ",.0f"},
         text_width=28,
     )
-    told = [stories.littlefs(name) for name in ("default", "eeprom", "emmc", "nor", "nand", "mbed", "sd")]
+    told = [stories.littlefs(name) for name in ("default", "eeprom", "emmc", "nor", "nand", "sd")]
     told += [make() for name, make in stories.READY.items() if name != "littlefs"]
     for story in [*told, stories.nvstore("STM32F4")]:
         report = powercuts.explore(story, second=1, progress=False)
