@@ -28,6 +28,7 @@ from pdmlab.storage.kv.flashrecord import (
     pack,
     parse,
 )
+from pdmlab.storage.kv.kvstore import BYTES
 
 _RETRY_NS = 1_000_000
 Statuses = type[IntEnum]
@@ -174,7 +175,7 @@ class FlashRecords(ABC):
     # -- records ---------------------------------------------------------------------------------------
 
     def _store(self, key: int, data: bytes, flags: int, owner: int | None = None) -> None:
-        if not isinstance(data, bytes | bytearray | memoryview):
+        if not isinstance(data, BYTES):
             raise self._refuse("BAD_VALUE", f"{type(data).__name__} for key {key}", "bytes")
         data = bytes(data)
         if owner is not None and (type(owner) is not int or not 0 <= owner <= MAX_OWNER):

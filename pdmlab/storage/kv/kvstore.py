@@ -12,6 +12,8 @@ from typing import ClassVar
 from pdmlab.clock import Mutex
 from pdmlab.errors import CorruptMedium, NoSpace, RollbackRefused, StorageError, WriteOnce
 
+BYTES = (bytes, bytearray, memoryview)
+"""What a value may be; a tuple, since a union is made anew at each look."""
 MAX_KEY_SIZE = 128
 """Longest key (characters); 128 itself passes the check of names, and fails where a record is read back."""
 FORBIDDEN = frozenset(' */?:;"|<>\\')
@@ -182,11 +184,13 @@ class KVStore(ABC):
 
     def _check_value(self, value: bytes) -> int:
         """Return the size (B) of a value."""
-        if not isinstance(value, bytes | bytearray | memoryview):
+        if not isinstance(value, BYTES):
             raise refuse(self.type, MbedError.INVALID_ARGUMENT, f"{type(value).__name__} is no value", "bytes")
         return len(value)
 
     def _check_stretch(self, size: int | None, offset: int) -> None:
+        if size is None and offset == 0:
+            return
         if type(offset) is not int or offset < 0:
             raise refuse(self.type, MbedError.INVALID_SIZE, f"no offset {offset!r} in a value", "0 B or more")
         if size is not None and (type(size) is not int or size < 0):
