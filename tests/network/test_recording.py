@@ -260,7 +260,8 @@ def test_the_checksum_is_rfc_1071s(data: bytes) -> None:
 
 def test_captures_of_one_log_each_have_all_its_messages(desk: MakeDesk, tmp_path: Path) -> None:
     board, log = desk(), MessageLog(endpoint="board")
-    message = Message(code=codes.GET, mtype=Type.CON, mid=1, token=b"t")
+    message = Message(code=codes.GET)
+    message.mtype, message.mid, message.token = Type.CON, 1, b"t"
 
     def say() -> None:
         log("out", ("198.18.0.1", 5683), message, 5)
