@@ -12,7 +12,8 @@ from pdmlab.clock import SECOND, DeviceClock
 from pdmlab.network.download import Download, download
 from pdmlab.network.fabric import Fabric
 from pdmlab.network.fileserver import serve_files
-from pdmlab.network.interface import INTERFACES, CellularInterface, NetworkInterface, WiFiInterface
+from pdmlab.network.interface import NetworkInterface
+from pdmlab.network.interfaces import INTERFACES, CellularInterface, WiFiInterface
 from pdmlab.network.link import Link, bearers
 
 CONTENT = bytes(range(256)) * 600

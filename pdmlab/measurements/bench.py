@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pdmlab.errors import ConfigError
-from pdmlab.network.interface import NetworkInterface, WiFiInterface
+from pdmlab.network.interface import NetworkInterface
+from pdmlab.network.interfaces import WiFiInterface
 from pdmlab.network.nsapi import Security
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from pdmlab.lazy import lazily
 
 if TYPE_CHECKING:
     from pdmlab.network.fabric import Fabric
-    from pdmlab.network.interface import (
+    from pdmlab.network.interface import NetworkInterface
+    from pdmlab.network.interfaces import (
         CellularInterface,
         EthernetInterface,
         LoWPANInterface,
         MeshInterface,
-        NetworkInterface,
         ThreadInterface,
         WiFiInterface,
         WisunInterface,
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from pdmlab.network.sockets import TCPSocket, UDPSocket
 
 _HOMES = {
-    "CellularInterface": "interface",
-    "EthernetInterface": "interface",
+    "CellularInterface": "interfaces",
+    "EthernetInterface": "interfaces",
     "Fabric": "fabric",
     "Link": "link",
-    "LoWPANInterface": "interface",
-    "MeshInterface": "interface",
+    "LoWPANInterface": "interfaces",
+    "MeshInterface": "interfaces",
     "NetworkInterface": "interface",
     "TCPSocket": "sockets",
-    "ThreadInterface": "interface",
+    "ThreadInterface": "interfaces",
     "UDPSocket": "sockets",
-    "WiFiInterface": "interface",
-    "WisunInterface": "interface",
+    "WiFiInterface": "interfaces",
+    "WisunInterface": "interfaces",
     "bearers": "link",
     "bearers_frame": "link",
 }

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from pdmlab.firmware.corpus import corpus
 from pdmlab.network.fabric import Fabric
 from pdmlab.network.fileserver import serve_files
-from pdmlab.network.interface import INTERFACES, NetworkInterface, WiFiInterface
+from pdmlab.network.interface import NetworkInterface
+from pdmlab.network.interfaces import INTERFACES, WiFiInterface
 from pdmlab.network.nsapi import Security
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from pdmlab.lwm2m import tlv
 from pdmlab.lwm2m.content import TLV, to_bytes
 from pdmlab.lwm2m.linkformat import Link, parse_links
 from pdmlab.network.fabric import Fabric
-from pdmlab.network.interface import EthernetInterface
+from pdmlab.network.interfaces import EthernetInterface
 from pdmlab.network.link import Link as NetworkLink
 from pdmlab.storage import HeapBlockDevice, LittleFileSystem2, NVStore
 from pdmlab.update.candidate import CandidateSlot

@@ -11,7 +11,7 @@ from pdmlab.firmware.corpus import corpus
 from pdmlab.firmware.net_suites import DOWNLOAD_HOST, DOWNLOAD_PATH
 from pdmlab.network.fabric import Fabric
 from pdmlab.network.fileserver import serve_files
-from pdmlab.network.interface import INTERFACES
+from pdmlab.network.interfaces import INTERFACES
 from pdmlab.storage import FATFileSystem, Medium, ProfilingBlockDevice, SDBlockDevice
 
 SYNC = "{{__sync;9f2c1a0e-0000-4000-8000-000000000001}}"

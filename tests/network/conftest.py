@@ -8,7 +8,7 @@ import pytest
 from pdmlab.clock import DeviceClock
 from pdmlab.network.fabric import Fabric
 from pdmlab.network.fileserver import serve_files
-from pdmlab.network.interface import EthernetInterface
+from pdmlab.network.interfaces import EthernetInterface
 from pdmlab.network.link import Link
 
 T = TypeVar("T")

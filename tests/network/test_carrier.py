@@ -14,7 +14,7 @@ from pdmlab.clock import MS, SECOND, DeviceClock
 from pdmlab.errors import NetworkError, TimedOut, Unreachable
 from pdmlab.network.download import download
 from pdmlab.network.fabric import Fabric
-from pdmlab.network.interface import CellularInterface, EthernetInterface
+from pdmlab.network.interfaces import CellularInterface, EthernetInterface
 from pdmlab.network.link import Link
 from pdmlab.network.shaped import ShapedStream
 from pdmlab.network.sockets import TCPSocket, UDPSocket

@@ -5,15 +5,8 @@ import pytest
 from pdmlab.clock import SECOND, DeviceClock
 from pdmlab.errors import ConfigError, NetworkError, Unreachable
 from pdmlab.network.fabric import Fabric
-from pdmlab.network.interface import (
-    INTERFACES,
-    CellularInterface,
-    EthernetInterface,
-    NetworkInterface,
-    WiFiInterface,
-    default_interface,
-    set_default,
-)
+from pdmlab.network.interface import NetworkInterface, default_interface, set_default
+from pdmlab.network.interfaces import INTERFACES, CellularInterface, EthernetInterface, WiFiInterface
 from pdmlab.network.link import Link
 from pdmlab.network.nsapi import ConnectionStatus, Security
 from pdmlab.network.sockets import UDPSocket

@@ -12,7 +12,7 @@ import pytest
 from pdmlab.clock import DeviceClock
 from pdmlab.errors import Unreachable
 from pdmlab.network.fabric import Fabric
-from pdmlab.network.interface import EthernetInterface
+from pdmlab.network.interfaces import EthernetInterface
 from pdmlab.network.link import Link
 from pdmlab.network.shaped import ShapedStream
 from pdmlab.network.sockets import TCPSocket, UDPSocket

@@ -22,7 +22,7 @@ from pdmlab.clock import DeviceClock
 from pdmlab.coap.codec import decode
 from pdmlab.errors import NetworkError
 from pdmlab.network.download import download
-from pdmlab.network.interface import EthernetInterface, LoWPANInterface
+from pdmlab.network.interfaces import EthernetInterface, LoWPANInterface
 from pdmlab.network.link import Link
 from pdmlab.network.nsapi import NsapiError, nsapi_error
 from pdmlab.network.sockets import TCPSocket, UDPSocket

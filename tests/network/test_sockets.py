@@ -11,7 +11,7 @@ from pdmlab.clock import SECOND, DeviceClock
 from pdmlab.errors import NetworkError, TimedOut, Unreachable, WouldBlock
 from pdmlab.network.download import download
 from pdmlab.network.fabric import Fabric
-from pdmlab.network.interface import EthernetInterface
+from pdmlab.network.interfaces import EthernetInterface
 from pdmlab.network.link import Link
 from pdmlab.network.nsapi import NsapiError, nsapi_error
 from pdmlab.network.sockets import UDP_QUEUE, TCPSocket, UDPSocket
