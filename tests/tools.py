@@ -8,9 +8,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import pytest
+
+from pdmlab.network import namespaces
 
 TOOLS = Path(__file__).parents[1] / ".tools"
 
@@ -68,6 +70,15 @@ def program(*names: str) -> str:
         if found := shutil.which(name, path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin{os.pathsep}/sbin"):
             return found
     unavailable(f"there is no {' or '.join(names)} here")
+
+
+def require_namespaces(path: namespaces.PathName | Literal["auto"] = "auto") -> None:
+    """Skip the test where that path between namespaces, or any, cannot be had; in CI fail it for want of a program."""
+    if sys.platform == "linux":
+        for name in namespaces.PROGRAMS:
+            program(name)
+    if reason := namespaces.why_not(path):
+        pytest.skip(f"no {path} path here: {reason}")
 
 
 def _interpreter(version: str | None) -> str:

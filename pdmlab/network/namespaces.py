@@ -224,6 +224,10 @@ class _Carrier:
 WAYS: dict[PathName, type[NetemWay] | type[TunWay]] = {"netem": NetemWay, "tun": TunWay}
 
 
+PROGRAMS = ("ip", "tc", "unshare", "nsenter")
+"""Of the packages iproute2 and util-linux."""
+
+
 def why_not(path: PathName | Literal["auto"] = "auto") -> str:
     """Return why downloads over that path, or any, cannot be had here; nothing if they can."""
     if path == "auto":
@@ -231,7 +235,7 @@ def why_not(path: PathName | Literal["auto"] = "auto") -> str:
         return "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) if all(reasons.values()) else ""
     if sys.platform != "linux":
         return f"network namespaces are Linux's, and this is {sys.platform}"
-    missing = [name for name in ("ip", "tc", "unshare", "nsenter") if shutil.which(name, path=_program_path()) is None]
+    missing = [name for name in PROGRAMS if shutil.which(name, path=_program_path()) is None]
     if missing:
         return f"there is no {' and no '.join(missing)} here: packages iproute2 and util-linux"
     if os.geteuid() != 0:

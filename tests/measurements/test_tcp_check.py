@@ -7,16 +7,11 @@ import pytest
 from pdmlab.errors import ConfigError
 from pdmlab.measurements import compare_tcp
 from pdmlab.network import namespaces
-
-
-def require() -> None:
-    reasons = [namespaces.why_not(path) for path in namespaces.WAYS]
-    if all(reasons):
-        pytest.skip("; ".join(reasons))
+from tests.tools import require_namespaces
 
 
 def test_both_are_measured_at_every_point_and_kept(tmp_path):
-    require()
+    require_namespaces()
     run = compare_tcp([2144, 4288], [20.0], size_B=8576, threads=(1, 2), data=tmp_path, seed=3)
     rows = run.frame
     assert list(rows["tcp"]) == ["Linux", "model"] * 4
@@ -69,6 +64,6 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_kept(wrong, said,
 
 
 def test_whole_floats_are_compared_as_the_numbers_that_they_are(tmp_path):
-    require()
+    require_namespaces()
     run = compare_tcp((2144.0,), (5,), threads=(1.0,), size_B=4096.0, data=tmp_path)
     assert list(run.frame["window_B"]) == [2144, 2144] and list(run.frame["bytes"]) == [4096, 4096]

@@ -15,15 +15,10 @@ from pdmlab.errors import ConfigError, NetworkError
 from pdmlab.network import namespaces
 from pdmlab.network.link import Link
 from pdmlab.network.namespaces import End, RealLink, choose, netem_options, real_link, why_not
+from tests.tools import program, require_namespaces
 
 MS = 1_000_000
 LINK = Link.of("ethernet", latency=5 * MS, jitter=0)
-
-
-def require(path: namespaces.PathName) -> None:
-    # A right that CI's container may lack as well: skipped with the reason, there too.
-    if reason := why_not(path):
-        pytest.skip(f"no {path} path here: {reason}")
 
 
 def devices() -> set[str]:
@@ -33,7 +28,7 @@ def devices() -> set[str]:
 @pytest.fixture(params=["netem", "tun"])
 def path(request: pytest.FixtureRequest) -> namespaces.PathName:
     name: namespaces.PathName = request.param
-    require(name)
+    require_namespaces(name)
     return name
 
 
@@ -92,7 +87,7 @@ def test_an_error_in_the_middle_takes_all_of_it_down(path: namespaces.PathName) 
 
 
 def test_an_end_that_fails_says_what_it_said() -> None:
-    require("tun")
+    require_namespaces("tun")
     end = End("fetch")
     try:
         end.tell(address="203.0.113.1", port=9, mss=536, window=2144, buffer=100, threads=1)
@@ -106,9 +101,11 @@ def test_an_end_that_fails_says_what_it_said() -> None:
 
 
 def test_who_may_not_is_told_why_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(namespaces.os, "geteuid", lambda: 1000)
-    if why_not("tun").startswith(("network namespaces are", "there is no")):
+    if sys.platform != "linux":
         pytest.skip(why_not("tun"))
+    for name in namespaces.PROGRAMS:
+        program(name)
+    monkeypatch.setattr(namespaces.os, "geteuid", lambda: 1000)
     assert why_not("tun") == why_not("netem") == "making network namespaces is root's right"
     with pytest.raises(ConfigError, match=r"netem: making .* right; tun: making") as error:
         choose()
