@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pdmlab.clock import DeviceClock, WallClock
 from pdmlab.firmware.stdio import BUFSIZ, QUANTUM, CFile
 from pdmlab.storage import HeapBlockDevice, LittleFileSystem2
-from pdmlab.storage.filesystem import File, FileSystem
+from pdmlab.storage.file import File
+from pdmlab.storage.filesystem import FileSystem
 
 
 class Recorded(LittleFileSystem2):

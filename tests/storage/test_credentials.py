@@ -8,6 +8,7 @@ from pdmlab.clock import PowerLost
 from pdmlab.errors import ConfigError, CorruptMedium, StorageError
 from pdmlab.storage import CredentialStore, FileSystem, HeapBlockDevice, LittleFileSystem2, Medium, SPIFBlockDevice
 from pdmlab.storage.credentials import KcmStatus
+from tests.storage.cutmedium import CutMedium
 
 ROOT = bytes(range(16))
 
@@ -131,22 +132,6 @@ def test_nothing_of_a_value_lies_on_the_medium() -> None:
 
 
 def test_a_power_cut_while_an_item_is_replaced_leaves_the_old_one_the_new_one_or_a_torn_one_that_is_told() -> None:
-    class CutMedium(Medium):
-        left = 1 << 30
-
-        def program(self, offset: int, data: bytes) -> None:
-            self._count()
-            super().program(offset, data)
-
-        def erase(self, offset: int, size: int) -> None:
-            self._count()
-            super().erase(offset, size)
-
-        def _count(self) -> None:
-            self.left -= 1
-            if self.left < 0:
-                raise PowerLost
-
     seen = set()
     for cut in range(60):
         medium = CutMedium(256 << 10)

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from pdmlab.clock import PowerLost
 from pdmlab.errors import ConfigError, CorruptMedium, StorageError
-from pdmlab.storage import FileSystem, HeapBlockDevice, LittleFileSystem2, Medium, SPIFBlockDevice
+from pdmlab.storage import FileSystem, HeapBlockDevice, LittleFileSystem2, SPIFBlockDevice
 from pdmlab.storage.kv import Esfs, EsfsMode
 from pdmlab.storage.kv.devicekey import aes_cmac
 from pdmlab.storage.kv.esfsfile import EsfsKeys, seal, short_name, unseal
+from tests.storage.cutmedium import CutMedium
 
 ROOT = bytes(range(16))
 ENCRYPTION, SIGNATURE = aes_cmac(ROOT, b"RoTStorageEnc128"), aes_cmac(ROOT, b"RoTStorageSgn128")
@@ -127,23 +128,6 @@ def test_a_reset_leaves_nothing(files: Esfs) -> None:
     files.set("b", b"2")
     files.reset()
     assert list(files.iterate()) == [] and files.fs.listdir("/WORKING") == files.fs.listdir("/BACKUP") == []
-
-
-class CutMedium(Medium):
-    left = 1 << 30
-
-    def program(self, offset: int, data: bytes) -> None:
-        self._count()
-        super().program(offset, data)
-
-    def erase(self, offset: int, size: int) -> None:
-        self._count()
-        super().erase(offset, size)
-
-    def _count(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise PowerLost
 
 
 def test_a_factory_reset_that_loses_its_power_goes_on_at_the_next_start() -> None:

@@ -13,6 +13,7 @@ from pdmlab.clock import PowerLost
 from pdmlab.errors import CorruptMedium, NoSpace, StorageError
 from pdmlab.storage import FlashIAPBlockDevice, Medium
 from pdmlab.storage.kv import NVStore, Sotp, SotpType
+from tests.storage.cutmedium import CutMedium
 
 AREAS = [(0, 4096), (4096, 4096)]
 
@@ -69,22 +70,6 @@ def test_each_reads_the_others_root_of_trust() -> None:
 
 
 def test_a_power_cut_at_any_program_or_erase_keeps_the_old_or_the_new() -> None:
-    class CutMedium(Medium):
-        left = 1 << 30
-
-        def program(self, offset: int, data: bytes) -> None:
-            self._count()
-            super().program(offset, data)
-
-        def erase(self, offset: int, size: int) -> None:
-            self._count()
-            super().erase(offset, size)
-
-        def _count(self) -> None:
-            self.left -= 1
-            if self.left < 0:
-                raise PowerLost
-
     for cut in range(400):
         medium = CutMedium(8192)
         store = Sotp(flash(medium), AREAS)
