@@ -10,7 +10,8 @@ from __future__ import annotations
 from types import TracebackType
 
 from pdmlab.clock import Clock, PowerLost
-from pdmlab.storage.filesystem import File, FileSystem
+from pdmlab.storage.file import File
+from pdmlab.storage.filesystem import FileSystem
 from pdmlab.storage.mcu import processor_of
 
 BUFSIZ = 1024

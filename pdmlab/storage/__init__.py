@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from pdmlab.storage.dataflash import DataFlashBlockDevice
     from pdmlab.storage.fat import FATFileSystem
     from pdmlab.storage.faults import MediumFaults
-    from pdmlab.storage.filesystem import File, FileSystem, mount_or_format
+    from pdmlab.storage.file import File
+    from pdmlab.storage.filesystem import FileSystem, mount_or_format
     from pdmlab.storage.flashiap import FlashIAPBlockDevice
     from pdmlab.storage.kv.nvstore import NVStore, root_of_trust
     from pdmlab.storage.littlefs import LittleFileSystem2
@@ -36,7 +37,7 @@ _HOMES = {
     "CredentialStore": "credentials",
     "DataFlashBlockDevice": "dataflash",
     "FATFileSystem": "fat",
-    "File": "filesystem",
+    "File": "file",
     "FileSystem": "filesystem",
     "FlashIAPBlockDevice": "flashiap",
     "HeapBlockDevice": "blockdevice",

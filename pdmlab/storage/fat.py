@@ -18,7 +18,8 @@ from fatfs import wrapper as ff
 
 from pdmlab.errors import StorageError
 from pdmlab.storage.blockdevice import BlockDevice
-from pdmlab.storage.filesystem import File, FileSystem, Kept, Stat, StatVfs, storage_error
+from pdmlab.storage.file import File
+from pdmlab.storage.filesystem import FileSystem, Kept, Stat, StatVfs, storage_error
 
 # Recursive: the garbage collector may give a volume back while another is being claimed by the same thread.
 _volumes = threading.RLock()

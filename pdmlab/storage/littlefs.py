@@ -9,7 +9,8 @@ from littlefs.errors import LittleFSError
 
 from pdmlab.errors import StorageError
 from pdmlab.storage.blockdevice import BlockDevice
-from pdmlab.storage.filesystem import File, FileSystem, Kept, Stat, StatVfs, storage_error
+from pdmlab.storage.file import File
+from pdmlab.storage.filesystem import FileSystem, Kept, Stat, StatVfs, storage_error
 from pdmlab.storage.littlefs1 import version_1_on
 from pdmlab.storage.medium import MediumFault
 

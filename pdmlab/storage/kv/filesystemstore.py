@@ -11,7 +11,8 @@ import struct
 from contextlib import ExitStack
 
 from pdmlab.errors import CorruptMedium, StorageError
-from pdmlab.storage.filesystem import File, FileSystem
+from pdmlab.storage.file import File
+from pdmlab.storage.filesystem import FileSystem
 from pdmlab.storage.kv.kvstore import Info, KeyIterator, KVFlag, KVStore, MbedError, SetHandle, refuse
 
 METADATA = struct.Struct("<IHHI")
