@@ -23,8 +23,8 @@ def fill(fs: FileSystem, device: BlockDevice, share: float) -> None:
         NotMeasurable: littlefs would have more than MOST_FILLED to write.
     """
     room = fs.statvfs()
-    blocks = int(room.blocks * share / 100) - (room.blocks - room.free_blocks)
-    size = max(blocks, 0) * room.block_size
+    blocks = max(int(room.blocks * share / 100) - (room.blocks - room.free_blocks), 0)
+    size = blocks * room.block_size
     if isinstance(fs, FATFileSystem):
         with fs.open(_FILLED, "w") as file:
             file.truncate(size)  # FatFs gives it clusters and writes none of them

@@ -367,7 +367,7 @@ class NetworkInterface:
         if host is None:
             return True
         v6 = self._link.ip_header == 40
-        self._asked += 1
+        self._asked = (self._asked + 1) & 0xFFFF  # a DNS id has 16 bits (RFC 1035 §4.1.1)
         here, there = (host.address, 49152 + self._asked % 16384), (dns.SERVER, dns.PORT)
         now = self._shaper.now()
         question = Packet(here, there, dns.query(name, self._asked, v6=v6), now)

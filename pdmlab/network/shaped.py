@@ -92,6 +92,7 @@ class Shaper:
             real.setblocking(False)
             try:
                 await asyncio.wait_for(loop.sock_connect(real, address), CONNECT_TIMEOUT)
+                await self.cross(self.down, TCP_HEADER)
             except BaseException:
                 real.close()
                 raise
@@ -104,7 +105,6 @@ class Shaper:
             await self.cross(self.down, TCP_HEADER)
             what = f"{name} refuses the connection: {error.strerror or error}"
             raise nsapi_error(NsapiError.NO_CONNECTION, what) from error
-        await self.cross(self.down, TCP_HEADER)
         stream = ShapedStream(self, real, peer, receive_buffer, asked)
         self._open.add(stream)
         return stream
