@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from pdmlab.network import namespaces
 from pdmlab.network.link import Link
 from pdmlab.network.namespaces import End, RealLink, choose, netem_options, real_link, why_not
 from tests.tools import program, require_namespaces
+from tests.watching import alive, until
 
 MS = 1_000_000
 LINK = Link.of("ethernet", latency=5 * MS, jitter=0)
@@ -63,19 +63,8 @@ def test_nothing_is_left_behind_even_by_a_process_that_is_killed(path: namespace
         child.wait()
         assert child.stdout is not None
         child.stdout.close()
-    deadline = time.monotonic() + 30
-    while any(_runs(pid) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not any(_runs(pid) for pid in pids)
+    until(lambda: not any(alive(pid) for pid in pids))
     assert devices() == before
-
-
-def _runs(pid: int) -> bool:
-    """Whether it runs and is no zombie that waits for whoever has inherited it."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_an_error_in_the_middle_takes_all_of_it_down(path: namespaces.PathName) -> None:
@@ -83,7 +72,7 @@ def test_an_error_in_the_middle_takes_all_of_it_down(path: namespaces.PathName) 
     with pytest.raises(KeyboardInterrupt), real_link(LINK, path=path) as real:
         pids = [real._board.pid, real._server.pid]
         raise KeyboardInterrupt
-    assert not any(_runs(pid) for pid in pids) and devices() == before
+    assert not any(alive(pid) for pid in pids) and devices() == before
 
 
 def test_an_end_that_fails_says_what_it_said() -> None:

@@ -271,6 +271,8 @@ def test_a_chain_is_one_device(erase_sizes: list[int], operations: list[tuple[st
         except StorageError:
             assert what != "read" or address + size > chain.size
             assert what != "erase" or not chain.is_valid_erase(address, size)
+            assert what != "program" or not chain.is_valid_program(address, size)
+            assert what != "sync"
     assert b"".join(device.medium.peek(0, 4096) for device in devices) == model
 
 
