@@ -51,3 +51,9 @@ def corpus() -> bytes:
     if hashlib.sha256(data).hexdigest() != SHA256:
         raise AssertionError("the corpus is not the one whose SHA-256 is published")
     return data
+
+
+def text_of(size: int) -> bytes:
+    """Return size bytes of the corpus, again from its beginning where it ends."""
+    whole = corpus()
+    return (whole * -(-size // len(whole)))[:size]

@@ -25,7 +25,8 @@ from pdmlab.measurements.volumes import Bus, FileSystemName
 from pdmlab.measurements.workloads import MCU, Figures, Recording, Setting
 from pdmlab.storage.figures import meaning
 from pdmlab.storage.mcu import TICK
-from pdmlab.storage.parts import Part, part_from, parts
+from pdmlab.storage.parts import Part, part_from
+from pdmlab.storage.parts import part as part_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +77,7 @@ def calibrate(
         raise ConfigError(f"no bus {bus!r} here", hint=f"there are {', '.join(get_args(Bus))}")
     used, left_out = usable(frame, board, bus_Hz, volume_B)
     target = catalog.find(used[0].board if board is None else board).target
-    start = _part_of(part or catalog.find(target).storage_part)
+    start = part_of(part or catalog.find(target).storage_part)
     recordings = _record(used, start, target, bus, file_system)
     model = _Model(used, recordings)
     chosen = _figures(figures, model.names, start)
@@ -177,17 +178,6 @@ def _record(
         setting = Setting(target, part, bus or said or usual, bus_Hz, file_system or named, volume_B)
         found[group] = Recording(setting, list(dict.fromkeys(row.workload for row in members)))
     return found
-
-
-def _part_of(part: str | Part) -> Part:
-    if isinstance(part, Part):
-        return part
-    try:
-        return parts()[part]
-    except KeyError:
-        raise ConfigError(
-            f"no part {part!r} in parts.toml", hint=f"there are {', '.join(parts())}; load_parts() reads your own"
-        ) from None
 
 
 def _figures(asked: Sequence[str] | None, names: Sequence[str], part: Part) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pdmlab.clock import MS, SECOND
 from pdmlab.errors import NotMeasurable
-from pdmlab.firmware.corpus import corpus
+from pdmlab.firmware.corpus import text_of
 from pdmlab.measurements.bench import Bench, Row, on_board
 from pdmlab.measurements.factors import require_name, whole, whole_or_none
 from pdmlab.measurements.volumes import Volume, VolumeSetup, make_volume
@@ -66,7 +66,7 @@ def file_transfer(
         measured = make_volume(board, device.clock, setup)
         old = file_B if mode != "new" else 0
         measured.require_room(threads * (old + file_B), "file_B")
-        fs, data = measured.fs, _text(file_B)
+        fs, data = measured.fs, text_of(file_B)
         paths = [f"/benchmark{number or ''}.bin" for number in range(threads)]
         for path in paths if old else ():
             with fs.open(path, "w") as file:
@@ -165,11 +165,6 @@ def log_stream(
 
 def _at_once(volume: Volume, works: list[partial[Transfer]]) -> Transfer:
     return works[0]() if len(works) == 1 else together(volume.fs, works)
-
-
-def _text(size: int) -> bytes:
-    whole = corpus()
-    return (whole * -(-size // len(whole)))[:size]
 
 
 def _about(volume: Volume, files: int) -> Row:

@@ -29,7 +29,8 @@ from pdmlab.storage import (
     SPIFBlockDevice,
 )
 from pdmlab.storage.mcu import mcu
-from pdmlab.storage.parts import Part, Timing, parts
+from pdmlab.storage.parts import Part, Timing
+from pdmlab.storage.parts import part as part_of
 
 if TYPE_CHECKING:
     from pdmlab.clock import Clock
@@ -185,7 +186,7 @@ def make_volume(board: Bench, clock: Clock, setup: VolumeSetup) -> Volume:
 
 def _driver(board: Bench, clock: Clock, setup: VolumeSetup) -> tuple[MediumDevice, Bus]:
     row = board.info
-    part = _part_of(row.storage_part if setup.part is None else setup.part)
+    part = part_of(row.storage_part if setup.part is None else setup.part)
     own = part.name == row.storage_part
     usual: Bus = "internal" if part.kind == "internal" else "QSPI" if own and row.storage == "QSPIF" else "SPI"
     bus = setup.bus or usual
@@ -216,15 +217,6 @@ def _driver(board: Bench, clock: Clock, setup: VolumeSetup) -> tuple[MediumDevic
             f"{part.name} makes {driver.size} B of {size} B", hint=f"volume_B of {driver.size}, or None"
         )
     return driver, bus
-
-
-def _part_of(name: str | Part) -> Part:
-    if isinstance(name, Part):
-        return name
-    try:
-        return parts()[name]
-    except KeyError:
-        raise ConfigError(f"no part {name!r} in parts.toml", hint=f"there are {', '.join(parts())}") from None
 
 
 def _capacity(part: Part) -> int:

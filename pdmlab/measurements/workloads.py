@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pdmlab.clock import SECOND
-from pdmlab.firmware.corpus import corpus
+from pdmlab.firmware.corpus import text_of
 from pdmlab.firmware.stdio import CFile
 from pdmlab.measurements.tracing import Blank, Counting, Kind, Step, Traced
 from pdmlab.measurements.volumes import Bus, FileSystemName, VolumeSetup, make_volume
@@ -145,7 +145,7 @@ class Recording:
         self._version = fs.version
         name = "mbed-file-test-0.txt"
         for work in workloads:
-            data = _text(work.bytes)
+            data = text_of(work.bytes)
             if not work.stdio:  # each point of a sweep begins with a blank volume
                 fs.reformat(traced)
 
@@ -246,8 +246,3 @@ def _value(part: Part, figure: str, place: float) -> float:
     typical = part[figure]
     spread = round(typical * SPREAD)
     return typical - spread + place * min(2 * spread, max(part.maximum(figure) - typical, 0) + spread)
-
-
-def _text(size: int) -> bytes:
-    whole = corpus()
-    return (whole * -(-size // len(whole)))[:size]

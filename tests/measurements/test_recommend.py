@@ -9,6 +9,7 @@ from pdmlab import measurements
 from pdmlab.errors import ConfigError, NotMeasurable
 from pdmlab.sim.blueprint import Blueprint
 from pdmlab.sim.board import VirtualBoard
+from pdmlab.storage.parts import parts
 
 LOG = 128 * 1024
 
@@ -66,7 +67,7 @@ def test_a_cards_longest_stalls_decide_where_its_maxima_are_beyond_any_set_up(bo
     assert maximum["fastest_kBps"] < 20 and fat.cases["lost_B"].isna().tolist() == [False, False, True]
     assert fat.ring_B > 0.25 * fat.rate_Bps  # what comes in such a stall
     # Every stall as long as it may be, and each of them met by a ring that is one step smaller.
-    part = measurements.volumes.parts()["SDHC"]
+    part = parts()["SDHC"]
     usual = {name: part[name] for name, figure in part.figures.items() if figure.maximum and name != "stall"}
     stalling = part.with_(stall_every=LOG // 3, **usual)
     assert trial(board, fat, fat.ring_B, part=stalling, timing="maximum")["lost_B"] == 0
