@@ -26,10 +26,10 @@ def main() -> None:
     while True:
         try:
             item = pickle.loads(read.get())
-            outcome: Any = _opened(packed)(item)
+            answer = pickle.dumps(_opened(packed)(item))
         except BaseException as error:
-            outcome = _portable(error)
-        pickle.dump(outcome, answers)
+            answer = pickle.dumps(_portable(error))
+        answers.write(answer)
         answers.flush()
 
 

@@ -210,6 +210,8 @@ class Faults:
         if (after_writes or 0) < 0 or (after_s or 0) < 0:
             raise ConfigError("the supply cannot fail in the past", hint="count from now: 0 or more")
         board = self._board
+        board.media.supply.writes_left = None
+        board.clock.on_loop(self._call_off)  # what was arranged before: the supply fails once
         if after_writes is not None:
             self._note_start()
             board.media.supply.writes_left = after_writes
@@ -222,7 +224,6 @@ class Faults:
             board.power_off()
 
     def _cut_later(self, after_s: float) -> None:
-        self._call_off()
         self._timer = self._board.clock.loop.call_later(after_s, self._board.power_off)
 
     def _call_off(self) -> None:

@@ -294,3 +294,10 @@ def test_a_replay_of_a_place_that_the_part_does_not_have_leaves_what_is_broken(b
         with pytest.raises(ConfigError, match="lies outside the medium"):
             board.faults.replay(code)
     assert board.faults.code == before
+
+
+def test_a_supply_that_is_told_twice_when_to_fail_fails_once_and_then(board: VirtualBoard) -> None:
+    board.faults.cut_power(after_writes=5)
+    board.faults.cut_power(after_s=3600.0)
+    assert board.media.supply.writes_left is None
+    assert "cut:" in board.faults.code and board.faults.code.endswith("s")
