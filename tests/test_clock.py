@@ -129,7 +129,7 @@ def test_a_thread_that_is_ended_as_its_turn_comes_gives_the_mutex_on(clock):
     def holder():
         with mutex:
             clock.sleep(MS)
-        clock.loop.call_soon(waiters[0].kill)  # it has been handed the mutex, and has not run since
+            clock.loop.call_soon(waiters[0].kill)  # it will have been handed the mutex, and not have run since
 
     def waiter(name):
         with mutex:
@@ -335,3 +335,48 @@ def test_the_wall_clock_adds_charged_time_without_waiting():
     clock = WallClock()
     clock.charge(3600 * SECOND)
     assert 3600 * SECOND <= clock.now() < 3660 * SECOND
+
+
+def test_a_thread_that_is_ended_as_it_begins_to_wait_is_not_given_the_mutex(clock):
+    mutex = clock.mutex()
+
+    def main():
+        waiter = None
+
+        def wait():
+            with mutex:
+                pass
+
+        with mutex:
+            waiter = clock.spawn(wait)
+            clock.loop.call_soon(waiter.kill)  # behind its start, before anything it began has had a turn
+            clock.sleep(SECOND)
+        assert not waiter.alive
+        with mutex:
+            return "free"
+
+    assert clock.call(lambda: clock.spawn(main).join()) == "free"
+
+
+def test_a_call_that_a_halt_ends_before_it_has_begun_comes_back(clock):
+    def in_one_turn():
+        spawn = clock.spawn
+
+        def spawned(*args, **options):
+            thread = spawn(*args, **options)
+            thread.kill()  # before its start has had its turn
+            return thread
+
+        clock.spawn = spawned
+
+    clock.on_loop(in_one_turn)
+    with pytest.raises(PowerLost):
+        clock.call(lambda: "never")
+
+
+def test_a_coroutine_that_calls_device_code_in_blocking_style_is_told_how(clock):
+    async def wrong():
+        clock.call(lambda: None)
+
+    with pytest.raises(RuntimeError, match=r"await clock\.blocking"):
+        clock.call_async(wrong())

@@ -217,7 +217,8 @@ class DeviceClock:
 
         Ctrl-C in the waiting thread stops the wait and kills the work.
         """
-        if self.inside and greenlet.getcurrent() is not self._hub:
+        if self.inside:
+            self._here("call device code")
             return work(*args)
         context = contextvars.copy_context()
         done: Future[T] = Future()
@@ -240,20 +241,21 @@ class DeviceClock:
             for thread in started:
                 thread.kill()
 
-        return self._await(done, abandon)
+        # Killed before it had begun, a thread cannot tell.
+        return self._await(done, abandon, lambda: any(not thread.alive for thread in started))
 
     def call_async(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the clock's loop and wait for it, from another OS thread."""
         done = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         return self._await(done, done.cancel)
 
-    def _await(self, done: Future[T], abandon: Callable[[], object]) -> T:
+    def _await(self, done: Future[T], abandon: Callable[[], object], lost: Callable[[], bool] = lambda: False) -> T:
         from concurrent.futures import wait
 
         try:
             # In slices, so that Ctrl-C reaches a waiting notebook on every operating system.
             while not wait([done], timeout=0.2).done:
-                if not self._thread.is_alive():
+                if not self._thread.is_alive() or (lost() and not done.done()):
                     raise PowerLost
         except BaseException:
             if self._thread.is_alive():

@@ -85,7 +85,7 @@ class DeviceThread(Generic[T]):
 
     def kill(self) -> None:
         """Throw PowerLost into the thread until it has ended; call from the loop itself."""
-        if not self._greenlet and not self._greenlet.dead:  # never started, and never will be
+        if self.alive and not self._greenlet and not self._greenlet.dead:  # never started, and never will be
             self._killed = True
             self._clock._threads.pop(self, None)
             self._done.set_exception(PowerLost())
@@ -169,10 +169,10 @@ class DeviceMutex:
         self.release()
 
     def _wait(self, me: greenlet.greenlet) -> None:
-        turn = self._clock.loop.create_future()
+        turn: asyncio.Future[None] = self._clock.loop.create_future()
         self._waiting.append((turn, me))
         try:
-            self._clock.run(_wait_for(turn))
+            self._clock.run(turn)
         except BaseException:
             if self._owner is me:  # ended when its turn had come
                 self._hand_over()
@@ -186,7 +186,3 @@ class DeviceMutex:
                 turn.set_result(None)
                 return
         self._owner = None
-
-
-async def _wait_for(future: asyncio.Future[T]) -> T:
-    return await future
