@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
+from pdmlab.network.dns import IP, as_v6
 from pdmlab.network.fabric import UDP_HEADER, Packet
 from pdmlab.network.segment import Segment
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 TCP, UDP, FRAGMENT = 6, 17, 44
 HOP_LIMIT = 64
 DONT_FRAGMENT, MORE_FRAGMENTS = 0x4000, 0x2000
-NAT64 = int(ipaddress.IPv6Address("64:ff9b::"))  # RFC 6052 §2.1
-IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def ip_packets(packet: Packet, mtu: int, number: int) -> Iterator[bytes]:
@@ -29,7 +28,7 @@ def ip_packets(packet: Packet, mtu: int, number: int) -> Iterator[bytes]:
     """
     source, target = ip(packet.source[0]), ip(packet.target[0])
     if source.version != target.version:
-        source, target = _as_v6(source), _as_v6(target)
+        source, target = as_v6(source), as_v6(target)
     if isinstance(packet.body, Segment):
         protocol, payload = TCP, _tcp(packet.body, packet.source, packet.target, source, target)
     else:
@@ -67,10 +66,6 @@ def checksum(data: bytes) -> int:
     # 65535 divides 2^16 - 1: the number's remainder is the ones' complement sum of its 16-bit words.
     total = int.from_bytes(data + bytes(len(data) % 2), "big") % 0xFFFF
     return 0xFFFF - (total or (0xFFFF if any(data) else 0))
-
-
-def _as_v6(address: IP) -> IP:
-    return address if address.version == 6 else ipaddress.IPv6Address(NAT64 + int(address))
 
 
 def _tcp(segment: Segment, source: Address, target: Address, from_: IP, to: IP) -> bytes:
