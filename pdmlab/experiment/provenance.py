@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pdmlab.frames.provenance import DECIDING, new_name, utc_now, versions
+from pdmlab.frames.provenance import DECIDING, board_row, new_name, utc_now, versions
 
 if TYPE_CHECKING:
-    from pdmlab.experiment.measuring import Measure, Measured
+    from pdmlab.experiment.measuring import Measure
 
 __all__ = ["DECIDING", "board_row", "name_of", "new_name", "utc_now", "versions"]
 
@@ -18,9 +17,3 @@ def name_of(measure: Measure) -> str:
     kind = type(measure)
     name = getattr(measure, "__qualname__", f"{kind.__qualname__}(...)")
     return f"{getattr(measure, '__module__', kind.__module__)}:{name}"
-
-
-def board_row(board: Measured) -> dict[str, Any]:
-    """Return the board's row of the catalogue; empty for a board that has none."""
-    row = getattr(getattr(board, "info", None), "row", None)
-    return dict(row) if isinstance(row, Mapping) else {}

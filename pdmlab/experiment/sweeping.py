@@ -182,11 +182,8 @@ class _Keeping:
         }
         if self._skipped:
             self._sidecar["skipped"] = self._skipped
-        if self._schema is None:
-            frames.write_sidecar(self._folder, self._name, self._sidecar)
-        else:
-            rows = frames.journal_in_order(self._journal.path)
-            frames.save(self._folder, self._name, self._schema, rows, self._sidecar)
+        rows = frames.journal_in_order(self._journal.path)
+        frames.save(self._folder, self._name, self._schema, rows, self._sidecar)
         self._journal.path.unlink()
         if exc == (None, None, None) and self._schema is None and self._skipped:
             raise ConfigError(

@@ -13,7 +13,6 @@ from pdmlab.frames.journal import (
     read_journal,
     read_sidecar,
     start,
-    write_sidecar,
 )
 from pdmlab.frames.saving import digest, save
 from pdmlab.frames.schema import ID_COLUMNS, Cell, Column, Row, Schema, plain, to_frame
@@ -35,5 +34,4 @@ __all__ = [
     "save",
     "start",
     "to_frame",
-    "write_sidecar",
 ]

@@ -6,7 +6,9 @@ import datetime
 import platform
 import secrets
 import sys
+from collections.abc import Mapping
 from importlib import metadata
+from typing import Any
 
 DECIDING = ("pdmlab", "littlefs-python", "fatfs-ng")
 """Packages whose version may change what a virtual board measures."""
@@ -32,3 +34,9 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[package] = "unknown"
     return found
+
+
+def board_row(board: object) -> dict[str, Any]:
+    """Return the board's row of the catalogue; empty for a board that has none."""
+    row = getattr(getattr(board, "info", None), "row", None)
+    return dict(row) if isinstance(row, Mapping) else {}

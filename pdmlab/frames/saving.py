@@ -38,11 +38,24 @@ def digest(schema: Schema, rows: Iterable[Row], folder: Path | None = None) -> s
     return sha256.hexdigest()
 
 
-def save(folder: Path, run: str, schema: Schema, rows: Iterable[Row], sidecar: dict[str, Any]) -> Path:
-    """Write `<run>.parquet` and then its sidecar `<run>.json`, whole or not at all; return the Parquet file's path.
+def save(folder: Path, run: str, schema: Schema | None, rows: Iterable[Row], sidecar: dict[str, Any]) -> None:
+    """Write `<run>.parquet` and then its sidecar `<run>.json`, whole or not at all; without a schema the sidecar only.
 
+    schema: None for a run that measured nothing.
     rows: in the order of the frame; each is asked for once, and forgotten when it is written.
+
+    Raises:
+        ExperimentError: the disk is full, or went away.
     """
+    if schema is None:
+        try:
+            write_sidecar(folder, run, sidecar)
+        except OSError as error:
+            raise ExperimentError(
+                f"run {run} could not be saved in {folder}: {error.strerror}",
+                hint="is the disk full? It measured nothing",
+            ) from error
+        return
     parquet = folder / f"{run}.parquet"
     partial = parquet.with_suffix(".parquet.part")
     try:
@@ -67,7 +80,6 @@ def save(folder: Path, run: str, schema: Schema, rows: Iterable[Row], sidecar: d
             f"run {run} could not be saved in {folder}: {error.strerror}",
             hint=f"its rows are kept in {run}.jsonl; free some space and call pdmlab.load_run({run!r})",
         ) from error
-    return parquet
 
 
 def _write_parquet(

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pdmlab import frames, settings
-from pdmlab.errors import ExperimentError
 from pdmlab.frames import Cell, Schema, provenance
 from pdmlab.greentea.rows import COLUMNS, FACTORS, Row, whole_rows
 
@@ -72,19 +71,11 @@ class SuiteRun:
             "unread": [str(text) for text in result.unread["text"]] if len(result.unread) else [],
         }  # fmt: skip
         if rows:
-            schema = Schema.from_rows(FACTORS, *rows)
             self._sidecar["factors"] = {
                 name: list(dict.fromkeys(row[name] for row in rows)) for name in rows[0] if name in FACTORS
             }
-            frames.save(self.folder, self.name, schema, rows, self._sidecar)
-        else:
-            try:
-                frames.write_sidecar(self.folder, self.name, self._sidecar)
-            except OSError as error:
-                raise ExperimentError(
-                    f"what came of run {self.name} could not be saved in {self.folder}: {error.strerror}",
-                    hint="is the disk full? It measured nothing",
-                ) from error
+        schema = Schema.from_rows(FACTORS, *rows) if rows else None
+        frames.save(self.folder, self.name, schema, rows, self._sidecar)
         self._journal.path.unlink()
         return self.name
 
@@ -97,11 +88,10 @@ class SuiteRun:
 
 def about_board(board: Board, target: str) -> dict[str, Any]:
     """Return what a sidecar says of the board."""
-    row = getattr(getattr(board, "info", None), "row", None)
     return {
         "seed": getattr(board, "seed", None),
         "board": target,
         "board_url": str(getattr(board, "url", "")),
-        "board_row": dict(row) if isinstance(row, Mapping) else {},
+        "board_row": provenance.board_row(board),
         "simulated": getattr(board, "simulated", None),
     }

@@ -174,9 +174,7 @@ def _kept(rows: Iterator[Row], folder: Path, sidecar: dict[str, Any]) -> Run:
     finally:
         journal.close()
         sidecar |= {"state": state, "ended": utc_now(), "rows": len(kept)}
-        if kept:
-            frames.save(folder, name, frames.Schema.from_rows(factors, *kept), kept, sidecar)
-        else:
-            frames.write_sidecar(folder, name, sidecar)
+        schema = frames.Schema.from_rows(factors, *kept) if kept else None
+        frames.save(folder, name, schema, kept, sidecar)
         journal.path.unlink()
     return Run(folder, name, frames.read_sidecar(folder / f"{name}.json"))
