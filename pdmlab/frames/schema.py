@@ -109,7 +109,7 @@ class Schema:
         columns = []
         for name in rows[0]:
             role: Role = "factor" if name in factors or name == "repeat" else "measure"
-            columns.append(known.get(name) or Column(name, "empty", _unit(name), role, _words(name)))
+            columns.append(known.get(name) or Column(name, "empty", _unit(name), role, words(name)))
         schema = cls(tuple(columns))
         for row in rows:
             schema = schema.taking(row)
@@ -138,7 +138,8 @@ def _unit(name: str) -> str:
     return _UNITS.get(name.rsplit("_", 1)[-1], "") if "_" in name else ""
 
 
-def _words(name: str) -> str:
+def words(name: str) -> str:
+    """Return a column's name without its unit: buffer_B is a buffer."""
     stem = name.rsplit("_", 1)[0] if _unit(name) else name
     return stem.replace("_", " ")
 

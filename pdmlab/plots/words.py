@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pdmlab.frames.schema import words
+
 if TYPE_CHECKING:
     import pandas as pd
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 """Okabe and Ito's palette: told apart by colour-blind readers, and in grey."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_UNITS = ("B", "Bps", "kBps", "ns", "us", "ms", "s", "Hz", "bps")
 
 
 def human_size(n: float) -> str:
@@ -40,8 +41,7 @@ def label(frame: pd.DataFrame, column: str, *, short: bool = False) -> str:
 
 def plain(column: str) -> str:
     """Return a column's name without its unit, as a slider shows it: buffer_B is a buffer."""
-    stem, _, unit = column.rpartition("_")
-    return (stem if stem and unit in _UNITS else column).replace("_", " ")
+    return words(column)
 
 
 def shown(column: str, value: Any) -> str:  # Any: a cell of a frame
