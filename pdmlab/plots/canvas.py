@@ -49,7 +49,7 @@ def finish(ax: Axes, frame: pd.DataFrame | None, title: str, *, note: str = "", 
         times = "no time is measured" if clocks == ["none"] else f"{', '.join(clocks)} clock"
         note = f"{known}, {times}" if known else times
     if frame is not None:
-        _note_estimates(ax, frame)
+        note_estimates(ax, frame)
     if title:
         ax.set_title(title, loc="left", fontsize="medium", weight="bold", pad=raised + (16 if note else 6))
     if note:
@@ -59,7 +59,7 @@ def finish(ax: Axes, frame: pd.DataFrame | None, title: str, *, note: str = "", 
     return ax
 
 
-def _note_estimates(ax: Axes, frame: pd.DataFrame) -> None:
+def note_estimates(ax: Axes, frame: pd.DataFrame) -> None:
     """Say once, under the whole figure, which figures without a source its axes hang on."""
     figure = ax.figure
     known = _estimates.setdefault(figure, {})

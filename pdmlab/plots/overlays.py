@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pdmlab.errors import ConfigError
-from pdmlab.plots.canvas import finish, new_axes, scale
+from pdmlab.plots.canvas import finish, new_axes, note_estimates, scale
 from pdmlab.plots.words import COLOURS, MARKERS, label, whose
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def overlay(
     ax.set_ylabel(label(labelled, y))
     ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     clocks = ", ".join(sorted({str(clock) for clock in [*frame["clock"], *model["clock"]]}))
-    _name_estimates(ax, model)
+    note_estimates(ax, model)
     known = whose(frame)
     points = known if known == "SIMULATED" else f"board, {known}" if known else "board"
     return finish(ax, None, title, note=f"points {points}, curve SIMULATED, {clocks} clock")
@@ -86,15 +86,3 @@ def _apart(board: pd.DataFrame, curve: pd.Series[float], x: str, y: str) -> str:
     )
     middle, most = errors[len(errors) // 2], errors[-1]
     return f": {middle:.2g} % off (median), {most:.2g} % at most"
-
-
-def _name_estimates(ax: Axes, model: pd.DataFrame) -> None:
-    """Say below the axes which figures without a source the curve was made from."""
-    if "estimates" not in model.columns:
-        return
-    found = "; ".join(dict.fromkeys(text for text in model["estimates"].dropna().astype(str) if text))
-    if found:
-        ax.annotate(
-            f"estimates: {found}", (0, 0), (0, -48), xycoords="axes fraction", textcoords="offset points",
-            fontsize="x-small", color="0.4", va="top",
-        )  # fmt: skip
