@@ -264,6 +264,10 @@ class Faults:
             found += [f"{name}: {row}" for row in (medium.faults.broken if medium.faults is not None else [])]
         if board.media.supply.writes_left is not None:
             found.append(f"the power goes in write {board.media.supply.writes_left + 1} from now")
+        if self._timer is not None and not self._timer.cancelled():
+            left = self._timer.when() - board.clock.loop.time()
+            if left > 0:
+                found.append(f"the power goes in {span(round(left * SECOND))} (device clock)")
         found += [
             f"{wire} is cut" for wire, cut in (("tx", board.uart.mute_output), ("rx", board.uart.mute_input)) if cut
         ]

@@ -57,7 +57,10 @@ class DataFlashBlockDevice(MediumDevice):
         self.binary = binary
         self.page = self.part["page_binary" if binary else "page"]
         if medium.size < self.page:
-            raise ConfigError(f"a medium of {medium.size} B has no room for a page of {self.page} B")
+            raise ConfigError(
+                f"a medium of {medium.size} B has no room for a page of {self.page} B",
+                hint=f"Medium({self.page}), or a larger one",
+            )
         self._check_size(1, self.part["capacity"] // self.part["page_binary"] * self.page)
         medium.erase_block = self.page
         self._size = medium.size // self.page * self.page

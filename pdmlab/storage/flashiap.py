@@ -48,7 +48,10 @@ class FlashIAPBlockDevice(MediumDevice):
         runs = list(sectors) if sectors is not None else _as_far_as(self.part, medium.size)
         sizes = list(chain.from_iterable([size] * count for count, size in runs))
         if sum(sizes) != medium.size:
-            raise ConfigError(f"the flash's sectors make {sum(sizes)} B, its medium has {medium.size} B")
+            raise ConfigError(
+                f"the flash's sectors make {sum(sizes)} B, its medium has {medium.size} B",
+                hint=f"Medium({sum(sizes)}), or sectors=[(count, size), …] that make {medium.size} B",
+            )
         self._sizes = sizes
         self._starts = list(accumulate(sizes, initial=0))[:-1]
         self._edges = frozenset((*self._starts, medium.size))

@@ -189,7 +189,9 @@ def load_parts(path: Path | str) -> dict[str, Part]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"no parts can be read from {path}: {error}") from error
+        raise ConfigError(
+            f"no parts can be read from {path}: {error}", hint="a text file of tables as in pdmlab/storage/parts.toml"
+        ) from error
     return _read(text, str(path), parts())
 
 
@@ -221,7 +223,10 @@ def part_from(row: Mapping[str, Any], name: str, known: Mapping[str, Part] | Non
     like = row.get("like")
     if like is not None:
         if not isinstance(like, str) or like not in (known or {}):
-            raise ConfigError(f"{name}: like = {like!r}, but no such part comes before it")
+            raise ConfigError(
+                f"{name}: like = {like!r}, but no such part comes before it",
+                hint="parts() lists those of pdmlab; of your own, put the one that it is like first",
+            )
         row = {**(known or {})[like].row, **row}
     kind: Any = row.get("kind")  # Any: whatever a TOML file holds
     if kind not in get_args(Kind):
@@ -266,7 +271,7 @@ def _read(text: str, where: str, known: Mapping[str, Part]) -> dict[str, Part]:
     try:
         rows = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where} is no TOML: {error}") from error
+        raise ConfigError(f"{where} is no TOML: {error}", hint="https://toml.io has the rules") from error
     found: dict[str, Part] = {}
     for name, row in rows.items():
         try:

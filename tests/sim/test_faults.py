@@ -300,4 +300,5 @@ def test_a_supply_that_is_told_twice_when_to_fail_fails_once_and_then(board: Vir
     board.faults.cut_power(after_writes=5)
     board.faults.cut_power(after_s=3600.0)
     assert board.media.supply.writes_left is None
+    assert board.faults.broken == ["the power goes in 3600s (device clock)"]
     assert "cut:" in board.faults.code and board.faults.code.endswith("s")

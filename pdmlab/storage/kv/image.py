@@ -77,7 +77,9 @@ class Image(BlockDevice):
 
 def _read_only() -> StorageError:
     return StorageError(
-        f"an image is only looked at (BD_ERROR_DEVICE_ERROR, {BD_ERROR_DEVICE_ERROR})", code=BD_ERROR_DEVICE_ERROR
+        f"an image is only looked at (BD_ERROR_DEVICE_ERROR, {BD_ERROR_DEVICE_ERROR})",
+        code=BD_ERROR_DEVICE_ERROR,
+        hint="write to the part itself, or to a Medium with this path",
     )
 
 

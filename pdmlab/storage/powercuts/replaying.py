@@ -178,7 +178,10 @@ class Player:
                     f"the operations of {name} are not those that {code!r} was printed for",
                     hint=f"its trace was {digest}, and is {self.trace.digest} now: another version, or other steps",
                 )
-            raise ConfigError(f"{code!r} is of another story than {self.story.name}")
+            raise ConfigError(
+                f"{code!r} is of another story than {self.story.name}",
+                hint="replay it with the story whose report shows it",
+            )
         return cuts
 
     def __repr__(self) -> str:
