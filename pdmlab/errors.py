@@ -18,6 +18,7 @@ PdmlabError
 │   └── RollbackRefused
 ├── NetworkError                   may carry Mbed's own NSAPI code
 │   ├── Unreachable
+│   │   └── HandshakeFailed(reason) TLS or DTLS could not be agreed on
 │   ├── TimedOut
 │   └── WouldBlock                 a non-blocking socket has nothing yet
 ├── Lwm2mError
@@ -148,6 +149,22 @@ class NetworkError(PdmlabError):
 
 class Unreachable(NetworkError):
     """No route, refused, or no interface."""
+
+
+class HandshakeFailed(Unreachable):
+    """TLS or DTLS could not be agreed on.
+
+    reason  is a short name: "unknown CA", "certificate in the future", "certificate expired", "no certificate",
+            "no common suite", "unknown identity", "wrong key", "timed out", …
+    alert   is the number of the alert that was sent or received (RFC 5246 section 7.2), None without one
+    """
+
+    def __init__(
+        self, message: str, *, reason: str = "", alert: int | None = None, code: int = 0, hint: str | None = None
+    ) -> None:
+        super().__init__(message, code=code, hint=hint)
+        self.reason = reason
+        self.alert = alert
 
 
 class TimedOut(NetworkError):

@@ -129,6 +129,11 @@ class _Store(Generic[T]):
         """Return the peer's keys, the least recently used first."""
         return list(self._of_peer.get(peer, ()))
 
+    def forget(self, peer: Address) -> None:
+        """Drop all of the peer's."""
+        for key in self.of_peer(peer):
+            self.drop(key)
+
 
 class Reassembly:
     """Requests that arrive in Block1 blocks, of all peers; bounded for each and for all together."""
@@ -164,6 +169,10 @@ class Reassembly:
             self._uploads.drop(mine[0])
         return Message(code=codes.CONTINUE, block1=echo)
 
+    def forget(self, peer: Address) -> None:
+        """Drop what a peer has begun."""
+        self._uploads.forget(peer)
+
 
 class Responses:
     """Responses of more than one block, kept while the peer may ask for the rest."""
@@ -184,5 +193,4 @@ class Responses:
 
     def outdated(self, peer: Address) -> None:
         """Forget what the peer has got: a notification has told it that the state is another now."""
-        for key in self._kept.of_peer(peer):
-            self._kept.drop(key)
+        self._kept.forget(peer)

@@ -16,7 +16,7 @@ from aiocoap.numbers.optionnumbers import OptionNumber
 from aiocoap.numbers.types import Type
 from aiocoap.options import Options
 
-from pdmlab.coap.transport import Address
+from pdmlab.coap.transport import Address, scheme_of
 
 # number -> shortest and longest value (B), and whether it may repeat: RFC 7252 table 4, 7641, 7959, 7967, 8768, 9175.
 # Not If-Match, If-None-Match and Proxy-Scheme: they are critical and nobody here heeds them, so 4.02 is the answer.
@@ -170,4 +170,4 @@ def uri(message: Message, peer: Address) -> str:
     """Return what a request asks for, as people write it."""
     host = f"[{peer[0]}]" if ":" in peer[0] else peer[0]
     query = "?" + "&".join(message.opt.uri_query) if message.opt.uri_query else ""
-    return f"coap://{host}:{peer[1]}/{'/'.join(message.opt.uri_path)}{query}"
+    return f"{scheme_of(peer)}://{host}:{peer[1]}/{'/'.join(message.opt.uri_path)}{query}"

@@ -22,7 +22,7 @@ from pdmlab.coap.observation import Observation
 from pdmlab.coap.parameters import TransmissionParameters
 from pdmlab.coap.requester import Requester
 from pdmlab.coap.responder import Responder
-from pdmlab.coap.transport import Address, DatagramSocket, Opener
+from pdmlab.coap.transport import Address, ConnectionSocket, DatagramSocket, Identity, Opener
 from pdmlab.coap.waiting import Waiting
 from pdmlab.errors import NetworkError
 
@@ -40,7 +40,9 @@ _NO_ANSWER = 0b11010  # RFC 7967: neither of class 2 nor 4 nor 5
 class Endpoint:
     """One socket that asks and answers; make it with `await Endpoint.open(...)`.
 
-    `malformed` counts datagrams that were no CoAP message; they are dropped.
+    malformed   counts datagrams that were no CoAP message; they are dropped
+    on_unasked  takes responses that nobody here asked for; returns whether it knows their token
+    on_lost     hears of connections that ended, and why
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Endpoint:
         self.handler = handler
         self.malformed = 0
         self.on_unasked: Callable[[Message, Address], bool] | None = None
+        self.on_lost: Callable[[Address, NetworkError], None] | None = None
         self._tap = tap
         self._socket: DatagramSocket | None = None
         self._loop = asyncio.get_running_loop()
@@ -82,6 +85,8 @@ class Endpoint:
         """
         endpoint = cls(handler, parameters or TransmissionParameters(), seed, tap)
         endpoint._socket = await opener(endpoint._received)
+        if isinstance(endpoint._socket, ConnectionSocket):
+            endpoint._socket.on_lost = endpoint._lost
         return endpoint
 
     @property
@@ -93,6 +98,16 @@ class Endpoint:
     def address(self) -> Address:
         """Where peers reach this endpoint; ("", 0) once it is closed."""
         return self._socket.address if self._socket is not None else ("", 0)
+
+    def connected(self, peer: Address) -> bool:
+        """Whether there is a way to the peer: always, unless it is a connection that has ended."""
+        if isinstance(self._socket, ConnectionSocket):
+            return self._socket.connected(peer)
+        return self._socket is not None
+
+    def identity(self, peer: Address) -> Identity | None:
+        """Return who a peer has proved to be; None without security."""
+        return self._socket.identity(peer) if isinstance(self._socket, ConnectionSocket) else None
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.address[0]}:{self.address[1]}, {len(self._peers)} peers>"
@@ -251,6 +266,28 @@ class Endpoint:
         if self._tap is not None:
             self._tapped("out", peer, decode(reply, peer)[0])
         self._send_quietly(reply, peer)
+
+    def _lost(self, peer: Address, why: NetworkError) -> None:
+        """Forget a peer whose connection has ended: nothing more can come from it."""
+        if self._socket is None:
+            return
+        for (of, _), transmission in list(self._transmissions.items()):
+            if of == peer:
+                transmission.end("timed out", why)
+        for (of, _), waiting in list(self._waiting.items()):
+            if of == peer:
+                waiting.fail(why.message, cause=why)
+        for key, observation in list(self._observations.items()):
+            if key[0] == peer:
+                observation.active = False
+                del self._observations[key]
+        self._responder.lost(peer)
+        self._peers.drop(peer)
+        if self.on_lost is not None:
+            try:
+                self.on_lost(peer, why)
+            except Exception as error:  # a listener's defect must not silence the endpoint; the loop reports it
+                self._report("what hears of lost connections failed", error)
 
     # -- receiving -----------------------------------------------------------------------------------
 

@@ -160,6 +160,12 @@ class Peers:
             self._drop_oldest()
         return new, False
 
+    def drop(self, address: Address) -> None:
+        """Forget a peer that will not come again."""
+        peer = self._peers.pop(address, None)
+        if peer is not None:
+            self._remembered -= len(peer.seen)
+
     def forget(self, address: Address, mid: int) -> None:
         """Take a message from the peer as not received: it will be no duplicate when it comes again."""
         peer = self._peers.get(address)

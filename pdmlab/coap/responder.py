@@ -134,6 +134,11 @@ class Responder:
         except NetworkError as error:
             endpoint._loop.call_soon(ended, "timed out", error)
 
+    def lost(self, peer: Address) -> None:
+        """Forget what a peer was uploading and reading: its connection has ended."""
+        self._uploads.forget(peer)
+        self._responses.outdated(peer)
+
     def abort(self) -> None:
         """Answer and tell nothing more."""
         self._notifying.clear()

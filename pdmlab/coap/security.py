@@ -1,0 +1,36 @@
+"""What one end of a TLS or DTLS connection proves itself with, and whom it believes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pdmlab.coap.transport import Address
+from pdmlab.errors import ConfigError, HandshakeFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """Certificates and keys (DER; keys as PKCS#8 or SEC1), or a pre-shared key; P-256 throughout.
+
+    certificates  one's own, and those that lead to the CA, its own first
+    trust         CAs; a peer must prove itself with a certificate of one of them
+    psk           a client's identity and key
+    psk_of        a server's: returns the key of an identity, None if it knows none of that name
+    names_failure a server calls it with the address and the reason of each handshake that failed
+    keylog        takes lines of the NSS key log format, for Wireshark
+    """
+
+    certificates: tuple[bytes, ...] = ()
+    private_key: bytes | None = field(default=None, repr=False)
+    trust: tuple[bytes, ...] = ()
+    psk: tuple[bytes, bytes] | None = field(default=None, repr=False)
+    psk_of: Callable[[bytes], bytes | None] | None = None
+    names_failure: Callable[[Address, HandshakeFailed], None] | None = None
+    keylog: Callable[[str], None] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if bool(self.certificates) != (self.private_key is not None):
+            raise ConfigError("a certificate and its private key go together")
+        if not (self.certificates or self.psk or self.psk_of):
+            raise ConfigError("neither a certificate nor a pre-shared key")
