@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from pdmlab.update import hub
 from pdmlab.update.results import FotaResult, FotaState
 
 Phase = Literal["draft", "starting", "active", "stopping", "stopped", "archived"]
@@ -28,6 +29,7 @@ STEP_OF_STATE: Final = {
     FotaState.PROCESSING_MANIFEST: "accepted",
     FotaState.AWAITING_DOWNLOAD_APPROVAL: "download approval",
     FotaState.DOWNLOADING: "downloading",
+    FotaState.DOWNLOADED: "downloading",
     FotaState.AWAITING_INSTALL_APPROVAL: "install approval",
     FotaState.UPDATING: "installing",
     FotaState.REBOOTING: "rebooting",
@@ -52,7 +54,11 @@ EVENTS: Final = {
     "UPD4_FAIL_104": "The device was deleted",
     "UPD4_FAIL_105": "The device gave up and did not say why",
 }
-"""Event types of the service's own; a failure that a device reports is UPD4_FAIL_ and its result, 21 to 49."""
+"""Event types of the service's own.
+
+A failure that a device reports is UPD4_FAIL_ and its result, 21 to 49, or UPD3_FAIL_ and a result of the older update
+hub, which supports protocol 3: its numbers, 101 to 510, would be taken for the service's own.
+"""
 
 
 def step_event(step: str) -> str:
@@ -68,14 +74,22 @@ def event_title(event_type: str) -> str:
         return EVENTS[event_type]
     number = event_type.rpartition("_")[2]
     try:
-        meaning = FotaResult(int(number)).meaning
+        meaning = hub.explain(int(number))[0] if event_type.startswith("UPD3") else FotaResult(int(number)).meaning
     except ValueError:
         return f"The device reports result {number}"
     return meaning[:1].upper() + meaning[1:]
 
 
+def is_failure(result: int) -> bool:
+    """Whether a number on /10252/0/3 says that an update failed: one of the FOTA client's, or of the update hub's."""
+    return result > FotaResult.SUCCESS and result != hub.SUCCEEDED
+
+
 def failure(result: int) -> tuple[str, str]:
     """Return the event type and the explanation in words of what a device reports on /10252/0/3."""
+    if hub.is_hub_result(result):
+        meaning, advice = hub.explain(result)
+        return f"UPD3_FAIL_{result}", f"result {result} ({meaning}): {advice}"
     try:
         known = FotaResult(result)
     except ValueError:

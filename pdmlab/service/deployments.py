@@ -1,6 +1,7 @@
 """A campaign's devices, one by one: manifest out, states and results in, the new version as the proof.
 
-A device counts as updated when it has registered after its restart and /14/n/2 shows the manifest's version.
+A device counts as updated when it has registered after its restart and /14/n/2 shows the manifest's version; one with
+the older update hub, which has no object 14, when /10252/0/5 shows the image's digest, or it reports result 100.
 Each step is a row's `step`, kept before anything depends on it; what a restart of the service may have missed
 is read from the device.
 """
@@ -20,12 +21,14 @@ from pdmlab.coap.transport import Address
 from pdmlab.errors import NetworkError, ServiceError
 from pdmlab.lwm2m.paths import Path
 from pdmlab.service.campaign_devices import OPEN, CampaignDevices
-from pdmlab.service.campaign_words import PATIENCE_S, RETURNED, STEP_OF_STATE, STEPS
+from pdmlab.service.campaign_words import PATIENCE_S, RETURNED, STEP_OF_STATE, STEPS, is_failure
 from pdmlab.service.progress import Progress, shown
 from pdmlab.service.schema import campaign_devices as table
 from pdmlab.service.schema import campaigns, devices
 from pdmlab.service.store import Row, Rows
-from pdmlab.update.results import FotaResult, FotaState
+from pdmlab.update import hub
+from pdmlab.update.manifest import SignedManifest
+from pdmlab.update.results import FotaState
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
@@ -93,7 +96,9 @@ class Deployments(CampaignDevices):
         if row is None or row["step"] == "waiting" or number is None:
             return
         if path == RESULT:
-            if number > FotaResult.SUCCESS:
+            if number == hub.SUCCEEDED and row["step"] in RETURNED:
+                self._end(row, "success", "deployed", "UPD4_SUCCESS_100", "the device reports result 100: success")
+            elif is_failure(number):
                 self._failed(row, number)
         elif number in STEP_OF_STATE:
             self._move(row, STEP_OF_STATE[FotaState(number)])
@@ -176,7 +181,7 @@ class Deployments(CampaignDevices):
         registration = self._core.registrations.find(row["device_id"])
         if registration is None:
             return False
-        if await self._version(row) == row["version"]:
+        if await self._runs(row) == row["version"]:
             self._end(row, "skipped", "deployed", "UPD4_SKIPPED_100", f"the device runs {row['version']} already")
             return True
         self._move(row, "sending", tries=row["tries"] + 1, generation=registration.generation)
@@ -220,7 +225,7 @@ class Deployments(CampaignDevices):
         if registration is None:
             return
         restarted = registration.generation > row["generation"]
-        version = await self._version(row)
+        version = await self._runs(row)
         state, result = await self._value(row, STATE), await self._value(row, RESULT)
         now = self._row(row["device_id"])
         if now is None or now["id"] != row["id"]:
@@ -230,7 +235,9 @@ class Deployments(CampaignDevices):
             return
         number = _number((state or "").encode())
         failed = _number((result or "").encode())
-        if failed is not None and failed > FotaResult.SUCCESS and number in (FotaState.IDLE, None):
+        if failed == hub.SUCCEEDED and restarted:
+            self._end(now, "success", "deployed", "UPD4_SUCCESS_100", "the device reports result 100: success")
+        elif failed is not None and is_failure(failed) and number in (FotaState.UNINITIALISED, FotaState.IDLE, None):
             self._failed(now, failed)
         elif number in STEP_OF_STATE:
             self._move(now, STEP_OF_STATE[FotaState(number)], generation=registration.generation)
@@ -251,10 +258,19 @@ class Deployments(CampaignDevices):
         if row is not None:
             await self._send(row)
 
-    async def _version(self, row: Row) -> str | None:
-        """Return the version of the campaign's component, from the instance of object 14 that has its name."""
+    async def _runs(self, row: Row) -> str | None:
+        """Return the version that the device runs of the campaign's component; None if it does not tell.
+
+        It stands in the instance of object 14 that has the component's name. A device of the update hub tells a digest.
+        """
         device_id, instance = row["device_id"], 0
-        for each in self._core.resources.list(device_id):
+        listed = self._core.resources.list(device_id)
+        paths = {each["path"] for each in listed}
+        if hub.PACKAGE_NAME in paths and not any(path.startswith("/14/") for path in paths):
+            digest = SignedManifest.parse(row["manifest"]).manifest.installed_digest.hex()
+            told = await self._value(row, hub.PACKAGE_NAME)
+            return row["version"] if (told or "").lower() == digest else told
+        for each in listed:
             ids = each["path"].split("/")[1:]
             named = len(ids) == 3 and ids[0] == "14" and ids[2] == "0"
             if named and (each["value"] or b"").decode("utf-8", "replace") == row["component"]:

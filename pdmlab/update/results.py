@@ -15,12 +15,14 @@ from pdmlab.errors import ManifestRejected
 
 
 class FotaState(IntEnum):
-    """What /10252/0/2 says."""
+    """What /10252/0/2 says; 0 and 5 are the older update hub's alone."""
 
+    UNINITIALISED = 0
     IDLE = 1
     PROCESSING_MANIFEST = 2
     AWAITING_DOWNLOAD_APPROVAL = 3
     DOWNLOADING = 4
+    DOWNLOADED = 5
     AWAITING_INSTALL_APPROVAL = 6
     UPDATING = 7
     REBOOTING = 8

@@ -1,0 +1,43 @@
+"""What boards with the older update hub report, which came before the FOTA client: states, and results from 100 on.
+
+They tell what they run by /10252/0/5 (PkgName, the SHA-256 of the firmware in hex), and have no object 14.
+"""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from importlib import resources
+
+SUCCEEDED = 100
+PACKAGE_NAME = "/10252/0/5"
+
+_PARTS = {
+    100: "the update as a whole",
+    200: "the manifest",
+    300: "the download",
+    400: "the processing of the firmware",
+    500: "the storage",
+}
+_ITS_OWN = {*range(310, 315), *range(401, 406), *range(506, 511)}  # USER_DEFINED_ERROR_1 to 5
+
+
+def is_hub_result(number: int) -> bool:
+    """Whether a number on /10252/0/3 is one of the update hub's."""
+    return 100 <= number < 600
+
+
+def explain(number: int) -> tuple[str, str]:
+    """Return what a result of the update hub means, and what to do about it."""
+    row = _table().get(str(number))
+    if row is not None:
+        return row["meaning"], row["advice"]
+    part = _PARTS.get(number // 100 * 100, "the update")
+    if number in _ITS_OWN:
+        return f"an error of this device's own, in {part}", "ask whoever ported the update client to the board"
+    return f"an error in {part}, with a number that no list has", "look at the device's console"
+
+
+@functools.cache
+def _table() -> dict[str, dict[str, str]]:
+    return tomllib.loads(resources.files(__package__).joinpath("hub_results.toml").read_text(encoding="utf-8"))
