@@ -33,7 +33,6 @@ def offer(context: SSL.Context, identity: bytes, key: bytes) -> None:
     """Let a client's context prove itself by a key; identities end at their first NUL, as OpenSSL's do."""
     identity = identity.split(b"\0")[0]
 
-    @ffi.callback("unsigned int(SSL *, const char *, char *, unsigned int, unsigned char *, unsigned int)", error=0)
     def psk(ssl: Any, hint: Any, identity_out: Any, max_identity: int, key_out: Any, max_key: int) -> int:
         # Lengths as OpenSSL counts them: max_identity leaves room for the NUL.
         if len(identity) > max_identity or len(key) > max_key:
@@ -42,14 +41,14 @@ def offer(context: SSL.Context, identity: bytes, key: bytes) -> None:
         ffi.memmove(key_out, key, len(key))
         return len(key)
 
-    lib.SSL_CTX_set_psk_client_callback(context._context, psk)
-    _callbacks[context] = psk
+    signature = "unsigned int(SSL *, const char *, char *, unsigned int, unsigned char *, unsigned int)"
+    _callbacks[context] = ffi.callback(signature, psk, error=0)
+    lib.SSL_CTX_set_psk_client_callback(context._context, _callbacks[context])
 
 
 def accept(context: SSL.Context, key_of: Callable[[bytes], bytes | None]) -> None:
     """Let a server's context take clients whose identity `key_of` returns a key for."""
 
-    @ffi.callback("unsigned int(SSL *, const char *, unsigned char *, unsigned int)", error=0)
     def psk(ssl: Any, identity_in: Any, key_out: Any, max_key: int) -> int:
         identity = ffi.string(identity_in)
         key, problem = None, None
@@ -65,8 +64,9 @@ def accept(context: SSL.Context, key_of: Callable[[bytes], bytes | None]) -> Non
         ffi.memmove(key_out, key, len(key))
         return len(key)
 
-    lib.SSL_CTX_set_psk_server_callback(context._context, psk)
-    _callbacks[context] = psk
+    signature = "unsigned int(SSL *, const char *, unsigned char *, unsigned int)"
+    _callbacks[context] = ffi.callback(signature, psk, error=0)
+    lib.SSL_CTX_set_psk_server_callback(context._context, _callbacks[context])
 
 
 def refused(connection: SSL.Connection) -> Refused | None:
