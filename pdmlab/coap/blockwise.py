@@ -30,17 +30,17 @@ def exponent(size: int) -> int:
     return size.bit_length() - 5
 
 
-def key_of(message: Message, peer: Address) -> Key:
+def key_of(message: Message, peer: Address, *, token: bytes = b"") -> Key:
     """Return what the blocks of one transfer have in common: a hash, so that no peer decides how much is kept.
 
-    Not the token: the stock client wants the same for all blocks, libcoap takes a new one for each.
+    Not the token, unless it is given: the stock client wants the same for all blocks, libcoap takes a new one for each.
     """
     options = tuple(
         (int(number), tuple(each.encode() for each in values))
         for number, values in message.opt._options.items()
         if number not in _PER_BLOCK
     )
-    return peer, hash((int(message.code), options))
+    return peer, hash((int(message.code), options, token))
 
 
 def block_size_for(request: Message, block_size: int) -> int:
@@ -150,10 +150,13 @@ class Reassembly:
         block = request.opt.block1
         if block.size_exponent == _RESERVED_EXPONENT or not block.is_valid_for_payload_size(len(request.payload)):
             return Message(code=codes.BAD_REQUEST, payload=b"payload is not one block")
-        key = key_of(request, peer)
+        by_token = self._parameters.blocks_by_token
+        key = key_of(request, peer, token=request.token if by_token else b"")
         echo = (block.block_number, block.more, min(block.size_exponent, exponent(self._parameters.block_size)))
         body = self._uploads.get(key, now) if block.block_number else bytearray()
-        if body is None or block.start != len(body):
+        if body is None and by_token:
+            body = bytearray()  # as if it were the first: whoever reads the body finds that it has no beginning
+        elif body is None or block.start != len(body):
             self._uploads.drop(key)
             return Message(code=codes.REQUEST_ENTITY_INCOMPLETE, block1=echo)
         if max(block.start + len(request.payload), request.opt.size1 or 0) > self._parameters.max_body:

@@ -72,14 +72,16 @@ def blank(code: Code) -> Message:
     return message
 
 
-def decode(data: bytes, peer: Address) -> tuple[Message, int | None]:
+def decode(data: bytes, peer: Address, known: frozenset[int] | None = None) -> tuple[Message, int | None]:
     """Read a message; the second item is a critical option that it has and we do not know, or None.
 
     Bytes behind the header of an empty message are tolerated: the stock client's empty ACK has five
     (it appends a zero-length Content-Format).
 
+    known: options beside which none, elective or not, may stand in the message; None allows any.
+
     Raises:
-        Malformed: RFC 7252 section 3 does not allow it.
+        Malformed: RFC 7252 section 3, or `known`, does not allow it.
     """
     if len(data) < 4 or data[0] >> 6 != 1:
         raise Malformed("not a CoAP version 1 message")
@@ -93,10 +95,12 @@ def decode(data: bytes, peer: Address) -> tuple[Message, int | None]:
     if token_length > 8 or 4 + token_length > len(data):
         raise Malformed(f"a token of {token_length} B", reset)
     message.token = data[4 : 4 + token_length]
-    return message, _read_options(message, data, 4 + token_length, reset)
+    return message, _read_options(message, data, 4 + token_length, reset, known)
 
 
-def _read_options(message: Message, data: bytes, at: int, reset: int | None) -> int | None:
+def _read_options(
+    message: Message, data: bytes, at: int, reset: int | None, known: frozenset[int] | None
+) -> int | None:
     number, size, unknown, count = 0, len(data), None, 0
     options = message.opt._options
     try:
@@ -119,6 +123,8 @@ def _read_options(message: Message, data: bytes, at: int, reset: int | None) -> 
             number += delta
             if at + length > size or number > 0xFFFF:
                 raise Malformed(f"option {number} does not end", reset)
+            if known is not None and number not in known:
+                raise Malformed(f"option {number}", reset)
             row = _OPTIONS.get(number)
             if row is None or not row[1] <= length <= row[2] or (number in options and not row[3]):
                 # Section 5.4.3 and 5.4.5: as an option that is not known. Elective ones are left out.

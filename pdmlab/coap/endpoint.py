@@ -22,9 +22,9 @@ from pdmlab.coap.observation import Observation
 from pdmlab.coap.parameters import TransmissionParameters
 from pdmlab.coap.requester import Requester
 from pdmlab.coap.responder import Responder
-from pdmlab.coap.transport import Address, ConnectionSocket, DatagramSocket, Identity, Opener
+from pdmlab.coap.transport import Address, ConnectionSocket, DatagramSocket, Identity, Opener, text_of
 from pdmlab.coap.waiting import Waiting
-from pdmlab.errors import NetworkError
+from pdmlab.errors import NetworkError, TimedOut
 
 Handler: TypeAlias = Callable[[Message, Address], Awaitable[Message | None]]
 """Answers a request whose payload is whole; None sends nothing at all."""
@@ -180,6 +180,40 @@ class Endpoint:
         """Send the empty ACK of a request at once: its handler will take long, or never answer."""
         self._responder.acknowledge(request)
 
+    def answer(self, request: Message, response: Message, *, on_result: OnResult | None = None) -> None:
+        """Answer a request that is being served by a confirmable message under the request's own message ID.
+
+        So the stock client answers what it executes: nothing is acknowledged first. The handler then returns None.
+        """
+        self._responder.answer(request, response, on_result)
+
+    def ignore(self, request: Message) -> None:
+        """Take a request as never received: its retransmission comes to the handler as a new one."""
+        self._peers.forget(request.remote, request.mid)
+
+    async def ping(self, peer: Address) -> None:
+        """Ask whether a peer is there (RFC 7252 section 4.3): an empty confirmable message, which it resets.
+
+        Raises:
+            TimedOut: it does not answer.
+            NetworkError: there is no way to it.
+        """
+        done: asyncio.Future[NetworkError | None] = self._loop.create_future()
+
+        def ended(outcome: Outcome, error: NetworkError | None) -> None:
+            if outcome == "timed out" and error is None:
+                error = TimedOut(f"ping {text_of(peer)}: no answer to {transmission.tries} transmissions")
+            if not done.done():
+                done.set_result(error)
+
+        transmission = self._send_confirmable(Message(code=codes.EMPTY), peer, ended)
+        try:
+            error = await done
+        finally:
+            transmission.cancel()
+        if error is not None:
+            raise error
+
     async def close(self) -> None:
         """Stop everything that is under way; requests that wait raise Unreachable."""
         self.abort()
@@ -232,10 +266,15 @@ class Endpoint:
             self._tap(direction, peer, message, round(self._loop.time() * 1e9))
 
     def _send_confirmable(
-        self, message: Message, peer: Address, on_end: Callable[[Outcome, NetworkError | None], None]
+        self,
+        message: Message,
+        peer: Address,
+        on_end: Callable[[Outcome, NetworkError | None], None],
+        mid: int | None = None,
     ) -> Transmission:
         message.mtype = Type.CON
-        message.mid = self._peers.next_mid(peer, self._loop.time())
+        free = mid is not None and (peer, mid) not in self._transmissions
+        message.mid = mid if free else self._peers.next_mid(peer, self._loop.time())
         data = encode(message)
         key = peer, message.mid
         parameters = self.parameters
@@ -255,6 +294,8 @@ class Endpoint:
 
     def _send_empty(self, kind: Type, mid: int, peer: Address) -> bytes:
         data = empty(kind, mid)
+        if kind == Type.ACK:
+            data += self.parameters.empty_ack_tail
         if self._tap is not None:
             message = Message(code=codes.EMPTY)
             message.mtype, message.mid = kind, mid
@@ -295,7 +336,7 @@ class Endpoint:
         if self._socket is None:
             return
         try:
-            message, unknown = decode(data, peer)
+            message, unknown = decode(data, peer, self.parameters.known_options)
         except Malformed as error:
             self.malformed += 1
             if error.mid is not None:

@@ -21,7 +21,7 @@ OnEnd = Callable[[Outcome, NetworkError | None], None]
 class Transmission:
     """A confirmable message under way; `on_end` hears how it ended, once, unless it is cancelled."""
 
-    __slots__ = ("_again", "_data", "_interval", "_loop", "_on_end", "_send", "_timer", "tries")
+    __slots__ = ("_again", "_interval", "_loop", "_on_end", "_send", "_timer", "data", "tries")
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Transmission:
             NetworkError: it cannot be sent at all.
         """
         self._loop = asyncio.get_running_loop()
-        self._send, self._data, self._interval, self._on_end = send, data, interval, on_end
+        self._send, self.data, self._interval, self._on_end = send, data, interval, on_end
         self._again = tries - 1
         self.tries = 1
         send(data)
@@ -52,7 +52,7 @@ class Transmission:
         self._interval *= 2
         self._timer = self._loop.call_later(self._interval, self._expired)
         try:
-            self._send(self._data)
+            self._send(self.data)
         except NetworkError as error:
             self.end("timed out", error)
 

@@ -24,6 +24,10 @@ class TransmissionParameters:
     max_peers: int = 20_000
     max_serving: int = 5_000  # requests that handlers have not answered yet; more are answered 5.03
     max_queued: int = 64  # notifications of one token that wait; then the oldest makes way
+    # How a peer with a small CoAP library behaves where RFC 7252 and 7959 have it otherwise:
+    known_options: frozenset[int] | None = None  # any other, elective ones too, makes a message one to be reset
+    blocks_by_token: bool = False  # blocks of a body belong together if their token is the same, and only then
+    empty_ack_tail: bytes = b""  # what follows the header of an empty acknowledgement
 
     def __post_init__(self) -> None:
         if self.block_size not in (16, 32, 64, 128, 256, 512, 1024):

@@ -92,6 +92,12 @@ class Responder:
         if exchange is not None:
             exchange.acknowledge()
 
+    def answer(self, request: Message, response: Message, on_result: OnResult | None) -> None:
+        """See Endpoint.answer."""
+        exchange = self._serving.get((request.remote, request.mid))
+        if exchange is not None:
+            exchange.answer(response, on_result)
+
     def notify(self, peer: Address, message: Message, token: bytes, on_result: OnResult | None) -> None:
         """See Endpoint.notify."""
         self._responses.outdated(peer)
@@ -181,6 +187,25 @@ class Exchange:
         if self.request.mtype == Type.CON and not self._acknowledged:
             self._acknowledged = True
             self.seen.reply = self._endpoint._send_empty(Type.ACK, self.request.mid, self.peer)
+
+    def answer(self, response: Message, on_result: OnResult | None) -> None:
+        """Send the response confirmably, under the request's message ID, without an acknowledgement before it."""
+        self.disarm()
+        endpoint, block1 = self._endpoint, self.request.opt.block1
+        out = derive(response, response.payload)
+        if block1 is not None:
+            out.opt.block1 = (block1.block_number, False, block1.size_exponent)
+        out.token = self.request.token
+        self._acknowledged = True
+
+        def ended(outcome: Outcome, error: NetworkError | None) -> None:
+            if on_result is not None:
+                on_result(outcome)
+
+        try:
+            self.seen.reply = endpoint._send_confirmable(out, self.peer, ended, self.request.mid).data
+        except NetworkError as error:
+            endpoint._loop.call_soon(ended, "timed out", error)
 
     def respond(self, response: Message) -> None:
         """Send the response, or the block of it that was asked for."""
