@@ -32,7 +32,10 @@ class Step(Enum):
 
 
 class Fetch(Protocol):
-    """Fetch block `number` of `size` bytes from uri: its bytes, whether more follow, the whole size if known."""
+    """Fetch block `number` of `size` bytes from uri: its bytes, whether more follow, the whole size if known.
+
+    Raises ResponseError or NetworkError, which are result 24, or DownloadFailed with a result of its own.
+    """
 
     def __call__(self, uri: str, number: int, size: int) -> Awaitable[tuple[bytes, bool, int | None]]: ...
 
@@ -83,7 +86,9 @@ class Callbacks(Protocol):
         ...
 
 
-class _Failed(UpdateError):
+class DownloadFailed(UpdateError):
+    """An update ends with a result; a `fetch` raises it where the result is not 24 (download failed)."""
+
     def __init__(self, result: FotaResult, reason: str) -> None:
         super().__init__(reason)
         self.result = result
@@ -177,7 +182,7 @@ class Fota:
             await self._enter(FotaState.REBOOTING)
         except ManifestRejected as error:
             await self._fail(FotaResult(error.result), error.message)
-        except _Failed as error:
+        except DownloadFailed as error:
             await self._fail(error.result, error.message)
         else:
             await self._callbacks.reboot()
@@ -188,7 +193,7 @@ class Fota:
 
     async def _ask(self, step: Step, manifest: Manifest, refusal: FotaResult) -> None:
         if not await self._callbacks.authorise(step, manifest):
-            raise _Failed(refusal, f"the application refused the {step.value} of version {manifest.version}")
+            raise DownloadFailed(refusal, f"the application refused the {step.value} of version {manifest.version}")
 
     async def _download(self, manifest: Manifest, *, resumed: bool) -> None:
         slot, size = self._slot, self._block_size
@@ -199,18 +204,18 @@ class Fota:
             number, skip = divmod(slot.position, size)
             data, more, total = await self._block(manifest.uri, number)
             if total is not None and total != manifest.payload_size:
-                raise _Failed(
+                raise DownloadFailed(
                     FotaResult.PAYLOAD_CORRUPTED,
                     f"{manifest.uri} has {total} B, the manifest says {manifest.payload_size}",
                 )
             fresh = data[skip:]
             after = slot.position + len(fresh)
             if after > manifest.payload_size or (more and len(data) != size):
-                raise _Failed(
+                raise DownloadFailed(
                     FotaResult.PAYLOAD_CORRUPTED, f"block {number} of {manifest.uri} has {len(data)} B of {size}"
                 )
             if not more and after < manifest.payload_size:
-                raise _Failed(
+                raise DownloadFailed(
                     FotaResult.DOWNLOAD_FAILED, f"{manifest.uri} ended after {after} of {manifest.payload_size} B"
                 )
             await self._on_medium(FotaResult.STORAGE_WRITE, slot.write, slot.position, fresh)
@@ -223,19 +228,21 @@ class Fota:
                 return await self._fetch(uri, number, self._block_size)
             except ResponseError as error:
                 if delay is None or not error.code.startswith("5.03"):
-                    raise _Failed(FotaResult.DOWNLOAD_FAILED, f"block {number} of {uri}: {error.message}") from error
+                    raise DownloadFailed(
+                        FotaResult.DOWNLOAD_FAILED, f"block {number} of {uri}: {error.message}"
+                    ) from error
                 await asyncio.sleep(delay)
             except NetworkError as error:
-                raise _Failed(FotaResult.DOWNLOAD_FAILED, f"block {number} of {uri}: {error.message}") from error
+                raise DownloadFailed(FotaResult.DOWNLOAD_FAILED, f"block {number} of {uri}: {error.message}") from error
         raise AssertionError("the last attempt returns or raises")
 
     async def _on_medium(self, result: FotaResult, work: Callable[..., object], *args: object) -> None:
         try:
             await self._blocking(work, *args)
         except ImageRejected as error:
-            raise _Failed(FotaResult.PAYLOAD_CORRUPTED, error.message) from error
+            raise DownloadFailed(FotaResult.PAYLOAD_CORRUPTED, error.message) from error
         except StorageError as error:
-            raise _Failed(result, error.message) from error
+            raise DownloadFailed(result, error.message) from error
 
     async def _fail(self, result: FotaResult, reason: str) -> None:
         try:
