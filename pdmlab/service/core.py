@@ -19,17 +19,20 @@ import sqlalchemy as sa
 from pdmlab.capture import MessageLog
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.parameters import TransmissionParameters
-from pdmlab.coap.transport import Opener
+from pdmlab.coap.together import Together
+from pdmlab.coap.transport import Address, ConnectionSocket, DatagramSocket, Opener, Scheme, scheme_of
 from pdmlab.errors import ServiceError
 from pdmlab.service.accounts import Accounts
 from pdmlab.service.bootstrap import Bootstrap
 from pdmlab.service.campaigns import Campaigns
 from pdmlab.service.channels import Channels
 from pdmlab.service.delivery import Delivery
+from pdmlab.service.developers import Developers
 from pdmlab.service.directory import Directory
 from pdmlab.service.downloads import Downloads
 from pdmlab.service.firmware import Firmware
 from pdmlab.service.observations import Observations
+from pdmlab.service.pki import Pki, Role
 from pdmlab.service.registrations import Registrations
 from pdmlab.service.requests import Requests
 from pdmlab.service.resources import Resources
@@ -64,7 +67,11 @@ class Core:
         self.seed = seed
         self.log = log
         self.parameters = parameters
+        self.reachable_at: str | None = None
+        """The address that devices are told; None for the one that is listened on."""
         self.store = Store(database, now=now, seed=seed)
+        self.pki = Pki(self.store)
+        self.developers = Developers(self)
         self.directory = Directory(self)
         self.resources = Resources(self)
         self.registrations = Registrations(self)
@@ -77,7 +84,8 @@ class Core:
         self.accounts = Accounts(self.store)
         self.channels = Channels(self.store)
         self.firmware = Firmware(self)
-        self._endpoints: dict[str, Endpoint] = {}
+        self._endpoints: dict[Role, Endpoint] = {}
+        self._addresses: dict[Role, dict[Scheme, Address]] = {}
         self._accounts: set[str] = set()
 
     def __repr__(self) -> str:
@@ -93,12 +101,13 @@ class Core:
         """
         self.store.open()
         try:
-            for number, (name, opener) in enumerate({"bootstrap": bootstrap, "lwm2m": lwm2m}.items()):
-                self._endpoints[name] = await Endpoint.open(
-                    opener,
+            openers: dict[Role, Opener] = {"bootstrap": bootstrap, "lwm2m": lwm2m}
+            for number, (role, opener) in enumerate(openers.items()):
+                self._endpoints[role] = await Endpoint.open(
+                    self._noting(role, opener),
                     parameters=self.parameters,
                     seed=None if self.seed is None else self.seed + number,
-                    tap=self.log.of(name) if self.log is not None else None,
+                    tap=self.log.of(role) if self.log is not None else None,
                 )
             self.registrations.load()
             self.lwm2m.on_unasked = self.observations.notified
@@ -131,9 +140,20 @@ class Core:
         """
         return self._endpoint("lwm2m")
 
-    def _endpoint(self, name: str) -> Endpoint:
+    def _noting(self, role: Role, opener: Opener) -> Opener:
+        """Note by what schemes a role's socket is reached, and where."""
+
+        async def open_(on_message: Callable[[bytes, Address], None]) -> DatagramSocket | ConnectionSocket:
+            socket = await opener(on_message)
+            sockets = socket.sockets if isinstance(socket, Together) else {scheme_of(socket.address): socket}
+            self._addresses[role] = {scheme: each.address for scheme, each in sockets.items()}
+            return socket
+
+        return open_
+
+    def _endpoint(self, role: Role) -> Endpoint:
         try:
-            return self._endpoints[name]
+            return self._endpoints[role]
         except KeyError:
             raise ServiceError("the service is not started", status=503, hint="await core.start(...)") from None
 
@@ -152,15 +172,32 @@ class Core:
 
     @property
     def bootstrap_uri(self) -> str:
-        """Where devices bootstrap, as their credentials have it."""
-        return f"{_uri(self._endpoint('bootstrap'))}?aid={self.account_id}"
+        """Where devices bootstrap, as their credentials have it: with security, unless there is none."""
+        return self.uri("bootstrap")
 
     @property
     def lwm2m_uri(self) -> str:
-        """Where devices register; bootstrap adds the account and the device."""
-        return _uri(self.lwm2m)
+        """Where devices register, with security, unless there is none; bootstrap adds the account."""
+        return self.uri("lwm2m").partition("?")[0]
 
+    def uri(self, role: Role, *, secure: bool | None = None, account_id: str | None = None) -> str:
+        """Return a server's URI for devices of an account: coaps:// if secure, coap:// if not; None takes the better.
 
-def _uri(endpoint: Endpoint) -> str:
-    host, port = endpoint.address
-    return f"coap://[{host}]:{port}" if ":" in host else f"coap://{host}:{port}"
+        Raises:
+            ServiceError: the service is not started, or is not reached so.
+        """
+        self._endpoint(role)
+        schemes: dict[bool, tuple[Scheme, ...]] = {True: ("coaps", "coaps+tcp"), False: ("coap", "coap+tcp")}
+        addresses = self._addresses[role]
+        for wanted in (True, False) if secure is None else (secure,):
+            for scheme in schemes[wanted]:
+                if scheme in addresses:
+                    host, port = addresses[scheme]
+                    host = self.reachable_at or host
+                    host = f"[{host}]" if ":" in host else host
+                    return f"{'coaps' if wanted else 'coap'}://{host}:{port}?aid={account_id or self.account_id}"
+        raise ServiceError(
+            f"the {role} server is not reached {'by DTLS or TLS' if secure else 'without security'}",
+            status=503,
+            hint=None if secure else "plain CoAP is for loopback alone: use coaps://, or serve() without a host",
+        )

@@ -25,7 +25,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 """The migration that leads to these tables."""
 
 metadata = MetaData(
@@ -166,12 +166,16 @@ bootstrap_endpoints = Table(
     _account(),
     Column("endpoint_name", String(255), nullable=False),
     Column("address", String(64), nullable=False),
+    Column("security", String(16), nullable=False, server_default="none"),
     Column("state", String(16), nullable=False),
     Column("step", String(64), nullable=False),
     Column("reason", Text),
+    Column("fingerprint", String(64)),
+    _json("steps", "[]"),
     *_created(),
     Index(None, "account_id"),
-    comment="each device's latest bootstrap: state is requested, finished or failed; step is the last one tried",
+    comment="each device's latest bootstrap: security is none, psk, certificate or est; state is requested, finished or"
+    " failed; step is the last one tried; fingerprint: SHA-256 of the certificate that it asked with",
 )
 
 registrations = Table(
@@ -183,6 +187,8 @@ registrations = Table(
     Column("endpoint_type", String(64), nullable=False, server_default=""),
     Column("host", String(64), nullable=False),
     Column("port", Integer, nullable=False),
+    Column("scheme", String(9), nullable=False, server_default="coap"),
+    Column("serial", BigInteger, nullable=False, server_default="0"),
     Column("lifetime", Integer, nullable=False),
     Column("binding", String(16), nullable=False),
     Column("queue_mode", Boolean, nullable=False, server_default=false()),
@@ -192,7 +198,8 @@ registrations = Table(
     Column("registered_at", Time, nullable=False),
     Column("updated_at", Time, nullable=False),
     Index(None, "account_id"),
-    comment="generation grows with each full registration; values and observations belong to the latest",
+    comment="generation grows with each full registration; values and observations belong to the latest. host, port,"
+    " scheme and serial name the connection; serial is 0 for datagrams",
 )
 
 resources = Table(
@@ -430,10 +437,82 @@ developer_certificates = Table(
     _account(),
     Column("name", String(100), nullable=False),
     Column("description", String(500), nullable=False, server_default=""),
+    Column("endpoint_name", String(64), nullable=False, server_default=""),
     Column("certificate", Text),
     Column("private_key", Text),
-    Column("security_file_content", Text, nullable=False),
     *_created(),
     UniqueConstraint("account_id", "name"),
-    comment="certificate and key (PEM) are null where transport has no security",
+    comment="certificate and key are PEM, null in what was made before the service had a CA",
+)
+
+own_certificates = Table(
+    "own_certificates",
+    metadata,
+    Column("role", String(16), primary_key=True),
+    Column("certificate", LargeBinary, nullable=False),
+    Column("private_key", LargeBinary, nullable=False),
+    Column("created_at", Time, nullable=False),
+    comment="the service's own, in DER: role is authority (its CA), bootstrap or lwm2m (what its two servers show)",
+)
+
+device_certificates = Table(
+    "device_certificates",
+    metadata,
+    Column("serial_number", String(40), primary_key=True),
+    _account(),
+    _device(),
+    Column("endpoint_name", String(64), nullable=False),
+    Column("certificate", LargeBinary, nullable=False),
+    Column("not_after", Time, nullable=False),
+    Column("name", String(64), nullable=False, server_default="LWM2M"),
+    Column("replaced_at", Time),
+    Column("created_at", Time, nullable=False),
+    Index(None, "device_id"),
+    comment="what the CA has signed for devices: serial number in hex, certificate in DER; LWM2M is what they register"
+    " with, and replaced_at when a newer one took its place",
+)
+
+certificate_enrollments = Table(
+    "certificate_enrollments",
+    metadata,
+    _id(),
+    _account(),
+    _device(),
+    Column("certificate_name", String(64), nullable=False),
+    Column("enroll_status", String(16), nullable=False, server_default="new"),
+    Column("enroll_result", String(16)),
+    Column("enroll_result_detail", Text),
+    *_created(),
+    Index(None, "account_id"),
+    Index(None, "device_id"),
+    comment="renewals that devices were asked for; enroll_status is new or completed, enroll_result success or failure",
+)
+
+shared_keys = Table(
+    "shared_keys",
+    metadata,
+    Column("identity", String(128), primary_key=True),
+    _account(),
+    Column("secret", LargeBinary(64), nullable=False),
+    *_created(),
+    Index(None, "account_id"),
+    comment="pre-shared keys of LwM2M clients, as they are: a handshake needs the key itself",
+)
+
+dtls_associations = Table(
+    "dtls_associations",
+    metadata,
+    _id(),
+    Column("role", String(16), nullable=False),
+    Column("host", String(64), nullable=False),
+    Column("port", Integer, nullable=False),
+    Column("serial", BigInteger, nullable=False),
+    Column("suite", Integer, nullable=False),
+    Column("keys", LargeBinary, nullable=False),
+    Column("read_sequence", BigInteger, nullable=False),
+    Column("write_sequence", BigInteger, nullable=False),
+    Column("identity", LargeBinary, nullable=False),
+    Column("updated_at", Time, nullable=False),
+    Index(None, "role"),
+    comment="DTLS clients go on without a handshake, over a restart of the service too; role: bootstrap or lwm2m",
 )
