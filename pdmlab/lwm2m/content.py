@@ -1,35 +1,69 @@
-"""Resource values and their bytes in text, opaque and TLV."""
+"""A resource's value and its bytes: text, opaque, CBOR, TLV, SenML and LwM2M's old JSON."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import math
-import re
-import struct
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from pdmlab.errors import Lwm2mError
-from pdmlab.lwm2m import tlv
+from pdmlab.lwm2m import cbor, omajson, senml, tlv
 from pdmlab.lwm2m.paths import Path
+from pdmlab.lwm2m.senml import Kind, Record
+from pdmlab.lwm2m.values import (
+    ResourceType,
+    Value,
+    from_bytes,
+    from_record,
+    from_text,
+    parse_float,
+    to_bytes,
+    to_record,
+    to_text,
+)
 
-ResourceType = Literal["string", "integer", "float", "boolean", "opaque", "time", "objlnk"]
-Value: TypeAlias = str | int | float | bool | bytes
-"""objlnk is text, "3:0"; time is whole seconds since 1970."""
+__all__ = [
+    "ResourceType",
+    "Value",
+    "decode",
+    "default_format",
+    "encode",
+    "from_bytes",
+    "from_cbor",
+    "from_record",
+    "from_text",
+    "parse_float",
+    "read_records",
+    "to_bytes",
+    "to_record",
+    "to_text",
+    "unknown_format",
+    "write_records",
+]
 
 TEXT: Final = 0
 LINK_FORMAT: Final = 40
 OPAQUE: Final = 42
+CBOR: Final = 60
+SENML_JSON: Final = 110
+SENML_CBOR: Final = 112
+SENML_ETCH_JSON: Final = 320  # RFC 8790: the same records, in FETCH and iPATCH
+SENML_ETCH_CBOR: Final = 322
 TLV: Final = 11542
 TLV_OLD: Final = 99  # before registration with IANA; the stock client knows both
+JSON: Final = 11543
 
 FORMAT_NAMES = {TEXT: "text/plain", LINK_FORMAT: "application/link-format", OPAQUE: "application/octet-stream"}
+FORMAT_NAMES |= {CBOR: "application/cbor", SENML_JSON: "application/senml+json", SENML_CBOR: "application/senml+cbor"}
+FORMAT_NAMES |= {SENML_ETCH_JSON: "application/senml-etch+json", SENML_ETCH_CBOR: "application/senml-etch+cbor"}
 FORMAT_NAMES |= {TLV: "application/vnd.oma.lwm2m+tlv", TLV_OLD: "application/vnd.oma.lwm2m+tlv (99)"}
+FORMAT_NAMES |= {JSON: "application/vnd.oma.lwm2m+json"}
 
-_INTEGER = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
-_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?", re.ASCII)
-_LONGEST_FLOAT = 80  # characters; repr() writes 24 at most
-_LINK = re.compile(r"([0-9]{1,5}):([0-9]{1,5})", re.ASCII)
+RECORDS: Final = {SENML_JSON, SENML_CBOR, SENML_ETCH_JSON, SENML_ETCH_CBOR, JSON}
+"""Formats of records, each with its path."""
+TLVS: Final = {TLV, TLV_OLD}
+SINGLE: Final = {TEXT, OPAQUE, CBOR}
+"""Formats of one value, which only the request's path can name."""
+
+_EPOCH_TAG = b"\xc1"  # RFC 8949 section 3.4.2: times may carry it
 
 
 def default_format(type: ResourceType) -> int:
@@ -43,7 +77,7 @@ def encode(value: Value, type: ResourceType, format: int, path: Path, *, wide_in
     Raises:
         Lwm2mError: the value does not fit its type, or the format is not known.
     """
-    if format in (TLV, TLV_OLD):
+    if format in TLVS:
         data = to_bytes(value, type, wide_integers=wide_integers)
         ids = path.ids
         if len(ids) == 4:
@@ -53,16 +87,20 @@ def encode(value: Value, type: ResourceType, format: int, path: Path, *, wide_in
         return to_text(value, type).encode()
     if format == OPAQUE:
         return value if isinstance(value, bytes) else to_text(value, type).encode()
-    raise Lwm2mError(f"content format {format} is not known", hint=f"one of {FORMAT_NAMES}")
+    if format == CBOR:
+        return cbor.dumps(to_record(path, value, type).value)
+    if format in RECORDS:
+        return write_records([to_record(path, value, type)], format, f"{path.parent or ''}/")
+    raise unknown_format(format)
 
 
 def decode(payload: bytes, type: ResourceType, format: int | None, path: Path) -> Value | dict[int, Value]:
-    """Return a resource's value; a dict of instances for a multiple resource in TLV.
+    """Return a resource's value; a dict of instances for a multiple resource in TLV, SenML or JSON.
 
     Raises:
         Lwm2mError: the payload is not what its format and type require.
     """
-    if format in (TLV, TLV_OLD):
+    if format in TLVS:
         for entry in _resources(tlv.decode(payload)):
             if entry.id != path.resource:
                 continue
@@ -75,6 +113,10 @@ def decode(payload: bytes, type: ResourceType, format: int | None, path: Path) -
             if wanted in values:
                 return values[wanted]
         raise Lwm2mError(f"the TLV payload has no {path}")
+    if format == CBOR:
+        return from_cbor(payload, type)
+    if format in RECORDS:
+        return _of_records(read_records(payload, format, path), type, path)
     if type == "opaque" and format in (None, OPAQUE):
         return payload
     if format in (None, TEXT, OPAQUE):
@@ -82,7 +124,12 @@ def decode(payload: bytes, type: ResourceType, format: int | None, path: Path) -
             return from_text(payload.decode(), type)
         except UnicodeDecodeError as error:
             raise Lwm2mError(f"the value of {path} is not UTF-8") from error
-    raise Lwm2mError(f"content format {format} is not known", hint=f"one of {FORMAT_NAMES}")
+    raise unknown_format(format)
+
+
+def unknown_format(format: int) -> Lwm2mError:
+    """Return the error of a content format that is not known."""
+    return Lwm2mError(f"content format {format} is not known", hint=f"one of {FORMAT_NAMES}")
 
 
 def _resources(entries: tuple[tlv.Entry, ...]) -> tuple[tlv.Entry, ...]:
@@ -92,104 +139,57 @@ def _resources(entries: tuple[tlv.Entry, ...]) -> tuple[tlv.Entry, ...]:
     return tuple(entry for entry in entries if entry.kind in (tlv.Kind.RESOURCE, tlv.Kind.MULTIPLE_RESOURCE))
 
 
-def parse_float(text: str) -> float | None:
-    """Return a finite number written in decimal; None if it is none (Python's own float takes "1_0" and "nan")."""
-    if _FLOAT.fullmatch(text) and math.isfinite(number := float(text)):
-        return number
-    return None
+def _of_records(records: list[Record], type: ResourceType, path: Path) -> Value | dict[int, Value]:
+    values: dict[int, Value] = {}
+    for record in records:
+        where = Path.parse(record.name)
+        if record.kind is None or not path.contains(where):
+            continue
+        value = from_record(record, type)
+        if where == path:
+            return value
+        if len(where.ids) == 4 and len(path.ids) == 3:
+            values[where.ids[3]] = value
+    if not values:
+        raise Lwm2mError(f"the payload has no {path}")
+    return values
 
 
-def _link(text: str) -> tuple[int, int] | None:
-    match = _LINK.fullmatch(text)
-    ids = (int(match[1]), int(match[2])) if match is not None else (-1, -1)
-    return ids if min(ids) >= 0 and max(ids) <= 0xFFFF else None  # 65535:65535 links to nothing
-
-
-def to_text(value: Value, type: ResourceType) -> str:
-    """Return a value as text/plain carries it (opaque in base64).
-
-    Raises:
-        Lwm2mError: the value does not fit its type.
-    """
-    if type == "opaque" and isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if type == "boolean" and isinstance(value, bool):
-        return str(int(value))
-    if type in ("string", "objlnk") and isinstance(value, str):
-        return value
-    if type in ("integer", "time") and isinstance(value, int):
-        return str(int(value))
-    if type == "float" and isinstance(value, int | float):
-        return repr(value)
-    raise Lwm2mError(f"{value!r} is no {type}")
-
-
-def from_text(text: str, type: ResourceType) -> Value:
-    """Read a value from text/plain.
+def read_records(payload: bytes, format: int, path: Path | None) -> list[Record]:
+    """Read a payload in one of RECORDS; old JSON may leave out the path that was asked for.
 
     Raises:
-        Lwm2mError: the text is not of the type.
+        Lwm2mError: it is none.
     """
-    try:
-        if type in ("integer", "time") and _INTEGER.fullmatch(text) and -(1 << 63) <= (whole := int(text)) < 1 << 63:
-            return whole
-        if type == "float" and len(text) <= _LONGEST_FLOAT and (number := parse_float(text)) is not None:
-            return number
-        if type == "boolean" and text in ("0", "1"):
-            return text == "1"
-        if type == "opaque":
-            return base64.b64decode(text, validate=True)
-    except (ValueError, binascii.Error):
-        pass
-    if type == "string" or (type == "objlnk" and _link(text) is not None):
-        return text
-    raise Lwm2mError(f"{text[:80]!r} is no {type}")
+    if format == JSON:
+        return omajson.read(payload, f"{path or ''}/" if path is None or len(path.ids) < 4 else str(path))
+    return senml.read(payload, binary=format in (SENML_CBOR, SENML_ETCH_CBOR))
 
 
-def to_bytes(value: Value, type: ResourceType, *, wide_integers: bool = False) -> bytes:
-    """Return a value as TLV carries it: big-endian integers of 1, 2, 4 or 8 bytes, doubles.
+def write_records(records: list[Record], format: int, base: str) -> bytes:
+    """Return a payload in one of RECORDS; base is what their names begin with."""
+    if format == JSON:
+        return omajson.write(records, base)
+    return senml.write(records, binary=format in (SENML_CBOR, SENML_ETCH_CBOR), base=base)
+
+
+def from_cbor(payload: bytes, type: ResourceType) -> Value:
+    """Read a value from CBOR (content format 60).
 
     Raises:
-        Lwm2mError: the value does not fit its type.
+        Lwm2mError: it is none of the type.
     """
-    if type in ("integer", "time") and isinstance(value, int):
-        for width in (8,) if wide_integers else (1, 2, 4, 8):
-            if -(1 << 8 * width - 1) <= value < 1 << 8 * width - 1:
-                return value.to_bytes(width, "big", signed=True)
-        raise Lwm2mError(f"{value} does not fit 64 bits")
-    if type == "float" and isinstance(value, int | float):
-        return struct.pack(">d", value)
-    if type == "boolean" and isinstance(value, bool):
-        return bytes((value,))
-    if type == "opaque" and isinstance(value, bytes):
-        return value
-    if type == "objlnk" and isinstance(value, str) and (link := _link(value)) is not None:
-        return struct.pack(">HH", *link)
-    if type == "string" and isinstance(value, str):
-        return value.encode()
-    raise Lwm2mError(f"{value!r} is no {type}")
-
-
-def from_bytes(data: bytes, type: ResourceType) -> Value:
-    """Read a value from TLV.
-
-    Raises:
-        Lwm2mError: the length or the bytes are not of the type.
-    """
-    size = len(data)
-    if type in ("integer", "time") and size in (1, 2, 4, 8):
-        return int.from_bytes(data, "big", signed=True)
-    if type == "float" and size in (4, 8):
-        return float(struct.unpack(">f" if size == 4 else ">d", data)[0])
-    if type == "boolean" and data in (b"\0", b"\1"):
-        return data == b"\1"
-    if type == "opaque":
-        return data
-    if type == "objlnk" and size == 4:
-        return f"{int.from_bytes(data[:2], 'big')}:{int.from_bytes(data[2:], 'big')}"
-    if type == "string":
-        try:
-            return data.decode()
-        except UnicodeDecodeError:
-            pass
-    raise Lwm2mError(f"{size} bytes {data[:8].hex()} are no {type}")
+    if type == "time":
+        payload = payload.removeprefix(_EPOCH_TAG)
+    value = cbor.loads(payload)
+    if isinstance(value, bool):
+        kind: Kind = "vb"
+    elif isinstance(value, int | float):
+        kind = "v"
+    elif isinstance(value, bytes):
+        kind = "vd"
+    elif isinstance(value, str):
+        kind = "vlo" if type == "objlnk" else "vs"
+    else:
+        raise Lwm2mError(f"CBOR: one value is wanted, and this is {str(value)[:80]}")
+    return from_record(Record("the value", kind, value), type)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pdmlab.errors import Lwm2mError
@@ -11,10 +11,12 @@ from pdmlab.lwm2m.paths import Path
 
 _TARGET = re.compile(r"\s*<([^<>]*)>")
 _ATTRIBUTE = re.compile(r"""\s*;\s*([^\s;,="<>]+)(?:\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;,"<>]*))?""", re.DOTALL)
+_ENABLER = re.compile(r'\s*lwm2m="?([0-9.]{1,8})"?\s*(?:,|$)')
 _COMMA = re.compile(r"\s*(,|$)")
 _PLAIN = re.compile(r"[A-Za-z0-9.+_-]+", re.ASCII)
 MAX_SIZE = 64 << 10
 """The longest list that is read (B): the stock example's has 1126 B."""
+_MOST_FORMATS = 32
 _KNOWN = ("rt", "v", "aobs", "obs", "d")
 
 
@@ -32,6 +34,11 @@ class Link:
     obs: bool = False
     deleted: bool = False
     others: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def version(self) -> str:
+        """The object's version: 1.0 if it says none."""
+        return self.others.get("ver") or "1.0"
 
     @property
     def token(self) -> bytes | None:
@@ -65,13 +72,23 @@ def parse_links(payload: bytes) -> list[Link]:
     Raises:
         Lwm2mError: it is not link format; the message says where.
     """
+    links: list[Link] = []
+    for target, attributes in _entries(payload):
+        try:
+            path = Path.parse(target)
+        except Lwm2mError:
+            continue
+        links.append(_link(path, attributes))
+    return links
+
+
+def _entries(payload: bytes) -> Iterator[tuple[str, dict[str, str | None]]]:
     if len(payload) > MAX_SIZE:
         raise Lwm2mError(f"link format: {len(payload)} B, of which {MAX_SIZE} B are read at most")
     try:
         text = payload.decode()
     except UnicodeDecodeError as error:
         raise Lwm2mError(f"link format: byte {error.start} is not UTF-8") from error
-    links: list[Link] = []
     at = 0
     while at < len(text):
         target = _TARGET.match(text, at)
@@ -89,12 +106,65 @@ def parse_links(payload: bytes) -> list[Link]:
         if comma is None:
             raise Lwm2mError(f"link format: {text[at : at + 20]!r} at character {at} is neither attribute nor link")
         at = comma.end()
-        try:
-            path = Path.parse(target[1])
-        except Lwm2mError:
-            continue
-        links.append(_link(path, attributes))
-    return links
+        yield target[1], attributes
+
+
+@dataclass(frozen=True)
+class LinkList:
+    """What a device says of itself as a whole, and its links.
+
+    root     where its objects are, such as "/lwm2m"; "" if they are at the top (LwM2M 1.1 core, 6.4.1)
+    formats  the content formats that it knows, as far as it says (ct)
+    version  of LwM2M, which Discover on the bootstrap interface says
+    """
+
+    links: list[Link]
+    root: str = ""
+    formats: tuple[int, ...] = ()
+    version: str | None = None
+
+    def __bytes__(self) -> bytes:
+        """Return its link format, beginning with the root."""
+        parts = [f"<{self.root or '/'}>"]
+        if self.version is not None:
+            parts.append(f"lwm2m={self.version}")
+        else:
+            parts.append('rt="oma.lwm2m"')
+        if len(self.formats) == 1:
+            parts.append(f"ct={self.formats[0]}")
+        elif self.formats:
+            parts.append(f'ct="{" ".join(map(str, self.formats))}"')
+        links = [f"<{self.root}{str(link)[1:]}" for link in self.links]
+        return ",".join([";".join(parts), *links]).encode()
+
+
+def parse_list(payload: bytes) -> LinkList:
+    """Read a registration or the answer to a Discover, with what its root says.
+
+    Raises:
+        Lwm2mError: it is not link format; the message says where.
+    """
+    # LwM2M 1.0 begins a bootstrap Discover with what is no link: lwm2m="1.0".
+    enabler = _ENABLER.match(payload[:40].decode(errors="replace"))
+    version = enabler[1] if enabler is not None else None
+    entries = list(_entries(payload if enabler is None else payload[len(enabler[0].encode()) :]))
+    root, formats = "", tuple[int, ...]()
+    for target, attributes in entries:
+        if target == "/" or attributes.get("rt") == "oma.lwm2m":
+            root = target.rstrip("/")
+            version = attributes.get("lwm2m", version)
+            said = (attributes.get("ct") or "").split()[:_MOST_FORMATS]
+            formats = tuple(int(each) for each in said if each.isascii() and each.isdigit() and len(each) <= 5)
+            break
+    links = []
+    for target, attributes in entries:
+        if target.startswith(f"{root}/"):
+            try:
+                links.append(_link(Path.parse(target.removeprefix(root)), attributes))
+            except Lwm2mError as error:
+                if error.message.startswith("link format"):
+                    raise
+    return LinkList(links, root, formats, version)
 
 
 def _link(path: Path, attributes: dict[str, str | None]) -> Link:
