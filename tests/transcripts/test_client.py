@@ -1,0 +1,101 @@
+"""The client against transcripts of servers in bytes, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from pdmlab.client import SimpleMbedCloudClient
+from pdmlab.client.resource import M2MMethod
+from tests.client.bench import ACCOUNT, BS_PORT, LWM2M_PORT, Bench
+from tests.transcripts.script import Bytes, Transcript
+from tests.transcripts.stage import Port, play
+
+HERE = Path(__file__).parent / "client"
+DEVICE = "0170f1a4b5c6000000000001001000aa"
+
+
+class Side:
+    """The servers' side: their ports, and what a transcript may ask for besides bytes."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        cloud = bench.fabric.host("cloud")
+        self.ports = {"bs": Port(cloud, BS_PORT, None), "rd": Port(cloud, LWM2M_PORT, None)}
+        self.known = {"aid": ACCOUNT.encode(), "dev": DEVICE.encode(), "long": b"x" * 513}
+        self.calls = {"start": self.start, "register": self.register, "change": self.change, "close": self.close}
+        self.calls["blocks"] = self.blocks
+        self.client: SimpleMbedCloudClient
+
+    def prepare(self, client: SimpleMbedCloudClient) -> None:
+        """Offer what the application has: a counter, a pattern to write, a long text, and what is executed."""
+        self.counter = client.create_resource("3200/0/5501", "counter")
+        self.counter.set_value(7)
+        self.counter.methods(M2MMethod.GET)
+        self.counter.observable(True)
+        pattern = client.create_resource("3201/0/5853", "pattern")
+        pattern.set_value("500:500")
+        pattern.methods(M2MMethod.GET | M2MMethod.PUT)
+        long = client.create_resource("5000/0/2", "long")
+        long.set_value("0" * 1200)
+        long.methods(M2MMethod.GET)
+        blink = client.create_resource("3201/0/5850", "blink")
+        blink.methods(M2MMethod.POST)
+        blink.attach_post_callback(lambda resource, payload: None)
+
+    async def start(self) -> None:
+        """Boot the board; its client bootstraps and registers."""
+        self.client = await self.bench.connect(self.prepare)
+
+    async def register(self) -> None:
+        """Boot, bootstrap and register, as the transcript of that says."""
+        fixed = dict(self.known)
+        await play(Transcript.read(HERE / "2.1-first-boot.txt"), self.ports, self.known, self.calls)
+        await asyncio.sleep(1)  # the answer to the last block is on its way
+        self.known.clear()
+        self.known.update(fixed)  # the names of that transcript are not the next one's
+
+    async def blocks(self) -> None:
+        """Answer the blocks of a registration but the first: how many there are hangs on how much the device has."""
+        port, number, more = self.ports["rd"], 1, True
+        head = Bytes(self.known).write(
+            'b2 "rd" 11 28 20 19 "ep=desk-1" 0a "et=default" 07 "lt=7200" 09 "lwm2m=1.0" 03 "b=U"'
+            ' 0d 17 "aid=" $aid 0d 17 "iep=" $dev c1'
+        )
+        while more:
+            block = await port.receive(10)
+            assert block is not None and block[:2] == b"\x44\x02", "a CON POST with a token of 4 B"
+            assert block[4:8] == self.known["t3"], "the same token for all blocks"
+            assert block[8:].startswith(head), "the same options in all blocks, and Size1 in the first only"
+            told = block[8 + len(head)]
+            more = bool(told & 8)
+            assert told == number << 4 | more << 3 | 5, "the next block, of 512 B"
+            mid = block[2:4]
+            answer = '64 41 $mid $t3 82 "rd" 0d 13 $aid 0d 13 $dev d1 06 $told'
+            known = {**self.known, "mid": mid, "told": bytes([told])}
+            port.send(Bytes(known).write("64 5f $mid $t3 d1 0e $told" if more else answer))
+            number += 1
+
+    async def change(self) -> None:
+        """Change the counter's value, as an application does."""
+        await self.bench.device(lambda: self.counter.set_value(self.counter.get_value_int() + 1))
+
+    async def close(self) -> None:
+        """Close the client, as an application does."""
+        self.client.close()
+
+
+@pytest.mark.parametrize("path", sorted(HERE.glob("*.txt")), ids=lambda path: path.stem)
+def test_the_client_says_what_the_transcript_says(path: Path) -> None:
+    transcript = Transcript.read(path)
+    assert transcript.steps and transcript.head["statement"] and transcript.head["about"]
+    bench = Bench()
+
+    async def story() -> None:
+        side = Side(bench)
+        await play(transcript, side.ports, side.known, side.calls)
+        await asyncio.sleep(0)
+
+    bench.play(story)
