@@ -106,12 +106,14 @@ class Handshake:
 
     begun, done   handshakes, renegotiations included
     server        whether this end is the server
+    datagrams     whether it is DTLS
     """
 
-    __slots__ = ("_first", "_unverified", "alert_read", "alert_written", "begun", "done", "server")
+    __slots__ = ("_first", "_unverified", "alert_read", "alert_written", "begun", "datagrams", "done", "server")
 
-    def __init__(self, *, server: bool) -> None:
+    def __init__(self, *, server: bool, datagrams: bool = False) -> None:
         self.server = server
+        self.datagrams = datagrams
         self.begun = 0
         self.done = 0
         self.alert_read: int | None = None
@@ -165,7 +167,7 @@ class Handshake:
             )  # fmt: skip
         elif self.alert_read is not None:
             failure = self._of_alert(peer, self.alert_read)
-        elif (other := spoken(self._first)) is not None:
+        elif (other := self._spoken()) is not None:
             failure = self._say(peer, f"it spoke {other}", "not TLS", "does it use this port for coaps://?")
         else:
             failure = self._of_error(error, peer)
@@ -178,7 +180,7 @@ class Handshake:
         if not self._first:
             what = f"nothing came in {seconds:g} s"
             hint = "is there a TLS end at all? A device that expects plain CoAP waits as well"
-        elif (other := spoken(self._first)) is not None:
+        elif (other := self._spoken()) is not None:
             return self._say(peer, f"it spoke {other}", "not TLS", "does it use this port for coaps://?")
         else:
             what = f"it was not complete after {seconds:g} s"
@@ -190,10 +192,13 @@ class Handshake:
             return self._of_certificate(peer)
         if self.alert_read is not None:
             return self._of_alert(peer, self.alert_read)
-        if (other := spoken(self._first)) is not None:
+        if (other := self._spoken()) is not None:
             return self._say(peer, f"it spoke {other}", "not TLS", "does it use this port for coaps://?")
         hint = "it gave no reason: some clients leave like this when they do not trust the certificate"
         return self._say(peer, "it closed the connection before it was agreed on", "closed", hint)
+
+    def _spoken(self) -> str | None:
+        return None if self.datagrams else spoken(self._first)
 
     def _say(self, peer: str, what: str, reason: str, hint: str | None) -> HandshakeFailed:
         alert = self.alert_read if self.alert_read is not None else self.alert_written
