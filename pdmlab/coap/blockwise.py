@@ -104,6 +104,13 @@ class _Store(Generic[T]):
         transfer = self._transfers.get(key)
         return transfer.item if transfer is not None and transfer.expires >= now else None
 
+    def touch(self, key: Key, now: float) -> None:
+        """Keep an item that is there and wanted for another exchange's lifetime."""
+        transfer = self._transfers.get(key)
+        if transfer is not None and transfer.expires >= now:
+            transfer.expires = now + self._parameters.exchange_lifetime
+            self._transfers.move_to_end(key)
+
     def put(self, key: Key, item: T, size: int, now: float) -> None:
         """Keep an item of size (B) for an exchange's lifetime from now on."""
         self.drop(key)
@@ -192,7 +199,9 @@ class Responses:
 
     def find(self, request: Message, peer: Address, now: float) -> Message | None:
         """Return the kept response that the request wants a further block of."""
-        return self._kept.get(key_of(request, peer), now)
+        key = key_of(request, peer)
+        self._kept.touch(key, now)
+        return self._kept.get(key, now)
 
     def outdated(self, peer: Address) -> None:
         """Forget what the peer has got: a notification has told it that the state is another now."""

@@ -8,11 +8,14 @@ import random
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pdmlab.coap.parameters import TransmissionParameters
 from pdmlab.coap.transport import Address
 from pdmlab.errors import NetworkError
+
+if TYPE_CHECKING:
+    from pdmlab.coap.flow import Flow
 
 Outcome = Literal["acknowledged", "reset", "timed out"]
 OnEnd = Callable[[Outcome, NetworkError | None], None]
@@ -21,54 +24,106 @@ OnEnd = Callable[[Outcome, NetworkError | None], None]
 class Transmission:
     """A confirmable message under way; `on_end` hears how it ended, once, unless it is cancelled."""
 
-    __slots__ = ("_again", "_interval", "_loop", "_on_end", "_send", "_timer", "data", "tries")
+    __slots__ = (
+        "_again",
+        "_flow",
+        "_hurried",
+        "_interval",
+        "_on_end",
+        "_send",
+        "_sent",
+        "_timer",
+        "data",
+        "mid",
+        "peer",
+        "tries",
+    )
 
     def __init__(
         self,
+        flow: Flow,
+        peer: Address,
+        mid: int,
         send: Callable[[bytes], None],
         data: bytes,
         interval: float,
         tries: int,
         on_end: OnEnd,
     ) -> None:
-        """Send data, then again after interval (s), twice that, and so on: `tries` times in all.
+        """Prepare to send data, and again after interval (s), twice that, and so on: `tries` times in all."""
+        self.peer, self.mid = peer, mid
+        self._flow, self._send, self.data, self._interval, self._on_end = flow, send, data, interval, on_end
+        self._again = tries - 1
+        self._sent, self._hurried = 0.0, False
+        self._timer: asyncio.TimerHandle | None = None
+        self.tries = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over, or was cancelled."""
+        return self._on_end is _nobody
+
+    def begin(self) -> None:
+        """Send it for the first time.
 
         Raises:
             NetworkError: it cannot be sent at all.
         """
-        self._loop = asyncio.get_running_loop()
-        self._send, self.data, self._interval, self._on_end = send, data, interval, on_end
-        self._again = tries - 1
         self.tries = 1
-        send(data)
-        self._timer: asyncio.TimerHandle | None = self._loop.call_later(interval, self._expired)
+        self._wait()
+        try:
+            self._send(self.data)
+        except NetworkError:
+            self._still()
+            raise
+
+    def _wait(self) -> None:
+        loop = self._flow.loop
+        self._sent, self._hurried = loop.time(), False
+        self._timer = loop.call_at(self._sent + self._interval, self._expired)
 
     def _expired(self) -> None:
         if self._again == 0:
             self.end("timed out")
             return
         self._again -= 1
-        self.tries += 1
         self._interval *= 2
-        self._timer = self._loop.call_later(self._interval, self._expired)
+        self._wait()
+        self._try_again()
+
+    def _try_again(self) -> None:
+        self.tries += 1
         try:
             self._send(self.data)
         except NetworkError as error:
             self.end("timed out", error)
 
+    def hurry(self, before: float) -> None:
+        """Send it once more if the last time was before this; once until the next time that it is due.
+
+        Its peer has just been heard: what was lost while there was no link would come half a minute after it.
+        """
+        if self._sent < before and self._timer is not None and not self._hurried:
+            self._hurried = True
+            self._try_again()
+
     def end(self, outcome: Outcome, error: NetworkError | None = None) -> None:
         """Stop sending and say how it ended."""
-        if self._timer is not None:
-            on_end = self._on_end
-            self.cancel()
-            on_end(outcome, error)
+        on_end = self._on_end
+        self.cancel()
+        on_end(outcome, error)
 
     def cancel(self) -> None:
         """Stop sending; nobody hears of it."""
+        self._still()
+        if self._on_end is not _nobody:
+            self._on_end = _nobody  # it knows this transmission: without the cycle, nothing waits for the collector
+            self._flow.over(self)
+
+    def _still(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._on_end = _nobody  # it knows this transmission: without the cycle, nothing waits for the collector
 
 
 def _nobody(outcome: Outcome, error: NetworkError | None) -> None:

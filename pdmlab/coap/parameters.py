@@ -15,6 +15,8 @@ class TransmissionParameters:
     ack_random_factor: float = 1.5
     max_retransmit: int = 4
     max_latency: float = 100.0
+    nstart: int = 32  # messages to one peer that wait for its acknowledgement; RFC 7252 says 1, for want of better
+    burst: int = 64  # messages sent before what came back is looked at: their answers fit into 212 KB
     ack_delay: float = 0.1  # s a handler may take before an empty ACK goes ahead of its response
     block_size: int = 1024
     max_body: int = 4 << 20  # B of one reassembled payload

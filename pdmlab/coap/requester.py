@@ -58,10 +58,10 @@ class Requester:
     ) -> Message:
         size = block_size or self._endpoint.parameters.block_size
         if message.opt.block1 is not None or len(message.payload) <= size:
-            options = {}
+            asking = message
             if block_size is not None and message.opt.block2 is None and message.code in (codes.GET, codes.FETCH):
-                options["block2"] = (0, False, exponent(size))
-            response = await self.exchange(derive(message, message.payload, **options), peer, token)
+                asking = derive(message, message.payload, block2=(0, False, exponent(size)))
+            response = await self.exchange(asking, peer, token)
             hint = response.opt.block1
             if (
                 response.code == codes.REQUEST_ENTITY_TOO_LARGE
@@ -161,7 +161,6 @@ class Requester:
         """Send one confirmable request and wait for its response."""
         endpoint = self._endpoint
         parameters = endpoint.parameters
-        message.token = token
         waiting = Waiting(message, peer)
         key = peer, token
 
@@ -179,7 +178,8 @@ class Requester:
             raise Unreachable(f"{message.code} {uri(message, peer)}: the endpoint is closed")
         endpoint._waiting[key] = waiting
         try:
-            transmission = endpoint._send_confirmable(message, peer, ended)
+            transmission = endpoint._send_confirmable(message, peer, token, ended)
+            waiting.mid = transmission.mid
         except NetworkError:
             del endpoint._waiting[key]
             raise
@@ -187,7 +187,7 @@ class Requester:
             return await waiting.response()
         finally:
             endpoint._waiting.pop(key, None)
-            if endpoint._transmissions.pop((peer, message.mid), None) is not None:
+            if endpoint._transmissions.pop((peer, transmission.mid), None) is not None:
                 transmission.cancel()
 
     # -- observing -----------------------------------------------------------------------------------

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiocoap import Message
 from aiocoap.numbers import codes
+from aiocoap.numbers.optionnumbers import OptionNumber
 from aiocoap.numbers.types import Type
 
 from pdmlab.coap.blockwise import Reassembly, Responses, block_size_for, cut, tagged
@@ -18,7 +20,7 @@ from pdmlab.coap.transport import Address
 from pdmlab.errors import NetworkError
 
 if TYPE_CHECKING:
-    from pdmlab.coap.endpoint import Endpoint, Handler, OnResult
+    from pdmlab.coap.endpoint import Endpoint, OnResult
 
 
 class Responder:
@@ -57,7 +59,7 @@ class Responder:
         if block2 is not None and block2.block_number:
             kept = self._responses.find(message, peer, now)
             if kept is not None:
-                exchange.respond(kept)
+                exchange.send(cut(kept, message, endpoint.parameters.block_size))
                 return
             if message.code not in (codes.GET, codes.FETCH):
                 # Asking its handler would do it a second time.
@@ -67,24 +69,42 @@ class Responder:
             exchange.respond(Message(code=codes.SERVICE_UNAVAILABLE, payload=b"too many requests at once", max_age=5))
             return
         self._serving[peer, message.mid] = exchange
-        endpoint._spawn(self._serve(exchange, endpoint.handler))
-
-    async def _serve(self, exchange: Exchange, handler: Handler) -> None:
-        exchange.arm()
         try:
-            response = await handler(exchange.request, exchange.peer)
-            exchange.disarm()
-            if response is not None:
-                exchange.respond(response)
-        except Exception as error:  # a handler's defect must not silence the endpoint; the loop reports it
-            self._endpoint._report(f"the handler of {exchange.request.code} failed", error)
-            exchange.disarm()
-            exchange.respond(Message(code=codes.INTERNAL_SERVER_ERROR))
+            response = endpoint.handler(message, peer)
+            if response is None or isinstance(response, Message):
+                self._finish(exchange, response)
+                return
+        except Exception as error:
+            self._failed(exchange, error)
+            return
+        endpoint._spawn(self._serve(exchange, response))
+        endpoint._loop.call_soon(exchange.arm)  # after the handler's first step, which may be its last
+
+    async def _serve(self, exchange: Exchange, answering: Awaitable[Message | None]) -> None:
+        try:
+            self._finish(exchange, await answering)
+        except Exception as error:
+            self._failed(exchange, error)
         finally:
-            exchange.disarm()
-            key = exchange.peer, exchange.request.mid
-            if self._serving.get(key) is exchange:
-                del self._serving[key]
+            self._done(exchange)
+
+    def _finish(self, exchange: Exchange, response: Message | None) -> None:
+        exchange.disarm()
+        if response is not None:
+            exchange.respond(response)
+        self._done(exchange)
+
+    def _failed(self, exchange: Exchange, error: Exception) -> None:
+        """Answer for a handler: its defect must not silence the endpoint; the loop reports it."""
+        self._endpoint._report(f"the handler of {exchange.request.code} failed", error)
+        self._finish(exchange, Message(code=codes.INTERNAL_SERVER_ERROR))
+
+    def _done(self, exchange: Exchange) -> None:
+        exchange.disarm()
+        exchange.over = True
+        key = exchange.peer, exchange.request.mid
+        if self._serving.get(key) is exchange:
+            del self._serving[key]
 
     def acknowledge(self, request: Message) -> None:
         """See Endpoint.acknowledge."""
@@ -133,10 +153,8 @@ class Responder:
         if message.code < 128 and len(message.payload) > block_size:
             message = tagged(message)
         first = cut(message, message, block_size)
-        out = derive(first, first.payload)
-        out.token = key[1]
         try:
-            endpoint._send_confirmable(out, key[0], ended)
+            endpoint._send_confirmable(first, key[0], key[1], ended)
         except NetworkError as error:
             endpoint._loop.call_soon(ended, "timed out", error)
 
@@ -150,6 +168,7 @@ class Responder:
         self._notifying.clear()
         for exchange in self._serving.values():
             exchange.disarm()
+            exchange.over = True
 
 
 @dataclass(slots=True)
@@ -161,17 +180,17 @@ class _Notification:
 class Exchange:
     """A request and how it is answered: with its acknowledgement, or separately after an empty one."""
 
-    __slots__ = ("_acknowledged", "_endpoint", "_responses", "_timer", "peer", "request", "seen")
+    __slots__ = ("_acknowledged", "_endpoint", "_responses", "_timer", "over", "peer", "request", "seen")
 
     def __init__(self, endpoint: Endpoint, responses: Responses, request: Message, peer: Address, seen: Seen) -> None:
         self._endpoint, self._responses = endpoint, responses
         self.request, self.peer, self.seen = request, peer, seen
-        self._acknowledged = False
+        self._acknowledged = self.over = False
         self._timer: asyncio.TimerHandle | None = None
 
     def arm(self) -> None:
         """Acknowledge by itself if the handler takes long."""
-        if self.request.mtype == Type.CON:
+        if self.request.mtype == Type.CON and not (self.over or self._acknowledged):
             endpoint = self._endpoint
             self._timer = endpoint._loop.call_later(endpoint.parameters.ack_delay, self.acknowledge)
 
@@ -192,10 +211,8 @@ class Exchange:
         """Send the response confirmably, under the request's message ID, without an acknowledgement before it."""
         self.disarm()
         endpoint, block1 = self._endpoint, self.request.opt.block1
-        out = derive(response, response.payload)
         if block1 is not None:
-            out.opt.block1 = (block1.block_number, False, block1.size_exponent)
-        out.token = self.request.token
+            response = derive(response, response.payload, block1=(block1.block_number, False, block1.size_exponent))
         self._acknowledged = True
 
         def ended(outcome: Outcome, error: NetworkError | None) -> None:
@@ -203,37 +220,47 @@ class Exchange:
                 on_result(outcome)
 
         try:
-            self.seen.reply = endpoint._send_confirmable(out, self.peer, ended, self.request.mid).data
+            mid, token = self.request.mid, self.request.token
+            self.seen.reply = endpoint._send_confirmable(response, self.peer, token, ended, mid).data
         except NetworkError as error:
             endpoint._loop.call_soon(ended, "timed out", error)
 
     def respond(self, response: Message) -> None:
-        """Send the response, or the block of it that was asked for."""
-        endpoint, request = self._endpoint, self.request
+        """Send the response, or the block of it that was asked for; the rest is kept."""
+        request, block_size = self.request, self._endpoint.parameters.block_size
+        asked = request.opt._options
+        if len(response.payload) > block_size or OptionNumber.BLOCK2 in asked or OptionNumber.BLOCK1 in asked:
+            size = block_size_for(request, block_size)
+            if response.code < 128 and response.opt.block2 is None and len(response.payload) > size:
+                response = tagged(response)
+                self._responses.keep(request, self.peer, response, self._endpoint._loop.time())
+            response = cut(response, request, block_size)
+            block1 = request.opt.block1
+            if block1 is not None and response.opt.block1 is None:
+                echo = block1.block_number, False, block1.size_exponent
+                response = derive(response, response.payload, block1=echo)
+        self.send(response)
+
+    def send(self, response: Message) -> None:
+        """Send what fits into one message: with the acknowledgement, or by itself if that is gone."""
+        endpoint, request, peer = self._endpoint, self.request, self.peer
         if endpoint.closed:
             return
-        size = block_size_for(request, endpoint.parameters.block_size)
-        if response.code < 128 and response.opt.block2 is None and len(response.payload) > size:
-            response = tagged(response)
-            self._responses.keep(request, self.peer, response, endpoint._loop.time())
-        part = cut(response, request, endpoint.parameters.block_size)
-        out = derive(part, part.payload)
-        block1 = request.opt.block1
-        if block1 is not None and out.opt.block1 is None:
-            out.opt.block1 = (block1.block_number, False, block1.size_exponent)
-        out.token = request.token
-        if request.mtype == Type.CON and self._acknowledged:
+        if request.mtype is not Type.CON:
+            kind, mid = Type.NON, endpoint._peers.next_mid(peer, endpoint._loop.time())
+        elif self._acknowledged:
             try:
-                endpoint._send_confirmable(out, self.peer, lambda outcome, error: None)
+                endpoint._send_confirmable(response, peer, request.token, _nobody)
             except NetworkError:
                 pass
             return
-        if request.mtype == Type.CON:
-            out.mtype, out.mid = Type.ACK, request.mid
         else:
-            out.mtype, out.mid = Type.NON, endpoint._peers.next_mid(self.peer, endpoint._loop.time())
-        data = encode(out)
+            kind, mid = Type.ACK, request.mid
+        self.seen.reply = data = encode(response, kind, mid, request.token)
         self._acknowledged = True
-        self.seen.reply = data
-        endpoint._tapped("out", self.peer, out)
-        endpoint._send_quietly(data, self.peer)
+        endpoint._tell_tap(peer, response, kind, mid, request.token)
+        endpoint._send_quietly(data, peer)
+
+
+def _nobody(outcome: Outcome, error: NetworkError | None) -> None:
+    """Hear how a separate response ended: its peer asks again if it still wants it."""

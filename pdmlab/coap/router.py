@@ -40,20 +40,16 @@ class Router:
 
         return add
 
-    def __call__(self, message: Message, peer: Address) -> Awaitable[Message | None]:
+    def __call__(self, message: Message, peer: Address) -> Awaitable[Message | None] | Message | None:
         path = message.opt.uri_path
         allowed = [methods for pattern, methods in self._routes if _matches(pattern, path)]
         for methods in allowed:
             if message.code in methods:
                 return methods[message.code](message, peer)
         if allowed:
-            return _answer(codes.METHOD_NOT_ALLOWED)
+            return Message(code=codes.METHOD_NOT_ALLOWED)
         # RFC 7252 section 5.7.2; a path that takes Proxy-Uri as it takes a query (fw) has a route.
-        return _answer(codes.NOT_FOUND if message.opt.proxy_uri is None else codes.PROXYING_NOT_SUPPORTED)
-
-
-async def _answer(code: Code) -> Message:
-    return Message(code=code)
+        return Message(code=codes.NOT_FOUND if message.opt.proxy_uri is None else codes.PROXYING_NOT_SUPPORTED)
 
 
 def _matches(pattern: tuple[str, ...], path: tuple[str, ...]) -> bool:

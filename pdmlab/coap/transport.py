@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias, cast
+from typing import Any, Literal, Protocol, TypeAlias
 
 from pdmlab.errors import NetworkError, Unreachable
 
@@ -81,8 +82,15 @@ class Identity:
     certificates: tuple[bytes, ...] = field(default=(), repr=False)
 
 
-# 5000 observers that answer one burst fit; the kernel grants at most net.core.rmem_max.
 RECEIVE_BUFFER = 4 << 20
+"""Bytes asked of the kernel, which grants at most net.core.rmem_max; as much again is held here.
+
+5000 observers that answer one burst fit.
+"""
+_PER_DATAGRAM = 256  # B that one costs here besides its bytes, about
+_BATCH = 64  # datagrams worked off before others on the loop have their turn
+_MOST_AT_ONCE = 1024
+_MOST_UNSENT = 1024
 
 
 class DatagramSocket(Protocol):
@@ -158,48 +166,104 @@ def udp(host: str = "127.0.0.1", port: int = 0) -> Opener:
             real.setblocking(False)
             real.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
             real.bind((host, port))
-            loop = asyncio.get_running_loop()
-            _, protocol = await loop.create_datagram_endpoint(lambda: _UdpSocket(on_datagram), sock=real)
         except OSError as error:
             real.close()
             raise Unreachable(
                 f"cannot bind UDP {host}:{port}: {error.strerror or error}",
                 hint="is another service running on this port? port 0 takes any free one",
             ) from error
-        return protocol
+        return _UdpSocket(real, on_datagram)
 
     return open_
 
 
-class _UdpSocket(asyncio.DatagramProtocol):
-    def __init__(self, on_datagram: Callable[[bytes, Address], None]) -> None:
+class _UdpSocket:
+    """A real socket, read by as many datagrams at a time as came the last time, and one more.
+
+    What is there is taken out of the kernel's buffer first and worked off after that, a batch at a time: it holds
+    some hundred small datagrams where net.core.rmem_max is Linux's 212 KB, and a device's notification may cost a
+    millisecond.
+    """
+
+    def __init__(self, real: socket.socket, on_datagram: Callable[[bytes, Address], None]) -> None:
+        self._real = real
         self._on_datagram = on_datagram
-        self._transport: asyncio.DatagramTransport | None = None
-        self._error: Exception | None = None
-        self.address: Address = ("", 0)
+        self._loop = asyncio.get_running_loop()
+        self._received: deque[tuple[bytes, tuple[Any, ...]]] = deque()
+        self._held = 0  # B received and not delivered yet
+        self._expected = 1
+        self._unsent: deque[tuple[bytes, Address]] = deque()
+        self.address: Address = real.getsockname()[:2]
+        self._loop.add_reader(real, self._readable)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.DatagramTransport, transport)
-        self.address = self._transport.get_extra_info("sockname")[:2]
+    def _readable(self) -> None:
+        self._read()
+        self._deliver()
 
-    def datagram_received(self, data: bytes, addr: tuple[str | int, ...]) -> None:
-        self._on_datagram(data, cast(Address, addr if len(addr) == 2 else addr[:2]))
+    def _read(self) -> None:
+        received = self._received
+        before = len(received)
+        try:
+            while self._held < RECEIVE_BUFFER and len(received) - before < self._expected:
+                datagram = self._real.recvfrom(65535)
+                received.append(datagram)
+                self._held += len(datagram[0]) + _PER_DATAGRAM
+            self._expected = min(self._expected * 2, _MOST_AT_ONCE)
+        except (BlockingIOError, InterruptedError):
+            self._expected = max(len(received) - before, 1)
+        except OSError:  # of something that was sent before: the retransmission timer finds out
+            pass
 
-    def error_received(self, exc: Exception) -> None:
-        # One from sendto comes before it returns. ICMP errors name no exchange: the retransmission timer finds out.
-        self._error = exc
+    def _deliver(self) -> None:
+        received = self._received
+        try:
+            for _ in range(min(len(received), _BATCH)):
+                data, peer = received.popleft()
+                self._held -= len(data) + _PER_DATAGRAM
+                self._on_datagram(data, peer if len(peer) == 2 else peer[:2])
+        finally:
+            if received:
+                self._loop.call_soon(self._deliver_more)
+
+    def _deliver_more(self) -> None:
+        if self._received:
+            self._deliver()
 
     def send(self, data: bytes, address: Address) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._error = None
-            self._transport.sendto(data, address)
-            if (error := self._error) is not None:
-                raise Unreachable(f"cannot send {len(data)} B to {address[0]}:{address[1]}: {error}") from error
+        if self._real.fileno() < 0:
+            return
+        if self._unsent:
+            self._send_later(data, address)
+            return
+        try:
+            self._real.sendto(data, address)
+        except (BlockingIOError, InterruptedError):
+            self._send_later(data, address)
+        except OSError as error:
+            raise Unreachable(f"cannot send {len(data)} B to {address[0]}:{address[1]}: {error}") from error
+
+    def _send_later(self, data: bytes, address: Address) -> None:
+        """Send it when the kernel has room again; what is too much is lost, as on the way."""
+        if not self._unsent:
+            self._loop.add_writer(self._real, self._writable)
+        if len(self._unsent) < _MOST_UNSENT:
+            self._unsent.append((data, address))
+
+    def _writable(self) -> None:
+        while self._unsent:
+            try:
+                self._real.sendto(*self._unsent[0])
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:  # as on the way
+                pass
+            self._unsent.popleft()
+        self._loop.remove_writer(self._real)
 
     def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-            self._transport = None
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
+        if self._real.fileno() >= 0:
+            self._loop.remove_reader(self._real)
+            self._loop.remove_writer(self._real)
+            self._real.close()
+        self._received.clear()
+        self._unsent.clear()

@@ -14,10 +14,11 @@ from pdmlab.errors import NetworkError, TimedOut, Unreachable
 class Waiting:
     """A request whose response has not come."""
 
-    __slots__ = ("_future", "_loop", "_timer", "peer", "request", "started")
+    __slots__ = ("_future", "_loop", "_timer", "mid", "peer", "request", "started")
 
     def __init__(self, request: Message, peer: Address) -> None:
         self.request, self.peer = request, peer
+        self.mid = -1  # of its transmission, once it has begun
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Message] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
