@@ -3,18 +3,46 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import hashlib
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from pdmlab.client import SimpleMbedCloudClient
 from pdmlab.client.resource import M2MMethod
-from tests.client.bench import ACCOUNT, BS_PORT, LWM2M_PORT, Bench
+from pdmlab.update.credentials import UpdateResources
+from pdmlab.update.developer import update_certificate
+from tests.client.bench import ACCOUNT, BS_PORT, LWM2M_PORT, Bench, updatable
 from tests.transcripts.script import Bytes, Transcript
 from tests.transcripts.stage import Port, play
 
 HERE = Path(__file__).parent / "client"
 DEVICE = "0170f1a4b5c6000000000001001000aa"
+KEY = ec.derive_private_key(0x5EED, ec.SECP256R1())
+IMAGE = bytes(n % 251 for n in range(600))
+# Manifest: vendor, class, priority, component, version, SHA-256, size 600, URI, format 1, no image signature.
+MANIFEST = (
+    '30 6b  04 10 "vvvvvvvvvvvvvvvv"  04 10 "cccccccccccccccc"  02 01 00  0c 04 "MAIN"  0c 05 "1.0.1"'
+    '  04 20 $digest  02 02 0258  0c 0a "http://s/1"  0a 01 01  04 00'
+)
+
+
+def update_bytes() -> dict[str, bytes]:
+    """Return the image in two blocks, its manifest, and signatures of it that are right and wrong."""
+    signed = Bytes({"digest": hashlib.sha256(IMAGE).digest()}).write(MANIFEST)
+    r, s = utils.decode_dss_signature(KEY.sign(signed, ec.ECDSA(hashes.SHA256())))
+    signature = r.to_bytes(32, "big") + s.to_bytes(32, "big")
+    wrong = bytes([signature[0] ^ 1]) + signature[1:]
+    return {
+        "first": IMAGE[:512],
+        "second": IMAGE[512:],
+        "signed": signed,
+        "signature": signature,
+        "wrong": wrong,
+    }
 
 
 class Side:
@@ -24,9 +52,9 @@ class Side:
         self.bench = bench
         cloud = bench.fabric.host("cloud")
         self.ports = {"bs": Port(cloud, BS_PORT, None), "rd": Port(cloud, LWM2M_PORT, None)}
-        self.known = {"aid": ACCOUNT.encode(), "dev": DEVICE.encode(), "long": b"x" * 513}
+        self.known = {"aid": ACCOUNT.encode(), "dev": DEVICE.encode(), "long": b"x" * 513, **update_bytes()}
         self.calls = {"start": self.start, "register": self.register, "change": self.change, "close": self.close}
-        self.calls["blocks"] = self.blocks
+        self.calls |= {"blocks": self.blocks, "restarted": self.restarted}
         self.client: SimpleMbedCloudClient
 
     def prepare(self, client: SimpleMbedCloudClient) -> None:
@@ -82,6 +110,10 @@ class Side:
         """Change the counter's value, as an application does."""
         await self.bench.device(lambda: self.counter.set_value(self.counter.get_value_int() + 1))
 
+    async def restarted(self) -> None:
+        """Wait until the board restarts itself."""
+        await self.bench.restarted.wait()
+
     async def close(self) -> None:
         """Close the client, as an application does."""
         self.client.close()
@@ -92,6 +124,9 @@ def test_the_client_says_what_the_transcript_says(path: Path) -> None:
     transcript = Transcript.read(path)
     assert transcript.steps and transcript.head["statement"] and transcript.head["about"]
     bench = Bench()
+    if transcript.head.get("board") == "updatable":
+        certificate = update_certificate(KEY, "company.com", datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
+        updatable(bench, UpdateResources(b"v" * 16, b"c" * 16, certificate))
 
     async def story() -> None:
         side = Side(bench)
