@@ -6,16 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdmlab.coap.framing import (
-    MAX_MESSAGE,
-    BadFrame,
-    Framing,
-    Lengths,
-    Records,
-    Reliable,
-    framing_for,
-    framing_of,
-)
+from pdmlab.coap.framing import MAX_MESSAGE, BadFrame, Framing, Lengths, Records
+from pdmlab.coap.recognition import framing_for, framing_of
+from pdmlab.coap.reliable import Reliable
 from pdmlab.errors import NetworkError
 
 
