@@ -13,7 +13,10 @@ from pdmlab.lwm2m.paths import Path
 
 @dataclass(frozen=True, slots=True)
 class ResourceDefinition:
-    """A resource: `type` is None if it can only be executed; operations are letters of "RWE"."""
+    """A resource: `type` is None if it can only be executed; operations are letters of "RWE".
+
+    What is `mandatory` stays when an instance is replaced by one without it.
+    """
 
     id: int
     name: str
@@ -22,6 +25,7 @@ class ResourceDefinition:
     unit: str = ""
     multiple: bool = False
     secret: bool = False
+    mandatory: bool = False
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def test_each_row_is_sane(definition: ObjectDefinition) -> None:
     assert definition.source
     assert definition.name[0].isupper()
     assert 0 <= definition.id <= MAX_ID
-    types = {"string", "integer", "float", "boolean", "opaque", "time", "objlnk"}
+    types = {"string", "integer", "float", "boolean", "opaque", "time", "objlnk", "unsigned", "corelnk"}
     for id, resource in definition.resources.items():
         assert id == resource.id <= MAX_ID
         assert resource.name
