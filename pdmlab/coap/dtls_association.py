@@ -16,6 +16,9 @@ from pdmlab.coap.transport import Address, Connection, Identity
 RESERVE = 1024
 """Sequence numbers that may be used before the next of them is kept: a restart goes on behind them."""
 
+RESERVE_MARGIN = 16
+"""More than what one record that came can make an end send."""
+
 _FORMAT = 1
 
 # RFC 5246 section 7.2: level and description of an alert; section 7.4: types of handshake messages.

@@ -16,7 +16,7 @@ from pdmlab.coap import psk
 from pdmlab.coap.dtls_association import Flight
 from pdmlab.coap.dtls_record import HEADER, SUITES, VERSION, Content, Protection, number_of, split
 from pdmlab.coap.handshake import Handshake
-from pdmlab.coap.openssl import identity_of
+from pdmlab.coap.openssl import failure, identity_of
 from pdmlab.coap.transport import Address, Identity, text_of
 from pdmlab.errors import HandshakeFailed, NetworkError
 
@@ -42,6 +42,13 @@ class Timing:
 
 STOCK_TIMING = Timing(4, 32, 60)
 """As the stock client has it (pelion-wire 1.7)."""
+
+
+def datagram_context(context: SSL.Context) -> SSL.Context:
+    """Have a context offer only suites whose records we have, and cut its messages by the MTU that it is told."""
+    context.set_options(SSL.OP_NO_QUERY_MTU)
+    context.set_cipher_list(f"{':'.join(SUITES)}:@SECLEVEL=0".encode())
+    return context
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +147,11 @@ class Negotiation:
             pass
         except Exception as error:  # also of callbacks, about a certificate that nobody can read; it ends this session
             self._flush()
+            how = failure(self._connection, error, text_of(self._peer))
             refused = psk.refused(self._connection)
-            failure = self._seen.failed(
-                error, text_of(self._peer), identity=None if refused is None else refused.identity
-            )
             if refused is not None and refused.error is not None:
-                failure.__cause__ = refused.error
-            self._fail(failure)
+                how.__cause__ = refused.error
+            self._fail(how)
             return
         last = self._flush()
         if done:
