@@ -35,12 +35,11 @@ def key_of(message: Message, peer: Address, *, token: bytes = b"") -> Key:
 
     Not the token, unless it is given: the stock client wants the same for all blocks, libcoap takes a new one for each.
     """
-    options = tuple(
-        (int(number), tuple(each.encode() for each in values))
-        for number, values in message.opt._options.items()
-        if number not in _PER_BLOCK
-    )
-    return peer, hash((int(message.code), options, token))
+    whats = [int(message.code), token]
+    for number, values in message.opt._options.items():
+        if number not in _PER_BLOCK:
+            whats += number, *[each.value for each in values]
+    return peer, hash(tuple(whats))
 
 
 def block_size_for(request: Message, block_size: int) -> int:
@@ -67,15 +66,14 @@ def cut(response: Message, request: Message, block_size: int) -> Message:
         return Message(code=codes.BAD_REQUEST, payload=b"SZX 7 is reserved")
     if response.code >= 128:
         return response if len(response.payload) <= block_size else derive(response, response.payload[:block_size])
-    size = block_size_for(request, block_size)
-    if response.opt.block2 is not None or not response.payload or (asked is None and len(response.payload) <= size):
+    size, total = block_size_for(request, block_size), len(response.payload)
+    if response.opt.block2 is not None or not total or (asked is None and total <= size):
         return response
-    start = 0 if asked is None else asked.start
-    if start >= len(response.payload):
+    start = 0 if asked is None else asked.block_number << asked.size_exponent + 4
+    if start >= total:
         return Message(code=codes.BAD_REQUEST, payload=b"no such block")
     part = response.payload[start : start + size]
-    more = start + size < len(response.payload)
-    options: dict[str, Any] = {"block2": (start // size, more, exponent(size)), "size2": len(response.payload)}
+    options: dict[str, Any] = {"block2": (start // size, start + size < total, exponent(size)), "size2": total}
     if start:
         options["observe"] = None  # RFC 7959 section 2.6: only the first block registers or notifies
     return derive(response, part, **options)
