@@ -8,7 +8,8 @@ from aiocoap import Message
 from aiocoap.numbers import codes
 from aiocoap.numbers.codes import Code
 
-from pdmlab.errors import Lwm2mError
+from pdmlab.errors import Lwm2mError, NetworkError
+from pdmlab.lwm2m import content
 from pdmlab.lwm2m.paths import Path
 from pdmlab.service.refusal import Refused
 from pdmlab.service.store import Row
@@ -17,6 +18,20 @@ from pdmlab.service.values import as_json, format_number, max_age_of
 METHODS: dict[str, Code] = {"GET": codes.GET, "PUT": codes.PUT, "POST": codes.POST, "DELETE": codes.DELETE}
 TIMEOUT = {"status": 504, "error": "TIMEOUT"}
 MAX_URI = 512  # characters
+
+
+def timeout(error: NetworkError, hint: str = "") -> Row:
+    """Return the async-response of a request that was sent and got no answer, with the reason in its payload."""
+    said = f"{error.message}; {hint}" if hint else error.message
+    return {**TIMEOUT, "payload": base64.b64encode(said.encode()).decode(), "ct": "text/plain"}
+
+
+def hint_of(row: Row) -> str:
+    """Say what an unanswered request may be for; nothing, mostly."""
+    if row["method"] == "POST" and row["payload"] and format_number(row["content_type"]) not in (None, content.TEXT):
+        # pelion-wire 4.3: acknowledged, and then nothing, ever
+        return "resources that answer late never do if a Content-Format other than text/plain comes along: leave it out"
+    return ""
 
 
 def split_uri(uri: str) -> tuple[Path, list[str]]:

@@ -1,26 +1,31 @@
-"""The bootstrap server: tells a device who it is and where its LwM2M server is.
+"""The bootstrap server: tells a device who it is, where its LwM2M server is, and what it proves itself with there.
 
-Without security there is no certificate to know a device by: it is the same device again if it brings the id
-(`iep`) that it was given, and a new one otherwise.
+A device that was here before brings the id that it was given (`iep`); it is the same device if it also has the
+certificate that it had then. Without security there is none, and the id alone counts.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from aiocoap import Message
 from aiocoap.numbers import codes
-from aiocoap.numbers.codes import Code
 
 from pdmlab.coap.endpoint import Endpoint
-from pdmlab.coap.transport import Address
-from pdmlab.errors import BootstrapFailed, NetworkError, PdmlabError, ServiceError
-from pdmlab.lwm2m import content, tlv
-from pdmlab.service.registering import answer, endpoint_name_of, query_of
-from pdmlab.service.schema import bootstrap_endpoints
+from pdmlab.coap.transport import Address, scheme_of, text_of
+from pdmlab.errors import BootstrapFailed, ConfigError, NetworkError, PdmlabError, ServiceError
+from pdmlab.service.bootstrap_plan import CERTIFICATE, EST, Plan, Step, Told, steps
+from pdmlab.service.certificates import Subject, key_der, new_key
+from pdmlab.service.claims import BootstrapClaims
+from pdmlab.service.proof import Proof
+from pdmlab.service.refusal import Refused
+from pdmlab.service.registering import endpoint_name_of, query_of
+from pdmlab.service.schema import bootstrap_endpoints as table
 from pdmlab.service.store import Row
 
 if TYPE_CHECKING:
@@ -28,8 +33,31 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-NO_SECURITY = 3
-SHORT_SERVER_ID = 1
+ENROLLING_S = 247.0
+"""How long a device may take to make its key and to ask for a certificate; as long as an exchange lives."""
+ENROLL = "POST /est/sen"
+
+
+@dataclass(eq=False)
+class Sequence:
+    """A bootstrap under way; `enrolled` is set where the device is to ask for a certificate, and done when it has."""
+
+    endpoint: Endpoint
+    peer: Address
+    device: Row
+    name: str
+    proof: Proof
+    plan: Plan
+    begun: float
+    done: list[dict[str, Any]] = field(default_factory=list)
+    step: str = "POST /bs"
+    enrolled: asyncio.Future[None] | None = None
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def security(self) -> str:
+        """What the table calls it."""
+        return "est" if self.proof.kind == "certificate" and self.plan.mode == "est" else self.proof.kind
 
 
 class Bootstrap:
@@ -38,7 +66,58 @@ class Bootstrap:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._store = core.store
-        self._sequences: dict[Address, asyncio.Task[None]] = {}
+        self._sequences: dict[Address, Sequence] = {}
+        self._claims = BootstrapClaims(core, self._busy)
+
+    # -- what people say and see -------------------------------------------------------------------------
+
+    def plan(self, account_id: str) -> Plan:
+        """Return how devices of an account bootstrap."""
+        kept = self._store.fact(_fact(account_id))
+        return Plan() if kept is None else Plan(**json.loads(kept))
+
+    def set_plan(self, account_id: str, plan: Plan) -> None:
+        """Set how devices of an account bootstrap from now on."""
+        self._store.remember(_fact(account_id), json.dumps(plan.as_json()))
+
+    def transcript(self, account_id: str) -> list[Row]:
+        """Return each device's latest bootstrap: state, all steps with their answers, and why it failed."""
+        rows = self._store.rows(sa.select(table).where(table.c.account_id == account_id).order_by(table.c.device_id))
+        for row in rows:
+            row["steps"] = json.loads(row["steps"]) if isinstance(row["steps"], str) else row["steps"]
+        return rows
+
+    def rehearse(self, account_id: str, endpoint_name: str = "device", *, secure: bool = True) -> list[Row]:
+        """Return what a device would be asked, with sizes (B) and problems, and ask none.
+
+        Raises:
+            Refused: the endpoint name does not fit into a certificate (400).
+        """
+        plan, device_id = self.plan(account_id), "0" * 32
+        uri = self._core.uri("lwm2m", secure=secure, account_id=account_id)
+        told = Told(uri if secure else f"{uri}&iep={device_id}")
+        if secure:
+            key = new_key()
+            sample = self._core.pki.sign(key.public_key(), Subject(endpoint_name, device_id, account_id))
+            told = self._secured(plan, told.uri, sample, key_der(key))
+        problems = "; ".join(told.problems())
+        rows = []
+        for step in steps(plan, told, device_id):
+            size, block = len(step.request.payload), self._core.parameters.block_size
+            rows.append(
+                {
+                    "step": step.name,
+                    "payload_B": size,
+                    "blocks": max(1, -(-size // block)),
+                    "answers": " or ".join(str(code) for code in step.wanted),
+                    "problems": problems if step.name == "PUT /0" else "",
+                }
+            )
+        if secure and plan.mode == "est":
+            rows.append({"step": ENROLL, "payload_B": 0, "blocks": 1, "answers": str(codes.CHANGED), "problems": ""})
+        return rows
+
+    # -- what devices ask --------------------------------------------------------------------------------
 
     async def request(self, endpoint: Endpoint, message: Message, peer: Address) -> Message:
         """Answer POST /bs: 2.04, and begin to write the device's configuration.
@@ -48,140 +127,186 @@ class Bootstrap:
         """
         query = query_of(message)
         name = endpoint_name_of(query)
-        account_id = query.get("aid") or self._core.account_id
-        if not self._core.knows_account(account_id):
-            return answer(codes.BAD_REQUEST, f"there is no account {account_id[:64]}")
+        proof = self._core.credentials.proof(endpoint, peer)
+        account_id = self._claims.account(query, name, proof)
+        if isinstance(account_id, Message):
+            return account_id
         with self._store.batch():
-            device = self._device(account_id, name, query.get("iep"), peer)
-            self._note(device, name, peer, "requested", "POST /bs")
+            running = self._sequences.get(peer)
+            mine = running.device if running is not None and running.name == name else None
+            device = self._claims.device(account_id, name, query.get("iep"), proof, peer, mine)
+            if isinstance(device, Message):
+                return device
+            sequence = Sequence(endpoint, peer, device, name, proof, self.plan(account_id), self._core.now())
+            self._note(sequence, "requested")
         await self._store.written()
-        running = self._sequences.pop(peer, None)
-        if running is not None:
-            running.cancel()  # the device has begun anew
-        task = asyncio.get_running_loop().create_task(self._sequence(endpoint, device, name, peer))
-        self._sequences[peer] = task
+        self._drop(peer)  # the device has begun anew
+        self._sequences[peer] = sequence
+        sequence.task = asyncio.get_running_loop().create_task(self._run(sequence))
         return Message(code=codes.CHANGED)
+
+    def enrolling(self, peer: Address) -> Sequence | None:
+        """Return the sequence of a device that is to ask for its certificate now."""
+        sequence = self._sequences.get(peer)
+        waits = sequence is not None and sequence.enrolled is not None and not sequence.enrolled.done()
+        return sequence if waits else None
+
+    def lost(self, peer: Address, why: NetworkError) -> None:
+        """Hear that a connection has ended: a device that was to ask for its certificate will not."""
+        sequence = self.enrolling(peer)
+        if sequence is not None and sequence.enrolled is not None:
+            sequence.enrolled.set_exception(why)
 
     async def close(self) -> None:
         """Break off what is under way: the devices ask again."""
-        tasks = list(self._sequences.values())
+        tasks = [sequence.task for sequence in self._sequences.values() if sequence.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def transcript(self, account_id: str) -> list[Row]:
-        """Return each device's latest bootstrap: state, the step it came to, and why it failed."""
-        return self._store.rows(
-            sa.select(bootstrap_endpoints)
-            .where(bootstrap_endpoints.c.account_id == account_id)
-            .order_by(bootstrap_endpoints.c.device_id)
+    def _busy(self, device_id: str, peer: Address) -> bool:
+        """Whether somebody else is being told just now that it is this device."""
+        return any(
+            each.device["id"] == device_id and each.peer != peer and each.endpoint.connected(each.peer)
+            for each in self._sequences.values()
         )
 
-    # -- who it is ---------------------------------------------------------------------------------------
-
-    def _device(self, account_id: str, name: str, device_id: str | None, peer: Address) -> Row:
-        directory = self._core.directory
-        if device_id is not None:
-            known = directory.find(device_id, account_id)
-            if known is not None:
-                return known
-        # A device that tries again from the same port, not having come through, is no second device.
-        tried = self._store.row(
-            sa.select(bootstrap_endpoints.c.device_id)
-            .where(
-                bootstrap_endpoints.c.account_id == account_id,
-                bootstrap_endpoints.c.endpoint_name == name,
-                bootstrap_endpoints.c.address == _text(peer),
-                bootstrap_endpoints.c.state != "finished",
-            )
-            .order_by(bootstrap_endpoints.c.device_id.desc())
-            .limit(1)
-        )
-        if device_id is None and tried is not None:
-            found = directory.find(tried["device_id"], account_id)
-            if found is not None:
-                return found
-        return directory.add(account_id, endpoint_name=name, state="cloud_enrolling")
+    def _drop(self, peer: Address) -> None:
+        sequence = self._sequences.pop(peer, None)
+        if sequence is not None and sequence.task is not None:
+            sequence.task.cancel()
 
     # -- what it is told ---------------------------------------------------------------------------------
 
-    async def _sequence(self, endpoint: Endpoint, device: Row, name: str, peer: Address) -> None:
-        step = ""
+    async def _run(self, sequence: Sequence) -> None:
         try:
-            for name_of_step, request, wanted in self._steps(device):
-                step = name_of_step
-                response = await endpoint.request(request, peer)
-                if response.code not in wanted:
-                    reason = response.payload[:200].decode("utf-8", "replace")
-                    raise BootstrapFailed(f"the device answered {response.code} {reason}".strip())
-            self._finished(device, name, peer)
+            for step in self._steps(sequence):
+                await self._ask(sequence, step)
+            if sequence.enrolled is not None:
+                sequence.step = ENROLL
+                try:
+                    async with asyncio.timeout(ENROLLING_S):
+                        await sequence.enrolled
+                except TimeoutError:
+                    raise BootstrapFailed(f"the device asked for no certificate within {ENROLLING_S:.0f} s") from None
+            self._finished(sequence)
             await self._store.written()
-        except (NetworkError, BootstrapFailed) as error:
-            self._failed(device, name, peer, step, error)
+        except (NetworkError, BootstrapFailed, Refused, ConfigError) as error:
+            self._failed(sequence, error)
         except ServiceError as error:
-            _log.error("the bootstrap of device %s could not be kept: %s", device["id"], error)
+            _log.error("the bootstrap of device %s could not be kept: %s", sequence.device["id"], error)
         finally:
-            if self._sequences.get(peer) is asyncio.current_task():
-                del self._sequences[peer]
+            if sequence.enrolled is not None and not sequence.enrolled.cancel() and not sequence.enrolled.cancelled():
+                sequence.enrolled.exception()  # that the connection ended has been told by what was under way on it
+            if self._sequences.get(sequence.peer) is sequence:
+                del self._sequences[sequence.peer]
 
-    def _steps(self, device: Row) -> list[tuple[str, Message, tuple[Code, ...]]]:
-        delete = Message(code=codes.DELETE)
-        delete.opt.uri_path = ("0",)
-        put = Message(code=codes.PUT, payload=security_object(self._uri(device)))
-        put.opt.uri_path = ("0",)
-        put.opt.content_format = content.TLV
-        finish = Message(code=codes.POST)
-        finish.opt.uri_path = ("bs",)
-        return [
-            # A device that has nothing to delete may say so.
-            ("DELETE /0", delete, (codes.DELETED, codes.NOT_FOUND)),
-            ("PUT /0", put, (codes.CHANGED, codes.CREATED)),
-            ("POST /bs", finish, (codes.CHANGED,)),
-        ]
+    async def _ask(self, sequence: Sequence, step: Step) -> None:
+        sequence.step = step.name
+        begun = self._core.now()
+        if step.name == "POST /bs" and sequence.security == "est":
+            # Before the device can have heard that it is to ask.
+            sequence.enrolled = asyncio.get_running_loop().create_future()
+        try:
+            response = await sequence.endpoint.request(step.request, sequence.peer)
+        except NetworkError:
+            if step.name != "POST /bs" or sequence.enrolled or sequence.endpoint.connected(sequence.peer):
+                raise
+            # pelion-wire 2.2e: a device that closes the connection now has taken all of it.
+            said = "connection closed"
+        else:
+            said = str(response.code)
+            if response.code not in step.wanted:
+                reason = response.payload[:200].decode("utf-8", "replace")
+                raise BootstrapFailed(f"the device answered {said} {reason}".strip())
+        self.did(sequence, step.name, said, len(step.request.payload), self._core.now() - begun)
 
-    def _uri(self, device: Row) -> str:
-        return f"{self._core.lwm2m_uri}?aid={device['account_id']}&iep={device['id']}"
-
-    def _finished(self, device: Row, name: str, peer: Address) -> None:
+    def did(self, sequence: Sequence, step: str, said: str, size: int, seconds: float) -> None:
+        """Note a step that a device has come through: with what answer, how many bytes, in how long."""
         at = self._store.timestamp()
+        sequence.done.append({"at": at, "step": step, "answer": said, "payload_B": size, "seconds": round(seconds, 3)})
+        self._note(sequence, "requested")
+
+    def _steps(self, sequence: Sequence) -> list[Step]:
+        device, secure = sequence.device, sequence.proof.kind == "certificate"
+        uri = self._core.uri(
+            "lwm2m", secure=scheme_of(sequence.peer).startswith("coaps"), account_id=device["account_id"]
+        )
+        if not secure:
+            told = Told(f"{uri}&iep={device['id']}")
+        elif sequence.plan.mode == "est":
+            told = self._secured(sequence.plan, uri)
+        else:
+            sequence.step = "PUT /0"
+            key = new_key()
+            signed = self._core.pki.device_certificate(
+                key.public_key(), sequence.name, device["id"], device["account_id"]
+            )
+            told = self._secured(sequence.plan, uri, signed, key_der(key))
+        problems = told.problems()
+        if problems:
+            sequence.step = "PUT /0"
+            raise BootstrapFailed(f"no client would take it: {'; '.join(problems)}")
+        return steps(sequence.plan, told, device["id"])
+
+    def _secured(self, plan: Plan, uri: str, certificate: bytes | None = None, key: bytes | None = None) -> Told:
+        authority = self._core.pki.certificate
+        if plan.mode == "est":
+            return Told(uri, EST, authority=authority)
+        return Told(uri, CERTIFICATE, certificate, authority, key)
+
+    # -- what becomes of it ------------------------------------------------------------------------------
+
+    def _finished(self, sequence: Sequence) -> None:
+        device, at = sequence.device, self._store.timestamp()
         with self._store.batch():
-            self._note(device, name, peer, "finished", "POST /bs")
+            self._note(sequence, "finished")
             state = {} if self._core.registrations.find(device["id"]) is not None else {"state": "bootstrapped"}
-            self._core.directory.change(device["id"], bootstrapped_timestamp=at, endpoint_name=name, **state)
+            known = {"device_key": _colons(sequence.proof.fingerprint)} if sequence.proof.fingerprint else {}
+            self._core.directory.change(
+                device["id"], bootstrapped_timestamp=at, endpoint_name=sequence.name, **state, **known
+            )
             self._core.directory.event(
                 device["account_id"],
                 device["id"],
                 "update.device.device-bootstrapped",
-                description=f"Bootstrapped from {_text(peer)}",
+                description=f"Bootstrapped from {text_of(sequence.peer)}",
                 changes=state,
+                data={"security": sequence.security, "steps": sequence.done},
                 state_change=bool(state),
             )
 
-    def _failed(self, device: Row, name: str, peer: Address, step: str, error: PdmlabError) -> None:
+    def _failed(self, sequence: Sequence, error: PdmlabError) -> None:
+        device = sequence.device
         try:
             with self._store.batch():
-                self._note(device, name, peer, "failed", step, error.message)
+                self._note(sequence, "failed", error.message)
                 self._core.directory.event(
                     device["account_id"],
                     device["id"],
                     "update.device.bootstrap-failed",
-                    description=f"Bootstrap failed at {step}: {error.message}",
-                    data={"step": step, "address": _text(peer)},
+                    description=f"Bootstrap failed at {sequence.step}: {error.message}",
+                    data={"step": sequence.step, "address": text_of(sequence.peer), "steps": sequence.done},
                 )
         except ServiceError as cause:
             _log.error("that the bootstrap of device %s failed could not be kept: %s", device["id"], cause)
 
-    def _note(self, device: Row, name: str, peer: Address, state: str, step: str, reason: str | None = None) -> None:
-        at = self._store.timestamp()
-        table = bootstrap_endpoints
+    def _note(self, sequence: Sequence, state: str, reason: str | None = None) -> None:
+        at, device = self._store.timestamp(), sequence.device
         values = {
-            "endpoint_name": name,
-            "address": _text(peer),
+            "endpoint_name": sequence.name,
+            "address": text_of(sequence.peer),
+            "security": sequence.security,
             "state": state,
-            "step": step,
+            "step": sequence.step,
             "reason": reason,
+            "steps": sequence.done,
             "updated_at": at,
         }
+        if (
+            sequence.proof.device_id is None
+        ):  # else it is what it registers with, and says nothing of what it was built with
+            values["fingerprint"] = sequence.proof.fingerprint or None
         with self._store.batch() as db:
             if not db.execute(sa.update(table).where(table.c.device_id == device["id"]).values(values)).rowcount:
                 db.execute(
@@ -191,16 +316,9 @@ class Bootstrap:
                 )
 
 
-def security_object(uri: str) -> bytes:
-    """Return Security instance 0 as the stock client takes it: an object instance in TLV that ends with resource 10."""
-    values = [
-        (0, content.to_bytes(uri, "string")),
-        (1, content.to_bytes(False, "boolean")),
-        (2, content.to_bytes(NO_SECURITY, "integer")),
-        (10, content.to_bytes(SHORT_SERVER_ID, "integer")),
-    ]
-    return tlv.encode([tlv.object_instance(0, [tlv.resource(id, value) for id, value in values])])
+def _fact(account_id: str) -> str:
+    return f"bootstrap_plan/{account_id}"
 
 
-def _text(peer: Address) -> str:
-    return f"{peer[0]}:{peer[1]}"
+def _colons(digest: str) -> str:
+    return ":".join(digest[at : at + 2] for at in range(0, len(digest), 2)).upper()

@@ -11,6 +11,7 @@ DeviceClock's loop, with openers of Fabric hosts, it runs in virtual time.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 
@@ -19,6 +20,7 @@ import sqlalchemy as sa
 from pdmlab.capture import MessageLog
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.parameters import TransmissionParameters
+from pdmlab.coap.security import Security
 from pdmlab.coap.together import Together
 from pdmlab.coap.transport import Address, ConnectionSocket, DatagramSocket, Opener, Scheme, scheme_of
 from pdmlab.errors import ServiceError
@@ -26,18 +28,22 @@ from pdmlab.service.accounts import Accounts
 from pdmlab.service.bootstrap import Bootstrap
 from pdmlab.service.campaigns import Campaigns
 from pdmlab.service.channels import Channels
+from pdmlab.service.credentials import Credentials
 from pdmlab.service.delivery import Delivery
 from pdmlab.service.developers import Developers
 from pdmlab.service.directory import Directory
 from pdmlab.service.downloads import Downloads
+from pdmlab.service.est import Est
 from pdmlab.service.firmware import Firmware
 from pdmlab.service.observations import Observations
 from pdmlab.service.pki import Pki, Role
+from pdmlab.service.refusals import Refusals
 from pdmlab.service.registrations import Registrations
 from pdmlab.service.requests import Requests
 from pdmlab.service.resources import Resources
 from pdmlab.service.routes import routes
 from pdmlab.service.schema import accounts
+from pdmlab.service.shared_keys import SharedKeys
 from pdmlab.service.store import Store
 
 _ACCOUNT = sa.select(accounts.c.id).where(accounts.c.id == sa.bindparam("account"))
@@ -71,7 +77,9 @@ class Core:
         """The address that devices are told; None for the one that is listened on."""
         self.store = Store(database, now=now, seed=seed)
         self.pki = Pki(self.store)
+        self.shared_keys = SharedKeys(self.store)
         self.developers = Developers(self)
+        self.credentials = Credentials(self)
         self.directory = Directory(self)
         self.resources = Resources(self)
         self.registrations = Registrations(self)
@@ -81,6 +89,8 @@ class Core:
         self.downloads = Downloads(self)
         self.campaigns = Campaigns(self)
         self.bootstrap = Bootstrap(self)
+        self.est = Est(self)
+        self.refusals = Refusals(self)
         self.accounts = Accounts(self.store)
         self.channels = Channels(self.store)
         self.firmware = Firmware(self)
@@ -111,8 +121,11 @@ class Core:
                 )
             self.registrations.load()
             self.lwm2m.on_unasked = self.observations.notified
-            for endpoint in self._endpoints.values():
-                endpoint.handler = routes(self, endpoint)
+            self.lwm2m.on_lost = self.registrations.lost
+            self._endpoint("bootstrap").on_lost = self.bootstrap.lost
+            for name, endpoint in self._endpoints.items():
+                endpoint.handler = routes(self, name, endpoint)
+            self.est.resume()
             self.requests.resume()
             self.observations.resume()
             self.campaigns.resume()
@@ -123,7 +136,7 @@ class Core:
     async def stop(self) -> None:
         """Stop everything; what is under way goes on at the next start. A second call does nothing."""
         self.channels.drain()
-        for part in (self.campaigns, self.observations, self.requests, self.bootstrap):
+        for part in (self.campaigns, self.observations, self.requests, self.est, self.bootstrap):
             await part.close()
         self.registrations.close()
         for endpoint in self._endpoints.values():
@@ -139,6 +152,10 @@ class Core:
             ServiceError: the service is not started.
         """
         return self._endpoint("lwm2m")
+
+    def security(self, role: Role) -> Security:
+        """Return what one of the two servers proves itself with, and whom it believes; the database must be open."""
+        return dataclasses.replace(self.pki.security(role), psk_of=self.shared_keys.of)
 
     def _noting(self, role: Role, opener: Opener) -> Opener:
         """Note by what schemes a role's socket is reached, and where."""

@@ -1,8 +1,9 @@
-"""How devices are asked: at their registered address, one exchange at a time, and only when they can hear."""
+"""How devices are asked: where they registered, one exchange at a time, and only when they can hear."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,11 @@ from pdmlab.errors import Unreachable
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
+    from pdmlab.service.register import Registration
+
+
+COMES_BACK_S = 14.0
+"""Within which the stock client connects again (pelion-wire 1.8: 10 s, a round trip of 3 s, and 10 % of it)."""
 
 
 @dataclass
@@ -42,11 +48,28 @@ class Delivery:
             device = core.directory.find(device_id)
             state = device["state"] if device is not None else "deleted"
             return f"the device is not registered: it is {state}"
+        if registration.lost_at is not None or not core.lwm2m.connected(registration.peer):
+            return self._away(registration)
         if registration.queue_mode:
             silence = core.now() - registration.heard
             if silence > core.parameters.max_transmit_wait:
                 return f"the device is in queue mode, and has slept for {silence:.0f} s: it is asked when it wakes"
         return None
+
+    def _away(self, registration: Registration) -> str:
+        """Say why a registered device has no connection, and when it is expected to have one."""
+        now = self._core.now()
+        gone = 0.0 if registration.lost_at is None else now - registration.lost_at
+        why = registration.lost_why or "the connection has ended"
+        if gone <= COMES_BACK_S:
+            back = f"it comes back within about {COMES_BACK_S - gone:.0f} s"
+        else:
+            back = f"it was to be back within about {COMES_BACK_S:.0f} s"
+        left = max(registration.expires - now, 0.0)
+        return (
+            f"the device has no connection: {why}, {gone:.0f} s ago; {back},"
+            f" at the latest when its lifetime ends, in {left:.0f} s"
+        )
 
     def under_way(self, device_id: str) -> str | None:
         """Say what the device is being asked just now, and for how long."""
@@ -55,17 +78,19 @@ class Delivery:
             return None
         return f"{line.doing}, for {self._core.now() - line.since:.0f} s"
 
-    def restarted(self, device_id: str, peer: Address) -> None:
-        """Give up what is under way to an address that the device has left: who restarted there never answers."""
+    def moved(self, device_id: str, peer: Address) -> None:
+        """Give up what is under way to an address that the device has left: nobody answers there."""
         line = self._lines.get(device_id)
         if line is not None and line.exchange is not None and line.peer != peer:
             line.exchange.cancel()
 
-    async def ask(self, device_id: str, message: Message) -> Message:
+    async def ask(self, device_id: str, message: Message, *, begins: Callable[[], None] | None = None) -> Message:
         """Send a confirmable request when the device's turn comes; return its answer, errors included.
 
+        begins is called when it is sent: until then the device cannot have heard of it.
+
         Raises:
-            Unreachable: it is not registered or asleep, it reset the request, or has restarted meanwhile.
+            Unreachable: it is not registered, not connected or asleep, it reset the request, or is elsewhere meanwhile.
             TimedOut: it did not answer.
         """
         line = self._lines.setdefault(device_id, _Line())
@@ -78,6 +103,8 @@ class Delivery:
                     raise Unreachable(obstacle or "the device is not registered")
                 line.doing = f"{message.code} /{'/'.join(message.opt.uri_path)}"
                 line.since, line.peer = self._core.now(), registration.peer
+                if begins is not None:
+                    begins()
                 line.exchange = asyncio.ensure_future(self._core.lwm2m.request(message, registration.peer))
                 try:
                     answer = await _outcome(line.exchange)
@@ -98,5 +125,5 @@ async def _outcome(exchange: asyncio.Future[Message]) -> Message:
         exchange.cancel()
         raise
     if exchange.cancelled():
-        raise Unreachable("the device has restarted, and registered from another address")
+        raise Unreachable("the device went on from another address meanwhile")
     return exchange.result()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from pdmlab.service.schema import device_events, devices
+from pdmlab.service.schema import device_certificates, device_events, devices
 from pdmlab.service.statements import Statement
 from pdmlab.service.store import Row, Rows
 
@@ -23,6 +23,8 @@ EVENTS = {
     "update.device.device-deregistered": "Device deregistered",
     "update.device.registration-expired": "Registration expired",
     "update.device.device-updated": "Device changed",
+    "update.device.certificate-enrolled": "Certificate enrolled",
+    "update.device.request-refused": "Request refused",
 }
 """Event types and their descriptions; campaigns add their own (UPD4_…)."""
 
@@ -33,7 +35,11 @@ _SHORT = sa.select(
 )
 _IDENTITY = Statement(_SHORT.where(devices.c.id == sa.bindparam("device")))
 _NAMED = Statement(
-    _SHORT.where(devices.c.account_id == sa.bindparam("account"), devices.c.endpoint_name == sa.bindparam("endpoint"))
+    _SHORT.where(
+        devices.c.account_id == sa.bindparam("account"),
+        devices.c.endpoint_name == sa.bindparam("endpoint"),
+        ~sa.exists().where(device_certificates.c.device_id == devices.c.id),
+    )
     .order_by(devices.c.id.desc())
     .limit(1)
 )
@@ -63,7 +69,10 @@ class Directory:
         return self._store.row(_IDENTITY, device=device_id)
 
     def identity_named(self, account_id: str, endpoint_name: str) -> Row | None:
-        """Return the same of the device of that endpoint name; the latest, where several have had it."""
+        """Return the same of the device of that endpoint name; the latest, where several have had it.
+
+        Devices with certificates are not found by a name: many have the same.
+        """
         return self._store.row(_NAMED, account=account_id, endpoint=endpoint_name)
 
     def list(self, account_id: str, *conditions: sa.ColumnElement[bool]) -> Rows:
@@ -98,6 +107,7 @@ class Directory:
         if gone:
             self._core.registrations.forget(device_id)
             self._core.campaigns.removed(device_id)
+            self._core.refusals.forget(device_id)
         return bool(gone)
 
     def event(

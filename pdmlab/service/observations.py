@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+AUTO_TOKEN_B = 2
+"""The token of an observation that a device makes by itself: its number, as `aobs=` in the registration has it."""
+
 _DEVICE = table.c.device_id == sa.bindparam("device")
 _PATH = table.c.path == sa.bindparam("which")
 _ALL = Statement(sa.select(table).where(_DEVICE))
@@ -59,7 +62,8 @@ class Observations(Subscriptions):
         self._fresh: dict[str, dict[bytes, Freshness]] = {}
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._kicked: set[str] = set()
-        self._reading: set[asyncio.Task[None]] = set()
+        self._reading: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._outdated: set[tuple[str, str]] = set()
 
     def table(self, device_id: str) -> Rows:
         """Return which tokens mean which paths: path, token (hex), state, why, and how many keys want it."""
@@ -87,19 +91,19 @@ class Observations(Subscriptions):
     # -- what devices tell -----------------------------------------------------------------------------
 
     def notified(self, message: Message, peer: Address) -> bool:
-        """Take a notification; return whether its token is known, else the endpoint resets it.
+        """Take a notification; return whether to acknowledge it, else the endpoint resets it.
 
-        What this returns True for is on disk: the endpoint then acknowledges it.
+        What this returns True for is on disk. A device's observations of its own are acknowledged even if it has not
+        listed them: a reset disturbs the stock client (pelion-wire 3.2).
         """
-        registration = self._core.registrations.at(peer)
+        registration = self._core.registrations.speaking(peer)
         if registration is None:
             return False
-        device_id = registration.device_id
+        device_id, number = registration.device_id, message.opt.observe
         path = self._tokens_of(device_id).get(message.token)
         if path is None:
-            return False
+            return number is not None and len(message.token) == AUTO_TOKEN_B
         registration.heard = self._core.now()
-        number = message.opt.observe
         if message.code >= 128:
             self._ended_by_device(device_id, path, message)
             self._store.flush()
@@ -109,9 +113,7 @@ class Observations(Subscriptions):
             if not fresh.accept(number, asyncio.get_running_loop().time()):
                 return True
         if message.opt.block2 is not None and message.opt.block2.more:
-            task = asyncio.get_running_loop().create_task(self._read_whole(registration, path))
-            self._reading.add(task)
-            task.add_done_callback(self._reading.discard)
+            self._read(registration, path)
         else:
             self._take(registration, path, message)
             self._store.flush()
@@ -137,7 +139,16 @@ class Observations(Subscriptions):
             for key in keys:
                 self._core.channels.put(key, {"notifications": [value]})
 
+    def _read(self, registration: Registration, path: str) -> None:
+        """Read a value that was told of in part; once more at the end, if it was told of again meanwhile."""
+        key = registration.device_id, path
+        if key in self._reading:
+            self._outdated.add(key)
+            return
+        self._reading[key] = asyncio.get_running_loop().create_task(self._read_whole(registration, path))
+
     async def _read_whole(self, registration: Registration, path: str) -> None:
+        key = registration.device_id, path
         message = Message(code=codes.GET)
         message.opt.uri_path = Path.parse(path).segments
         try:
@@ -146,6 +157,11 @@ class Observations(Subscriptions):
                 self._take(registration, path, whole)
         except (NetworkError, ServiceError) as error:
             _log.warning("the value of %s that %s told of: %s", path, registration.device_id, error)
+        finally:
+            del self._reading[key]
+        if key in self._outdated:
+            self._outdated.discard(key)
+            self._read(registration, path)
 
     def _ended_by_device(self, device_id: str, path: str, message: Message) -> None:
         reason = f"the device ended it: {message.code} {message.payload[:80].decode('utf-8', 'replace')}".strip()
@@ -195,7 +211,7 @@ class Observations(Subscriptions):
 
     async def close(self) -> None:
         """Make none any more."""
-        workers = [*self._workers.values(), *self._reading]
+        workers = [*self._workers.values(), *self._reading.values()]
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)

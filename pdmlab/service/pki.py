@@ -94,9 +94,17 @@ class Pki:
         )
 
     def device_certificate(
-        self, public_key: ec.EllipticCurvePublicKey, endpoint_name: str, device_id: str, account_id: str
+        self,
+        public_key: ec.EllipticCurvePublicKey,
+        endpoint_name: str,
+        device_id: str,
+        account_id: str,
+        *,
+        name: str = "LWM2M",
     ) -> bytes:
-        """Return the certificate (DER) that a device of the directory registers with, and note that it was signed.
+        """Return a certificate (DER) of a device of the directory, and note that it was signed.
+
+        It registers with the one whose name is LWM2M.
 
         Raises:
             Refused: the endpoint name does not fit into a certificate (400).
@@ -113,10 +121,19 @@ class Pki:
                     endpoint_name=endpoint_name,
                     certificate=der,
                     not_after=_NEVER,
+                    name=name,
                     created_at=self._store.timestamp(),
                 )
             )
         return der
+
+    def sign(self, public_key: ec.EllipticCurvePublicKey, subject: Subject) -> bytes:
+        """Return a certificate (DER) that names a subject; that it was signed is noted nowhere.
+
+        Raises:
+            Refused: the subject cannot be written (400).
+        """
+        return self._signed(public_key, subject).public_bytes(serialization.Encoding.DER)
 
     def _signed(self, public_key: ec.EllipticCurvePublicKey, subject: Subject) -> x509.Certificate:
         own = self._authority

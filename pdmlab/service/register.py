@@ -12,7 +12,10 @@ from pdmlab.coap.transport import Address
 
 @dataclass(slots=True)
 class Registration:
-    """A registered device; times in Unix seconds, `heard` is when its latest message came."""
+    """A registered device; times in Unix seconds, `heard` is when its latest message came.
+
+    `lost_at` is when the connection to `peer` ended, and `lost_why` how; None while there is one, and for datagrams.
+    """
 
     device_id: str
     account_id: str
@@ -28,6 +31,8 @@ class Registration:
     registered_at: str
     updated_at: str
     heard: float
+    lost_at: float | None = None
+    lost_why: str = ""
 
     @property
     def location(self) -> tuple[str, str, str]:
@@ -65,7 +70,8 @@ class Register:
         """Take a registration in the place of the device's old one."""
         self.drop(registration.device_id)
         self._by_device[registration.device_id] = registration
-        self._by_peer[registration.peer] = registration.device_id
+        if registration.lost_at is None:
+            self._by_peer[registration.peer] = registration.device_id
         if len(self._ends) > 2 * len(self._by_device) + 100:  # mostly of lifetimes that were renewed since
             self._ends = [(each.expires, each.device_id) for each in self._by_device.values()]
             heapq.heapify(self._ends)
@@ -73,6 +79,14 @@ class Register:
             heapq.heappush(self._ends, (registration.expires, registration.device_id))
         if self._ends[0][1] == registration.device_id or self._timer is None:
             self._arm()
+
+    def lose(self, peer: Address, at: float, why: str) -> Registration | None:
+        """Note that the connection to an address has ended; return whose it was."""
+        device_id = self._by_peer.pop(peer, None)
+        registration = None if device_id is None else self._by_device.get(device_id)
+        if registration is not None:
+            registration.lost_at, registration.lost_why = at, why
+        return registration
 
     def drop(self, device_id: str) -> Registration | None:
         """Take a registration out; return it."""

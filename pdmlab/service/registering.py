@@ -81,6 +81,8 @@ def read_wish(message: Message, *, update: bool = False) -> Wish | Message:
     if message.payload and message.opt.content_format not in (None, content.LINK_FORMAT):
         return answer(codes.UNSUPPORTED_CONTENT_FORMAT, "registrations are in link format (40)")
     query = query_of(message)
+    if query.get("aid", query.get("d")) != query.get("d", query.get("aid")):
+        raise Lwm2mError("d= and aid= name two accounts")
     version = query.get("lwm2m", VERSIONS[0])
     if version not in VERSIONS:
         return answer(codes.PRECONDITION_FAILED, f"lwm2m={version[:16]} is not supported: {', '.join(VERSIONS)} are")

@@ -10,22 +10,25 @@ import sqlalchemy as sa
 from aiocoap import Message
 from aiocoap.numbers import codes
 
-from pdmlab.coap.transport import Address
-from pdmlab.errors import ServiceError
+from pdmlab.coap.endpoint import Endpoint
+from pdmlab.coap.transport import Address, Connection, scheme_of, text_of
+from pdmlab.errors import NetworkError, ServiceError
 from pdmlab.lwm2m.linkformat import Link, parse_links
+from pdmlab.service.claims import RegistrationClaims
+from pdmlab.service.proof import Proof
 from pdmlab.service.register import Register, Registration
-from pdmlab.service.registering import DEFAULT_LIFETIME, Wish, answer, facts_of, read_wish
+from pdmlab.service.registering import DEFAULT_LIFETIME, answer, facts_of, read_wish
 from pdmlab.service.resources import as_listed, leaves
 from pdmlab.service.schema import channels, devices, registrations
 from pdmlab.service.statements import Statement
-from pdmlab.service.store import Row
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
 
 _SET = sa.update(registrations).where(registrations.c.device_id == sa.bindparam("device"))
 _COLUMNS = [column.name for column in registrations.c if column.name not in ("device_id", "account_id")]
-_REFRESHED = ("host", "port", "lifetime", "binding", "queue_mode", "expires", "updated_at")
+_REFRESHED = ("host", "port", "scheme", "serial", "lifetime", "binding", "queue_mode", "expires", "updated_at")
+_KEPT = [name for name in _COLUMNS if name not in ("host", "port", "scheme", "serial")]
 _INSERT = Statement(sa.insert(registrations), ["device_id", "account_id", *_COLUMNS])
 _REPLACE = Statement(_SET.values({name: sa.bindparam(name) for name in _COLUMNS}))
 _REFRESH = Statement(_SET.values({name: sa.bindparam(name) for name in _REFRESHED}))
@@ -47,6 +50,7 @@ class Registrations:
         self._core = core
         self._store = core.store
         self._register = Register(core.now, self._expired)
+        self._claims = RegistrationClaims(core)
         self.find, self.at = self._register.find, self._register.at
 
     def __len__(self) -> int:
@@ -57,10 +61,19 @@ class Registrations:
 
     def load(self) -> None:
         """Read the table, and expire what ran out meanwhile."""
+        before = {each.device_id: each for each in self._register}
         self._register.clear()
         for row in self._store.rows(sa.select(registrations)):
-            peer = row.pop("host"), row.pop("port")
-            self._register.keep(Registration(peer=peer, heard=0.0, **row))
+            host, port, scheme, serial = (row.pop(name) for name in ("host", "port", "scheme", "serial"))
+            peer: Address = (host, port) if scheme == "coap" else Connection(host, port, scheme, serial)
+            known = before.get(row["device_id"])
+            found = Registration(peer=peer, heard=0.0 if known is None else known.heard, **row)
+            if known is not None and known.peer == peer:
+                found.lost_at, found.lost_why = known.lost_at, known.lost_why
+            elif scheme.endswith("tcp") or not self._core.lwm2m.connected(peer):
+                # Even if one of that name is open: a socket counts from the beginning when it is opened anew.
+                found.lost_at, found.lost_why = self._core.now(), "the service was restarted"
+            self._register.keep(found)
         self._register.expire()
 
     def close(self) -> None:
@@ -73,6 +86,30 @@ class Registrations:
         if registration is not None:
             registration.heard = self._core.now()
 
+    def lost(self, peer: Address, why: NetworkError) -> None:
+        """Hear that a connection has ended: its device stays registered, and comes back on another one."""
+        self._register.lose(peer, self._core.now(), why.message)
+
+    def speaking(self, peer: Address) -> Registration | None:
+        """Return the registration of whoever sends from an address, by the address or by what it has proved.
+
+        So a device is known that has connected again, and has not said yet that its registration goes on.
+        """
+        found = self.at(peer)
+        if found is None and isinstance(peer, Connection):
+            found = self._by_proof(self._core.credentials.proof(self._core.lwm2m, peer))
+        return found
+
+    def device_of(self, endpoint: Endpoint, peer: Address) -> str | None:
+        """Return which device a peer of an endpoint is, registered or not; None if that is not known."""
+        if endpoint is self._core.lwm2m and (found := self.at(peer)) is not None:
+            return found.device_id
+        proof = self._core.credentials.proof(endpoint, peer)
+        if proof.device_id is not None:
+            return proof.device_id
+        found = self._by_proof(proof)
+        return None if found is None else found.device_id
+
     # -- what devices ask ------------------------------------------------------------------------------
 
     async def register(self, message: Message, peer: Address) -> Message:
@@ -81,8 +118,9 @@ class Registrations:
         if isinstance(wish, Message):
             return wish
         links = parse_links(message.payload)
+        proof = self._core.credentials.proof(self._core.lwm2m, peer)
         with self._store.batch() as db:
-            found = self._device(wish)
+            found = self._claims.device(wish, proof)
             if isinstance(found, Message):
                 return found
             device_id, account_id = found["id"], found["account_id"]
@@ -116,10 +154,12 @@ class Registrations:
                 account_id,
                 device_id,
                 "update.device.device-registered",
-                description=f"Registered from {peer[0]}:{peer[1]} for {new.lifetime} s with {len(links)} paths",
+                description=f"Registered from {text_of(peer)} for {new.lifetime} s with {len(links)} paths",
                 changes={"state": "registered"} if found["state"] != "registered" else {},
                 state_change=found["state"] != "registered",
             )
+            if proof.device_id is not None:
+                self._core.credentials.used(proof)
             self._core.observations.lost(new)
             if self._somebody_listens(account_id):
                 self._core.channels.broadcast(account_id, {"registrations": [_event(new, _listed(links))]})
@@ -132,7 +172,7 @@ class Registrations:
 
     async def update(self, message: Message, peer: Address) -> Message:
         """Answer POST to a location: 2.04, or 4.04 if it is nobody's any more."""
-        old = self._located(message)
+        old = self._located(message, peer)
         if old is None:
             return _stale()
         wish = read_wish(message, update=True)
@@ -149,6 +189,8 @@ class Registrations:
             expires=now + lifetime,
             updated_at=self._store.timestamp(),
             heard=now,
+            lost_at=None,
+            lost_why="",
         )
         with self._store.batch() as db:
             row = _columns(renewed)
@@ -166,7 +208,7 @@ class Registrations:
 
     async def deregister(self, message: Message, peer: Address) -> Message:
         """Answer DELETE of a location: 2.02, or 4.04 if it is nobody's any more."""
-        registration = self._located(message)
+        registration = self._located(message, peer)
         if registration is None:
             return _stale()
         self._end(registration, "update.device.device-deregistered", "de-registrations")
@@ -180,31 +222,36 @@ class Registrations:
 
     # -- inside ------------------------------------------------------------------------------------------
 
-    def _device(self, wish: Wish) -> Row | Message:
-        """Return the device that registers: the one whose id it brings, else the one of that name, else a new one."""
-        directory = self._core.directory
-        account_id = wish.account_id or self._core.account_id
-        if not self._core.knows_account(account_id):
-            return answer(codes.BAD_REQUEST, f"there is no account {account_id}")
-        if wish.device_id is not None:
-            device = directory.identity(wish.device_id)
-            if device is not None and device["account_id"] == account_id:
-                return device
-            # Not 4.04: on 4.03 the stock client drops what it was told and bootstraps anew.
-            return answer(codes.FORBIDDEN, f"there is no device {wish.device_id}: bootstrap again")
-        device = directory.identity_named(account_id, wish.endpoint_name)
-        return device or directory.add(account_id, endpoint_name=wish.endpoint_name, endpoint_type=wish.endpoint_type)
-
     def _learn(self, device: dict[str, Any], links: list[Link]) -> None:
         """Take over what the directory shows of a device's own resources."""
         learnt = {name: value for name, value in facts_of(links).items() if device[name] != value}
         if learnt:
             self._core.directory.change(device["id"], **learnt)
 
-    def _located(self, message: Message) -> Registration | None:
+    def _located(self, message: Message, peer: Address) -> Registration | None:
+        """Return the registration that a path names, if it is the peer's: those of others are as if there were none."""
         _, account_id, device_id = message.opt.uri_path
         registration = self.find(device_id)
-        return registration if registration is not None and registration.account_id == account_id else None
+        if registration is None or registration.account_id != account_id:
+            return None
+        if registration.peer == peer and registration.lost_at is None:
+            return registration
+        proof = self._core.credentials.proof(self._core.lwm2m, peer)
+        if proof.kind == "none":
+            # Who has proved nothing is believed of devices alone that have never proved anything either.
+            insecure = not scheme_of(registration.peer).startswith("coaps")
+            return registration if insecure and not self._core.credentials.secured(device_id) else None
+        return registration if self._by_proof(proof) is registration else None
+
+    def _by_proof(self, proof: Proof) -> Registration | None:
+        """Return the registration of the device that somebody has proved to be."""
+        if proof.kind == "certificate" and proof.device_id is not None:
+            found = self.find(proof.device_id)
+            return found if found is not None and self._core.credentials.good(proof) else None
+        if proof.kind == "psk":
+            device = self._claims.of_shared_key(proof)
+            return None if device is None else self.find(device["id"])
+        return None
 
     def _somebody_listens(self, account_id: str) -> bool:
         return self._store.row(_LISTENING, account=account_id) is not None
@@ -218,8 +265,7 @@ class Registrations:
 
     def _follow_up(self, registration: Registration, *, full: bool) -> None:
         core = self._core
-        if full:
-            core.delivery.restarted(registration.device_id, registration.peer)
+        core.delivery.moved(registration.device_id, registration.peer)
         core.observations.kick(registration.device_id)
         core.requests.kick(registration.device_id)
         core.campaigns.registered(registration, full=full)
@@ -241,11 +287,10 @@ class Registrations:
 
 
 def _columns(registration: Registration) -> dict[str, Any]:
-    names = [
-        name for name in Registration.__dataclass_fields__ if name not in ("device_id", "account_id", "peer", "heard")
-    ]
-    row = {name: getattr(registration, name) for name in names}
-    row["host"], row["port"] = registration.peer
+    row = {name: getattr(registration, name) for name in _KEPT}
+    peer = registration.peer
+    row["host"], row["port"] = peer
+    row["scheme"], row["serial"] = scheme_of(peer), peer.serial if isinstance(peer, Connection) else 0
     return row
 
 

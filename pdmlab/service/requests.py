@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from pdmlab.errors import NetworkError, ServiceError
-from pdmlab.service.asking import METHODS, TIMEOUT, message_of, result_of, split_uri
+from pdmlab.service.asking import METHODS, TIMEOUT, hint_of, message_of, result_of, split_uri, timeout
 from pdmlab.service.ids import timestamp
 from pdmlab.service.refusal import Refused
 from pdmlab.service.schema import api_keys, requests
@@ -20,6 +20,7 @@ from pdmlab.service.values import format_number
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
+    from pdmlab.service.register import Registration
 
 _log = logging.getLogger(__name__)
 
@@ -238,13 +239,14 @@ class Requests:
                 self._finish(row, TIMEOUT)
                 continue
             asked = self._core.registrations.find(device_id)
+            begun = asyncio.Event()
             self._sending.add(row["number"])
             try:
                 await self._mark(row, "sent", "")
-                answer = await self._core.delivery.ask(device_id, message_of(row))
+                answer = await self._core.delivery.ask(device_id, message_of(row), begins=begun.set)
             except NetworkError as error:
                 self._sending.discard(row["number"])
-                if not await self._again(row, asked, error):
+                if not await self._again(row, asked, error, begun=begun.is_set()):
                     return
             else:
                 self._finish(row, result_of(row, answer))
@@ -259,15 +261,22 @@ class Requests:
             _MARK.run(db, which=row["number"], **{k: row[k] for k in ("state", "reason", "retries")})
         await self._store.written()
 
-    async def _again(self, row: Row, asked: object, error: NetworkError) -> bool:
+    async def _again(self, row: Row, asked: Registration | None, error: NetworkError, *, begun: bool) -> bool:
         """Decide after a failure; return whether to go on with the queue at once."""
         device_id = row["device_id"]
         now = self._core.registrations.find(device_id)
         if row["expires"] <= self._core.now():
-            self._finish(row, TIMEOUT)
+            self._finish(row, timeout(error))
             return True
-        if now is not asked or self._core.delivery.obstacle(device_id) is not None:
+        moved = now is None or asked is None or now.peer != asked.peer or now.lost_at is not None
+        if moved or now is not asked or self._core.delivery.obstacle(device_id) is not None:
             # It has registered, moved, gone or fallen asleep meanwhile: where it is now, it has not been asked.
+            if begun and moved and row["method"] == "POST":
+                # But it may have done what it was told, and only the answer is lost: doing it twice may do harm.
+                if row["retries"] == 0:
+                    self._finish(row, timeout(error, "it may have been executed: without retry= it is not sent twice"))
+                    return True
+                row["retries"] -= 1
             await self._mark(row, "queued", error.message)
             return True
         if now is not None and (now.queue_mode or row["retries"] > 0):
@@ -275,7 +284,7 @@ class Requests:
             self._patient.add(device_id)
             await self._mark(row, "waiting", f"{error.message}; it is sent again when the device is heard")
             return False
-        self._finish(row, TIMEOUT)
+        self._finish(row, timeout(error, hint_of(row)))
         return True
 
     def _finish(self, row: Row, result: Row) -> None:

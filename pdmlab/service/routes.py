@@ -3,52 +3,75 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from typing import TYPE_CHECKING
 
 from aiocoap import Message
 from aiocoap.numbers import codes
+from aiocoap.numbers.codes import Code
 
 from pdmlab.coap.endpoint import Endpoint, Handler
 from pdmlab.coap.router import Router
 from pdmlab.coap.transport import Address
 from pdmlab.errors import Lwm2mError, ServiceError
 from pdmlab.lwm2m import content
+from pdmlab.service.refusal import Refused
 from pdmlab.service.registering import answer
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
 
-RESOURCES = b'</bs>;rt="oma.lwm2m.bs",</rd>;rt="oma.lwm2m.rd",</fw>;rt="firmware"'
-"""What /.well-known/core lists; both ports serve all of it."""
+RESOURCES = {
+    "bootstrap": b'</bs>;rt="oma.lwm2m.bs",</est/sen>;rt="est"',
+    "lwm2m": b'</rd>;rt="oma.lwm2m.rd",</fw>;rt="firmware",</est/sen>;rt="est"',
+}
+"""What /.well-known/core lists on each of the two servers."""
 
 
-def routes(core: Core, endpoint: Endpoint) -> Handler:
-    """Return what answers an endpoint's requests."""
+def routes(core: Core, role: str, endpoint: Endpoint) -> Handler:
+    """Return what answers the requests to the endpoint of a role: bootstrap or lwm2m.
+
+    Each has its own, and only those: who a peer is, is known where it has proved it.
+    """
     router = Router()
 
     async def well_known(message: Message, peer: Address) -> Message:
-        response = Message(code=codes.CONTENT, payload=RESOURCES)
+        response = Message(code=codes.CONTENT, payload=RESOURCES[role])
         response.opt.content_format = content.LINK_FORMAT
         return response
 
+    def add(method: Code, pattern: str, handler: Handler) -> None:
+        router.add(method, pattern, _guarded(core, endpoint, handler))
+
     router.add(codes.GET, ".well-known/core", well_known)
-    router.add(codes.POST, "bs", _guarded(functools.partial(core.bootstrap.request, endpoint)))
-    router.add(codes.POST, "rd", _guarded(core.registrations.register))
-    router.add(codes.POST, "rd/*/*", _guarded(core.registrations.update))
-    router.add(codes.DELETE, "rd/*/*", _guarded(core.registrations.deregister))
-    router.add(codes.GET, "fw", _guarded(core.downloads.block))
-    router.add(codes.GET, "download", _guarded(core.downloads.block))
+    if role == "bootstrap":
+        add(codes.POST, "bs", functools.partial(core.bootstrap.request, endpoint))
+        add(codes.POST, "est/sen", core.est.at_bootstrap)
+        return router
+    add(codes.POST, "rd", core.registrations.register)
+    add(codes.POST, "rd/*/*", core.registrations.update)
+    add(codes.DELETE, "rd/*/*", core.registrations.deregister)
+    add(codes.GET, "fw", core.downloads.block)
+    add(codes.GET, "download", core.downloads.block)
+    add(codes.POST, "est/sen", core.est.renewed)
+    add(codes.POST, "est/*/sen", core.est.renewed)
     return router
 
 
-def _guarded(handler: Handler) -> Handler:
+def _guarded(core: Core, endpoint: Endpoint, handler: Handler) -> Handler:
     async def answered(message: Message, peer: Address) -> Message | None:
         try:
-            return await handler(message, peer)
-        except Lwm2mError as error:
-            return answer(codes.BAD_REQUEST, error.message)
+            answering = handler(message, peer)
+            response = await answering if inspect.isawaitable(answering) else answering
+        except (Lwm2mError, Refused) as error:
+            refused = answer(codes.BAD_REQUEST, error.message)
+            core.refusals.note(endpoint, message, peer, refused)
+            return refused
         except ServiceError as error:
             # The device tries again; nothing that it said was kept.
             return answer(codes.SERVICE_UNAVAILABLE, error.message)
+        if response is not None and response.code >= 128:
+            core.refusals.note(endpoint, message, peer, response)
+        return response
 
     return answered

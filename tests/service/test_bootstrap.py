@@ -9,7 +9,7 @@ from aiocoap.numbers import codes
 
 from pdmlab.lwm2m import tlv
 from pdmlab.network.link import Link
-from pdmlab.service.bootstrap import security_object
+from pdmlab.service.bootstrap_plan import Told, security_object
 from tests.service.corelab import CoreLab, Stage, play, request
 
 
@@ -17,7 +17,7 @@ def test_a_device_is_told_its_server_and_its_identity(play: Stage) -> None:
     async def story(lab: CoreLab) -> None:
         device = await lab.device()
         assert (await device.bootstrap()).code == codes.CHANGED
-        assert device.asked == ["DELETE /0", "PUT /0", "POST /bs"]
+        assert device.asked == ["DELETE /0", "PUT /0", f"POST /bs?iep={device.id}"]
         account, address = lab.core.account_id, lab.fabric.host("service").address
         assert device.uri == f"coap://{address}:5685?aid={account}&iep={device.id}"
         assert {id: bytes(value) for id, value in device.security.items() if id} == {1: b"\0", 2: b"\x03", 10: b"\x01"}
@@ -32,7 +32,7 @@ def test_a_device_is_told_its_server_and_its_identity(play: Stage) -> None:
 
 
 def test_the_security_object_is_one_instance_that_ends_with_a_resource_the_client_knows() -> None:
-    (instance,) = tlv.decode(security_object("coap://127.0.0.1:5685?aid=0"))
+    (instance,) = tlv.decode(security_object(Told("coap://127.0.0.1:5685?aid=0")))
     assert (instance.kind, instance.id) == (tlv.Kind.OBJECT_INSTANCE, 0)
     assert [entry.id for entry in instance.entries] == [0, 1, 2, 10]
 

@@ -273,14 +273,16 @@ def test_a_renewed_lifetime_does_not_end_with_its_neighbours(play: Stage) -> Non
     assert expired == ["b"]
 
 
-def test_well_known_core_lists_what_devices_need_on_both_ports(play: Stage) -> None:
+def test_each_server_has_its_own_resources_and_lists_them(play: Stage) -> None:
     async def story(lab: CoreLab) -> None:
         device = await lab.device()
         host = lab.fabric.host("service").address
-        for port in (5683, 5685):
+        for port, mine, others in ((5683, "bs", "rd"), (5685, "rd", "bs")):
             answer = await device.endpoint.request(request(codes.GET, ".well-known/core"), (host, port))
             assert answer.opt.content_format == 40
-            assert b"</bs>" in answer.payload and b"</rd>" in answer.payload
+            assert f"</{mine}>".encode() in answer.payload and f"</{others}>".encode() not in answer.payload
+            answer = await device.endpoint.request(request(codes.POST, others, "ep=x"), (host, port))
+            assert answer.code == codes.NOT_FOUND
 
     play(story)
 

@@ -14,9 +14,7 @@ def upgrade() -> None:
         "bootstrap_endpoints", sa.Column("security", sa.String(length=16), server_default="none", nullable=False)
     )
     op.add_column("bootstrap_endpoints", sa.Column("fingerprint", sa.String(length=64), nullable=True))
-    op.add_column(
-        "bootstrap_endpoints", sa.Column("steps", sa.JSON(), server_default=sa.text("'[]'"), nullable=False)
-    )
+    op.add_column("bootstrap_endpoints", sa.Column("steps", sa.JSON(), server_default=sa.text("'[]'"), nullable=False))
     # Before there were certificates, a developer certificate's id was its endpoint name.
     op.add_column(
         "developer_certificates", sa.Column("endpoint_name", sa.String(length=64), server_default="", nullable=False)
@@ -50,8 +48,8 @@ def upgrade() -> None:
             ["device_id"], ["devices.id"], name=op.f("fk_device_certificates_device_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("serial_number", name=op.f("pk_device_certificates")),
-        comment="what the CA has signed for devices: serial number in hex, certificate in DER; LWM2M is what they register"
-        " with, and replaced_at when a newer one took its place",
+        comment="what the CA has signed for devices: serial number in hex, certificate in DER; LWM2M is what they"
+        " register with, and replaced_at when a newer one took its place",
     )
     op.create_index(op.f("ix_device_certificates_device_id"), "device_certificates", ["device_id"], unique=False)
     op.create_table(
@@ -72,7 +70,8 @@ def upgrade() -> None:
             ["device_id"], ["devices.id"], name=op.f("fk_certificate_enrollments_device_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_certificate_enrollments")),
-        comment="renewals that devices were asked for; enroll_status is new or completed, enroll_result success or failure",
+        comment="renewals that devices were asked for; enroll_status is new or completed, enroll_result success or"
+        " failure",
     )
     op.create_index(
         op.f("ix_certificate_enrollments_account_id"), "certificate_enrollments", ["account_id"], unique=False
@@ -96,18 +95,10 @@ def upgrade() -> None:
     op.create_index(op.f("ix_shared_keys_account_id"), "shared_keys", ["account_id"], unique=False)
     op.create_table(
         "dtls_associations",
-        sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("role", sa.String(length=16), nullable=False),
-        sa.Column("host", sa.String(length=64), nullable=False),
-        sa.Column("port", sa.Integer(), nullable=False),
-        sa.Column("serial", sa.BigInteger(), nullable=False),
-        sa.Column("suite", sa.Integer(), nullable=False),
-        sa.Column("keys", sa.LargeBinary(), nullable=False),
-        sa.Column("read_sequence", sa.BigInteger(), nullable=False),
-        sa.Column("write_sequence", sa.BigInteger(), nullable=False),
-        sa.Column("identity", sa.LargeBinary(), nullable=False),
+        sa.Column("key", sa.String(length=32), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
         sa.Column("updated_at", sa.String(length=27), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_dtls_associations")),
+        sa.PrimaryKeyConstraint("role", "key", name=op.f("pk_dtls_associations")),
         comment="DTLS clients go on without a handshake, over a restart of the service too; role: bootstrap or lwm2m",
     )
-    op.create_index(op.f("ix_dtls_associations_role"), "dtls_associations", ["role"], unique=False)
