@@ -13,7 +13,9 @@ from aiocoap.numbers import codes
 from aiocoap.numbers.optionnumbers import OptionNumber
 from aiocoap.numbers.types import Type
 
-from pdmlab.capture import LONGEST, LoggedMessage, MessageLog
+from pdmlab.capture import LoggedMessage, MessageLog
+from pdmlab.capture.kept import MOST_OPTIONS, MOST_PAYLOAD, Kept
+from pdmlab.capture.words import LONGEST
 from pdmlab.clock import DeviceClock
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.network.fabric import Fabric
@@ -40,16 +42,19 @@ def test_a_row_says_who_sent_what_to_whom_and_when() -> None:
     log("in", PEER, created, 1_520_000_000)
     first, second = log
     assert first == LoggedMessage(
-        1_500_000_000, "device", "device", "out", "192.0.2.1:5683", "CON", "POST", 0x1234, "01",
-        "/rd", "?ep=desk1&lt=60", "Content-Format 40, Max-Age 0", 6, "</3/0>",
+        number=0, time_ns=1_500_000_000, clock="device", endpoint="device", device="", name="", direction="out",
+        scheme="coap", peer="192.0.2.1:5683", type="CON", code="POST", mid=0x1234, token="01", path="/rd",
+        query="?ep=desk1&lt=60", options="Content-Format 40 (application/link-format), Max-Age 0", payload_B=6,
+        payload="</3/0>", outcome="acknowledged",
     )  # fmt: skip
     assert (second.path, second.query) == ("/rd", "?ep=desk1&lt=60")  # its request's
-    assert second.options == "Location-Path rd, Location-Path acc, Location-Path dev"
+    assert second.options == "Location-Path /rd/acc/dev"
+    assert (second.answers, second.round_trip_ms) == (0, 20.0)
     assert log.lines().splitlines() == [
         "    1.500000 s  device  ->  192.0.2.1:5683  CON  POST  mid 4660  token 01  /rd?ep=desk1&lt=60  "
-        "Content-Format 40, Max-Age 0  6 B </3/0>",
+        "Content-Format 40 (application/link-format), Max-Age 0  6 B </3/0>",
         "    1.520000 s  device  <-  192.0.2.1:5683  ACK  2.01 Created  mid 4660  token 01  /rd?ep=desk1&lt=60  "
-        "Location-Path rd, Location-Path acc, Location-Path dev",
+        "Location-Path /rd/acc/dev  (after 20.0 ms)",
     ]
 
 
@@ -60,9 +65,9 @@ def test_blocks_and_empty_messages_are_written_as_people_write_them() -> None:
     log("in", PEER, message(codes.EMPTY, kind=Type.RST, token=b""), 0)
     get, content, reset = log
     assert get.options == "Block2 3/0/512"
-    assert content.options == "Block2 3/1/512, Size2 4096"
-    assert content.payload == "00 " * 47 + "00…"
-    assert (reset.type, reset.code, reset.token, reset.path) == ("RST", "EMPTY", "", "")
+    assert content.options == "Block2 3/1/512 (block 4 of about 8), Size2 4096"
+    assert content.payload == ""  # a part of something binary says nothing
+    assert (reset.type, reset.code, reset.token) == ("RST", "reset", "")
 
 
 def test_an_option_that_nobody_named_is_no_obstacle() -> None:
@@ -70,7 +75,7 @@ def test_an_option_that_nobody_named_is_no_obstacle() -> None:
     strange = message(codes.GET, "a")
     strange.opt.add_option(OptionNumber(65000).create_option(decode=b"x"))
     log("out", PEER, strange, 0)
-    assert [row.options for row in log] == ["Option 65000 b'x'"]
+    assert [row.options for row in log] == ["Option 65000 78"]
 
 
 def test_the_frame_has_a_row_a_message_and_its_columns_when_empty() -> None:
@@ -167,12 +172,17 @@ def test_peers_neither_fill_the_log_nor_write_on_the_terminal() -> None:
     for n in range(200):
         made = message(codes.GET, "/".join([long] * 50), uri_query=(long,) * 50, token=bytes((n,)))
         log("in", PEER, made, 0)
-    log("in", PEER, message(codes.GET, "\x1b[2J\n/é", payload=b"\x1b[2J", uri_host="\x07"), 0)
+    log("in", PEER, message(codes.GET, "\x1b[2J\n/é", payload=b"\x1b[2J" * 1000, uri_host="\x07"), 0)
     assert all(len(row.path) <= LONGEST + 1 and len(row.query) <= LONGEST + 1 for row in log)
-    assert len(log._requests) <= 40
+    assert len(log) == 10
+    for kept in log.kept():
+        assert isinstance(kept, Kept)
+        assert sum(map(len, kept.options.values())) <= MOST_OPTIONS
+        assert len(kept.payload) <= MOST_PAYLOAD
     last = list(log)[-1]
     assert last.path == "/\\x1b[2J\\n/é"
-    assert last.payload == "1b 5b 32 4a"
+    assert last.payload_B == 4000
+    assert last.payload.startswith("1b 5b 32 4a")
     assert log.lines().replace("\n", "").isprintable()
 
 

@@ -13,20 +13,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from pdmlab.capture.kept import Kept, KeptEvent
+from pdmlab.capture.pcapng import LINKTYPE_ETHERNET, LINKTYPE_RAW, Direction, PcapngFile
+from pdmlab.capture.plain import LINKTYPE_UPPER_PDU
+from pdmlab.capture.plain import comment as comment_of
+from pdmlab.capture.plain import packet as plain_packet
 from pdmlab.errors import NetworkError
 from pdmlab.network.fabric import Packet
-from pdmlab.network.pcapng import LINKTYPE_ETHERNET, LINKTYPE_RAW, Direction, PcapngFile
 from pdmlab.network.segment import Segment
 from pdmlab.network.wire import ethernet, ip_packets, mac_bytes, mac_of
 
 if TYPE_CHECKING:
-    from pdmlab.capture import LoggedMessage, MessageLog
+    from pdmlab.capture import MessageLog
     from pdmlab.coap.transport import Address
     from pdmlab.network.interface import NetworkInterface
 
 MADE_UP = "TCP header made up: the bytes went through the operating system's own TCP"
-PLAIN = "plain text from the message log of"
-COAP = 5683
 WINDOW = 65535
 _places: set[Path] = set()
 _places_lock = threading.Lock()
@@ -57,6 +59,7 @@ class Recording:
         self._logs = logs
         self._lock = threading.Lock()
         self._number = 0
+        self._plain: int | None = None  # the interface of plain messages
         self._file: PcapngFile | None = None
         self.packets = 0
         """Packets in the file; once a disk was full, those that reached it whole."""
@@ -102,17 +105,30 @@ class Recording:
                     self._file.add(time_ns, self._framed(data, packet, direction), direction, comment)
                     self.packets += 1
             except NetworkError as error:
-                self.error = error
-                self.packets = self._file.drop()
-                self._file = None
+                self._broken(error)
 
-    def message(self, row: LoggedMessage, data: bytes) -> None:
-        """Take a message from a log, as CoAP over UDP, whatever secured or carried it."""
-        host, _, port = row.peer.rpartition(":")
-        here, there = (row.endpoint, COAP), (host, COAP if port in ("", "5684") else int(port))
-        source, target = (there, here) if row.direction == "in" else (here, there)
-        comment = f"{PLAIN} {row.endpoint}, {row.clock} clock"
-        self.packet(row.direction, Packet(source, target, data, row.time_ns), row.time_ns, comment)
+    def message(self, kept: Kept | KeptEvent) -> None:
+        """Take a message from a log: it stands in the file in plain text, whatever secured or carried it."""
+        if isinstance(kept, KeptEvent):
+            return
+        data, whole = plain_packet(kept)
+        with self._lock:
+            if self._file is None:
+                return
+            try:
+                if self._plain is None:
+                    about = "CoAP messages in plain text; what is secret is overwritten with *"
+                    self._plain = self._file.interface(LINKTYPE_UPPER_PDU, "message log", about)
+                self._file.add(kept.time_ns, data, kept.direction, comment_of(kept), whole=whole, interface=self._plain)
+                self.packets += 1
+            except NetworkError as error:
+                self._broken(error)
+
+    def _broken(self, error: NetworkError) -> None:
+        self.error = error
+        if self._file is not None:
+            self.packets = self._file.drop()
+            self._file = None
 
     def close(self, *, quiet: bool = False) -> None:
         """End the capture; a second call does nothing.

@@ -160,8 +160,8 @@ def test_messages_of_a_log_stand_there_in_plain_text_without_their_secrets(desk:
     log("in", ("198.51.100.7", 5684), put, 3000)
     rows = fields(path, "coap", "coap.opt.uri_path", "frame.comment", "ip.src", "data.data", "data-text-lines")
     assert [row[:3] for row in rows] == [
-        ["3,0", "plain text from the message log of device, device clock", "198.51.100.7"],
-        ["0,1,5", "plain text from the message log of device, device clock", "198.51.100.7"],
+        ["3,0", "plain text from the message log of device: it went over coap; device clock", "198.51.100.7"],
+        ["0,1,5", "plain text from the message log of device: it went over coap; device clock", "198.51.100.7"],
     ]
     raw = path.read_bytes()
     assert b"open" in raw and b"the key" not in raw and b"*******" in raw and b"afterwards" not in raw

@@ -101,7 +101,7 @@ def test_a_request_that_wants_no_answer_goes_out_once(lab: RestLab) -> None:
     answer = lab.call("PUT", url, content=b"quiet")
     assert (answer.status_code, answer.content) == (204, b"")
     lab.until(lambda: device.values["/5000/0/1"] == b"quiet")
-    (sent,) = [row for row in lab.core.log if row.path == "/5000/0/1" and row.direction == "out"]
+    (sent,) = [row for row in lab.core.log if row.path == "/5000/0/1" and row.code == "PUT"]
     assert sent.type == "NON"
     assert lab.get("/lab/queue") == []
     assert lab.call("PUT", url, content=b"x" * 1025).status_code == 413

@@ -22,7 +22,7 @@ NANOSECONDS = b"\x09"  # ten to the minus nine
 
 
 class PcapngFile:
-    """A pcapng file with one interface, that grows by a packet at a time; times in ns."""
+    """A pcapng file that grows by a packet at a time; times in ns."""
 
     def __init__(self, path: Path | str, *, link_type: int, name: str, hardware: str, comment: str) -> None:
         self.path = Path(path)
@@ -31,12 +31,12 @@ class PcapngFile:
             self._file = self.path.open("wb")
         except OSError as error:
             raise _unwritable(self.path, error) from error
+        self._interfaces = 0
         section = struct.pack("<IHHq", BYTE_ORDER_MAGIC, 1, 0, -1)  # version 1.0, length not known
         about = _text(COMMENT, comment) + _text(HARDWARE, hardware) + _text(APPLICATION, "pdmlab")
-        interface = struct.pack("<HHI", link_type, 0, 0)  # packets are whole
-        named = _text(IF_NAME, name) + _text(IF_DESCRIPTION, comment) + _option(IF_TSRESOL, NANOSECONDS)
         try:
-            self._write(_block(SECTION_HEADER, section, about + _END) + _block(INTERFACE, interface, named + _END))
+            self._write(_block(SECTION_HEADER, section, about + _END))
+            self.interface(link_type, name, comment)
             self._file.flush()
         except (OSError, NetworkError) as error:
             self.drop()
@@ -45,8 +45,29 @@ class PcapngFile:
     def __repr__(self) -> str:
         return f"<PcapngFile {self.path}, {self.packets} packets>"
 
-    def add(self, time_ns: int, data: bytes, direction: Direction, comment: str = "") -> None:
-        """Write a packet that was sent or received at that time (ns).
+    def interface(self, link_type: int, name: str, comment: str) -> int:
+        """Add an interface, and return its number for `add`.
+
+        Raises:
+            NetworkError: it cannot be written.
+        """
+        fixed = struct.pack("<HHI", link_type, 0, 0)  # no limit to a packet's length
+        named = _text(IF_NAME, name) + _text(IF_DESCRIPTION, comment) + _option(IF_TSRESOL, NANOSECONDS)
+        self._write(_block(INTERFACE, fixed, named + _END))
+        self._interfaces += 1
+        return self._interfaces - 1
+
+    def add(
+        self,
+        time_ns: int,
+        data: bytes,
+        direction: Direction,
+        comment: str = "",
+        *,
+        whole: int | None = None,
+        interface: int = 0,
+    ) -> None:
+        """Write a packet that was sent or received at that time (ns); `whole` is its length if not all of it is here.
 
         Raises:
             NetworkError: it cannot be written: the disk is full, say.
@@ -54,9 +75,21 @@ class PcapngFile:
         options = _option(EPB_FLAGS, struct.pack("<I", 1 if direction == "in" else 2))
         if comment:
             options += _text(COMMENT, comment)
-        fixed = struct.pack("<IIIII", 0, time_ns >> 32, time_ns & 0xFFFFFFFF, len(data), len(data))
+        length = len(data) if whole is None else whole
+        fixed = struct.pack("<IIIII", interface, time_ns >> 32, time_ns & 0xFFFFFFFF, len(data), length)
         self._write(_block(ENHANCED_PACKET, fixed + _padded(data), options + _END))
         self.packets += 1
+
+    def flush(self) -> None:
+        """Write what is still in memory: whoever follows the file sees it.
+
+        Raises:
+            NetworkError: it cannot be written.
+        """
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
 
     def close(self) -> None:
         """Write what is still in memory, and close the file.

@@ -1,0 +1,105 @@
+"""What a log keeps of a message or event when it passes: little enough that the endpoint does not feel it.
+
+Nothing is decoded here. A message is copied as far as it is bounded, and what it means is found out when somebody
+looks (reading.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+from aiocoap.numbers.optionnumbers import OptionNumber
+
+if TYPE_CHECKING:
+    from aiocoap.optiontypes import OptionType
+
+    from pdmlab.capture.dialect import Who
+
+Direction: TypeAlias = Literal["in", "out"]
+Options: TypeAlias = "Mapping[OptionNumber, list[OptionType]]"
+
+MOST_PAYLOAD = 1152
+"""Bytes of a payload that are kept: what the stock client can receive, so every block of 1024 B is whole."""
+MOST_OPTIONS = 24
+"""Option values that are kept: a registration of the stock client has 13."""
+
+
+class Secret(NamedTuple):
+    """What a log keeps in place of a payload that it must not: words, and who they are about."""
+
+    words: str
+    who: Who | None = None
+
+
+class Kept(NamedTuple):
+    """A message: its header, options and payload, whose original size is `size` (B).
+
+    `time_ns` is of the endpoint's clock; `here` says where the endpoint is reached; `secret` stands for the payload.
+    """
+
+    number: int
+    time_ns: int
+    clock: str
+    endpoint: str
+    here: tuple[str, int] | None
+    direction: Direction
+    peer: tuple[str, int]
+    type: int | None
+    code: int
+    mid: int
+    token: bytes
+    options: Options
+    payload: bytes
+    size: int
+    secret: Secret | None = None
+
+
+class Event(NamedTuple):
+    """Something that happened to a connection or an exchange, and is no message of its own.
+
+    what    in two or three words: "handshake failed"
+    words   what there is to say about it; of a failed handshake, why
+    reason  of a failed handshake: HandshakeFailed.reason
+    hint    what to do about it, if whoever tells of it knows
+    mid     of a message that was given up: its message ID
+    """
+
+    what: Literal["handshake started", "handshake completed", "handshake failed", "connected", "closed", "gave up"]
+    words: str = ""
+    reason: str = ""
+    hint: str = ""
+    resumed: bool = False
+    who: Who | None = None
+    mid: int = -1
+
+
+class KeptEvent(NamedTuple):
+    """An event with its time, its endpoint and its peer, as of a message."""
+
+    number: int
+    time_ns: int
+    clock: str
+    endpoint: str
+    here: tuple[str, int] | None
+    peer: tuple[str, int]
+    event: Event
+
+
+def bounded(options: Options) -> Options:
+    """Copy the options of a message as far as they are kept."""
+    # Their lists and values are never changed in place: whoever sets an option makes new ones.
+    copy = dict(options)
+    if sum(map(len, copy.values())) > MOST_OPTIONS:
+        room = MOST_OPTIONS
+        for number, values in options.items():
+            copy[number] = values[:room]
+            room -= len(copy[number])
+        copy = {number: values for number, values in copy.items() if values}
+    return copy
+
+
+def scheme_of(peer: tuple[str, int]) -> str:
+    """Return by what a peer is reached: coap (UDP) unless the address is a connection's."""
+    scheme: str = getattr(peer, "scheme", "coap")
+    return scheme

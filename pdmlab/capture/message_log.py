@@ -1,0 +1,232 @@
+"""The decoded message log: who sent what to whom and when, as rows, lines and a frame.
+
+It is fed by the `tap` of CoAP endpoints, of several threads too, and decodes when it is looked at. Secrets never
+reach it: payloads to and from the security object and of certificate enrolment are put in words that hold none. What
+peers send is kept in part, and shown in characters that can be printed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiocoap.numbers.optionnumbers import OptionNumber
+
+from pdmlab.capture.dialect import Dialect, Plain
+from pdmlab.capture.journal import Journal
+from pdmlab.capture.kept import MOST_PAYLOAD, Direction, Event, Kept, KeptEvent, bounded
+from pdmlab.capture.reading import Reader, Reading, Talk
+from pdmlab.capture.secrets import PATHS, Secrets
+from pdmlab.capture.view import Messages
+
+if TYPE_CHECKING:
+    from aiocoap import Message
+
+    from pdmlab.capture.plain import PlainCapture
+
+Watcher = Callable[[Kept | KeptEvent], None]
+_URI_PATH = OptionNumber.URI_PATH
+_FIRST = {path[0] for path in PATHS}
+_make_kept: Callable[[type[Kept], tuple[object, ...]], Kept] = tuple.__new__
+"""Makes a Kept of its fields in their order, at a third of what its own constructor takes."""
+
+
+class MessageLog(Messages):
+    """Messages of one or several endpoints: the latest `limit` in memory, all of them in `journal` if given.
+
+    Use it, or `log.of("lwm2m")` where several endpoints share a log, as an endpoint's `tap`.
+
+    clock       the name of the clock that times are of
+    now         returns Unix time (ns), to stand in place of what the endpoint's loop counts from its own beginning
+    dialect     says what payloads mean
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint: str = "endpoint",
+        clock: str = "host",
+        limit: int = 10_000,
+        journal: Path | None = None,
+        now: Callable[[], int] | None = None,
+        dialect: Dialect | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.clock = clock
+        self.dialect: Dialect = dialect if dialect is not None else Plain()
+        self._now = now
+        self._kept: deque[Kept | KeptEvent] = deque(maxlen=limit)
+        self._numbers = itertools.count()
+        self._secrets = Secrets(self.dialect)
+        self._lock = threading.Lock()
+        self._own = Tap(self, endpoint)
+        self._watchers: tuple[Watcher, ...] = ()
+        self._journal = Journal(journal, self.dialect) if journal is not None else None
+        if self._journal is not None:
+            self.watch(self._journal)
+
+    def __call__(self, direction: Direction, peer: tuple[str, int], message: Message, when: int) -> None:
+        self._own(direction, peer, message, when)
+
+    def of(self, endpoint: str) -> Tap:
+        """Return a tap whose rows name this endpoint."""
+        return Tap(self, endpoint)
+
+    def of_device(self, device: str) -> DeviceLog:
+        """Return what is of one device, by its id or endpoint name: over all its addresses, bootstrap included."""
+        return DeviceLog(self, device)
+
+    @property
+    def title(self) -> str:
+        """See Messages.title."""
+        return f"Log of {self.endpoint}"
+
+    @property
+    def journal_error(self) -> OSError | None:
+        """Why the journal ends early (its disk is full, say); the log in memory goes on."""
+        return self._journal.error if self._journal is not None else None
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __repr__(self) -> str:
+        ended = f", journal ended: {self.journal_error}" if self.journal_error is not None else ""
+        return f"<MessageLog, {len(self)} messages{ended}>"
+
+    def kept(self) -> list[Kept | KeptEvent]:
+        """See Messages.kept."""
+        return list(self._kept.copy())  # the copy is one step, whatever other threads add
+
+    def watch(self, watcher: Watcher) -> None:
+        """Call with each message and event as it is kept, in the thread that it passes in."""
+        with self._lock:
+            self._watchers = (*self._watchers, watcher)
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """Call no more; a second time does nothing."""
+        with self._lock:
+            self._watchers = tuple(each for each in self._watchers if each != watcher)
+
+    def capture(self, path: Path | str) -> PlainCapture:
+        """Write each message to a pcapng file as it passes, until the context ends; secrets are overwritten.
+
+        Raises:
+            NetworkError: the file cannot be written; when it is closed, if the disk was full meanwhile.
+        """
+        from pdmlab.capture.plain import PlainCapture
+
+        return PlainCapture(self, path)
+
+    def close(self) -> None:
+        """Close the journal."""
+        if self._journal is not None:
+            self.unwatch(self._journal)
+            self._journal.close()
+
+    def _add(self, tap: Tap, direction: Direction, peer: tuple[str, int], message: Message, when: int) -> None:
+        # Endpoints wait for this: no lock (a deque's append is one step), nothing decoded, one tuple made.
+        code, payload, options, secrets = message.code, message.payload, message.opt._options, self._secrets
+        secret = None
+        if 0 < code < 32:
+            path = options.get(_URI_PATH)
+            if (path is not None and path[0].value[:1] in _FIRST) or tap.endpoint in secrets.held:
+                secret = secrets.of_request(tap.endpoint, direction, peer, message)
+        elif tap.endpoint in secrets.held and code:
+            secret = secrets.of_response(tap.endpoint, direction, peer, message)
+        size = len(payload)
+        kept = _make_kept(
+            Kept,
+            (
+                next(self._numbers),
+                when if self._now is None else self._now(),
+                self.clock,
+                tap.endpoint,
+                tap.here,
+                direction,
+                peer,
+                message.mtype,
+                code,
+                message.mid or 0,
+                message.token,
+                bounded(options),
+                (payload if size <= MOST_PAYLOAD else payload[:MOST_PAYLOAD]) if secret is None else b"",
+                size,
+                secret,
+            ),
+        )
+        self._kept.append(kept)
+        for watcher in self._watchers:
+            watcher(kept)
+
+    def _add_event(self, tap: Tap, peer: tuple[str, int], event: Event, when: int) -> None:
+        when = when if self._now is None else self._now()
+        kept = KeptEvent(next(self._numbers), when, self.clock, tap.endpoint, tap.here, peer, event)
+        self._kept.append(kept)
+        for watcher in self._watchers:
+            watcher(kept)
+
+
+class Tap:
+    """What an endpoint tells its messages to: it sees each with its direction, peer and time (ns of the loop's clock).
+
+    here    where the endpoint is reached, once it is open: the other end of each message in a capture
+    """
+
+    __slots__ = ("_log", "endpoint", "here")
+
+    def __init__(self, log: MessageLog, endpoint: str) -> None:
+        self._log = log
+        self.endpoint = endpoint
+        self.here: tuple[str, int] | None = None
+
+    def __call__(self, direction: Direction, peer: tuple[str, int], message: Message, when: int) -> None:
+        self._log._add(self, direction, peer, message, when)
+
+    def event(self, peer: tuple[str, int], event: Event, when: int = 0) -> None:
+        """Note something that happened to a connection or an exchange, at a time of the loop's clock (ns)."""
+        self._log._add_event(self, peer, event, when)
+
+    def __repr__(self) -> str:
+        return f"<Tap of {self._log!r} for {self.endpoint}>"
+
+
+class DeviceLog(Messages):
+    """What a log has of one device, by its id or its endpoint name."""
+
+    def __init__(self, log: MessageLog, device: str) -> None:
+        self.device = device
+        self.dialect = log.dialect
+        self._log = log
+
+    def __repr__(self) -> str:
+        return f"<DeviceLog of {self.device}, {len(self)} messages>"
+
+    def __len__(self) -> int:
+        return len(self._readings()[1])
+
+    @property
+    def title(self) -> str:
+        """See Messages.title."""
+        return f"Log of device {self.device}"
+
+    def kept(self) -> list[Kept | KeptEvent]:
+        """See Messages.kept."""
+        return [each.kept for each in self._readings()[1]]
+
+    def _readings(self) -> tuple[Reader, list[Reading]]:
+        reader = Reader(self.dialect)
+        readings = [reader.feed(each) for each in self._log.kept()]
+        talks = _talks_with(self.device, readings)
+        return reader, [each for each in readings if each.talk in talks]
+
+
+def _talks_with(device: str, readings: list[Reading]) -> set[Talk]:
+    """Return the talks with a device; those too in which it gave its name and never got as far as its id."""
+    talks = {each.talk for each in readings}
+    known = {talk for talk in talks if device in (talk.device, talk.name)}
+    names = {talk.name for talk in known if talk.device == device} - {""}
+    return known | {talk for talk in talks if not talk.device and talk.name in names}

@@ -1,0 +1,365 @@
+"""From what a log kept to its rows: which message answers which, came again, or was never acknowledged.
+
+A `Reader` takes kept messages in their order and knows at each what came before; a row made later knows also what
+came after. Its tables are bounded, so that it can follow a log for ever.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import TypeVar
+
+from aiocoap.numbers.optionnumbers import OptionNumber
+
+from pdmlab.capture.dialect import Body, Dialect, Who
+from pdmlab.capture.kept import Event, Kept, KeptEvent, scheme_of
+from pdmlab.capture.rows import HINT, LoggedMessage
+from pdmlab.capture.words import (
+    TYPES,
+    as_text,
+    block_of,
+    code_in_words,
+    options_in_words,
+    preview,
+    shown,
+    strings,
+    whole_number,
+)
+
+CON, ACK, RST = 0, 2, 3
+LIFETIME = 247 * 10**9
+"""How long a message ID means the same message (ns): EXCHANGE_LIFETIME of RFC 7252 section 4.8.2."""
+LONGEST_BODY = 64 << 10  # B of blocks that are put together
+LONGEST_WORDS = 600  # characters of a payload in words
+_K = TypeVar("_K", bound=Hashable)
+_V = TypeVar("_V")
+
+
+class _Table(OrderedDict[_K, _V]):
+    """A dictionary of the latest entries."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def __setitem__(self, key: _K, value: _V) -> None:
+        super().__setitem__(key, value)
+        if len(self) > self._most:
+            self.popitem(last=False)
+
+
+class Talk:
+    """What one device and one endpoint say to each other over one address or connection."""
+
+    __slots__ = ("device", "name", "tokens")
+
+    def __init__(self, who: Who | None = None) -> None:
+        self.device = who.device if who is not None else ""
+        self.name = who.name if who is not None else ""
+        self.tokens: dict[bytes, str] = {}
+
+    def __repr__(self) -> str:
+        return f"<Talk with {self.device or 'nobody known'} {self.name}>"
+
+
+class _Exchange:
+    """A request with its blocks, and what was answered by its token."""
+
+    __slots__ = ("code", "path", "query", "request", "sent", "size", "told")
+
+    def __init__(self, kept: Kept, path: tuple[str, ...]) -> None:
+        self.code, self.path = kept.code, path
+        self.query = strings(kept.options, OptionNumber.URI_QUERY)
+        self.request: Reading | None = None
+        self.sent, self.told = bytearray(), bytearray()  # bodies as far as they are together
+        self.size: dict[OptionNumber, int] = {}
+
+
+class Reading:
+    """A kept message, and what its log knows of it; `again` are later transmissions of the same."""
+
+    __slots__ = ("about", "again", "answers", "body", "exchange", "first", "kept", "outcome", "path", "since", "talk")
+
+    def __init__(self, kept: Kept | KeptEvent, talk: Talk) -> None:
+        self.kept = kept
+        self.talk = talk
+        self.exchange: _Exchange | None = None
+        self.path = ""  # where there is no exchange
+        self.first: tuple[Reading, int] | None = None  # the first transmission, and which this is
+        self.again = 0
+        self.answers: Reading | None = None
+        self.since: int | None = None  # when what it replies to was first sent or came (ns)
+        self.outcome = ""
+        self.about: int | None = None  # blocks there are
+        self.body: bytes | None = None  # whole, where this is its last block
+
+    def __repr__(self) -> str:
+        return f"<Reading {self.kept.number} of {self.talk!r}>"
+
+
+class Reader:
+    """Reads a log from its beginning, or follows it."""
+
+    def __init__(self, dialect: Dialect, most: int = 40_000) -> None:
+        self._dialect = dialect
+        self._talks: _Table[tuple[str, tuple[str, int]], Talk] = _Table(most)
+        self._exchanges: _Table[tuple[str, tuple[str, int], bytes, str], _Exchange] = _Table(most)
+        self._messages: _Table[tuple[str, tuple[str, int], str, int, bool], Reading] = _Table(most)
+        self._tokens: _Table[str, dict[bytes, str]] = _Table(most)  # device id -> its auto-observations
+
+    def __repr__(self) -> str:
+        return f"<Reader of {len(self._talks)} talks, {len(self._exchanges)} exchanges>"
+
+    def feed(self, kept: Kept | KeptEvent) -> Reading:
+        """Take what comes next."""
+        place = kept.endpoint, kept.peer
+        talk = self._talks.get(place)
+        if talk is None:
+            talk = self._talks[place] = Talk()
+        reading = Reading(kept, talk)
+        if isinstance(kept, KeptEvent):
+            self._happened(reading, kept.event)
+            return reading
+        self._delivered(reading, kept)
+        if 0 < kept.code < 32:
+            self._asked(reading, kept)
+        elif 64 <= kept.code < 192:
+            self._answered(reading, kept)
+        if kept.secret is not None and kept.secret.who is not None:
+            self._is(reading, kept.secret.who)
+        return reading
+
+    def row(self, reading: Reading) -> LoggedMessage:
+        """Return the row of a message, with all that is known of it by now."""
+        kept, talk = reading.kept, reading.talk
+        host, port = kept.peer
+        peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        scheme = scheme_of(kept.peer)
+        if isinstance(kept, KeptEvent):
+            event = kept.event
+            return LoggedMessage(
+                kept.number, kept.time_ns, kept.clock, kept.endpoint, talk.device, talk.name, "", scheme, peer,
+                _CARRIERS.get(scheme, "UDP"), event.what, max(event.mid, 0), "", reading.path, "",
+                event.reason or ("resumed" if event.resumed else ""), 0, shown(_said(event), LONGEST_WORDS),
+            )  # fmt: skip
+        exchange = reading.exchange
+        path = shown("/" + "/".join(exchange.path)) if exchange is not None and exchange.path else reading.path
+        first, transmission = reading.first or (reading, 1)
+        return LoggedMessage(
+            number=kept.number,
+            time_ns=kept.time_ns,
+            clock=kept.clock,
+            endpoint=kept.endpoint,
+            device=talk.device,
+            name=talk.name,
+            direction=kept.direction,
+            scheme=scheme,
+            peer=peer,
+            type=TYPES[kept.type] if kept.type is not None else "",
+            code=code_in_words(kept),
+            mid=kept.mid,
+            token=kept.token.hex(),
+            path=path,
+            query=shown("?" + "&".join(exchange.query)) if exchange is not None and exchange.query else "",
+            options=options_in_words(kept, reading.about),
+            payload_B=kept.size,
+            payload=self._payload(reading, kept),
+            transmission=transmission,
+            transmissions=1 + first.again,
+            answers=reading.answers.kept.number if reading.answers is not None else None,
+            round_trip_ms=None if reading.since is None else (kept.time_ns - reading.since) / 1e6,
+            outcome=reading.outcome or first.outcome,
+        )
+
+    # -- delivery ----------------------------------------------------------------------------------------
+
+    def _delivered(self, reading: Reading, kept: Kept) -> None:
+        """Find what it repeats, and what it acknowledges."""
+        if kept.type is None:  # over RFC 8323 nothing is acknowledged, and nothing repeated
+            return
+        is_reply = kept.type in (ACK, RST)
+        key = kept.endpoint, kept.peer, kept.direction, kept.mid, is_reply
+        before = self._messages.get(key)
+        if before is not None and isinstance(before.kept, Kept) and _same(before.kept, kept):
+            before.again += 1
+            reading.first = before, before.again + 1
+            reading.since = None
+            return
+        self._messages[key] = reading
+        if not is_reply:
+            return
+        other = "in" if kept.direction == "out" else "out"
+        confirmed = self._messages.get((kept.endpoint, kept.peer, other, kept.mid, False))
+        if confirmed is None or not isinstance(confirmed.kept, Kept):
+            return
+        if confirmed.kept.type == CON and confirmed.outcome in ("", "never acknowledged"):
+            confirmed.outcome = "reset" if kept.type == RST else "acknowledged"
+            reading.since = confirmed.kept.time_ns
+        if kept.code == 0:  # an empty message is about what it acknowledges
+            reading.exchange, reading.path = confirmed.exchange, confirmed.path
+
+    # -- requests and responses --------------------------------------------------------------------------
+
+    def _asked(self, reading: Reading, kept: Kept) -> None:
+        key = kept.endpoint, kept.peer, kept.token, kept.direction
+        path = strings(kept.options, OptionNumber.URI_PATH)
+        exchange = self._exchanges.get(key)
+        if exchange is None or (exchange.path, exchange.code) != (path, kept.code):
+            exchange = self._exchanges[key] = _Exchange(kept, path)
+        reading.exchange = exchange
+        if reading.first is not None:
+            reading.about, reading.body = reading.first[0].about, reading.first[0].body
+            return
+        exchange.request = reading
+        self._body(reading, kept, exchange.sent, OptionNumber.BLOCK1, OptionNumber.SIZE1)
+        body = self._whole(reading, kept)
+        if body is not None:
+            who = self._dialect.who(body)
+            if who is not None:
+                self._is(reading, who)
+
+    def _answered(self, reading: Reading, kept: Kept) -> None:
+        asked = "out" if kept.direction == "in" else "in"
+        exchange = self._exchanges.get((kept.endpoint, kept.peer, kept.token, asked))
+        if exchange is None:
+            tokens = reading.talk.tokens or self._tokens.get(reading.talk.device, {})
+            reading.path = tokens.get(kept.token, "")
+            return
+        reading.exchange = exchange
+        request = exchange.request
+        if reading.first is not None:
+            reading.about, reading.body = reading.first[0].about, reading.first[0].body
+            return
+        self._body(reading, kept, exchange.told, OptionNumber.BLOCK2, OptionNumber.SIZE2)
+        if request is None or not isinstance(request.kept, Kept):
+            return
+        exchange.request = None  # what comes by this token after its answer are notifications
+        reading.answers = request
+        reading.since = request.kept.time_ns
+        if request.kept.type == CON and request.outcome in ("", "never acknowledged"):
+            request.outcome = "acknowledged"  # RFC 7252 section 5.2.2: a response acknowledges too
+        body = self._whole(reading, kept)
+        if body is None:
+            return
+        who = self._dialect.who(body)
+        if who is not None:
+            self._is(reading, who)
+        if kept.code < 96 and request.body is not None:
+            asked_body = self._whole(request, request.kept)
+            tokens = dict(self._dialect.tokens(asked_body)) if asked_body is not None else {}
+            if tokens:
+                reading.talk.tokens = tokens
+                self._tokens[reading.talk.device] = reading.talk.tokens
+
+    def _body(self, reading: Reading, kept: Kept, together: bytearray, block: OptionNumber, size: OptionNumber) -> None:
+        """Put blocks together: the body of the last one is whole if all were kept."""
+        exchange = reading.exchange
+        assert exchange is not None
+        announced = whole_number(kept.options, size)
+        if announced is not None:
+            exchange.size[size] = announced
+        found = block_of(kept.options, block)
+        whole = len(kept.payload) == kept.size
+        if found is None:
+            reading.body = kept.payload if whole else None
+            return
+        number, more, length = found
+        total = exchange.size.get(size)
+        reading.about = -(-total // length) if total else None
+        if number == 0:
+            together.clear()
+        if not whole or len(together) != number * length or len(together) + kept.size > LONGEST_BODY:
+            together.clear()
+            return
+        together += kept.payload
+        if not more:
+            reading.body = bytes(together)
+            together.clear()
+
+    def _whole(self, reading: Reading, kept: Kept) -> Body | None:
+        exchange = reading.exchange
+        if exchange is None:
+            return None
+        return Body(
+            exchange.path,
+            exchange.query,
+            exchange.code,
+            kept.code if kept.code >= 64 else None,
+            whole_number(kept.options, OptionNumber.CONTENT_FORMAT),
+            reading.body if reading.body is not None and kept.secret is None else b"",
+            strings(kept.options, OptionNumber.LOCATION_PATH),
+        )
+
+    # -- whom it is about --------------------------------------------------------------------------------
+
+    def _is(self, reading: Reading, who: Who) -> None:
+        """Know whom a talk is with, from its beginning; somebody else at the same address begins another."""
+        talk = reading.talk
+        other = (who.device and talk.device and who.device != talk.device) or (
+            who.name and talk.name and who.name != talk.name and not (who.device and who.device == talk.device)
+        )
+        if other:
+            talk = Talk()
+            self._talks[reading.kept.endpoint, reading.kept.peer] = talk
+            reading.talk = talk
+            if reading.answers is not None:
+                reading.answers.talk = talk
+        talk.device = who.device or talk.device
+        talk.name = who.name or talk.name
+
+    # -- events ------------------------------------------------------------------------------------------
+
+    def _happened(self, reading: Reading, event: Event) -> None:
+        if event.who is not None:
+            self._is(reading, event.who)
+        if event.mid >= 0:
+            given_up = self._messages.get((reading.kept.endpoint, reading.kept.peer, "out", event.mid, False))
+            if given_up is not None:
+                reading.exchange = given_up.exchange
+                reading.path = "/" + "/".join(given_up.exchange.path) if given_up.exchange is not None else ""
+                if given_up.outcome == "":
+                    given_up.outcome = "never acknowledged"
+
+    # -- payloads ----------------------------------------------------------------------------------------
+
+    def _payload(self, reading: Reading, kept: Kept) -> str:
+        if kept.secret is not None:
+            return shown(kept.secret.words, LONGEST_WORDS) if kept.size else ""
+        if not kept.size:
+            return ""
+        body = self._whole(reading, kept)
+        if body is not None and body.payload:
+            words = self._dialect.words(body)
+            if words is not None:
+                joined = f"together {len(body.payload)} B: " if len(body.payload) > kept.size else ""
+                return shown(joined + words, LONGEST_WORDS)
+        elif _is_block(kept) and as_text(kept.payload[:64]) is None:
+            return ""  # a part of something binary says nothing
+        return preview(kept.payload)
+
+
+_CARRIERS = {"coap": "UDP", "coaps": "DTLS", "coap+tcp": "TCP", "coaps+tcp": "TLS"}
+
+
+def _said(event: Event) -> str:
+    return event.words + (f"{HINT}{event.hint})" if event.hint else "")
+
+
+def _is_block(kept: Kept) -> bool:
+    block = block_of(kept.options, OptionNumber.BLOCK1 if kept.code < 32 else OptionNumber.BLOCK2)
+    return block is not None and (block[0] > 0 or block[1])
+
+
+def _same(before: Kept, now: Kept) -> bool:
+    """Whether a message is one that was there before: with its ID alone it may be another, of a peer that restarted."""
+    return (
+        (before.code, before.token, before.type, before.size) == (now.code, now.token, now.type, now.size)
+        and before.payload == now.payload
+        and now.time_ns - before.time_ns < LIFETIME
+        and _values(before) == _values(now)
+    )
+
+
+def _values(kept: Kept) -> list[tuple[int, list[object]]]:
+    return [(number, [option.value for option in values]) for number, values in kept.options.items()]
