@@ -63,7 +63,7 @@ class DtlsClient(ConnectionSocket):
         await self._shake_hands()
 
     async def _shake_hands(self) -> None:
-        context = datagram_context(client_context(self._security, SSL.DTLS_METHOD, self._now))
+        context = datagram_context(client_context(self._security, SSL.DTLS_METHOD, self._now), self._security)
         self._seen = Handshake(server=False, datagrams=True)
         under_way = connection(context, self._seen)
         under_way.set_ciphertext_mtu(self._mtu)

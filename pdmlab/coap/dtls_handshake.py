@@ -17,6 +17,7 @@ from pdmlab.coap.dtls_association import Flight
 from pdmlab.coap.dtls_record import HEADER, SUITES, VERSION, Content, Protection, number_of, split
 from pdmlab.coap.handshake import Handshake
 from pdmlab.coap.openssl import failure, identity_of
+from pdmlab.coap.security import Security
 from pdmlab.coap.transport import Address, Identity, text_of
 from pdmlab.errors import HandshakeFailed, NetworkError
 
@@ -44,10 +45,12 @@ STOCK_TIMING = Timing(4, 32, 60)
 """As the stock client has it (pelion-wire 1.7)."""
 
 
-def datagram_context(context: SSL.Context) -> SSL.Context:
+def datagram_context(context: SSL.Context, security: Security) -> SSL.Context:
     """Have a context offer only suites whose records we have, and cut its messages by the MTU that it is told."""
+    keyed, certified = bool(security.psk or security.psk_of), bool(security.certificates)
+    suites = [name for name in SUITES if (keyed if name.startswith("PSK") else certified)]
+    context.set_cipher_list(f"{':'.join(suites)}:@SECLEVEL=0".encode())
     context.set_options(SSL.OP_NO_QUERY_MTU)
-    context.set_cipher_list(f"{':'.join(SUITES)}:@SECLEVEL=0".encode())
     return context
 
 

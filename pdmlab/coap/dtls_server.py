@@ -77,7 +77,7 @@ class DtlsServer(ConnectionSocket):
         self._near = Allowances(limits.tries)
         self._far = Allowance(limits.tries)
         self._hints = Allowance(10)
-        self._context = datagram_context(server_context(security, SSL.DTLS_METHOD))
+        self._context = datagram_context(server_context(security, SSL.DTLS_METHOD), security)
         self._context.set_cookie_generate_callback(lambda _: self._cookie(0))
         self._context.set_cookie_verify_callback(lambda _, cookie: self._is_cookie(cookie))
         self._secret = secrets.token_bytes(32)
