@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from pdmlab.errors import BootstrapFailed, ConfigError, NetworkError, PdmlabError, ResponseError, StorageError, TimedOut
+from pdmlab.errors import (
+    BootstrapFailed,
+    ConfigError,
+    HandshakeFailed,
+    NetworkError,
+    PdmlabError,
+    ResponseError,
+    StorageError,
+    TimedOut,
+)
 from pdmlab.network.nsapi import NsapiError
 from pdmlab.update.results import FotaResult
 
@@ -56,6 +65,8 @@ class Error(IntEnum):
 def error_of(error: PdmlabError) -> Error:
     """Return the number for what broke a bootstrap or a registration."""
     match error:
+        case HandshakeFailed():
+            return Error.ConnectSecureConnectionFailed
         case TimedOut():
             return Error.ConnectTimeout
         case NetworkError(code=NsapiError.DNS_FAILURE):

@@ -25,6 +25,8 @@ MIN_LIFETIME = 60
 LAST_AUTO_TOKEN = 1023
 MANIFEST_SCHEMA = 4
 """What /10255/0/0 says of manifests v3."""
+CURRENT_TIME, ENROLL = Path.parse("/3/0/13"), Path.parse("/35011/0/27002")
+"""What a device has only once it knows the time, and has a certificate to renew."""
 Execute = Callable[[bytes], Awaitable[None]]
 
 
@@ -114,6 +116,7 @@ class Actions:
     update_registration: Execute
     receive_manifest: Execute
     lifetime_changed: Callable[[], None]
+    disable: Execute
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,7 @@ def standard_objects(
     resources = [
         number("/1/0/0", 1, auto=False),
         lifetime,
+        action("/1/0/4", actions.disable),
         Resource(Path.parse("/1/0/6"), "boolean", value=True, name=_name("/1/0/6")),
         Resource(Path.parse("/1/0/7"), value="U", name=_name("/1/0/7")),
         action("/1/0/8", actions.update_registration),
@@ -186,6 +190,28 @@ def standard_objects(
         for path, id in (("/10255/0/3", update.vendor_id), ("/10255/0/4", update.class_id)):
             resources.append(Resource(Path.parse(path), "opaque", value=id, name=_name(path), auto=True))
     return StandardObjects(resources, lifetime, state, result)
+
+
+class _Clock(Resource):
+    """The time, whenever somebody asks."""
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        super().__init__(CURRENT_TIME, "time", name=_name(str(CURRENT_TIME)))
+        self._now = now
+
+    @property
+    def value(self) -> Value:
+        return self._now()
+
+
+def current_time(now: Callable[[], int]) -> Resource:
+    """Make /3/0/13, which tells the time (s since 1970)."""
+    return _Clock(now)
+
+
+def enrollment(renew: Callable[[bytes], Awaitable[bytes]]) -> Resource:
+    """Make /35011/0/27002, which renews a certificate and answers with how that went."""
+    return Resource(ENROLL, operations=M2MMethod.POST, name="Enroll", delayed=True, reply=renew)
 
 
 def _name(path: str) -> str:

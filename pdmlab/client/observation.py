@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -27,6 +27,8 @@ LONGEST_DELIVERY = 100.0
 """How long a notification may take, with the one that it waits for (s)."""
 MAX_OBSERVERS = 64
 """Who observes more than that is answered and not told: an estimate of what a board has room for."""
+RESEND_QUEUE = 5
+"""How many notifications are under way at once, as many as the stock client keeps to send again; others wait."""
 _FIRST_NUMBER = 2  # the response to the observation itself has 0
 _Key: TypeAlias = tuple[Path, Address, bool]
 
@@ -69,6 +71,8 @@ class Observations:
         self._observers: dict[_Key, Observer] = {}
         self._attributes: dict[Path, NotificationAttributes] = {}
         self._waited_for: set[Fate] = set()
+        self._under_way = 0
+        self._waiting: dict[_Key, tuple[Observer, list[Callable[[Outcome], object]]]] = {}
         self._server: Address | None = None
         self._endpoint: Endpoint | None = None
 
@@ -84,7 +88,8 @@ class Observations:
 
     def disconnected(self) -> None:
         """Send nothing: the endpoint is closed."""
-        self._endpoint = None
+        self._endpoint, self._under_way = None, 0
+        self._waiting.clear()
         for fate in list(self._waited_for):
             fate("timed out")
 
@@ -198,6 +203,19 @@ class Observations:
             observer.timer = self._background.loop.call_at(decision.at / SECOND, self._look, observer)
 
     def _send(self, observer: Observer, on_result: Callable[[Outcome], object] | None = None) -> None:
+        observer.told = False
+        if self._endpoint is None:
+            if on_result is not None:
+                on_result("timed out")
+        elif self._under_way >= RESEND_QUEUE:
+            _tell_application(observer.resource, NotificationDeliveryStatus.RESEND_QUEUE_FULL)
+            # One for each observer: when its turn comes, it tells the value of then.
+            results = self._waiting.setdefault(observer.key, (observer, []))[1]
+            self._waiting[observer.key] = observer, [*results, *([] if on_result is None else [on_result])]
+        else:
+            self._notify(self._endpoint, observer, [] if on_result is None else [on_result])
+
+    def _notify(self, endpoint: Endpoint, observer: Observer, on_result: Sequence[Callable[[Outcome], object]]) -> None:
         resource = observer.resource
 
         def ended(outcome: Outcome) -> None:
@@ -212,18 +230,27 @@ class Observations:
                     self._on_lost()
                 else:  # a visitor who has left
                     self._remove(observer)
-            if on_result is not None:
-                on_result(outcome)
+            for tell in on_result:
+                tell(outcome)
+            if endpoint is self._endpoint:
+                self._under_way -= 1
+                self._send_waiting(endpoint)
 
-        observer.told = False
-        if self._endpoint is None:
-            if on_result is not None:
-                on_result("timed out")
-            return
+        self._under_way += 1
         observer.number += 1
         message = content(resource, resource.sticky_format)
         message.opt.observe = observer.number
-        self._endpoint.notify(observer.peer, message, observer.token, on_result=ended)
+        endpoint.notify(observer.peer, message, observer.token, on_result=ended)
+
+    def _send_waiting(self, endpoint: Endpoint) -> None:
+        while self._waiting and self._under_way < RESEND_QUEUE:
+            key = next(iter(self._waiting))
+            observer, results = self._waiting.pop(key)
+            if self._observers.get(key) is observer:
+                self._notify(endpoint, observer, results)
+            else:
+                for tell in results:
+                    tell("timed out")
 
     def stop(self) -> None:
         """Tell nobody anything any more."""

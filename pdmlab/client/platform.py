@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 from pdmlab.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pdmlab.client.transport import Transport
     from pdmlab.clock import DeviceClock
     from pdmlab.storage.blockdevice import BlockDevice
     from pdmlab.storage.kv.nvstore import NVStore
@@ -35,6 +36,11 @@ class CompiledIn(Protocol):
     @property
     def update_resources(self) -> Mapping[str, str] | None:
         """update_default_resources.c, likewise."""
+        ...
+
+    @property
+    def transport(self) -> Transport | None:
+        """What mbed_app.json says that the client speaks; None if it says nothing."""
         ...
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiocoap import Message
 from aiocoap.numbers import codes
 
+from pdmlab.client.bootstrap import VERSION
 from pdmlab.client.objects import LIFETIME, MIN_LIFETIME, ObjectTree
 from pdmlab.client.server import PARAMETERS
 from pdmlab.client.server_uri import ServerUri
@@ -21,9 +22,14 @@ UPDATE_AT = 0.75
 class Registration:
     """What the server knows of the device: where it filed it, for how long, and with which resources."""
 
-    def __init__(self, uri: ServerUri, endpoint_name: str, tree: ObjectTree) -> None:
+    def __init__(
+        self, uri: ServerUri, endpoint_name: str, tree: ObjectTree, *, account_id: str | None = None, binding: str = "U"
+    ) -> None:
+        """Make one that is not registered yet. account_id: the account, without security None; binding: U, or UQ."""
         self._uri = uri
         self._endpoint_name = endpoint_name
+        self._account_id = account_id
+        self._binding = binding
         self._tree = tree
         self._registered: list[Link] = []
         self.location: tuple[str, ...] = ()
@@ -46,7 +52,11 @@ class Registration:
         """
         links = self._tree.links()
         self.location, self.lifetime, self._asked = (), LIFETIME, LIFETIME
-        queries = [f"ep={self._endpoint_name}", "et=default", f"lt={LIFETIME}", "lwm2m=1.0", "b=U", *self._uri.queries]
+        queries = [f"ep={self._endpoint_name}", "et=default", f"lt={LIFETIME}", "lwm2m=1.0"]
+        if self._account_id is None:
+            queries += [f"b={self._binding}", *self._uri.queries]
+        else:
+            queries += [f"d={self._account_id}", f"b={self._binding}", *self._uri.queries, VERSION]
         request = Message(
             code=codes.POST,
             uri_path=("rd",),

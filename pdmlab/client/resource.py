@@ -55,6 +55,7 @@ class Resource:
         execute: what POST does.
         answer_first: let the server have its answer before anything is executed.
         delayed: acknowledge POST at once, whatever it carries.
+        reply: what POST does instead of `execute` where its answer waits for it: returns the answer's payload.
         refusal: what to answer when the server writes what is no value of the type.
     """
 
@@ -72,6 +73,7 @@ class Resource:
         execute: Callable[[bytes], Awaitable[None]] | None = None,
         answer_first: bool = True,
         delayed: bool = False,
+        reply: Callable[[bytes], Awaitable[bytes]] | None = None,
         refusal: Code = codes.BAD_REQUEST,
     ) -> None:
         self.path = path
@@ -82,6 +84,7 @@ class Resource:
         self.publish = publish or auto
         self.answer_first = answer_first
         self.delayed = delayed
+        self.reply = reply
         self.refusal = refusal
         self.sticky_format: int | None = None
         """The format that a GET asked for last; the stock client goes on with it in notifications."""

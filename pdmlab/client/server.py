@@ -23,11 +23,19 @@ from pdmlab.lwm2m.content import LINK_FORMAT, OPAQUE, TEXT, TLV, TLV_OLD
 from pdmlab.lwm2m.linkformat import format_links
 from pdmlab.lwm2m.paths import Path
 
-PARAMETERS = TransmissionParameters(ack_timeout=3.0, max_retransmit=3, block_size=512, max_body=64 * 1024)
-"""The stock client's: round trip of 3 s at first, MBED_CLIENT_RECONNECTION_COUNT, SN_COAP_MAX_BLOCKWISE_PAYLOAD_SIZE.
-
-max_body is an estimate of what a board has room for (B).
-"""
+OPTIONS = frozenset({3, 4, 6, 7, 8, 11, 12, 14, 15, 17, 20, 23, 27, 28, 35, 60})
+"""What the stock client's parser knows; any other option, elective ones too, makes it reset the message."""
+PARAMETERS = TransmissionParameters(
+    ack_timeout=3.0,  # the round trip that it assumes at first
+    max_retransmit=3,  # MBED_CLIENT_RECONNECTION_COUNT
+    block_size=512,  # SN_COAP_MAX_BLOCKWISE_PAYLOAD_SIZE
+    max_body=64 * 1024,  # an estimate of what a board has room for
+    duplicates=4,
+    known_options=OPTIONS,
+    blocks_by_token=True,
+    empty_ack_tail=b"\xc0",  # a Content-Format without a value: it zero-fills the message that it builds
+)
+"""The stock client's."""
 _READABLE = (TEXT, LINK_FORMAT, OPAQUE, TLV, TLV_OLD)
 _WRITABLE = (None, TEXT, OPAQUE, TLV, TLV_OLD)
 
@@ -46,7 +54,7 @@ class ResourceServer:
         if (refusal := refuse_unblocked(request)) is not None:
             return refusal
         if segments == (".well-known", "core") and request.code == codes.GET:
-            return self._links(None)
+            return None  # the stock client gives no answer at all
         try:
             path = Path.parse("/".join(segments))
         except Lwm2mError:
@@ -167,21 +175,31 @@ class ResourceServer:
                 return _answer(codes.UNSUPPORTED_CONTENT_FORMAT)
             endpoint.acknowledge(request)
             return None  # the stock client's own trap: acknowledged, and never answered
-        endpoint.acknowledge(request)
-        response = Message(code=codes.CHANGED, max_age=0)
+        if resource.delayed:
+            endpoint.acknowledge(request)
+            self._background.spawn(self._execute_delayed(endpoint, request, peer, resource))
+            return None
+        fate = Fate()
         if not resource.answer_first:
             await resource.execute(request.payload)
-            return response
-        self._background.spawn(self._execute_after(endpoint, response, request, peer, resource))
+        endpoint.answer(request, Message(code=codes.CHANGED, max_age=0), on_result=fate)
+        if resource.answer_first:
+            self._background.spawn(self._execute_after(fate, request, resource))
         return None
 
-    async def _execute_after(
-        self, endpoint: Endpoint, response: Message, request: Message, peer: Address, resource: Resource
-    ) -> None:
+    async def _execute_after(self, fate: Fate, request: Message, resource: Resource) -> None:
         """Execute once the server has the answer, or has not taken it: a reboot must not swallow it."""
+        await fate.known()
+        await resource.execute(request.payload)
+
+    async def _execute_delayed(self, endpoint: Endpoint, request: Message, peer: Address, resource: Resource) -> None:
+        """Answer what was acknowledged already, by a message of its own."""
+        response = Message(code=codes.CHANGED, content_format=TEXT, max_age=0)
         block1 = request.opt.block1
         if block1 is not None:
             response.opt.block1 = (block1.block_number, False, block1.size_exponent)
+        if resource.reply is not None:
+            response.payload = await resource.reply(request.payload)
         await delivered(endpoint, peer, response, request.token)
         await resource.execute(request.payload)
 

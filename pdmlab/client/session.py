@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Literal
 
@@ -13,22 +14,44 @@ from aiocoap import Message
 from pdmlab.capture import MessageLog
 from pdmlab.client.background import Background
 from pdmlab.client.backoff import rebootstrapping, reconnection
-from pdmlab.client.bootstrap import bootstrap
+from pdmlab.client.bootstrap import Asking, bootstrap
+from pdmlab.client.connection import Proof, chosen, way_to
+from pdmlab.client.enrollment import Renewal
 from pdmlab.client.error import Error, error_of
 from pdmlab.client.fota import FirmwareUpdate, running_firmware
 from pdmlab.client.hooks import Hooks
-from pdmlab.client.objects import Actions, ObjectTree, standard_objects
+from pdmlab.client.objects import CURRENT_TIME, ENROLL, Actions, ObjectTree, current_time, enrollment, standard_objects
 from pdmlab.client.observation import Observations
 from pdmlab.client.platform import Platform
 from pdmlab.client.provisioning import Identity
+from pdmlab.client.queue_mode import sleepy
 from pdmlab.client.registration import UPDATE_AT, Registration
 from pdmlab.client.resource import MbedCloudClientResource, Resource
+from pdmlab.client.secure_time import SecureTime
 from pdmlab.client.server import PARAMETERS, ResourceServer
 from pdmlab.client.server_uri import ServerUri
+from pdmlab.client.steps import ConnectionSteps
+from pdmlab.client.transport import Transport
 from pdmlab.coap.endpoint import Endpoint
-from pdmlab.coap.transport import Address, Opener
-from pdmlab.errors import ConfigError, PdmlabError, StorageError, TimedOut, Unreachable
+from pdmlab.coap.security import Security
+from pdmlab.coap.transport import Address, Connection, Opener, text_of
+from pdmlab.errors import (
+    ConfigError,
+    HandshakeFailed,
+    NetworkError,
+    PdmlabError,
+    StorageError,
+    TimedOut,
+    Unreachable,
+)
 from pdmlab.network.interface import NetworkInterface
+
+KEEP_ALIVE = 540.0
+"""MBED_CLIENT_TCP_KEEPALIVE_INTERVAL: after so long without a word of its own, the device pings the server (s)."""
+DISABLED = 86_400.0
+"""How long a device stays away that its server has disabled (s): LwM2M 1.0's default for /1/0/5, which it has not."""
+_PASSING = ("timed out", "closed", "chain lost")
+"""Reasons of a failed handshake that say nothing against the device's credentials."""
 
 _at_work: set[Session] = set()  # the loop holds tasks weakly, and an application may forget its client
 
@@ -47,6 +70,7 @@ class Session:
         resources: Sequence[MbedCloudClientResource],
         hooks: Hooks,
         log: MessageLog,
+        steps: ConnectionSteps,
     ) -> None:
         self.identity = identity
         self.is_registered = False
@@ -54,13 +78,20 @@ class Session:
         self._net = net
         self._hooks = hooks
         self._log = log
+        self._steps = steps
+        self._transport = platform.image.transport
         self._random = Random(int.from_bytes(platform.random_bytes(8), "big"))
         self._backoff, self._rebootstrap = reconnection(self._random), rebootstrapping(self._random)
         self._background = Background(platform.clock)
         self._loop = platform.clock.loop
         running = running_firmware(platform)
         actions = Actions(
-            self._reboot, self._factory_reset, self._update_soon, self._receive_manifest, self._ask_update
+            self._reboot,
+            self._factory_reset,
+            self._update_soon,
+            self._receive_manifest,
+            self._ask_update,
+            self._disable,
         )
         self._objects = standard_objects(identity.credentials, identity.update, str(running[0]), actions)
         self._tree = ObjectTree([], self._random)
@@ -69,14 +100,17 @@ class Session:
         self._update = FirmwareUpdate(
             platform, identity, self._objects, self._observations, self, hooks, self._background, running=running
         )
+        self._renewal = Renewal(identity, self._background)
         for resource in [*self._objects.resources, *resources]:
             self.add(resource)
+        self._time: SecureTime | None = None
         self._registration: Registration | None = None
         self._endpoint: Endpoint | None = None
         self._host = ""
         self._peer: Address = ("", 0)
-        self._due = 0.0
-        self._staying = self._lost = self._wanted = self._closing = False
+        self._due = self._spoke = 0.0
+        self._staying = self._wanted = self._closing = self._resting = self._chain_lost = False
+        self._lost: NetworkError | None = None
         self._wake = asyncio.Event()
         self._online = asyncio.Event()
         self._task: asyncio.Task[object] | None = None
@@ -85,8 +119,19 @@ class Session:
 
     @property
     def address(self) -> Address | None:
-        """Where the device can be reached: the port that its registration came from."""
-        return self._endpoint.address if self._endpoint is not None else None
+        """Where anybody can reach the device: its UDP port; None over a connection, which has one other end."""
+        reachable = self._endpoint is not None and not isinstance(self._peer, Connection)
+        return self._endpoint.address if self._endpoint is not None and reachable else None
+
+    @property
+    def server(self) -> Address | None:
+        """The LwM2M server that the device is connected to."""
+        return self._peer if self._staying else None
+
+    @property
+    def time(self) -> SecureTime | None:
+        """What time the device thinks it is."""
+        return self._time
 
     def add(self, resource: Resource) -> None:
         """Offer a resource; a registered device says so with its next update.
@@ -133,6 +178,8 @@ class Session:
             while not self._closing:
                 try:
                     await self._live()
+                    if self._resting:
+                        await self._rest()
                 except ConfigError as error:  # credentials that make no sense make none later either
                     self.report(error_of(error), _sentence(error))
                     return
@@ -146,6 +193,7 @@ class Session:
             self._observations.stop()
 
     async def _prepare(self) -> None:
+        self._time = await self._background.blocking(SecureTime, self._platform.clock, self._platform.nvstore)
         try:
             await self._update.prepare()
         except StorageError as error:
@@ -153,21 +201,24 @@ class Session:
 
     async def _live(self) -> None:
         """Do all that it takes to be registered, and stay so until close()."""
-        if self.identity.lwm2m_uri is None:
-            await self._bootstrap()
-        uri = ServerUri.parse(self.identity.lwm2m_uri or "")
-        opener, self._peer = await self._find(uri)
         self._hang_up()
-        self._endpoint = await Endpoint.open(
-            opener, self._server, parameters=PARAMETERS, seed=self._seed(self._peer), tap=self._tap
-        )
+        if self.identity.server is None:
+            await self._bootstrap()
+        if self._chain_lost:
+            raise HandshakeFailed(
+                "the certificate chain cannot be opened",
+                reason="chain lost",
+                hint="the bootstrap server wrote PUT /0/0 with bare resources, which removes the client's own: PUT /0 "
+                "with an object instance keeps them; the board finds them again when it is reset",
+            )
+        self._endpoint = await self._connect()
         self._server.endpoint = self._endpoint
         if self._registration is None:
-            self._registration = Registration(uri, self.identity.credentials.bootstrap_endpoint_name, self._tree)
+            self._registration = self._first_registration()
         await self._sign_on(self._registration, self._endpoint)
         self._backoff.reset()
         self._rebootstrap.reset()
-        self._staying, self._lost = True, False
+        self._staying = True
         self._observations.connected(self._endpoint)
         self._online.set()
         try:
@@ -177,13 +228,10 @@ class Session:
             self._online.clear()
 
     def _tap(self, direction: Literal["in", "out"], peer: Address, message: Message, when: int) -> None:
+        if direction == "out":
+            self._spoke = self._loop.time()
         self._log.clock = self._platform.clock.name  # it goes live with the first real socket
         self._log(direction, peer, message, when)
-
-    async def _find(self, uri: ServerUri) -> tuple[Opener, Address]:
-        self._host = uri.host
-        peer = (await self._net.resolve(uri.host), uri.port)
-        return self._net.opener(peer), peer
 
     def _seed(self, peer: Address) -> int | None:
         """Return what the message IDs and tokens of an endpoint start from: a story repeats, real sockets do not.
@@ -194,26 +242,104 @@ class Session:
 
     async def _bootstrap(self) -> None:
         credentials, identity = self.identity.credentials, self.identity
+        self._steps.server = "bootstrap"
         uri = ServerUri.parse(credentials.bootstrap_server_uri)
-        opener, peer = await self._find(uri)
+        opener, peer = await self._way(uri, identity.bootstrap_security())
         done = await bootstrap(
             opener,
             peer,
             uri,
-            credentials.bootstrap_endpoint_name,
-            identity.device_id,
+            Asking(credentials.bootstrap_endpoint_name, identity.device_id, credentials.account_id),
+            steps=self._steps,
             seed=self._seed(peer),
             tap=self._tap,
         )
-        self._registration = None
-        await self._background.blocking(lambda: identity.remember(lwm2m_uri=done.lwm2m_uri, device_id=done.device_id))
+        self._registration, self._chain_lost = None, done.chain_lost and bool(done.server.certificates)
+        await self._background.blocking(lambda: identity.remember(done.server, device_id=done.device_id))
+        await self._background.blocking(identity.remember_time, done.time, done.offset, done.zone)
+        if done.time is not None:
+            await self._hear(done.time, trusted=True)
         if done.lifetime is not None:
             self._objects.lifetime.update(done.lifetime)
 
+    async def _connect(self) -> Endpoint:
+        """Open a connection to the LwM2M server, by the session of the last one if it still knows that."""
+        identity = self.identity
+        self._steps.server = "lwm2m"
+        uri, security = ServerUri.parse(identity.lwm2m_uri or ""), identity.lwm2m_security()
+        session = await self._background.blocking(identity.session) if security is not None else None
+        made: list[bytes] = []
+        opener, self._peer = await self._way(uri, security, session, made.append)
+        if self._mode(security) == "udp_queue":
+            opener = sleepy(opener)
+        self._lost, self._spoke = None, self._loop.time()
+        try:
+            endpoint = await Endpoint.open(
+                opener, self._server, parameters=PARAMETERS, seed=self._seed(self._peer), tap=self._tap
+            )
+        except HandshakeFailed as error:
+            if session is None:
+                raise
+            await self._background.blocking(identity.forget_session)  # perhaps it was to blame
+            raise Unreachable(f"{error.message}; next time without the session of before", hint=error.hint) from error
+        endpoint.on_lost = self._hung_up
+        if made:
+            try:
+                await self._background.blocking(identity.remember_session, made[-1])
+            except StorageError as error:  # it costs a full handshake next time
+                self.report(Error.ConnectorFailedToStoreCredentials, error.message)
+        return endpoint
+
+    async def _way(
+        self,
+        uri: ServerUri,
+        security: Security | None,
+        session: bytes | None = None,
+        on_session: Callable[[bytes], None] | None = None,
+    ) -> tuple[Opener, Address]:
+        self._host = uri.host
+        proof = None if security is None else Proof(security, session, on_session)
+        return await way_to(self._net, uri, self._mode(security), proof, self._steps)
+
+    def _mode(self, security: Security | None) -> Transport:
+        return chosen(self._transport, secure=security is not None)
+
+    async def _hear(self, seconds: int, *, trusted: bool) -> None:
+        """Take what a server says that the time is."""
+        assert self._time is not None
+        try:
+            await self._background.blocking(lambda: self._time and self._time.hear(seconds, trusted=trusted))
+        except StorageError as error:  # it is known until the next reset
+            self.report(Error.ConnectorFailedToStoreCredentials, error.message)
+
+    def _first_registration(self) -> Registration:
+        identity, security = self.identity, self.identity.lwm2m_security()
+        account = identity.account_id
+        if security is not None and account is None:
+            raise ConfigError(
+                "neither the credentials nor the LwM2M server's URI name the account",
+                hint="the URI that bootstrap writes needs ?aid=ACCOUNT",
+            )
+        return Registration(
+            ServerUri.parse(identity.lwm2m_uri or ""),
+            identity.endpoint_name,
+            self._tree,
+            account_id=account if security is not None else None,
+            binding="UQ" if self._mode(security) == "udp_queue" else "U",
+        )
+
     async def _sign_on(self, registration: Registration, endpoint: Endpoint) -> None:
         """Tell the server that the device is there: by an update if it may still know it, else in full."""
-        if not registration.location or not await registration.update(endpoint, self._peer, self._lifetime):
-            await registration.register(endpoint, self._peer)
+        self._wanted = False
+        self._offer_what_is_known()
+        if registration.location:
+            with self._steps.measure("update"):
+                known = await registration.update(endpoint, self._peer, self._lifetime)
+        else:
+            known = False
+        if not known:
+            with self._steps.measure("register"):
+                await registration.register(endpoint, self._peer)
             self._observations.registered(self._peer)
         if registration.device_id != self.identity.device_id:
             await self._background.blocking(lambda: self.identity.remember(device_id=registration.device_id))
@@ -223,25 +349,62 @@ class Session:
             self._background.spawn(self._update.resume())
         self._due = self._loop.time() + UPDATE_AT * registration.lifetime
 
+    def _offer_what_is_known(self) -> None:
+        """Offer what a device has only once it knows something: its time, and a certificate to renew."""
+        if self._time is not None and self._time.known and self._tree.find(CURRENT_TIME) is None:
+            self.add(current_time(self._time.now))
+        if self.identity.lwm2m_security() is not None and self._tree.find(ENROLL) is None:
+            self.add(enrollment(self._renew))
+
     async def _stay(self, registration: Registration, endpoint: Endpoint) -> None:
         while True:
-            await self._attention(self._due)
-            if self._closing:
+            await self._attention(min(self._due, self._keep_alive))
+            if self._closing or self._resting:
                 return
-            if self._lost:
-                raise TimedOut(f"the LwM2M server at {self._peer[0]}:{self._peer[1]} does not acknowledge any more")
-            await self._sign_on(registration, endpoint)
+            if self._lost is not None:
+                raise self._lost
+            if self._wanted or self._loop.time() >= self._due:
+                await self._sign_on(registration, endpoint)
+            elif self._loop.time() >= self._keep_alive:
+                self._spoke = self._loop.time()
+                self._background.spawn(self._ping(endpoint))
+
+    @property
+    def _keep_alive(self) -> float:
+        """When to ping: over a stream only."""
+        stream = isinstance(self._peer, Connection) and self._peer.scheme in ("coap+tcp", "coaps+tcp")
+        return self._spoke + KEEP_ALIVE if stream else math.inf
+
+    async def _ping(self, endpoint: Endpoint) -> None:
+        try:
+            await endpoint.ping(self._peer)
+        except NetworkError as error:
+            if endpoint is self._endpoint:
+                self._lose(error)
+
+    async def _rest(self) -> None:
+        """Deregister, and stay away for as long as a disabled device does, unless somebody wants an update."""
+        await self._sign_off()
+        self.is_registered = False
+        self._hang_up()
+        self._resting = self._wanted = False
+        await self._idle(self._loop.time() + DISABLED)
 
     async def _stumbled(self, error: PdmlabError) -> None:
         """Report what went wrong, and wait before the next attempt."""
         number = error_of(error)
-        delay = self._backoff.next()
-        if number is Error.ConnectInvalidParameters:
+        self._hang_up()
+        if self._steps.server == "lwm2m" and (number is Error.ConnectInvalidParameters or _refuses(error)):
             delay = self._rebootstrap.next()
             await self._forget_server()
+        else:
+            delay = self._backoff.next()
         self.report(number, _sentence(error, f"; trying again in {delay:.1f} s"))
         self._wanted = False
-        until = self._loop.time() + delay
+        await self._idle(self._loop.time() + delay)
+
+    async def _idle(self, until: float) -> None:
+        """Wait until a time of the loop (s), or until somebody wants an update."""
         # A server that is not in the simulation keeps the clock at the wall's pace, or an idle board would try
         # thousands of times a second.
         inside = self._net.inside(self._host)
@@ -266,9 +429,10 @@ class Session:
         self._wake.clear()
 
     async def _sign_off(self) -> None:
-        if self._registration is not None and self._registration.location and self._endpoint is not None:
+        registration, endpoint = self._registration, self._endpoint
+        if registration is not None and registration.location and endpoint is not None:
             try:
-                await self._registration.withdraw(self._endpoint, self._peer)
+                await registration.withdraw(endpoint, self._peer)
             except PdmlabError as error:
                 self.report(error_of(error), error.message)
 
@@ -296,9 +460,12 @@ class Session:
         self._wanted = True
         self._wake.set()
 
-    def _lose(self) -> None:
-        self._lost = True
+    def _lose(self, why: NetworkError | None = None) -> None:
+        self._lost = why or TimedOut(f"the LwM2M server at {text_of(self._peer)} does not acknowledge any more")
         self._wake.set()
+
+    def _hung_up(self, peer: Address, why: NetworkError) -> None:
+        self._lose(Unreachable(f"the connection to the LwM2M server is lost: {why.message}", hint=why.hint))
 
     def report(self, error: Error, details: str) -> None:
         """Tell the application what went wrong, in its turn."""
@@ -320,6 +487,14 @@ class Session:
     async def _update_soon(self, payload: bytes) -> None:
         self._ask_update()
 
+    async def _disable(self, payload: bytes) -> None:
+        self._resting = True
+        self._wake.set()
+
+    async def _renew(self, payload: bytes) -> bytes:
+        endpoint = self._endpoint
+        return await self._renewal.carry_out(payload, endpoint, self._peer)
+
     async def _receive_manifest(self, payload: bytes) -> None:
         await self._update.receive(payload)
 
@@ -327,8 +502,13 @@ class Session:
         await self._background.call(self._platform.reset)
 
     async def _factory_reset(self, payload: bytes) -> None:
-        await self._background.blocking(self.identity.store.clear)
+        await self._background.blocking(self.identity.store.factory_reset)
         await self._reboot(payload)
+
+
+def _refuses(error: PdmlabError) -> bool:
+    """Whether a handshake failed because one side does not believe the other."""
+    return isinstance(error, HandshakeFailed) and error.reason not in _PASSING
 
 
 def _sentence(error: PdmlabError, more: str = "") -> str:

@@ -23,7 +23,8 @@ from pdmlab.client.platform import platform
 from pdmlab.client.provisioning import Provisioning
 from pdmlab.client.resource import MbedCloudClientResource
 from pdmlab.client.session import Session
-from pdmlab.coap.transport import Address
+from pdmlab.client.steps import ConnectionSteps
+from pdmlab.coap.transport import Address, text_of
 from pdmlab.errors import BoardError, ConfigError
 from pdmlab.network.interface import NetworkInterface
 from pdmlab.storage.blockdevice import BlockDevice
@@ -70,6 +71,8 @@ class SimpleMbedCloudClient:
         """What the last error was about."""
         self.log = MessageLog(endpoint="device", clock=self._platform.clock.name)
         """Every message of the client, decoded."""
+        self.steps = ConnectionSteps(self._platform.clock)
+        """How long each step of its connections took: TCP, handshake, bootstrap, registration."""
 
     # -- set up ----------------------------------------------------------------------------------------
 
@@ -116,7 +119,9 @@ class SimpleMbedCloudClient:
             )
 
         def start() -> None:
-            self._session = Session(self._platform, self._net, identity, self._resources, self._hooks, self.log)
+            self._session = Session(
+                self._platform, self._net, identity, self._resources, self._hooks, self.log, self.steps
+            )
             self._session.start()
 
         self._on_board(start)
@@ -173,10 +178,9 @@ class SimpleMbedCloudClient:
         identity = self._provisioning.identity
         if identity is None or identity.device_id is None:
             return None
-        credentials = identity.credentials
         return ConnectorClientEndpointInfo(
-            credentials.bootstrap_endpoint_name,
-            credentials.account_id or "",
+            identity.endpoint_name,
+            identity.account_id or "",
             identity.device_id,
             identity.lwm2m_uri or "",
         )
@@ -189,26 +193,45 @@ class SimpleMbedCloudClient:
 
     @property
     def endpoint_name(self) -> str | None:
-        """The name in the device's credentials, after init()."""
+        """The name that the device registers by: the one in its certificate, or credentials; after init()."""
         identity = self._provisioning.identity
-        return identity.credentials.bootstrap_endpoint_name if identity is not None else None
+        return identity.endpoint_name if identity is not None else None
 
     @property
     def address(self) -> Address | None:
-        """Where the device answers CoAP requests; None while it is not connected."""
+        """The UDP port where the device answers anybody; None while it is not connected, or has a connection.
+
+        Over TLS, DTLS and TCP it answers its server only: `server`.
+        """
         return self._session.address if self._session is not None else None
+
+    @property
+    def server(self) -> Address | None:
+        """The LwM2M server that the device is connected to; None while it is not."""
+        return self._session.server if self._session is not None else None
+
+    @property
+    def time(self) -> int:
+        """What time the device thinks it is (s since 1970); 0 until a server has told it."""
+        time = self._session.time if self._session is not None else None
+        return time.now() if time is not None else 0
 
     def __repr__(self) -> str:
         state = "registered" if self.is_client_registered() else "not registered"
         return f"<SimpleMbedCloudClient {self.endpoint_name}, device {self.device_id}, {state}>"
 
     def _repr_html_(self) -> str:
-        address = self.address
+        address, server = self.address, self.server
         rows = {
             "registered": "yes" if self.is_client_registered() else "no",
             "device id": self.device_id or "none yet",
             "endpoint name": self.endpoint_name or "none before init()",
-            "answers at": f"coap://{address[0]}:{address[1]}" if address else "nowhere",
+            "connected to": text_of(server) if server else "nobody",
+            "answers at": f"coap://{address[0]}:{address[1]}"
+            if address
+            else "its connection only"
+            if server
+            else "nowhere",
             "resources": ", ".join(f"{each.path} {each.name}" for each in self._resources) or "the client's own",
             "last error": self.error_description or "none",
         }

@@ -10,9 +10,9 @@ Layout, little endian, as the linker of a Cortex-M target would place it:
 | …     | stand-in for code: SHAKE-256 of name, version and build: incompressible and repeatable |
 
 The descriptor also carries what a stock build compiles in: the developer credentials, the update
-resources, and the key that an `update` test sends when it has booted (`spdmc_ready_chk`). The
-Greentea host replaces that key in the image's bytes to tell old firmware from new: so it is read from
-the bytes, like everything else.
+resources, the transport of its client, and the key that an `update` test sends when it has booted
+(`spdmc_ready_chk`). The Greentea host replaces that key in the image's bytes to tell old firmware
+from new: so it is read from the bytes, like everything else.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pdmlab.client.transport import Transport
+from pdmlab.client.transport import check as check_transport
 from pdmlab.errors import ConfigError, ImageRejected
 
 MAGIC = b"pdmlabFW"
@@ -48,6 +50,8 @@ class ImageInfo:
     """mbed_cloud_dev_credentials.c as compiled in: name -> text, bytes as base64."""
     update_resources: Mapping[str, str] | None = field(default=None, repr=False)
     """update_default_resources.c as compiled in: name -> base64."""
+    transport: Transport | None = None
+    """What the client speaks, where mbed_app.json decides it."""
 
     def __str__(self) -> str:
         return f"{self.application} {self.version} (build {self.build})"
@@ -67,6 +71,8 @@ def build_image(
         descriptor["credentials"] = dict(info.credentials)
     if info.update_resources is not None:
         descriptor["update_resources"] = dict(info.update_resources)
+    if info.transport is not None:
+        descriptor["transport"] = info.transport
     body = json.dumps(descriptor, separators=(",", ":"), sort_keys=True).encode()
     start = DESCRIPTOR_OFFSET + _HEAD.size
     if start + len(body) > size:
@@ -106,8 +112,9 @@ def read_image(data: bytes) -> ImageInfo:
             ready_key=descriptor.get("ready_key", READY_KEY),
             credentials=descriptor.get("credentials"),
             update_resources=descriptor.get("update_resources"),
+            transport=check_transport(descriptor.get("transport")),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
         raise ImageRejected(f"the image's descriptor cannot be read: {error}", hint="flash the image again") from error
 
 

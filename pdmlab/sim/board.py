@@ -15,6 +15,7 @@ from pdmlab import settings
 from pdmlab.boards import catalog
 from pdmlab.boards.board import read_image_file
 from pdmlab.boards.console import Console
+from pdmlab.client.transport import Transport, check
 from pdmlab.clock import DeviceClock
 from pdmlab.errors import BoardError, FlashFailed, PortBusy
 from pdmlab.firmware import registry
@@ -53,6 +54,8 @@ class VirtualBoard:
         seed: of everything random on the board.
         memory: keep flash and card in memory; they end with the board. Any number of such boards can be open; one
             that is given by number takes the place of the open one of that number.
+        transport: what the client of its images speaks: tcp (TLS, or plain TCP), udp (DTLS, or UDP) or udp_queue; by
+            default what the working folder's mbed_app.json says, else TLS for coaps:// and UDP for coap://.
         clock, fabric: share them with others, for a story in virtual time.
         power: whether to boot at once.
 
@@ -70,6 +73,7 @@ class VirtualBoard:
         id: str | None = None,
         seed: int | None = None,
         memory: bool | int = False,
+        transport: Transport | None = None,
         clock: DeviceClock | None = None,
         fabric: Fabric | None = None,
         power: bool = True,
@@ -80,7 +84,7 @@ class VirtualBoard:
         chosen = settings.load(seed=seed)
         self.seed = chosen.number("seed")
         number = free_number(self.id) if memory is True else int(memory)
-        self.address = Address(self.target, self.id, self.seed, number)
+        self.address = Address(self.target, self.id, self.seed, number, check(transport))
         self.layout = self.info.layout()
         self._closed = False
         self._runs = Runs(self.target)
@@ -106,7 +110,7 @@ class VirtualBoard:
             self._power = Power(self, self._runs, own_clock=clock is None)
             self.media.supply.cut = self.power_off
             self.faults = Faults(self)
-            self._programmer = Programmer(self.layout, self.media.flash)
+            self._programmer = Programmer(self.target, self.layout, self.media.flash, self.address.transport)
             if self._programmer.is_blank() or is_function(self.installed()):
                 self._programmer.write(self._programmer.build_blank())
             self._close = undo.pop_all()

@@ -1,26 +1,34 @@
-"""What a project compiles into its firmware: developer credentials and update resources, from where they are found."""
+"""What a project compiles into its firmware: credentials, update resources, transport, from where they are found."""
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from pdmlab import settings
+from pdmlab.client.transport import Transport, transport_of
 from pdmlab.errors import ConfigError
 from pdmlab.update.credentials import CREDENTIALS_FILE, RESOURCES_FILE, Credentials, UpdateResources
 
 
 @dataclass(frozen=True)
 class CompiledIn:
-    """Credentials and update resources; None where a project has none yet."""
+    """Credentials, update resources and the client's transport; None where a project says nothing of them."""
 
     credentials: Credentials | None
     update_resources: UpdateResources | None
+    transport: Transport | None = None
 
 
-def compiled_in() -> CompiledIn:
+MBED_APP = "mbed_app.json"
+
+
+def compiled_in(target: str) -> CompiledIn:
     """Find them: the setting `credentials`, else the files in the working folder, else the service of this process.
+
+    The transport is what the working folder's mbed_app.json says for the target.
 
     Raises:
         ConfigError: the file that the setting names is not there, or a file cannot be read.
@@ -37,7 +45,18 @@ def compiled_in() -> CompiledIn:
         UpdateResources.from_c(resources.read_text(encoding="utf-8"))
         if resources.is_file()
         else service.update_resources,
+        _transport(folder / MBED_APP, target),
     )
+
+
+def _transport(file: Path, target: str) -> Transport | None:
+    if not file.is_file():
+        return None
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{file} is no JSON: {error}") from error
+    return transport_of(document, target) if isinstance(document, dict) else None
 
 
 def _running_service() -> CompiledIn:
@@ -47,5 +66,5 @@ def _running_service() -> CompiledIn:
 
         running = current()
         if running is not None:
-            return CompiledIn(running.credentials(), running.update_resources())
+            return CompiledIn(running.credentials(secure=False), running.update_resources())
     return CompiledIn(None, None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from pdmlab.boards import catalog
+from pdmlab.client.transport import Transport, check
 from pdmlab.errors import ConfigError
 from pdmlab.network import interface
 from pdmlab.storage import blockdevice
@@ -22,6 +23,7 @@ class Address:
     """What a sim:// URL says.
 
     id: whose flash and card it is; None: the target's name.
+    transport: what the client of its images speaks: tcp, udp, udp_queue; None: mbed_app.json, or the client, decides.
     memory: 0 for a board whose flash and card are files; otherwise a number that tells boards of one id apart.
     """
 
@@ -29,9 +31,10 @@ class Address:
     id: str | None = None
     seed: int | None = None
     memory: int = 0
+    transport: Transport | None = None
 
     def __str__(self) -> str:
-        given = {"id": self.id, "seed": self.seed, "memory": self.memory or None}
+        given = {"id": self.id, "seed": self.seed, "memory": self.memory or None, "transport": self.transport}
         query = urlencode({name: value for name, value in given.items() if value is not None})
         return f"sim://{self.target}{'?' if query else ''}{query}"
 
@@ -50,7 +53,7 @@ def parse(url: str) -> Address:
     parts = urlsplit(url)
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     query = dict(pairs)
-    unknown = sorted(set(query) - {"id", "seed", "memory"})
+    unknown = sorted(set(query) - {"id", "seed", "memory", "transport"})
     if parts.scheme != "sim" or not parts.netloc or parts.path not in ("", "/"):
         raise ConfigError(f"{url!r} names no virtual board", hint=_EXAMPLE)
     if unknown:
@@ -58,7 +61,8 @@ def parse(url: str) -> Address:
     if len(query) < len(pairs):
         raise ConfigError(f"{url!r} says something twice", hint=_EXAMPLE)
     seed = _number(url, query, "seed")
-    return Address(parts.netloc, query.get("id") or None, seed, _number(url, query, "memory") or 0)
+    memory, transport = _number(url, query, "memory") or 0, check(query.get("transport"))
+    return Address(parts.netloc, query.get("id") or None, seed, memory, transport)
 
 
 def _number(url: str, query: dict[str, str], name: str) -> int | None:
@@ -78,7 +82,9 @@ def open_board(url: str) -> VirtualBoard:
     from pdmlab.sim.board import VirtualBoard
 
     address = parse(url)
-    return VirtualBoard(address.target, id=address.id, seed=address.seed, memory=address.memory)
+    return VirtualBoard(
+        address.target, id=address.id, seed=address.seed, memory=address.memory, transport=address.transport
+    )
 
 
 def opened(url: str) -> VirtualBoard | None:

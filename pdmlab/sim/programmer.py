@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from pdmlab.client.transport import Transport
 from pdmlab.errors import FlashFailed, ImageRejected, PdmlabError
 from pdmlab.firmware.image import ImageInfo, build_image, descriptor_size, read_image
 from pdmlab.sim.compiled_in import compiled_in
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 class Programmer:
     """The programmer of one board, at its flash; the board should have no power meanwhile."""
 
-    def __init__(self, layout: FlashLayout, flash: Medium) -> None:
+    def __init__(self, target: str, layout: FlashLayout, flash: Medium, transport: Transport | None = None) -> None:
+        """Program boards of that target; transport is what its images' clients speak, unless mbed_app.json decides."""
+        self._target = target
+        self._transport = transport
         self._layout = layout
         self._flash = flash
 
@@ -35,7 +39,7 @@ class Programmer:
         update_resources: UpdateResources | None = None,
     ) -> bytes:
         """Build an image for this board; credentials default to what the project compiles in."""
-        found = compiled_in()
+        found = compiled_in(self._target)
         credentials = credentials or found.credentials
         update_resources = update_resources or found.update_resources
         info = ImageInfo(
@@ -44,6 +48,7 @@ class Programmer:
             build,
             credentials=credentials.to_mapping() if credentials is not None else None,
             update_resources=update_resources.to_mapping() if update_resources is not None else None,
+            transport=self._transport or found.transport,
         )
         return build_image(info, load_address=self._layout.address(self._layout.application))
 

@@ -17,6 +17,7 @@ from pdmlab.boards import catalog
 from pdmlab.capture import MessageLog
 from pdmlab.client import SimpleMbedCloudClient
 from pdmlab.client.platform import current_platform
+from pdmlab.client.transport import Transport
 from pdmlab.clock import DeviceClock, power_domain
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.parameters import TransmissionParameters
@@ -51,6 +52,7 @@ class Image:
 
     credentials: dict[str, str] | None
     update_resources: dict[str, str] | None = None
+    transport: Transport | None = None
 
 
 class Line:

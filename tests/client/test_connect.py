@@ -41,7 +41,10 @@ def test_the_first_connection_goes_as_the_stock_clients(bench: Bench) -> None:
         await asyncio.sleep(1)
         lines = script(cloud)
         cf = "Content-Format 40, Max-Age 0"
-        bs, rd = f"ep=desk-1&aid={ACCOUNT}", f"ep=desk-1&et=default&lt=7200&lwm2m=1.0&b=U&aid={ACCOUNT}&iep={DEVICE}"
+        bs, rd = (
+            f"ep=desk-1&aid={ACCOUNT}&mccv=4.13.2",
+            f"ep=desk-1&et=default&lt=7200&lwm2m=1.0&b=U&aid={ACCOUNT}&iep={DEVICE}",
+        )
         assert lines[:12] == [
             f"<- CON POST /bs?{bs} Max-Age 0",
             f"-> ACK 2.04 Changed /bs?{bs}",
@@ -225,7 +228,7 @@ def test_a_refused_registration_ends_the_credentials_and_bootstraps_again(bench:
         refused = bench.clock.now()
         await cloud.hears("POST bs", 2)
         assert 20 <= (bench.clock.now() - refused) / SECOND <= 101
-        assert cloud.queries[2] == f"ep=desk-1&aid={ACCOUNT}&iep={DEVICE}", "as who it was"
+        assert cloud.queries[2] == f"ep=desk-1&aid={ACCOUNT}&iep={DEVICE}&mccv=4.13.2", "as who it was"
         await cloud.hears("POST rd", 2)
         await asyncio.sleep(1)
         assert client.is_client_registered()
@@ -298,7 +301,7 @@ def test_an_unknown_host_and_a_network_that_is_down_have_numbers_of_their_own(be
 
 def test_credentials_that_make_no_sense_are_reported_once(bench: Bench) -> None:
     async def story() -> None:
-        bench.image.credentials = replace(CREDENTIALS, bootstrap_server_uri="coap://cloud").to_mapping()
+        bench.image.credentials = replace(CREDENTIALS, bootstrap_server_uri=f"coap://cloud?aid={ACCOUNT}").to_mapping()
         errors: list[tuple[int, str]] = []
         client = await bench.connect(lambda client: client.on_error(lambda *error: errors.append(error)))
         await asyncio.sleep(10_000)
@@ -361,8 +364,9 @@ def test_a_bootstrap_in_blocks_is_put_together(bench: Bench) -> None:
     [
         (lambda cloud: put(b"\x08\x00\x05\xc8"), "has 5 B, of which 1 are there"),
         (lambda cloud: put(cloud.security(), content_format=0), "is not TLV"),
-        (lambda cloud: put(cloud.security(mode=2)), "security mode 2"),
-        (lambda cloud: put(cloud.security("coaps://cloud:5684")), "secure connection"),
+        (lambda cloud: put(cloud.security(mode=2)), "security mode 2 needs the device's certificate"),
+        (lambda cloud: put(cloud.security(mode=0)), "security mode 0 (a pre-shared key) is not compiled in"),
+        (lambda cloud: put(cloud.security(mode=4)), "security mode 4 needs the server's CA"),
         (lambda cloud: put(cloud.security("coap://cloud")), "with the port"),
         (lambda cloud: put(b"", "5/0"), "PUT /5/0"),
         (lambda cloud: FINISH, "before it wrote"),
@@ -470,7 +474,7 @@ def test_a_medium_that_fails_while_bootstrap_is_stored_is_reported_and_tried_aga
         assert "[SMCC] Error occurred : MbedCloudClient::ConnectorFailedToStoreCredentials" in bench.uart.lines()
         assert client.error_description.startswith("the card is gone; trying again in")
         await cloud.registered.wait()
-        assert cloud.queries[1] == f"ep=desk-1&aid={ACCOUNT}&iep={DEVICE}", "no second device"
+        assert cloud.queries[1] == f"ep=desk-1&aid={ACCOUNT}&iep={DEVICE}&mccv=4.13.2", "no second device"
 
     bench.play(story)
 

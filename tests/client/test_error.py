@@ -11,7 +11,7 @@ import pytest
 from pdmlab.client import Error
 from pdmlab.client.backoff import rebootstrapping, reconnection
 from pdmlab.client.error import error_of, error_of_update
-from pdmlab.client.server_uri import ServerUri
+from pdmlab.client.server_uri import ServerUri, names_account
 from pdmlab.codes import explain
 from pdmlab.errors import (
     BootstrapFailed,
@@ -71,8 +71,9 @@ def test_server_uris_are_read_with_their_queries() -> None:
     for bad in ("", "cloud:1", "coap://cloud", "coap://:1", "coap://cloud:0", "coap://cloud:65536", "http://cloud:1"):
         with pytest.raises(ConfigError, match="no server URI"):
             ServerUri.parse(bad)
-    with pytest.raises(ConfigError, match="secure connection"):
-        ServerUri.parse("coaps://cloud:5684")
+    assert ServerUri.parse("coaps://cloud:5684?aid=a").secure and not uri.secure
+    assert names_account("coaps://cloud:1?aid=a") and names_account("coap://cloud:1?x=y&aid=a")
+    assert not names_account("coaps://cloud:1?said=a")
 
 
 def test_delays_double_up_to_their_longest() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from pdmlab.client import Error, SimpleMbedCloudClient
 from pdmlab.client.provisioning import ITEMS
+from pdmlab.client.security_object import Lwm2mServer
 from pdmlab.codes import explain
 from pdmlab.errors import ConfigError, StorageError
 from pdmlab.storage import CredentialStore, FATFileSystem, LittleFileSystem2, Medium, SDBlockDevice
@@ -118,7 +119,7 @@ def remember(bench: Bench) -> None:
         client.init()
         identity = client._provisioning.identity
         assert identity is not None
-        identity.remember(lwm2m_uri="coap://cloud:5685?aid=x", device_id=DEVICE)
+        identity.remember(Lwm2mServer("coap://cloud:5685?aid=x"), device_id=DEVICE)
 
     on(bench, store)
 

@@ -13,7 +13,7 @@ from aiocoap.numbers import codes
 
 from pdmlab.client import M2MMethod, MbedCloudClientResource, SimpleMbedCloudClient
 from pdmlab.coap.endpoint import Endpoint
-from pdmlab.errors import ConfigError, Lwm2mError
+from pdmlab.errors import ConfigError, Lwm2mError, TimedOut
 from pdmlab.lwm2m import tlv
 from pdmlab.lwm2m.content import LINK_FORMAT, OPAQUE, TEXT, TLV, TLV_OLD
 from pdmlab.lwm2m.linkformat import parse_links
@@ -128,15 +128,15 @@ def test_what_a_read_is_answered(desk: Desk, path: str, accept: int | None, answ
     desk.play(story)
 
 
-def test_discovery_lists_paths(desk: Desk) -> None:
+def test_discovery_lists_paths_below_an_object_and_is_not_answered_for_all(desk: Desk) -> None:
     async def story(cloud: Cloud, client: SimpleMbedCloudClient) -> None:
-        for path in ("/.well-known/core", "/3201"):
-            options = {} if path.startswith("/.") else {"accept": LINK_FORMAT}
-            code, format, payload = read(await cloud.get(path, **options))
-            assert (code, format) == ("2.05", LINK_FORMAT)
-            links = {str(link.path): link for link in parse_links(payload)}
-            assert links["/3201/0/5853"].rt == "pattern" and links["/3201/0/5853"].v is None
-            assert ("/3/0/0" in links) == path.startswith("/.")
+        code, format, payload = read(await cloud.get("/3201", accept=LINK_FORMAT))
+        assert (code, format) == ("2.05", LINK_FORMAT)
+        links = {str(link.path): link for link in parse_links(payload)}
+        assert links["/3201/0/5853"].rt == "pattern" and links["/3201/0/5853"].v is None
+        assert "/3/0/0" not in links
+        with pytest.raises(TimedOut):
+            await cloud.get("/.well-known/core")
 
     desk.play(story)
 
@@ -218,12 +218,8 @@ def test_execute_is_answered_separately_after_the_callback(desk: Desk) -> None:
         response = await cloud.ask(codes.POST, "/3201/0/5850", b"go")
         assert (str(response.code), finished) == ("2.04 Changed", [b"go"])
         kinds = [(row.direction, row.type, row.code) for row in list(cloud.log)[before:]]
-        assert kinds == [
-            ("out", "CON", "POST"),
-            ("in", "ACK", "EMPTY"),
-            ("in", "CON", "2.04 Changed"),
-            ("out", "ACK", "EMPTY"),
-        ]
+        assert [kind[:2] for kind in kinds] == [("out", "CON"), ("in", "ACK"), ("in", "CON"), ("out", "ACK")]
+        assert kinds[2][2] == "2.04 Changed"
         assert read(await cloud.ask(codes.POST, "/3201/0/5850", b"", content_format=OPAQUE))[0] == "4.15"
         assert read(await cloud.ask(codes.POST, "/3201/0/5853", b""))[0] == "4.05"
         assert read(await cloud.ask(codes.POST, "/3201/0", b"", content_format=TLV))[0] == "4.04"
@@ -263,7 +259,7 @@ def test_a_delayed_resource_swallows_a_wrong_format_as_the_stock_clients(desk: D
         task = asyncio.ensure_future(cloud.ask(codes.POST, "/10252/0/1", b"x", content_format=OPAQUE))
         await asyncio.sleep(120)
         rows = list(cloud.log)[before:]
-        assert [(row.type, row.code) for row in rows] == [("CON", "POST"), ("ACK", "EMPTY")]
+        assert [row.type for row in rows] == ["CON", "ACK"] and rows[1].token == ""
         assert not task.done()
         task.cancel()
 
@@ -290,7 +286,7 @@ def test_a_factory_reset_ends_the_identity(desk: Desk) -> None:
         await desk.bench.connect()
         await cloud.hears("POST bs", 2)
         assert "iep=" not in cloud.queries[-1]
-        assert len(desk.bench.uart.lines()) == 4
+        assert desk.bench.uart.lines()[-1] == "[SMCC] Developer credentials already exist"
 
     desk.play(story)
 
@@ -361,7 +357,7 @@ def test_no_request_makes_the_device_fail(desk: Desk) -> None:
     async def story(cloud: Cloud, client: SimpleMbedCloudClient) -> None:
         chance = random.Random(5)
         paths = [str(resource.path) for resource in client._session._tree]  # type: ignore[union-attr]
-        paths = [path for path in paths if path not in ("/3/0/4", "/3/0/5", "/10252/0/1")]
+        paths = [path for path in paths if path not in ("/1/0/4", "/3/0/4", "/3/0/5", "/10252/0/1")]
         paths += ["/3", "/3/0", "/0/0", "/3/0/11/0", "/3/0/11/9", "/x", "/65535/1", "/1/2/3/4/5", "/3303"]
         formats = [None, TEXT, LINK_FORMAT, OPAQUE, JSON, TLV, TLV_OLD, 65000]
         reported: list[object] = []
