@@ -46,6 +46,10 @@ class Dialect(Protocol):
         """Return whom an exchange is about, if this body says so: a request what it claims, a response what is so."""
         ...
 
+    def owner(self, certificate: bytes) -> Who | None:
+        """Return whom a certificate (DER) names; None if it is none."""
+        ...
+
     def tokens(self, body: Body) -> Mapping[bytes, str]:
         """Return tokens that the sender will notify by without being asked, and of which paths."""
         ...
@@ -60,6 +64,10 @@ class Plain:
 
     def who(self, body: Body) -> Who | None:
         """See Dialect.who."""
+        return None
+
+    def owner(self, certificate: bytes) -> Who | None:
+        """See Dialect.owner."""
         return None
 
     def tokens(self, body: Body) -> Mapping[bytes, str]:

@@ -35,14 +35,15 @@ class Secret(NamedTuple):
 class Kept(NamedTuple):
     """A message: its header, options and payload, whose original size is `size` (B).
 
-    `time_ns` is of the endpoint's clock; `here` says where the endpoint is reached; `secret` stands for the payload.
+    `time_ns` is of the endpoint's clock; `here` says where the endpoint is reached by which scheme; `secret` stands for
+    the payload.
     """
 
     number: int
     time_ns: int
     clock: str
     endpoint: str
-    here: tuple[str, int] | None
+    here: Mapping[str, tuple[str, int]]
     direction: Direction
     peer: tuple[str, int]
     type: int | None
@@ -62,7 +63,7 @@ class Event(NamedTuple):
     words   what there is to say about it; of a failed handshake, why
     reason  of a failed handshake: HandshakeFailed.reason
     hint    what to do about it, if whoever tells of it knows
-    mid     of a message that was given up: its message ID
+    mid     of a message that was given up: its message ID; `words` is then why, beside that nobody acknowledged it
     """
 
     what: Literal["handshake started", "handshake completed", "handshake failed", "connected", "closed", "gave up"]
@@ -81,7 +82,7 @@ class KeptEvent(NamedTuple):
     time_ns: int
     clock: str
     endpoint: str
-    here: tuple[str, int] | None
+    here: Mapping[str, tuple[str, int]]
     peer: tuple[str, int]
     event: Event
 

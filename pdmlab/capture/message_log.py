@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -173,7 +173,7 @@ class MessageLog(Messages):
 class Tap:
     """What an endpoint tells its messages to: it sees each with its direction, peer and time (ns of the loop's clock).
 
-    here    where the endpoint is reached, once it is open: the other end of each message in a capture
+    here    where the endpoint is reached by which scheme, once it is open: the other end of messages in a capture
     """
 
     __slots__ = ("_log", "endpoint", "here")
@@ -181,10 +181,15 @@ class Tap:
     def __init__(self, log: MessageLog, endpoint: str) -> None:
         self._log = log
         self.endpoint = endpoint
-        self.here: tuple[str, int] | None = None
+        self.here: Mapping[str, tuple[str, int]] = {}
 
     def __call__(self, direction: Direction, peer: tuple[str, int], message: Message, when: int) -> None:
         self._log._add(self, direction, peer, message, when)
+
+    @property
+    def dialect(self) -> Dialect:
+        """What the log is told that payloads mean."""
+        return self._log.dialect
 
     def event(self, peer: tuple[str, int], event: Event, when: int = 0) -> None:
         """Note something that happened to a connection or an exchange, at a time of the loop's clock (ns)."""

@@ -47,7 +47,7 @@ def coap_bytes(kept: Kept) -> bytes:
 
 def packet(kept: Kept) -> tuple[bytes, int]:
     """Return a message in Wireshark's exported PDU, and how long the whole of it was (B)."""
-    here = kept.here or NOBODY
+    here = kept.here.get(scheme_of(kept.peer), NOBODY)
     source, target = (kept.peer, here) if kept.direction == "in" else (here, kept.peer)
     data = coap_bytes(kept)
     left_out = 0 if kept.secret is not None else kept.size - len(kept.payload)

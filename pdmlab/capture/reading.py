@@ -138,10 +138,13 @@ class Reader:
         scheme = scheme_of(kept.peer)
         if isinstance(kept, KeptEvent):
             event = kept.event
+            words = _said(event)
+            if event.mid >= 0 and reading.first is not None:
+                words = _given_up(kept, reading.first[0]) + (f": {words}" if words else "")
             return LoggedMessage(
                 kept.number, kept.time_ns, kept.clock, kept.endpoint, talk.device, talk.name, "", scheme, peer,
                 _CARRIERS.get(scheme, "UDP"), event.what, max(event.mid, 0), "", reading.path, "",
-                event.reason or ("resumed" if event.resumed else ""), 0, shown(_said(event), LONGEST_WORDS),
+                event.reason or ("resumed" if event.resumed else ""), 0, shown(words, LONGEST_WORDS),
             )  # fmt: skip
         exchange = reading.exchange
         path = shown("/" + "/".join(exchange.path)) if exchange is not None and exchange.path else reading.path
@@ -317,6 +320,7 @@ class Reader:
             given_up = self._messages.get((reading.kept.endpoint, reading.kept.peer, "out", event.mid, False))
             if given_up is not None:
                 reading.exchange = given_up.exchange
+                reading.first = given_up, 1
                 reading.path = "/" + "/".join(given_up.exchange.path) if given_up.exchange is not None else ""
                 if given_up.outcome == "":
                     given_up.outcome = "never acknowledged"
@@ -344,6 +348,13 @@ _CARRIERS = {"coap": "UDP", "coaps": "DTLS", "coap+tcp": "TCP", "coaps+tcp": "TL
 
 def _said(event: Event) -> str:
     return event.words + (f"{HINT}{event.hint})" if event.hint else "")
+
+
+def _given_up(kept: KeptEvent, first: Reading) -> str:
+    seconds = (kept.time_ns - first.kept.time_ns) / 1e9
+    times = f"{first.again + 1} transmissions" if first.again else "1 transmission"
+    what = code_in_words(first.kept) if isinstance(first.kept, Kept) else "message"
+    return f"{what} was not acknowledged after {times} in {seconds:.3g} s"
 
 
 def _is_block(kept: Kept) -> bool:

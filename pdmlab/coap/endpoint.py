@@ -16,6 +16,7 @@ from aiocoap import Message
 from aiocoap.numbers import codes
 from aiocoap.numbers.types import Type
 
+from pdmlab.capture import Event
 from pdmlab.coap.codec import Malformed, blank, decode, derive, empty, encode
 from pdmlab.coap.exchange import Outcome, Peers, Seen, Transmission
 from pdmlab.coap.flow import Flow
@@ -34,7 +35,11 @@ One that returns its answer itself, and not something to wait for, is served at 
 """
 
 Tap: TypeAlias = Callable[[Literal["in", "out"], Address, Message, int], None]
-"""Sees each message with its direction, peer and time (ns of the loop's clock)."""
+"""Sees each message with its direction, peer and time (ns of the loop's clock).
+
+One that has a method `event(peer, event, when)`, as a log's has, hears too of messages that were given up and of
+connections that ended.
+"""
 
 OnResult: TypeAlias = Callable[[Outcome], None]
 
@@ -58,6 +63,7 @@ class Endpoint:
         self.on_unasked: Callable[[Message, Address], bool] | None = None
         self.on_lost: Callable[[Address, NetworkError], None] | None = None
         self._tap = tap
+        self._tell: Callable[[Address, Event, int], None] | None = getattr(tap, "event", None)
         self._socket: DatagramSocket | None = None
         self._loop = asyncio.get_running_loop()
         self._peers = Peers(parameters, seed)
@@ -278,6 +284,10 @@ class Endpoint:
             shown.mtype, shown.mid, shown.token = kind, mid, token
             self._tapped("out", peer, shown)
 
+    def _happened(self, peer: Address, event: Event) -> None:
+        if self._tell is not None:
+            self._tell(peer, event, round(self._loop.time() * 1e9))
+
     def _send_confirmable(
         self,
         message: Message,
@@ -299,6 +309,8 @@ class Endpoint:
 
         def ended(outcome: Outcome, error: NetworkError | None) -> None:
             self._transmissions.pop(key, None)
+            if outcome == "timed out":
+                self._happened(peer, Event("gave up", error.message if error is not None else "", mid=mid))
             on_end(outcome, error)
 
         def send(data: bytes) -> None:
@@ -335,6 +347,7 @@ class Endpoint:
         """Forget a peer whose connection has ended: nothing more can come from it."""
         if self._socket is None:
             return
+        self._happened(peer, Event("closed", why.message))
         self._flow.forget(peer)
         for (of, _), transmission in list(self._transmissions.items()):
             if of == peer:

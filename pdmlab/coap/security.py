@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
-from pdmlab.coap.transport import Address
+from pdmlab.coap.transport import Address, Identity
 from pdmlab.errors import ConfigError, HandshakeFailed
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeStep:
+    """How far a handshake is; once it is completed, by which suite, whether resumed, and who the peer is."""
+
+    what: Literal["started", "completed", "failed"]
+    suite: str = ""
+    resumed: bool = False
+    identity: Identity | None = None
+    failure: HandshakeFailed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +30,7 @@ class Security:
     psk           a client's identity and key
     psk_of        a server's: returns the key of an identity, None if it knows none of that name
     names_failure a server calls it with the address and the reason of each handshake that failed
+    tells         hears of each handshake, at either end, as it begins, is completed or fails: for a log
     keylog        takes lines of the NSS key log format, for Wireshark
     """
 
@@ -27,6 +40,7 @@ class Security:
     psk: tuple[bytes, bytes] | None = field(default=None, repr=False)
     psk_of: Callable[[bytes], bytes | None] | None = None
     names_failure: Callable[[Address, HandshakeFailed], None] | None = None
+    tells: Callable[[Address, HandshakeStep], None] | None = field(default=None, repr=False)
     keylog: Callable[[str], None] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

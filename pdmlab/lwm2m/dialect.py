@@ -172,11 +172,29 @@ class LwM2M:
             # The finish, which the server sends, names the device; what a device brings of an id is only a claim.
             return Who(name=query["ep"]) if "ep" in query else Who(device=query["iep"]) if "iep" in query else None
         if first.lstrip("0") == "" and first and body.answer is None and body.request == PUT:
-            return _provisioned(body)
+            return self._provisioned(body)
         if first == "est" and body.answer is not None and body.answer < BAD_REQUEST:
             chain = chain_of(body.payload)
-            return _owner(chain[0]) if chain else None
+            return self.owner(chain[0]) if chain else None
         return None
+
+    def _provisioned(self, body: Body) -> Who | None:
+        """Tell whom a security object is for: its URI has the id, or its certificate has."""
+        device = name = ""
+        try:
+            for _, entry in _security_entries(body):
+                if entry.id == 0 and (found := _IEP.search(entry.value.decode(errors="replace"))) is not None:
+                    device = found[1]
+                elif entry.id == 3 and (owner := self.owner(entry.value)) is not None:
+                    device, name = owner.device or device, owner.name
+        except Lwm2mError:
+            return None
+        return Who(device, name) if device or name else None
+
+    def owner(self, certificate: bytes) -> Who | None:
+        """See Dialect.owner: CN is the endpoint name, L the device id."""
+        subject = subject_of(certificate)
+        return None if subject is None else Who(subject.get("L", ""), subject.get("CN", ""))
 
     def tokens(self, body: Body) -> Mapping[bytes, str]:
         """See Dialect.tokens."""
@@ -200,32 +218,12 @@ def _registered(body: Body) -> Who | None:
     return Who(device=body.location[-1] if body.answer == CREATED and body.location else "", name=name)
 
 
-def _provisioned(body: Body) -> Who | None:
-    """Tell whom a security object is for: its URI has the id, or its certificate has."""
-    device = name = ""
-    try:
-        for _, entry in _security_entries(body):
-            if entry.id == 0 and (found := _IEP.search(entry.value.decode(errors="replace"))) is not None:
-                device = found[1]
-            elif entry.id == 3 and (owner := _owner(entry.value)) is not None:
-                device, name = owner.device or device, owner.name
-    except Lwm2mError:
-        return None
-    return Who(device, name) if device or name else None
-
-
 def _security_entries(body: Body) -> Iterator[tuple[int, tlv.Entry]]:
     for entry in tlv.decode(body.payload):
         if entry.kind == tlv.Kind.OBJECT_INSTANCE:
             yield from ((entry.id, each) for each in entry.entries)
         else:
             yield int(body.path[1]) if len(body.path) > 1 and body.path[1].isdigit() else 0, entry
-
-
-def _owner(certificate: bytes) -> Who | None:
-    """Return whom a device's certificate names: CN is its endpoint name, L its id."""
-    subject = subject_of(certificate)
-    return None if subject is None else Who(subject.get("L", ""), subject.get("CN", ""))
 
 
 def _enrolment(body: Body) -> str | None:

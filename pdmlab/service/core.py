@@ -14,14 +14,16 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from typing import get_args
 
 import sqlalchemy as sa
 
-from pdmlab.capture import MessageLog
+from pdmlab.capture import MessageLog, Tap
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.parameters import TransmissionParameters
 from pdmlab.coap.security import Security
 from pdmlab.coap.together import Together
+from pdmlab.coap.told import tells
 from pdmlab.coap.transport import Address, ConnectionSocket, DatagramSocket, Opener, Scheme, scheme_of
 from pdmlab.errors import ServiceError
 from pdmlab.service.accounts import Accounts
@@ -96,6 +98,7 @@ class Core:
         self.firmware = Firmware(self)
         self._endpoints: dict[Role, Endpoint] = {}
         self._addresses: dict[Role, dict[Scheme, Address]] = {}
+        self._taps: dict[Role, Tap] = {} if log is None else {role: log.of(role) for role in get_args(Role)}
         self._accounts: set[str] = set()
 
     def __repr__(self) -> str:
@@ -117,7 +120,7 @@ class Core:
                     self._noting(role, opener),
                     parameters=self.parameters,
                     seed=None if self.seed is None else self.seed + number,
-                    tap=self.log.of(role) if self.log is not None else None,
+                    tap=self._taps.get(role),
                 )
             self.registrations.load()
             self.lwm2m.on_unasked = self.observations.notified
@@ -155,7 +158,9 @@ class Core:
 
     def security(self, role: Role) -> Security:
         """Return what one of the two servers proves itself with, and whom it believes; the database must be open."""
-        return dataclasses.replace(self.pki.security(role), psk_of=self.shared_keys.of)
+        tap = self._taps.get(role)
+        told = None if tap is None else tells(tap)
+        return dataclasses.replace(self.pki.security(role), psk_of=self.shared_keys.of, tells=told)
 
     def _noting(self, role: Role, opener: Opener) -> Opener:
         """Note by what schemes a role's socket is reached, and where."""
@@ -164,6 +169,8 @@ class Core:
             socket = await opener(on_message)
             sockets = socket.sockets if isinstance(socket, Together) else {scheme_of(socket.address): socket}
             self._addresses[role] = {scheme: each.address for scheme, each in sockets.items()}
+            if role in self._taps:
+                self._taps[role].here = dict(self._addresses[role])
             return socket
 
         return open_

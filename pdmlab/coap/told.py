@@ -1,0 +1,41 @@
+"""Handshakes as lines of a message log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from pdmlab.capture import Event, Tap, Who
+from pdmlab.coap.security import HandshakeStep
+from pdmlab.coap.transport import Address, Identity
+
+
+def tells(tap: Tap) -> Callable[[Address, HandshakeStep], None]:
+    """Return what a `Security.tells` may be; it is called on the loop that the connections are on."""
+
+    def tell(peer: Address, step: HandshakeStep) -> None:
+        tap.event(peer, _event(tap, step), round(asyncio.get_running_loop().time() * 1e9))
+
+    return tell
+
+
+def _event(tap: Tap, step: HandshakeStep) -> Event:
+    if step.what == "started":
+        return Event("handshake started")
+    if step.failure is not None:
+        failure = step.failure
+        return Event("handshake failed", failure.message, failure.reason or "other", failure.hint or "")
+    how = "resumed" if step.resumed else "full handshake"
+    parts = [step.suite, how]
+    who = None
+    if step.identity is not None:
+        who = _who(tap, step.identity)
+        parts.append(f"{'PSK identity' if step.identity.kind == 'psk' else 'certificate of'} {step.identity.name}")
+    return Event("handshake completed", ", ".join(filter(None, parts)), resumed=step.resumed, who=who)
+
+
+def _who(tap: Tap, identity: Identity) -> Who | None:
+    if identity.kind == "psk":
+        return Who(name=identity.name)
+    found = tap.dialect.owner(identity.certificates[0]) if identity.certificates else None
+    return found or Who(name=identity.name)
