@@ -1,4 +1,4 @@
-"""A device-management service of one's own: bootstrap, LwM2M, directory, campaigns and REST, on this machine only.
+"""A device-management service of one's own: bootstrap, LwM2M, directory, campaigns and REST.
 
 >>> with serve() as service:  # doctest: +SKIP
 ...     service.url
@@ -18,29 +18,48 @@ _running: dict[str, Service] = {}
 """This process's services by name, the one started last at the end."""
 
 
-def serve(*, name: str = "default", port: int = 0, coap_port: int = 0, bootstrap_port: int = 0) -> Service:
+def serve(
+    *,
+    name: str = "default",
+    host: str = "127.0.0.1",
+    address: str | None = None,
+    port: int = 0,
+    coaps_port: int = 0,
+    coaps_bootstrap_port: int = 0,
+    coap_port: int = 0,
+    bootstrap_port: int = 0,
+    image_port: int = 0,
+) -> Service:
     """Start the service, or return it if this process runs it already.
 
-    It keeps all it knows in the state folder under its name, and comes back with it, its keys and its devices.
+    It keeps all it knows in the state folder under its name, and comes back with it, its CA, its keys and its devices.
 
     Args:
         name: whose database it is; services of two names do not see each other.
-        port: of the REST API; 0 takes the one it had last, or any free one. So with the two others.
-        coap_port: of the LwM2M server (UDP).
-        bootstrap_port: of the bootstrap server (UDP).
+        host: the address that devices reach it at: loopback, one of this machine's, 0.0.0.0 or ::. Elsewhere than on
+            loopback there is no transport without security. The REST API is on loopback always.
+        address: what devices are told, where it is not the host: an address of several, or a name they can resolve.
+        port: of the REST API; 0 takes the one it had last, or any free one. So with the others.
+        coaps_port: of the LwM2M server (DTLS by UDP, TLS by TCP).
+        coaps_bootstrap_port: of the bootstrap server (DTLS by UDP, TLS by TCP).
+        coap_port: of the LwM2M server without security (UDP and TCP), on loopback alone.
+        bootstrap_port: of the bootstrap server without security (UDP and TCP), on loopback alone.
+        image_port: of the listener for firmware images (HTTP), where the host is not loopback.
 
     Raises:
         PortBusy: another process runs the service of that name.
         Unreachable: a port that was asked for is taken.
-        ConfigError: it runs in this process already, but on other ports; or the name is none.
+        ConfigError: host or address is none that boards reach; a port is asked for that is not opened there; the
+            service runs in this process already, but elsewhere; or the name is none.
     """
-    from pdmlab.service.service import Service
+    from pdmlab.service.service import Ports, Service
 
+    ports = Ports(port, coaps_port, coaps_bootstrap_port, coap_port, bootstrap_port, image_port)
     running = _running.get(name)
     if running is not None:
-        running.must_be_at(port, coap_port, bootstrap_port)
+        running.must_be_at(host, address, ports)
         return running
-    return Service(name=name, port=port, coap_port=coap_port, bootstrap_port=bootstrap_port)
+    return Service(name=name, host=host, address=address, ports=ports)
 
 
 def current() -> Service | None:

@@ -37,6 +37,8 @@ class Firmware:
     """The service's images, manifests and unfinished uploads."""
 
     def __init__(self, core: Core) -> None:
+        self.url: str | None = None
+        """Where boards fetch images by HTTP, such as http://192.0.2.1:8080; None for the REST API's own address."""
         self._store = core.store
         self._cache: OrderedDict[str, bytes] = OrderedDict()
 

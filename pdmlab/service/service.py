@@ -4,55 +4,98 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import inspect
+import logging
 import os
 import re
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_der_x509_certificate
 
 from pdmlab import running, settings
 from pdmlab import service as package
 from pdmlab.aio import LoopThread
-from pdmlab.capture import MessageLog
-from pdmlab.coap.transport import Address, DatagramSocket, Opener, udp
-from pdmlab.errors import ConfigError, ServiceError, Unreachable
+from pdmlab.capture import DeviceLog, MessageLog
+from pdmlab.coap.transport import Opener
+from pdmlab.errors import ConfigError, ServiceError
 from pdmlab.filelock import FileLock
+from pdmlab.lwm2m.dialect import LwM2M
+from pdmlab.service.associations import Associations
 from pdmlab.service.core import Core
 from pdmlab.service.http import HttpServer
+from pdmlab.service.image_server import ImageServer
+from pdmlab.service.openers import Wanted, server_opener
+from pdmlab.service.pki import Role
+from pdmlab.service.reach import LOOPBACK, Reach, url_host
+from pdmlab.service.shared_keys import SharedKey
 from pdmlab.update.credentials import RESOURCES_FILE, Credentials, UpdateResources
 from pdmlab.update.developer import Developer
 
 T = TypeVar("T")
 
-DATABASE, KEY_FILE, DEVELOPER_FOLDER = "pdmlab.sqlite", "api-key", "developer"
+_log = logging.getLogger(__name__)
+
+DATABASE, KEY_FILE, CA_FILE, DEVELOPER_FOLDER = "pdmlab.sqlite", "api-key", "ca.pem", "developer"
 DOMAIN, MODEL = "pdmlab.example", "lab"
 """Whose update keys the lab's own are."""
+CREDENTIALS = "lab"
+"""The developer certificate that the lab's own boards are built with."""
 _STARTING = 30.0  # s
 
 
-class Service:
-    """A service that runs until it is closed, or the process ends. It has NO SECURITY, and listens on loopback only.
+@dataclass(frozen=True)
+class Ports:
+    """Numbers of the service's ports, by the keywords of `serve`; 0 where none is asked for, or none is open."""
 
-    url             of the REST API
+    port: int = 0
+    coaps_port: int = 0
+    coaps_bootstrap_port: int = 0
+    coap_port: int = 0
+    bootstrap_port: int = 0
+    image_port: int = 0
+
+
+class Service:
+    """A service that runs until it is closed, or the process ends.
+
+    Devices reach it by DTLS and TLS; on loopback, and only there, without security too.
+
+    url             of the REST API, on loopback
     api_key         an administrator's key, also in the file `api-key` of its folder
     bootstrap_uri   where devices bootstrap; lwm2m_uri: where they register
+    plain_bootstrap_uri, plain_lwm2m_uri    the same without security; None where there is no such port
+    image_url       where boards elsewhere fetch firmware images; None on loopback, where the REST API has them
+    addresses       by which devices reach it, the one in their credentials first
+    ca_file         the certificate of its CA, for programs that are to trust it
     core            everything but HTTP; it belongs to the service's own thread: use `call`
-    log             the CoAP messages of both ports
+    log             the messages of both servers, decoded; device_log() has those of one device
     """
 
-    def __init__(self, *, name: str = "default", port: int = 0, coap_port: int = 0, bootstrap_port: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        name: str = "default",
+        host: str = LOOPBACK,
+        address: str | None = None,
+        ports: Ports = Ports(),
+    ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
             raise ConfigError(
                 f"{name!r} is no name for a service", hint="use letters, digits, '.', '_' and '-', at most 64"
             )
         self.name = name
+        self.reach = Reach.at(host, address)
         self.folder = settings.load().folder("state") / "service" / name
-        self.log = MessageLog(endpoint="service", clock="host")
-        self._asked = port, coap_port, bootstrap_port
+        self.log = MessageLog(endpoint="service", now=time.time_ns, dialect=LwM2M())
+        self._asked = self._possible(ports)
         with contextlib.ExitStack() as undo:
             undo.callback(self._lock().close)
             self.core = Core(sa.URL.create("sqlite", database=str(self.folder / DATABASE)), log=self.log)
@@ -60,11 +103,25 @@ class Service:
             undo.callback(self._thread.close)
             undo.callback(self._stop)
             self._http: HttpServer | None = None
+            self._images: ImageServer | None = None
             self._thread.run(self._start(), timeout=_STARTING)
             self._undo = undo.pop_all()
         package._running[name] = self
         running.announce(name, self.url, self.api_key)
         atexit.register(self.close)
+
+    def _possible(self, ports: Ports) -> Ports:
+        """Return the ports if they can all be opened at that reach."""
+        closed = ("image_port",) if self.reach.loopback else ("coap_port", "bootstrap_port")
+        for each in closed:
+            if getattr(ports, each):
+                why = (
+                    "on loopback the REST API has the images"
+                    if self.reach.loopback
+                    else "without security it listens on loopback alone"
+                )
+                raise ConfigError(f"the service opens no {each} at {self.reach.host}: {why}", hint=f"leave {each} out")
+        return ports
 
     def _lock(self) -> FileLock:
         try:
@@ -73,7 +130,11 @@ class Service:
             self.folder.chmod(0o700)
             database = self.folder / DATABASE
             os.close(os.open(database, os.O_RDWR | os.O_CREAT, 0o600))
-            database.chmod(0o600)
+            if database.stat().st_mode & 0o077 and os.name == "posix":
+                database.chmod(0o600)
+                _log.warning(
+                    "%s, which holds private keys, could be read by others; it is closed to them now", database
+                )
             return FileLock(
                 self.folder / "lock",
                 f"the service {self.name!r}",
@@ -89,25 +150,53 @@ class Service:
 
     async def _start(self) -> None:
         core, store = self.core, self.core.store
-        port, coap_port, bootstrap_port = self._asked
         store.open()
+        core.reachable_at = self.reach.address
+        core.pki.addresses = self.reach.addresses
         await core.start(
-            bootstrap=_opener(bootstrap_port, store.fact("bootstrap_port")),
-            lwm2m=_opener(coap_port, store.fact("coap_port")),
+            bootstrap=self._opener("bootstrap", "coaps_bootstrap_port", "bootstrap_port"),
+            lwm2m=self._opener("lwm2m", "coaps_port", "coap_port"),
         )
+        if not self.reach.loopback:
+            wanted = self._wanted("image_port")
+            self._images = await ImageServer.open(core.firmware.data, self.reach.host, wanted.asked, wanted.last)
+            core.firmware.url = f"http://{url_host(self.reach.address)}:{self._images.port}"
         from pdmlab.service.rest.app import make_app
 
-        self._http = await HttpServer.open(make_app(core), port, store.fact("port"))
-        self.url = f"http://127.0.0.1:{self._http.port}"
+        self._http = await HttpServer.open(make_app(core), self._asked.port, store.fact("port"))
+        self.url = f"http://{LOOPBACK}:{self._http.port}"
         self.account_id = core.account_id
         self.bootstrap_uri, self.lwm2m_uri = core.bootstrap_uri, core.lwm2m_uri
+        self.plain_bootstrap_uri = core.uri("bootstrap", secure=False) if self.reach.loopback else None
+        self.plain_lwm2m_uri = core.uri("lwm2m", secure=False).partition("?")[0] if self.reach.loopback else None
+        self.image_url, self.addresses = core.firmware.url, self.reach.addresses
         self.api_key = _kept_key(self.folder / KEY_FILE, core)
-        endpoint_name = store.fact("developer_endpoint") or store.ids.new()
-        facts = {"port": self._http.port, "coap_port": self._ports[1], "bootstrap_port": self._ports[2]}
+        self.ca_file = self.folder / CA_FILE
+        _keep(self.ca_file, load_der_x509_certificate(core.pki.certificate).public_bytes(Encoding.PEM), 0o644)
+        self._endpoint_name = store.fact("developer_endpoint") or store.ids.new()
+        self._ports = Ports(
+            self._http.port,
+            *(_port_of(uri) for uri in (self.lwm2m_uri, self.bootstrap_uri)),
+            *(_port_of(uri) for uri in (self.plain_lwm2m_uri, self.plain_bootstrap_uri)),
+            _port_of(self.image_url),
+        )
         with store.begin():
-            for fact, value in {**facts, "developer_endpoint": endpoint_name}.items():
-                store.remember(fact, str(value))
-        self._credentials = Credentials(endpoint_name, self.bootstrap_uri, self.account_id)
+            for what, number in dataclasses.asdict(self._ports).items():
+                if number:  # a port that is closed this time is not forgotten
+                    store.remember(what, str(number))
+            store.remember("developer_endpoint", self._endpoint_name)
+
+    def _opener(self, role: Role, secure: str, plain: str) -> Opener:
+        return server_opener(
+            self.reach.host,
+            self.core.security(role),
+            Associations(self.core.store, role),
+            self._wanted(secure),
+            self._wanted(plain) if self.reach.loopback else None,
+        )
+
+    def _wanted(self, what: str) -> Wanted:
+        return Wanted(getattr(self._asked, what), int(self.core.store.fact(what) or 0))
 
     def _stop(self) -> None:
         if self._thread.running:
@@ -115,14 +204,10 @@ class Service:
 
     async def _shut(self) -> None:
         self.core.channels.drain()
-        if self._http is not None:
-            await self._http.close()
+        for each in (self._http, self._images):
+            if each is not None:
+                await each.close()
         await self.core.stop()
-
-    @property
-    def _ports(self) -> tuple[int, int, int]:
-        ports = [int(re.search(r":(\d+)(?:\?|$)", uri)[1]) for uri in (self.url, self.lwm2m_uri, self.bootstrap_uri)]  # type: ignore[index]
-        return ports[0], ports[1], ports[2]
 
     # -- using it ----------------------------------------------------------------------------------------
 
@@ -139,9 +224,44 @@ class Service:
 
         return self._thread.run(run())
 
-    def credentials(self) -> Credentials:
-        """Return what a device must have compiled in to come here."""
-        return self._credentials
+    def credentials(self, *, secure: bool = True, endpoint_name: str | None = None) -> Credentials:
+        """Return what a device must have compiled in to come here.
+
+        Each endpoint name has a certificate and a key of its own, made when they are first asked for; without a name,
+        those of the lab's own boards. A device that is built with other ones starts anew, as a device never seen.
+
+        secure: False for coap://, which a lab on loopback has.
+
+        Raises:
+            ServiceError: the service is not reached so; the endpoint name has more than 64 characters.
+        """
+        name, endpoint_name = endpoint_name or CREDENTIALS, endpoint_name or self._endpoint_name
+
+        def made() -> Credentials:
+            developers = self.core.developers
+            return developers.credentials(developers.named(self.account_id, name, endpoint_name), secure=secure)
+
+        found: Credentials = self.call(made)
+        return found
+
+    def psk(self, identity: str, key: bytes | None = None) -> SharedKey:
+        """Let a plain LwM2M client in by a pre-shared key; without one, the identity's key, or a new one of 16 B.
+
+        >>> service.psk("desk1").hex  # doctest: +SKIP
+        '5f3b…'
+
+        Raises:
+            ServiceError: the identity is not 1 to 128 printable ASCII characters, or the key not 16 to 64 B.
+        """
+        made: SharedKey = self.call(self.core.shared_keys.add, self.account_id, identity, key)
+        return made
+
+    def device_log(self, device: str) -> DeviceLog:
+        """Return what was said to and by a device, bootstrap included: by its id, or its endpoint name.
+
+        >>> service.device_log("desk1").lines()  # doctest: +SKIP
+        """
+        return self.log.of_device(device)
 
     @property
     def developer(self) -> Developer:
@@ -155,14 +275,16 @@ class Service:
         """Return whose updates a device of the lab accepts."""
         return self.developer.resources
 
-    def must_be_at(self, port: int, coap_port: int, bootstrap_port: int) -> None:
-        """Raise ConfigError if one of the ports (0: any) is not the service's."""
-        for what, asked, is_at in zip(
-            ("port", "coap_port", "bootstrap_port"), (port, coap_port, bootstrap_port), self._ports, strict=True
-        ):
-            if asked not in (0, is_at):
+    def must_be_at(self, host: str, address: str | None, ports: Ports) -> None:
+        """Raise ConfigError if the service is elsewhere; a port of 0 is any."""
+        asked, is_at = dataclasses.asdict(ports), dataclasses.asdict(self._ports)
+        differences = [(what, asked[what], is_at[what]) for what in asked if asked[what] not in (0, is_at[what])]
+        if (there := Reach.at(host, address)) != self.reach:
+            differences = [("host", there.host, self.reach.host), ("address", there.address, self.reach.address)]
+        for what, wanted, found in differences:
+            if wanted != found:
                 raise ConfigError(
-                    f"the service {self.name!r} runs already, with {what}={is_at}, not {asked}",
+                    f"the service {self.name!r} runs already, with {what}={found}, not {wanted}",
                     hint="close it first, or take another name",
                 )
 
@@ -188,10 +310,15 @@ class Service:
     def __repr__(self) -> str:
         if not self.running:
             return f"<Service {self.name!r}, closed>"
-        return (
-            f"<Service {self.name!r} at {self.url}, devices at {self.bootstrap_uri} and {self.lwm2m_uri}; "
-            "NO SECURITY, loopback only>"
-        )
+        return f"<Service {self.name!r} at {self.url}; {self.security}>"
+
+    @property
+    def security(self) -> str:
+        """What is secure, in words."""
+        secure = f"TLS and DTLS at {self.bootstrap_uri} and {self.lwm2m_uri}"
+        if self.reach.loopback:
+            return f"{secure}; plain coap:// on loopback only"
+        return f"{secure}, for {', '.join(self.addresses)}; firmware images by plain HTTP, signed by their manifests"
 
     def _repr_html_(self) -> str:
         rows = {
@@ -199,26 +326,22 @@ class Service:
             "API key": str(self.folder / KEY_FILE),
             "bootstrap server": self.bootstrap_uri,
             "LwM2M server": self.lwm2m_uri,
+            "without security": " ".join(filter(None, (self.plain_bootstrap_uri, self.plain_lwm2m_uri))),
+            "firmware images": self.image_url or "",
+            "CA certificate": str(self.ca_file),
             "account": self.account_id,
             "kept in": str(self.folder),
         }
-        body = "".join(f"<tr><th>{name}</th><td><code>{escape(value)}</code></td></tr>" for name, value in rows.items())
-        caption = f"Service <b>{escape(self.name)}</b>: NO SECURITY, loopback only"
+        body = "".join(
+            f"<tr><th>{name}</th><td><code>{escape(value)}</code></td></tr>" for name, value in rows.items() if value
+        )
+        caption = f"Service <b>{escape(self.name)}</b>: {escape(self.security)}"
         return f"<table><caption>{caption}</caption>{body}</table>"
 
 
-def _opener(port: int, last: str | None) -> Opener:
-    """Return an opener of the port asked for; of the last one, or any, if none was."""
-
-    async def open_(on_datagram: Callable[[bytes, Address], None]) -> DatagramSocket:
-        if port == 0 and last is not None:
-            try:
-                return await udp(port=int(last))(on_datagram)
-            except Unreachable:
-                pass  # somebody else has it now
-        return await udp(port=port)(on_datagram)
-
-    return open_
+def _port_of(uri: str | None) -> int:
+    found = re.search(r":(\d+)(?:\?|$)", uri or "")
+    return int(found[1]) if found else 0
 
 
 def _kept_key(file: Path, core: Core) -> str:
@@ -226,10 +349,16 @@ def _kept_key(file: Path, core: Core) -> str:
     # What is no text is no key either.
     kept = file.read_text(encoding="utf-8", errors="replace").strip() if file.exists() else None
     key = core.accounts.administrator(kept)
-    if key != kept:
-        temporary = file.with_suffix(".new")
-        temporary.unlink(missing_ok=True)
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
-            out.write(key + "\n")
-        os.replace(temporary, file)
+    _keep(file, f"{key}\n".encode(), 0o600)
     return key
+
+
+def _keep(file: Path, content: bytes, mode: int) -> None:
+    """Have a file say this, whole or not at all, for those who may read it by its mode."""
+    if file.exists() and file.read_bytes() == content:
+        return
+    temporary = file.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as out:
+        out.write(content)
+    os.replace(temporary, file)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import socket
 import stat
@@ -19,7 +21,7 @@ import pytest
 import pdmlab
 from pdmlab import service as package
 from pdmlab import settings
-from pdmlab.errors import ConfigError, PortBusy, Unreachable
+from pdmlab.errors import ConfigError, PortBusy, ServiceError, Unreachable
 from pdmlab.service.service import Service
 
 CLIENT = ("coap-client-notls", "coap-client-openssl", "coap-client-gnutls", "coap-client")
@@ -37,16 +39,19 @@ def get(service: Service, path: str) -> httpx.Response:
     return httpx.get(service.url + path, headers={"Authorization": f"Bearer {service.api_key}"})
 
 
-def test_a_service_answers_and_says_that_it_is_not_secure(serve: Callable[..., Service]) -> None:
+def test_a_service_answers_and_says_what_is_secure(serve: Callable[..., Service]) -> None:
     with serve() as service:
         assert get(service, "/v3/devices/").json()["data"] == []
         assert get(service, "/v3/accounts/me").json()["id"] == service.account_id
         assert httpx.get(service.url + "/v3/devices/").status_code == 401
         for shown in (repr(service), service._repr_html_()):
-            assert "NO SECURITY, loopback only" in shown and service.url in shown
+            assert "TLS and DTLS at coaps://127.0.0.1:" in shown and service.url in shown
+            assert "plain coap:// on loopback only" in shown
             assert service.api_key not in shown
-        assert service.bootstrap_uri.startswith("coap://127.0.0.1:")
-        assert service.bootstrap_uri.endswith(f"?aid={service.account_id}")
+        for uri, scheme in ((service.bootstrap_uri, "coaps"), (service.plain_bootstrap_uri, "coap")):
+            assert re.fullmatch(rf"{scheme}://127\.0\.0\.1:\d+\?aid={service.account_id}", uri)
+        for uri, scheme in ((service.lwm2m_uri, "coaps"), (service.plain_lwm2m_uri, "coap")):
+            assert re.fullmatch(rf"{scheme}://127\.0\.0\.1:\d+", uri)
         assert package.current() is service
     assert package.current() is None
     assert repr(service) == "<Service 'default', closed>"
@@ -68,13 +73,27 @@ def test_running_a_cell_again_returns_the_service_that_runs(serve: Callable[...,
 
 def test_a_service_that_comes_back_has_its_key_its_account_and_its_ports(serve: Callable[..., Service]) -> None:
     first = serve()
+    kept = [
+        first.credentials(),
+        first.credentials(endpoint_name="desk1"),
+        first.psk("desk2"),
+        first.ca_file.read_bytes(),
+    ]
+    shown = [first.call(first.core.pki.server_certificate, role) for role in ("bootstrap", "lwm2m")]
     first.close()
     first.close()
     again = serve()
     assert again is not first
-    for name in ("url", "api_key", "account_id", "bootstrap_uri", "lwm2m_uri"):
+    uris = ("bootstrap_uri", "lwm2m_uri", "plain_bootstrap_uri", "plain_lwm2m_uri")
+    for name in ("url", "api_key", "account_id", *uris):
         assert getattr(again, name) == getattr(first, name)
-    assert again.credentials() == first.credentials()
+    assert kept == [
+        again.credentials(),
+        again.credentials(endpoint_name="desk1"),
+        again.psk("desk2"),
+        again.ca_file.read_bytes(),
+    ]
+    assert shown == [again.call(again.core.pki.server_certificate, role) for role in ("bootstrap", "lwm2m")]
 
 
 def test_a_port_that_somebody_else_took_meanwhile_is_no_obstacle(serve: Callable[..., Service]) -> None:
@@ -131,8 +150,34 @@ def test_what_the_service_keeps_is_for_its_owner_only(serve: Callable[..., Servi
 
 def test_nothing_but_loopback_is_listened_on(serve: Callable[..., Service]) -> None:
     service = serve()
-    assert service._http._listener.getsockname()[0] == "127.0.0.1"
-    assert {endpoint.address[0] for endpoint in service.core._endpoints.values()} == {"127.0.0.1"}
+    assert service._http._listener.getsockname()[0] == "127.0.0.1" and service.image_url is None
+    opened = [each for role in service.core._addresses.values() for each in role.values()]
+    assert len(opened) == 8 and {address[0] for address in opened} == {"127.0.0.1"}
+
+
+def test_both_transports_of_a_server_have_one_number(serve: Callable[..., Service]) -> None:
+    service = serve()
+    for role in service.core._addresses.values():
+        assert role["coaps"][1] == role["coaps+tcp"][1] != role["coap"][1] == role["coap+tcp"][1]
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
+@pytest.mark.parametrize("keyword", ["coaps_port", "coaps_bootstrap_port", "coap_port", "bootstrap_port"])
+def test_a_number_that_is_free_for_one_transport_alone_is_not_taken(
+    serve: Callable[..., Service], kind: socket.SocketKind, keyword: str
+) -> None:
+    first = serve()
+    last = getattr(first._ports, keyword)
+    first.close()
+    with socket.socket(socket.AF_INET, kind) as taken:
+        taken.bind(("127.0.0.1", last))
+        if kind == socket.SOCK_STREAM:
+            taken.listen()
+        again = serve()
+        assert getattr(again._ports, keyword) not in (0, last)
+        again.close()
+        with pytest.raises(Unreachable, match=str(last)):
+            serve(**{keyword: last})
 
 
 def test_the_labs_update_keys_are_made_once(serve: Callable[..., Service]) -> None:
@@ -146,9 +191,74 @@ def test_the_labs_update_keys_are_made_once(serve: Callable[..., Service]) -> No
 
 def test_credentials_lead_to_the_bootstrap_server(serve: Callable[..., Service]) -> None:
     service = serve()
-    credentials = service.credentials()
-    assert credentials.bootstrap_server_uri == service.bootstrap_uri
-    assert credentials.account_id == service.account_id
+    secure, plain = service.credentials(), service.credentials(secure=False)
+    assert secure.bootstrap_server_uri == service.bootstrap_uri
+    assert plain.bootstrap_server_uri == service.plain_bootstrap_uri
+    assert secure.account_id == plain.account_id == service.account_id
+    assert secure.bootstrap_endpoint_name == plain.bootstrap_endpoint_name
+    assert secure.bootstrap_server_root_ca_certificate == service.call(lambda: service.core.pki.certificate)
+    assert plain.bootstrap_device_private_key is None
+    assert secure.bootstrap_device_private_key.hex() not in repr(secure) + repr(service) + service._repr_html_()
+
+
+def test_every_endpoint_name_has_credentials_of_its_own_and_keeps_them(serve: Callable[..., Service]) -> None:
+    service = serve()
+    first, other = service.credentials(endpoint_name="desk1"), service.credentials(endpoint_name="desk2")
+    assert (first.bootstrap_endpoint_name, other.bootstrap_endpoint_name) == ("desk1", "desk2")
+    assert first.bootstrap_device_private_key != other.bootstrap_device_private_key
+    assert service.credentials(endpoint_name="desk1") == first
+    with pytest.raises(ServiceError, match=r"the endpoint name 'x+' has 65 B; a certificate takes 1 to 64"):
+        service.credentials(endpoint_name="x" * 65)
+
+
+def test_a_pre_shared_key_is_shown_to_nobody_who_did_not_ask(serve: Callable[..., Service]) -> None:
+    service = serve()
+    key = service.psk("desk1")
+    assert len(key.key) == 16 and key.hex == key.key.hex() and service.psk("desk1") == key
+    assert key.hex not in repr(key) and repr(key) == "SharedKey(identity='desk1')"
+    assert service.psk("desk1", bytes(range(32))).key == bytes(range(32)) == service.psk("desk1").key
+    security = service.call(service.core.security, "lwm2m")
+    assert security.psk_of is not None
+    asked = service.call(lambda: [security.psk_of(each) for each in (b"desk1", b"desk", b"\xff\xfe", b"x" * 200, b"")])
+    assert asked == [bytes(range(32)), None, None, None, None]
+    for identity, secret in (
+        ("", None),
+        ("x" * 129, None),
+        ("tab\t", None),
+        (" x", None),
+        ("a", b"15 bytes, no mor"[:15]),
+        ("a", bytes(65)),
+    ):
+        with pytest.raises(ServiceError, match=r"no PSK identity|16 to 64"):
+            service.psk(identity, secret)
+
+
+def test_a_folder_that_is_copied_takes_the_service_along(
+    serve: Callable[..., Service], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = serve()
+    kept = first.credentials(), first.psk("desk1"), first.account_id, first.api_key
+    first.close()
+    shutil.copytree(first.folder.parents[1], tmp_path / "moved")
+    monkeypatch.setenv("PDMLAB_STATE", str(tmp_path / "moved"))
+    again = serve()
+    assert again.folder != first.folder
+    assert kept == (again.credentials(), again.psk("desk1"), again.account_id, again.api_key)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
+def test_a_database_that_others_could_read_is_closed_to_them_and_that_is_said(
+    serve: Callable[..., Service], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = serve()
+    first.close()
+    assert not caplog.records
+    database = first.folder / "pdmlab.sqlite"
+    database.chmod(0o640)
+    serve()
+    assert stat.S_IMODE(database.stat().st_mode) == 0o600
+    (record,) = caplog.records
+    assert "could be read by others" in record.message and str(database) in record.message
 
 
 def test_the_core_is_called_on_its_own_thread(serve: Callable[..., Service]) -> None:
@@ -175,7 +285,7 @@ def test_a_state_folder_that_cannot_be_written_is_said(
     assert "PDMLAB_STATE" in str(error.value)
 
 
-PROGRAM = "import pdmlab, sys; s = pdmlab.serve(); print(s.url, s.lwm2m_uri, flush=True); sys.stdin.read()"
+PROGRAM = "import pdmlab, sys; s = pdmlab.serve(); print(s.url, s.plain_lwm2m_uri, flush=True); sys.stdin.read()"
 
 
 @pytest.fixture
@@ -205,7 +315,7 @@ def test_a_killed_service_forgets_nothing(serve: Callable[..., Service], process
     process.kill()
     process.wait()
     service = serve()
-    assert service.lwm2m_uri == lwm2m_uri
+    assert service.plain_lwm2m_uri == lwm2m_uri
     (device,) = get(service, "/v3/devices").json()["data"]
     assert (device["state"], device["endpoint_name"]) == ("registered", "x")
     assert f"Location-Path:{device['id']}" in location
@@ -239,15 +349,14 @@ def coap_client() -> Callable[..., str]:
 @pytest.mark.debian
 def test_libcoap_registers_and_is_given_a_location(serve: Callable[..., Service]) -> None:
     ask, service = coap_client(), serve()
-    said = ask("post", f"{service.lwm2m_uri}/rd?ep=x&lt=60&lwm2m=1.0&b=U", "-t", "40", "-e", "</3/0/0>")
+    said = ask("post", f"{service.plain_lwm2m_uri}/rd?ep=x&lt=60&lwm2m=1.0&b=U", "-t", "40", "-e", "</3/0/0>")
     assert "2.01" in said
     assert f"Location-Path:rd, Location-Path:{service.account_id}" in said
-    assert "4.00" in ask("post", f"{service.lwm2m_uri}/rd")
+    assert "4.00" in ask("post", f"{service.plain_lwm2m_uri}/rd")
 
 
 @pytest.mark.debian
-def test_libcoap_finds_rd_and_bs_on_both_ports(serve: Callable[..., Service]) -> None:
+def test_libcoap_finds_each_server_where_it_is(serve: Callable[..., Service]) -> None:
     ask, service = coap_client(), serve()
-    for uri in (service.lwm2m_uri, service.bootstrap_uri.partition("?")[0]):
-        said = ask("get", f"{uri}/.well-known/core")
-        assert "</rd>" in said and "</bs>" in said
+    for uri, path in ((service.plain_lwm2m_uri, "</rd>"), (service.plain_bootstrap_uri.partition("?")[0], "</bs>")):
+        assert path in ask("get", f"{uri}/.well-known/core")

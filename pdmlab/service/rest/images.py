@@ -5,13 +5,14 @@ The address in `datafile` needs no key: devices have none. It carries an id that
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
 from pdmlab.service import filters
+from pdmlab.service.core import Core
 from pdmlab.service.firmware import FILE_NAME, MAX_DESCRIPTION, MAX_NAME
+from pdmlab.service.image_server import wanted_range
 from pdmlab.service.refusal import not_found
 from pdmlab.service.rest.context import TheCore, TheKey, base_url
 from pdmlab.service.rest.paging import Json, Page
@@ -26,14 +27,12 @@ NAMED: dict[str, filters.Kind] = {
 }
 """What lists of uploaded things may be filtered by."""
 
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
-
 Name = Annotated[str, Form(max_length=MAX_NAME)]
 Description = Annotated[str, Form(max_length=MAX_DESCRIPTION)]
 
 
 def shape_image(row: Row, base: str, lwm2m_uri: str) -> Json:
-    """Return an image as the API shows it; base: this API's address."""
+    """Return an image as the API shows it; base: the address that images are fetched at."""
     return {
         "object": "firmware-image",
         "id": row["id"],
@@ -67,7 +66,7 @@ async def post_image(
     row = core.firmware.add_image(
         key.account_id, name or (datafile.filename or "")[:MAX_NAME], data, description=description
     )
-    return shape_image(row, base_url(request), core.lwm2m_uri)
+    return shape_image(row, _where(core, request), core.lwm2m_uri)
 
 
 @router.get("/v3/firmware-images", summary="List images")
@@ -77,14 +76,14 @@ async def list_images(core: TheCore, key: TheKey, page: Page, request: Request) 
     conditions = filters.from_parameters(request.query_params.multi_items(), NAMED)
     where = [table.c.account_id == key.account_id, *filters.where(conditions, table)]
     columns = [column for column in table.c if column.name != "data"]
-    base, coap = base_url(request), core.lwm2m_uri
+    base, coap = _where(core, request), core.lwm2m_uri
     return page.select(core.store, table, where, lambda row: shape_image(row, base, coap), columns)
 
 
 @router.get("/v3/firmware-images/{image_id}", summary="Get an image")
 async def get_image(core: TheCore, key: TheKey, image_id: str, request: Request) -> Json:
     """What is known of an image; its bytes are at `datafile`."""
-    return shape_image(core.firmware.image(key.account_id, image_id), base_url(request), core.lwm2m_uri)
+    return shape_image(core.firmware.image(key.account_id, image_id), _where(core, request), core.lwm2m_uri)
 
 
 @router.delete("/v3/firmware-images/{image_id}", summary="Delete an image", status_code=204)
@@ -104,16 +103,18 @@ async def download_image(core: TheCore, image_id: str, file: str, request: Reque
     return ranged(data, request.headers.get("range", ""))
 
 
+def _where(core: Core, request: Request) -> str:
+    """Return the address that devices fetch images at: this API's, unless boards elsewhere could not reach it."""
+    return core.firmware.url or base_url(request)
+
+
 def ranged(data: bytes, wanted: str) -> Response:
     """Return bytes, or the one range of them that the header Range asks for."""
     kind = "application/octet-stream"
-    match = _RANGE.fullmatch(wanted)
-    if match is None or match.groups() == ("", ""):
+    if (part := wanted_range(wanted, len(data))) is None:
         return Response(data, media_type=kind, headers={"Accept-Ranges": "bytes"})
-    first, last = match.groups()
-    start = int(first) if first else max(len(data) - int(last), 0)
-    stop = min(int(last) + 1, len(data)) if first and last else len(data)
+    start, stop = part
     if start >= stop:
         return Response(status_code=416, headers={"Content-Range": f"bytes */{len(data)}"})
-    part = {"Content-Range": f"bytes {start}-{stop - 1}/{len(data)}", "Accept-Ranges": "bytes"}
-    return Response(data[start:stop], 206, media_type=kind, headers=part)
+    headers = {"Content-Range": f"bytes {start}-{stop - 1}/{len(data)}", "Accept-Ranges": "bytes"}
+    return Response(data[start:stop], 206, media_type=kind, headers=headers)

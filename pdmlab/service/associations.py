@@ -1,0 +1,56 @@
+"""DTLS associations in the service's database: a device goes on with the next record, whatever became of the service.
+
+They hold the keys of connections, and lie where the service's own keys lie.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+import sqlalchemy as sa
+
+from pdmlab.errors import ServiceError
+from pdmlab.service.schema import dtls_associations as table
+from pdmlab.service.statements import Statement
+from pdmlab.service.store import Store
+
+_log = logging.getLogger(__name__)
+
+_THIS = sa.and_(table.c.role == sa.bindparam("in_role"), table.c.key == sa.bindparam("of_key"))
+_CHANGE = Statement(sa.update(table).where(_THIS).values(data=sa.bindparam("new_data"), updated_at=sa.bindparam("at")))
+_KEEP = Statement(sa.insert(table))
+_FORGET = Statement(sa.delete(table).where(_THIS))
+
+
+class Associations:
+    """What one of the two servers keeps of its DTLS clients."""
+
+    def __init__(self, store: Store, role: str) -> None:
+        self._store = store
+        self._role = role
+
+    def __repr__(self) -> str:
+        return f"<Associations of the {self._role} server>"
+
+    def load(self) -> Iterable[tuple[str, bytes]]:
+        """Return all that are kept, by their keys."""
+        rows = self._store.rows(sa.select(table.c.key, table.c.data).where(table.c.role == self._role))
+        return [(row["key"], bytes(row["data"])) for row in rows]
+
+    def save(self, changed: Mapping[str, bytes | None]) -> None:
+        """Keep these from now on, and no longer those that are None.
+
+        What cannot be written is logged: its device shakes hands again after a restart.
+        """
+        at = self._store.timestamp()
+        try:
+            # Committed on return: a number that has been used must not be used again, even after a kill.
+            with self._store.begin() as db:
+                for key, data in changed.items():
+                    if data is None:
+                        _FORGET.run(db, in_role=self._role, of_key=key)
+                    elif not _CHANGE.run(db, in_role=self._role, of_key=key, new_data=data, at=at):
+                        _KEEP.run(db, role=self._role, key=key, data=data, updated_at=at)
+        except ServiceError as error:
+            _log.error("DTLS associations could not be kept: %s", error)
