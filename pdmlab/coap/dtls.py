@@ -61,7 +61,7 @@ def dtls_to(
     the session is offered for an abbreviated one. `on_session` gets secret bytes after the handshake and, so that
     no number is used twice, again every thousand messages; with it, closing the socket does not end the association.
 
-    now: by which certificates are judged (s since 1970), instead of the real time.
+    now: by which certificates are judged (s since 1970), instead of `security.clock`'s or the real time.
 
     The opener raises HandshakeFailed, ConfigError when a certificate or key is of no use, and what the inner
     opener raises.

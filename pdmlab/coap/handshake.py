@@ -109,7 +109,18 @@ class Handshake:
     datagrams     whether it is DTLS
     """
 
-    __slots__ = ("_first", "_unverified", "alert_read", "alert_written", "begun", "datagrams", "done", "server")
+    __slots__ = (
+        "_first",
+        "_unverified",
+        "alert_read",
+        "alert_written",
+        "begun",
+        "datagrams",
+        "done",
+        "forgave",
+        "forgiven",
+        "server",
+    )
 
     def __init__(self, *, server: bool, datagrams: bool = False) -> None:
         self.server = server
@@ -120,6 +131,10 @@ class Handshake:
         self.alert_written: int | None = None
         self._first = b""
         self._unverified: tuple[int, int, x509.Certificate] | None = None
+        self.forgiven: frozenset[int] = frozenset()
+        """Faults of certificates (X509_V_ERR_*) that are passed over, since another handshake will follow."""
+        self.forgave = False
+        """Whether one was."""
 
     def __repr__(self) -> str:
         return f"<Handshake of a {'server' if self.server else 'client'}: {self.begun} begun, {self.done} done>"
@@ -142,6 +157,12 @@ class Handshake:
             self.alert_read = value & 0xFF
         elif where == _ALERT_WRITTEN and value >> 8 == _FATAL:
             self.alert_written = value & 0xFF
+
+    def forgives(self, error: int) -> bool:
+        """Whether to go on in spite of a fault of the peer's certificate."""
+        forgives = error in self.forgiven
+        self.forgave = self.forgave or forgives
+        return forgives
 
     def not_verified(self, error: int, depth: int, certificate: x509.Certificate) -> None:
         """Note what is wrong with the peer's certificate (X509_V_ERR_*), or with the one `depth` above it."""

@@ -17,7 +17,7 @@ from OpenSSL.crypto import X509
 
 from pdmlab.coap import psk
 from pdmlab.coap.handshake import DTLS_1_2, TLS_1_2, Handshake
-from pdmlab.coap.security import Security
+from pdmlab.coap.security import PeerTime, Security
 from pdmlab.coap.transport import Identity
 from pdmlab.errors import ConfigError, HandshakeFailed
 
@@ -35,6 +35,8 @@ _NO_AUTO_CHAIN = 0x8  # SSL_MODE: send the given chain and no root; a device has
 _RELEASE_BUFFERS = 0x10  # SSL_MODE: an idle connection holds no record buffers
 _SEND_SERVERHELLO_TIME = 0x40  # SSL_MODE
 _ALLOW_CLIENT_RENEGOTIATION = 0x100  # SSL_OP
+
+_NOT_YET_VALID, _HAS_EXPIRED = 9, 10  # X509_V_ERR_CERT_
 
 SESSION_LIFETIME = 24 * 3600
 """How long a session may be resumed (s)."""
@@ -61,20 +63,50 @@ def server_context(security: Security, method: int = SSL.TLS_METHOD) -> SSL.Cont
 
 
 def client_context(security: Security, method: int = SSL.TLS_METHOD, now: float | None = None) -> SSL.Context:
-    """Return a context for one client; certificates are judged by the time `now` (s since 1970), or the real one.
+    """Return a context for one client; `now` (s since 1970) judges certificates, else its clock, else the real time.
 
     Raises:
         ConfigError: a certificate or key cannot be read, or they do not belong together.
     """
     context = _context(security, method)
-    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
+    if now is None and security.clock is not None:
+        now = security.clock.now()
     if now is not None:
-        store = context.get_cert_store()
-        assert store is not None
-        store.set_time(datetime.fromtimestamp(now, UTC))
+        _judge_by(context, now)
     if security.psk is not None:
         psk.offer(context, *security.psk)
     return context
+
+
+def _judge_by(context: SSL.Context, now: float) -> None:
+    store = context.get_cert_store()
+    assert store is not None
+    store.set_time(datetime.fromtimestamp(now, UTC))
+
+
+def forgiven(clock: PeerTime | None) -> frozenset[int]:
+    """Return the faults of a certificate that a client's first handshake passes over: its clock may be to blame."""
+    if clock is None:
+        return frozenset()
+    return frozenset((_NOT_YET_VALID, _HAS_EXPIRED) if clock.trusted else (_NOT_YET_VALID,))
+
+
+def told_time(connection: SSL.Connection) -> int:
+    """Return the first four bytes of the server's random, which are its time if it is such a server (s since 1970)."""
+    return int.from_bytes((connection.server_random() or b"")[:4], "big")
+
+
+def settle(connection: SSL.Connection, seen: Handshake, clock: PeerTime) -> bool:
+    """Take the time of the server after a handshake over TLS; return whether to shake hands again, judging by it."""
+    told = told_time(connection)
+    if seen.forgave:
+        seen.forgave, seen.forgiven = False, frozenset()
+        _judge_by(connection.get_context(), told)
+        connection.renegotiate()
+        return True
+    clock.told(told)
+    return False
 
 
 def _context(security: Security, method: int) -> SSL.Context:
@@ -123,6 +155,8 @@ def _load(context: SSL.Context, security: Security) -> None:
 def _verify(connection: SSL.Connection, certificate: X509, error: int, depth: int, ok: int) -> bool:
     if not ok:
         seen: Handshake = connection.get_app_data()
+        if seen.forgives(error):
+            return True
         seen.not_verified(error, depth, certificate.to_cryptography())
     return bool(ok)
 

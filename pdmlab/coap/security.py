@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from pdmlab.coap.transport import Address, Identity
 from pdmlab.errors import ConfigError, HandshakeFailed
@@ -21,6 +21,24 @@ class HandshakeStep:
     failure: HandshakeFailed | None = None
 
 
+class PeerTime(Protocol):
+    """The clock of a client that only its servers set: by the time in their ServerHello, as the stock client's is.
+
+    A certificate that is not valid yet by it is checked again, by the time of the server that shows it, in a second
+    handshake; with `trusted`, so is one that is valid no more.
+    """
+
+    trusted: bool
+
+    def now(self) -> int:
+        """Return what time the client thinks it is (s since 1970); 0 if nobody has told it."""
+        ...
+
+    def told(self, seconds: int) -> None:
+        """Take the time of a server that has proved itself; it may be noise."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Security:
     """Certificates and keys (DER; keys as PKCS#8 or SEC1), or a pre-shared key; P-256 throughout.
@@ -30,6 +48,7 @@ class Security:
     psk           a client's identity and key
     psk_of        a server's: returns the key of an identity, None if it knows none of that name
     names_failure a server calls it with the address and the reason of each handshake that failed
+    clock         a client's that does not know the time by itself; the real time unless given
     tells         hears of each handshake, at either end, as it begins, is completed or fails: for a log
     keylog        takes lines of the NSS key log format, for Wireshark
     """
@@ -40,6 +59,7 @@ class Security:
     psk: tuple[bytes, bytes] | None = field(default=None, repr=False)
     psk_of: Callable[[bytes], bytes | None] | None = None
     names_failure: Callable[[Address, HandshakeFailed], None] | None = None
+    clock: PeerTime | None = field(default=None, repr=False)
     tells: Callable[[Address, HandshakeStep], None] | None = field(default=None, repr=False)
     keylog: Callable[[str], None] | None = field(default=None, repr=False)
 
