@@ -1,181 +1,255 @@
-"""How fast the CoAP endpoint is on loopback, against aiocoap's own contexts: requests, notifications, and downloads
-by block size.
+"""How fast the CoAP endpoint is on loopback, side by side with libcoap's programs: requests, blocks, notifications,
+handshakes, and what a connected device costs.
 
-Both ends share one event loop, and so one core.
+Two servers in processes of their own, ours and libcoap's, get the same load in turn, five times; the median counts.
+Seconds are the host's (perf_counter); "busy" is the share of them that the server spent on a CPU. Where it is near
+100 % the server was the limit, else whoever asked, or the time that the system takes to wake a process.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import shutil
 import socket
+import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from aiocoap import Context, Message, resource
+from aiocoap import Message
 from aiocoap.numbers import codes
 
+from benchmarks import lean_coap
 from benchmarks.table import Table
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.transport import Address, udp
 
-REQUESTS = 2000
-IMAGE = bytes(range(256)) * 1024
-"""What is downloaded: 256 KiB."""
-BLOCK_SIZES = (64, 128, 256, 512, 1024)
-SZX = {64: 2, 128: 3, 256: 4, 512: 5, 1024: 6}
+REPEATS = 5
+REQUESTS = 5000
+IMAGE = bytes(range(256)) * 4096
+"""What is downloaded and uploaded in blocks: 1 MiB."""
+BLOCK_SIZES = (64, 1024)
+OBSERVERS = (1, 50, 200, 1000)
+NOTIFICATIONS = 2000
+CONNECTED = 1000
+AIM = 0.9
+"""Of libcoap's rate, for requests and blocks."""
 
-NOTIFICATIONS = 1000
-
-Get = Callable[[str, int], Awaitable[bytes]]
-"""get(path, block_size) -> what came."""
-
-
-class Content(resource.Resource):
-    """A resource of aiocoap's that always says the same."""
-
-    def __init__(self, payload: bytes) -> None:
-        super().__init__()
-        self._payload = payload
-
-    async def render_get(self, request: Message) -> Message:
-        """Answer a GET."""
-        return Message(payload=self._payload)
+Measure = Callable[[Address], float]
 
 
-async def measure_endpoint(measure: Callable[[Get], Awaitable[list[float]]]) -> list[float]:
-    """Measure a client and a server of ours."""
+class Server:
+    """A server's process, and what it costs."""
 
-    async def answer(request: Message, peer: Address) -> Message:
-        return Message(code=codes.CONTENT, payload=IMAGE if request.opt.uri_path == ("fw",) else b"21.5")
+    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+        self.process = process
+        self.address: Address = ("127.0.0.1", port)
 
-    server = await Endpoint.open(udp(), answer)
-    client = await Endpoint.open(udp())
+    @property
+    def cpu_s(self) -> float:
+        """Seconds that it has spent on a CPU."""
+        return int(Path(f"/proc/{self.process.pid}/schedstat").read_text().split()[0]) / 1e9
 
-    async def get(path: str, block_size: int) -> bytes:
-        request = Message(code=codes.GET)
-        request.opt.uri_path = (path,)
-        payload: bytes = (await client.request(request, server.address, block_size=block_size)).payload
-        return payload
-
-    try:
-        return await measure(get)
-    finally:
-        await client.close()
-        await server.close()
+    @property
+    def resident_B(self) -> int:
+        """Bytes of memory that it has."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
 
-async def measure_aiocoap(measure: Callable[[Get], Awaitable[list[float]]]) -> list[float]:
-    """Measure aiocoap's simple6 client and its simplesocketserver."""
+@contextmanager
+def ours() -> Iterator[Server]:
+    """Run benchmarks/coap_server.py."""
+    command = (sys.executable, "-m", "benchmarks.coap_server")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield Server(process, int(process.stdout.readline()))
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def libcoaps() -> Iterator[Server]:
+    """Run libcoap's example server, in which a PUT makes a resource that can be observed."""
     port = free_port()
-    site = resource.Site()
-    site.add_resource(["value"], Content(b"21.5"))
-    site.add_resource(["fw"], Content(IMAGE))
-    server = await Context.create_server_context(site, bind=("127.0.0.1", port), transports=["simplesocketserver"])
-    client = await Context.create_client_context(transports=["simple6"])
+    command = ("coap-server-notls", "-A", "127.0.0.1", "-p", str(port), "-d", "50", "-v", "0")
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            server = Server(process, port)
+            for _ in range(50):
+                try:
+                    lean_coap.put(server.address, b"value", b"21.5")
+                except OSError:
+                    time.sleep(0.1)  # it has not bound its port yet
+                else:
+                    break
+            yield server
+        finally:
+            process.terminate()
 
-    async def get(path: str, block_size: int) -> bytes:
-        request = Message(code=codes.GET, uri=f"coap://127.0.0.1:{port}/{path}")
-        request.opt.block2 = (0, False, SZX[block_size])
-        payload: bytes = (await client.request(request).response).payload
-        return payload
 
+def in_turn(measure: Measure, servers: list[Server]) -> tuple[list[float], list[float]]:
+    """Return the median of what each server reaches, and how busy it was (share), measured in turn."""
+    rates: list[list[float]] = [[] for _ in servers]
+    busy: list[list[float]] = [[] for _ in servers]
+    for _ in range(REPEATS):
+        for number, server in enumerate(servers):
+            start, cpu = time.perf_counter(), server.cpu_s
+            rates[number].append(measure(server.address))
+            busy[number].append((server.cpu_s - cpu) / (time.perf_counter() - start))
+    return [statistics.median(each) for each in rates], [statistics.median(each) for each in busy]
+
+
+# -- requests and blocks -----------------------------------------------------------------------------
+
+
+def requests(under_way: int) -> Measure:
+    """Return a measurement of small GETs a second."""
+    return lambda server: lean_coap.gets(server, b"value", REQUESTS, under_way)
+
+
+def coap_client(method: str, size: int, folder: Path) -> Measure:
+    """Return a measurement of libcoap's client with a body in blocks (MB/s), its start included."""
+    body, got = folder / "body", folder / "got"
+    body.write_bytes(IMAGE)
+
+    def measure(server: Address) -> float:
+        what = ("-o", str(got)) if method == "get" else ("-f", str(body))
+        command = ("coap-client-notls", "-b", str(size), "-B", "60", "-m", method, *what)
+        got.unlink(missing_ok=True)
+        start = time.perf_counter()
+        subprocess.run([*command, f"coap://{server[0]}:{server[1]}/fw"], check=True, capture_output=True)
+        seconds = time.perf_counter() - start
+        assert method == "put" or got.read_bytes() == IMAGE
+        return len(IMAGE) / seconds / 1e6
+
+    return measure
+
+
+def our_client(method: str, size: int) -> Measure:
+    """Return the same measurement of our client."""
+
+    async def ask(server: Address) -> float:
+        endpoint = await Endpoint.open(udp())
+        message = Message(code=codes.GET if method == "get" else codes.PUT, uri_path=("fw",))
+        message.payload = b"" if method == "get" else IMAGE
+        start = time.perf_counter()
+        response = await endpoint.request(message, server, block_size=size)
+        seconds = time.perf_counter() - start
+        assert response.code.is_successful() and (method == "put" or response.payload == IMAGE)
+        await endpoint.close()
+        return len(IMAGE) / seconds / 1e6
+
+    return lambda server: asyncio.run(ask(server))
+
+
+def bench_server(servers: list[Server], folder: Path) -> None:
+    """Compare the servers' ends under the same load."""
+    table = Table(
+        f"CoAP over UDP, server end, on loopback: medians of {REPEATS}, in turn with libcoap's coap-server",
+        {
+            "what": "",
+            "unit": "",
+            "ours": ".2f",
+            "libcoap": ".2f",
+            "ratio": ".2f",
+            "aim": ".1f",
+            "ours busy %": ".0f",
+            "libcoap busy %": ".0f",
+        },
+        text_width=34,
+    )
+
+    def row(what: str, unit: str, measure: Measure, aim: float | None = AIM) -> None:
+        (our, their), busy = in_turn(measure, servers)
+        table.row(what, unit, our, their, our / their, aim, *(100 * each for each in busy))
+
+    coap_client("put", 1024, folder)(servers[0].address)
+    coap_client("put", 1024, folder)(servers[1].address)
+    row("small GET, one by one", "requests/s", requests(1))
+    row("small GET, 16 under way", "requests/s", requests(16))
+    for method, size in itertools.product(("get", "put"), BLOCK_SIZES):
+        row(f"{method.upper()} of 1 MiB in {size} B, coap-client", "MB/s", coap_client(method, size, folder))
+
+
+def bench_client(server: Server, folder: Path) -> None:
+    """Compare our client and libcoap's at libcoap's server."""
+    table = Table(
+        "CoAP over UDP, client end, at libcoap's coap-server",
+        {"what": "", "unit": "", "ours": ".2f", "libcoap": ".2f", "ratio": ".2f", "aim": ".1f"},
+        text_width=34,
+    )
+    for method, size in itertools.product(("get", "put"), BLOCK_SIZES):
+        rates: tuple[list[float], list[float]] = [], []
+        for _ in range(REPEATS):
+            rates[0].append(our_client(method, size)(server.address))
+            rates[1].append(coap_client(method, size, folder)(server.address))
+        our, their = (statistics.median(each) for each in rates)
+        table.row(f"{method.upper()} of 1 MiB in {size} B", "MB/s", our, their, our / their, AIM)
+
+
+# -- notifications -----------------------------------------------------------------------------------
+
+
+def notifications(server: Address, count: int) -> tuple[float, int, int]:
+    """Return notifications a second to so many observers in one burst, how many came again, and how many never."""
+    path = b"seen%d" % count
+    lean_coap.put(server, path, b"0")
+    observers = lean_coap.Observers(server, path, count)
     try:
-        return await measure(get)
+        rounds = list(observers.rounds(max(5, NOTIFICATIONS // count)))
     finally:
-        await client.shutdown()
-        await server.shutdown()
+        observers.close()
+    return count / statistics.median(took for took, _ in rounds), observers.late, sum(lost for _, lost in rounds)
 
 
-async def requests(get: Get) -> list[float]:
-    """Return GETs a second, one after the other, and with 16 under way."""
-    rates = []
-    for at_once in (1, 16):
-        start = time.perf_counter()
-
-        async def ask(count: int) -> None:
-            for _ in range(count):
-                assert await get("value", 1024) == b"21.5"
-
-        await asyncio.gather(*(ask(REQUESTS // at_once) for _ in range(at_once)))
-        rates.append(REQUESTS // at_once * at_once / (time.perf_counter() - start))
-    return rates
-
-
-async def downloads(get: Get) -> list[float]:
-    """Return the throughput of a block-wise download for each block size (B/s)."""
-    rates = []
-    for size in BLOCK_SIZES:
-        start = time.perf_counter()
-        assert await get("fw", size) == IMAGE
-        rates.append(len(IMAGE) / (time.perf_counter() - start))
-    return rates
+def bench_notifications(servers: list[Server]) -> None:
+    """Compare bursts of confirmable notifications, each to a socket of its own."""
+    table = Table(
+        "Confirmable notifications: one change, told to all observers at once",
+        {
+            "observers": "d",
+            "ours/s": ".0f",
+            "libcoap/s": ".0f",
+            "ratio": ".2f",
+            "ours again": "d",
+            "libcoap again": "d",
+            "ours lost": "d",
+            "libcoap lost": "d",
+        },
+    )
+    for count in OBSERVERS:
+        (our, again, lost), (their, their_again, their_lost) = (notifications(each.address, count) for each in servers)
+        table.row(count, our, their, our / their, again, their_again, lost, their_lost)
 
 
-async def our_notifications() -> float:
-    """Return notifications a second of one observation, each sent when the one before has come."""
-    watching: list[tuple[Address, bytes]] = []
-
-    async def answer(request: Message, peer: Address) -> Message:
-        watching.append((peer, request.token))
-        return Message(code=codes.CONTENT, payload=b"0", observe=0)
-
-    server = await Endpoint.open(udp(), answer)
-    client = await Endpoint.open(udp())
-    told = asyncio.Event()
-    await client.observe(Message(code=codes.GET), server.address, lambda message: told.set())
-    start = time.perf_counter()
-    for number in range(1, NOTIFICATIONS + 1):
-        told.clear()
-        peer, token = watching[0]
-        server.notify(peer, Message(code=codes.CONTENT, payload=b"%d" % number, observe=number), token)
-        await told.wait()
-    rate = NOTIFICATIONS / (time.perf_counter() - start)
-    await client.close()
-    await server.close()
-    return rate
+# -- memory ------------------------------------------------------------------------------------------
 
 
-class Changing(resource.ObservableResource):
-    """A resource of aiocoap's that tells its observers of each number."""
-
-    number = 0
-
-    async def render_get(self, request: Message) -> Message:
-        """Answer a GET, or notify."""
-        return Message(payload=b"%d" % self.number)
-
-    def change(self) -> None:
-        """Count, and tell."""
-        self.number += 1
-        self.updated_state()
-
-
-async def aiocoap_notifications() -> float:
-    """Return the same of aiocoap's server and client."""
-    changing = Changing()
-    site = resource.Site()
-    site.add_resource(["value"], changing)
-    port = free_port()
-    server = await Context.create_server_context(site, bind=("127.0.0.1", port), transports=["simplesocketserver"])
-    client = await Context.create_client_context(transports=["simple6"])
-    asking = client.request(Message(code=codes.GET, uri=f"coap://127.0.0.1:{port}/value", observe=0))
-    await asking.response
-    told = asyncio.Event()
-    asking.observation.register_callback(lambda message: told.set())
-    start = time.perf_counter()
-    for _ in range(NOTIFICATIONS):
-        told.clear()
-        changing.change()
-        await told.wait()
-    rate = NOTIFICATIONS / (time.perf_counter() - start)
-    asking.observation.cancel()
-    await client.shutdown()
-    await server.shutdown()
-    return rate
+def bench_memory(servers: list[Server]) -> None:
+    """Compare what a peer costs that has asked once."""
+    table = Table(
+        f"Memory of the server for each of {CONNECTED} devices (B, resident)",
+        {"what": "", "ours": ".0f", "libcoap": ".0f", "ratio": ".2f"},
+        text_width=34,
+    )
+    grown = []
+    for server in servers:
+        before = server.resident_B
+        for _ in range(CONNECTED):
+            lean_coap.put(server.address, b"value", b"21.5")
+        grown.append((server.resident_B - before) / CONNECTED)
+    table.row("UDP, asked once", *grown, grown[0] / grown[1] if grown[1] else None)
 
 
 def free_port() -> int:
-    """Return a UDP port that nobody has at the moment."""
+    """Return a UDP port that nobody has at the moment, nor the one after it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -183,21 +257,13 @@ def free_port() -> int:
 
 
 def bench() -> None:
-    """Measure ours and aiocoap's, one after the other."""
-    table = Table(
-        "CoAP requests and notifications on loopback",
-        {"what": "", "a second": ".0f", "aiocoap": ".0f", "ratio": ".1f"},
-        text_width=26,
-    )
-    ours, theirs = asyncio.run(measure_endpoint(requests)), asyncio.run(measure_aiocoap(requests))
-    for what, our, their in zip(("GETs, one by one", "GETs, 16 under way"), ours, theirs, strict=True):
-        table.row(what, our, their, our / their)
-    our, their = asyncio.run(our_notifications()), asyncio.run(aiocoap_notifications())
-    table.row("notifications, one by one", our, their, our / their)
-    table = Table(
-        "Block-wise download of 256 KiB on loopback",
-        {"block (B)": "d", "MB/s": ".2f", "aiocoap MB/s": ".2f", "ratio": ".1f"},
-    )
-    ours, theirs = asyncio.run(measure_endpoint(downloads)), asyncio.run(measure_aiocoap(downloads))
-    for size, our, their in zip(BLOCK_SIZES, ours, theirs, strict=True):
-        table.row(size, our / 1e6, their / 1e6, our / their)
+    """Measure ours and libcoap's in turn."""
+    missing = [name for name in ("coap-server-notls", "coap-client-notls") if shutil.which(name) is None]
+    if missing:
+        print(f"\nThere is no {' and no '.join(missing)} here (Debian's libcoap3-bin): nothing to compare with.")
+        return
+    with tempfile.TemporaryDirectory() as folder, lean_coap.many_files(), ours() as our, libcoaps() as their:
+        bench_memory([our, their])
+        bench_server([our, their], Path(folder))
+        bench_client(their, Path(folder))
+        bench_notifications([our, their])

@@ -11,7 +11,7 @@ from aiocoap import Message
 from aiocoap.numbers import codes
 from aiocoap.numbers.optionnumbers import OptionNumber
 
-from pdmlab.coap.codec import derive
+from pdmlab.coap.codec import blank, derive
 from pdmlab.coap.parameters import TransmissionParameters
 from pdmlab.coap.transport import Address
 
@@ -21,8 +21,12 @@ Key: TypeAlias = tuple[Address, int]
 _UPLOADS_PER_PEER = 4
 _OVERHEAD = 512  # B that a transfer costs besides its payload, about: or tiny ones would not count
 _RESERVED_EXPONENT = 7
-# Not part of what a transfer is known by: they change from block to block.
-_PER_BLOCK = (OptionNumber.BLOCK1, OptionNumber.BLOCK2, OptionNumber.SIZE1, OptionNumber.SIZE2, OptionNumber.OBSERVE)
+# Not part of what a transfer is known by: they change from block to block. The last two describe a payload: the stock
+# client leaves them out where it asks for a further block, and so has none.
+_PER_BLOCK = frozenset(
+    (OptionNumber.BLOCK1, OptionNumber.BLOCK2, OptionNumber.SIZE1, OptionNumber.SIZE2, OptionNumber.OBSERVE)
+    + (OptionNumber.CONTENT_FORMAT, OptionNumber.MAX_AGE)
+)
 
 
 def exponent(size: int) -> int:
@@ -154,7 +158,8 @@ class Reassembly:
         """Take a block; return the whole payload after the last one, else what to answer."""
         block = request.opt.block1
         if block.size_exponent == _RESERVED_EXPONENT or not block.is_valid_for_payload_size(len(request.payload)):
-            return Message(code=codes.BAD_REQUEST, payload=b"payload is not one block")
+            echo = (block.block_number, False, block.size_exponent)
+            return Message(code=codes.BAD_REQUEST, payload=b"payload is not one block", block1=echo)
         by_token = self._parameters.blocks_by_token
         key = key_of(request, peer, token=request.token if by_token else b"")
         echo = (block.block_number, block.more, min(block.size_exponent, exponent(self._parameters.block_size)))
@@ -175,7 +180,7 @@ class Reassembly:
         mine = self._uploads.of_peer(peer)
         if len(mine) > _UPLOADS_PER_PEER:
             self._uploads.drop(mine[0])
-        return Message(code=codes.CONTINUE, block1=echo)
+        return derive(blank(codes.CONTINUE), b"", block1=echo)
 
     def forget(self, peer: Address) -> None:
         """Drop what a peer has begun."""

@@ -46,17 +46,16 @@ class Responder:
                 exchange.respond(Message(code=codes.BAD_OPTION, payload=f"option {unknown} is not known".encode()))
             return
         now = endpoint._loop.time()
-        block1, block2 = message.opt.block1, message.opt.block2
-        if block1 is not None:
+        if OptionNumber.BLOCK1 in message.opt._options:
             whole = self._uploads.add(message, peer, now)
             if isinstance(whole, Message):
-                exchange.respond(whole)
+                exchange.send(whole)
                 return
             message.payload = whole
         elif len(message.payload) > endpoint.parameters.max_body:
             exchange.respond(Message(code=codes.REQUEST_ENTITY_TOO_LARGE, size1=endpoint.parameters.max_body))
             return
-        if block2 is not None and block2.block_number:
+        if OptionNumber.BLOCK2 in message.opt._options and message.opt.block2.block_number:
             kept = self._responses.find(message, peer, now)
             if kept is not None:
                 exchange.send(cut(kept, message, endpoint.parameters.block_size))
