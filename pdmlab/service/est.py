@@ -166,6 +166,10 @@ class Est:
         self._renewing[device_id] = asyncio.get_running_loop().create_task(self._ask(row))
         return row
 
+    def enrollment(self, account_id: str, id: str) -> Row | None:
+        """Return a renewal as it is now; None if the account has none of that id."""
+        return self._store.row(sa.select(table).where(table.c.account_id == account_id, table.c.id == id))
+
     async def _ask(self, row: Row) -> None:
         message = Message(code=codes.POST, payload=name_tlv(row["certificate_name"]))  # no Content-Format: 4.3
         message.opt.uri_path = RENEW.segments

@@ -20,12 +20,14 @@ from pdmlab.capture import MessageLog
 from pdmlab.clock import DeviceClock
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.router import Router
+from pdmlab.coap.together import together
 from pdmlab.coap.transport import Address
 from pdmlab.errors import NetworkError
 from pdmlab.lwm2m import tlv
 from pdmlab.network.fabric import Fabric
 from pdmlab.network.link import Link
 from pdmlab.service.core import Core
+from tests.service.proven import Proven
 
 T = TypeVar("T")
 
@@ -56,11 +58,16 @@ class CoreLab:
         self.key_id = ""
         self.key = ""
         self.core: Core
+        self.proven: dict[str, Proven] = {}
 
     async def start(self) -> None:
         self.core = Core(self.url, now=self.now, seed=self.seed, log=self.log)
         host = self.fabric.host("service")
-        await self.core.start(bootstrap=host.opener(5683), lwm2m=host.opener(5685))
+        openers = {}
+        for role, port in (("bootstrap", 5683), ("lwm2m", 5685)):
+            proven = self.proven[role] = Proven(self.proven.get(role))
+            openers[role] = together({"coap": host.opener(port), "coaps+tcp": proven.opener(host.opener(port + 10))})
+        await self.core.start(**openers)
         if not self.key:
             row, self.key = self.core.accounts.create_key(self.core.account_id, "tests")
             self.key_id = row["id"]
@@ -174,6 +181,10 @@ class FakeDevice:
     def service(self) -> Address:
         return self.lab.fabric.host("service").address, 5685
 
+    @property
+    def bootstrap_server(self) -> Address:
+        return self.lab.fabric.host("service").address, 5683
+
     async def power_on(self) -> None:
         self.boots += 1
         self.bootstrapped = asyncio.Event()
@@ -202,7 +213,7 @@ class FakeDevice:
         self.bootstrapped.clear()
         query = query or (f"ep={endpoint_name or self.name}", f"aid={self.lab.core.account_id}")
         message = request(codes.POST, "bs", *query)
-        answer = await self.endpoint.request(message, (self.lab.fabric.host("service").address, 5683))
+        answer = await self.endpoint.request(message, self.bootstrap_server)
         if answer.code < 128:
             async with asyncio.timeout(300):
                 await self.bootstrapped.wait()
