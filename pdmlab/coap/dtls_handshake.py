@@ -169,6 +169,8 @@ class Negotiation:
         assert protection is not None
         for record in self._protected:
             protection.open(record)  # they have come: they shall not count as sent again
+        # Or OpenSSL takes it for broken off, and has the session never resumed.
+        self._connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
         agreed = Agreed(
             protection,
             identity_of(self._connection),

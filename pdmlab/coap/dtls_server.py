@@ -1,12 +1,11 @@
-"""The server's end of many DTLS associations: who they are, how new ones come, and how moved ones are found again."""
+"""The server's end of many DTLS associations: who comes in, who is lost, and what a store keeps of them."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import secrets
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,18 +13,18 @@ from OpenSSL import SSL
 
 from pdmlab.coap.allowance import Allowance, Allowances
 from pdmlab.coap.dtls_association import CLOSE_NOTIFY, RESERVE, RESERVE_MARGIN, Association, Store
+from pdmlab.coap.dtls_cookies import Greeter
 from pdmlab.coap.dtls_handshake import Agreed, Negotiation, Timing, datagram_context
-from pdmlab.coap.dtls_record import HEADER, MAX_PLAINTEXT, Content, number_of, split
+from pdmlab.coap.dtls_peers import Peers
+from pdmlab.coap.dtls_record import HEADER, MAX_PLAINTEXT, Content, split
 from pdmlab.coap.handshake import Handshake
-from pdmlab.coap.openssl import connection, server_context
+from pdmlab.coap.openssl import server_context
 from pdmlab.coap.security import Security
 from pdmlab.coap.transport import Address, Connection, ConnectionSocket, DatagramSocket, Identity, Opener, text_of
 from pdmlab.errors import HandshakeFailed, NetworkError, Unreachable
 
 _RANDOM = slice(HEADER + 12 + 2, HEADER + 12 + 2 + 32)  # in a ClientHello: behind its header and version
-_COOKIE_LIFETIME = 300.0  # s; one from the period before is taken too
 _SAVE_DELAY = 1.0  # s after which a store knows what has come
-_MAX_JUMP = 1 << 20  # numbers that a restarted client may leave out
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,37 +64,28 @@ class DtlsServer(ConnectionSocket):
         self._limits = limits
         self._mtu = mtu
         self._inner: DatagramSocket | None = None
-        self._associations: OrderedDict[Connection, Association] = OrderedDict()
-        self._by_address: dict[Address, Association] = {}
-        self._by_host: dict[str, set[Association]] = {}
+        self._peers = Peers(limits.tries)
         self._serial = secrets.randbits(40)  # names of associations of an earlier start may be kept somewhere
         self._dirty: set[Association] = set()
         self._save_timer: asyncio.TimerHandle | None = None
         self._negotiations: dict[Address, Negotiation] = {}
         self._hosts: Counter[str] = Counter()  # negotiations under way
         self._begun = Allowances(limits.handshakes_a_second)
-        self._near = Allowances(limits.tries)
-        self._far = Allowance(limits.tries)
         self._hints = Allowance(10)
-        self._context = datagram_context(server_context(security, SSL.DTLS_METHOD), security)
-        self._context.set_cookie_generate_callback(lambda _: self._cookie(0))
-        self._context.set_cookie_verify_callback(lambda _, cookie: self._is_cookie(cookie))
-        self._secret = secrets.token_bytes(32)
-        self._listener: SSL.Connection | None = None
-        self._asking: Address = ("", 0)  # whose ClientHello the listener has
+        self._greeter = Greeter(lambda: datagram_context(server_context(security, SSL.DTLS_METHOD), security), mtu)
 
     async def open(self, inner: Opener) -> None:
         """Load what the store keeps, and listen."""
         for key, data in self._store.load() if self._store is not None else ():
             try:
-                self._keep(Association.from_bytes(data))
+                self._peers.add(Association.from_bytes(data))
             except ValueError:  # another version wrote it: its device shakes hands again
                 assert self._store is not None
                 self._store.save({key: None})
         self._inner = await inner(self._received)
 
     def __repr__(self) -> str:
-        return f"<DtlsServer with {len(self._associations)} associations and {len(self._negotiations)} handshakes>"
+        return f"<DtlsServer with {len(self._peers)} associations and {len(self._negotiations)} handshakes>"
 
     # -- the socket ------------------------------------------------------------------------------------
 
@@ -106,7 +96,7 @@ class DtlsServer(ConnectionSocket):
 
     def send(self, data: bytes, address: Address) -> None:
         """See ConnectionSocket.send."""
-        association = self._associations.get(address)  # type: ignore[call-overload]  # no other address is equal to one
+        association = self._peers.named(address)
         if association is None or self._inner is None or association.protection.exhausted:
             raise Unreachable(
                 f"there is no connection to {text_of(address)}", hint="it comes back when the device does"
@@ -118,11 +108,11 @@ class DtlsServer(ConnectionSocket):
 
     def connected(self, address: Address) -> bool:
         """See ConnectionSocket.connected."""
-        return address in self._associations
+        return self._peers.named(address) is not None
 
     def identity(self, address: Address) -> Identity | None:
         """See ConnectionSocket.identity."""
-        association = self._associations.get(address)  # type: ignore[call-overload]  # as above
+        association = self._peers.named(address)
         return association.identity if association is not None else None
 
     def close(self) -> None:
@@ -135,10 +125,9 @@ class DtlsServer(ConnectionSocket):
         if self._store is not None:
             self._save()
         else:
-            for association in self._associations.values():
+            for association in self._peers:
                 if not association.protection.exhausted:
                     self._try_to_send(association.protection.seal(Content.ALERT, CLOSE_NOTIFY), association.address)
-        self._listener = None
         self._inner.close()
         self._inner = None
 
@@ -161,7 +150,7 @@ class DtlsServer(ConnectionSocket):
             self._not_dtls(datagram, address)
 
     def _protected(self, record: bytes, address: Address) -> None:
-        association = self._by_address.get(address)
+        association = self._peers.at(address)
         data = None if association is None else association.protection.open(record)
         if data is None:
             if association is not None and association.protection.genuine(record):
@@ -169,14 +158,15 @@ class DtlsServer(ConnectionSocket):
             if (negotiation := self._negotiations.get(address)) is not None:
                 negotiation.received(record)
                 return
-            association, data = self._find(record, address)
-        if association is not None and data is not None:
-            self._genuine(association, record, data, address)
+            found = self._peers.find(record, address)
+            if found is None:
+                return
+            association, data = found
+        assert association is not None
+        self._genuine(association, record, data, address)
 
     def _genuine(self, association: Association, record: bytes, data: bytes, address: Address) -> None:
-        if address != association.address and number_of(record)[1] == association.protection.received:
-            self._move(association, address)
-        self._associations.move_to_end(association.name)
+        self._peers.heard(association, record, address)
         if self._store is not None:
             self._dirty.add(association)
             if self._save_timer is None:
@@ -192,63 +182,10 @@ class DtlsServer(ConnectionSocket):
         if why is not None:
             self._lose(association, why)
 
-    def _find(self, record: bytes, address: Address) -> tuple[Association | None, bytes | None]:
-        """Find the association that a record from an unknown address belongs to; those of its host are tried first.
-
-        A client that goes on from another port, or comes back after a reset, goes on counting: the association
-        whose numbers end just before is most likely its.
-        """
-        number = number_of(record)[1]
-
-        def likely(among: Iterable[Association]) -> list[Association]:
-            near = [
-                each
-                for each in among
-                if number - each.protection.received < _MAX_JUMP and each.protection.fresh(number)
-            ]
-            near.sort(key=lambda each: abs(number - each.protection.received))
-            return near
-
-        here = self._by_host.get(address[0], set())
-        allowance = self._near.of(address[0])
-        if allowance.take(len(here) / 16):  # looking at one costs about a sixteenth of trying it
-            for each in likely(here):
-                if not allowance.take():
-                    break
-                if (data := each.protection.open(record)) is not None:
-                    return each, data
-        if len(here) < len(self._associations) and self._far.take(len(self._associations) / 16):
-            for each in likely(each for each in self._associations.values() if each not in here):
-                if not self._far.take():
-                    break
-                if (data := each.protection.open(record)) is not None:
-                    return each, data
-        return None, None
-
-    # -- who they are ----------------------------------------------------------------------------------
-
-    def _keep(self, association: Association) -> None:
-        self._associations[association.name] = association
-        self._by_address[association.address] = association
-        self._by_host.setdefault(association.address[0], set()).add(association)
-
-    def _move(self, association: Association, address: Address) -> None:
-        self._leave(association)
-        association.address = address
-        self._keep(association)
-
-    def _leave(self, association: Association) -> None:
-        """Take it from where it was."""
-        if self._by_address.get(association.address) is association:
-            del self._by_address[association.address]
-        here = self._by_host[association.address[0]]
-        here.discard(association)
-        if not here:
-            del self._by_host[association.address[0]]
+    # -- who is lost, and what is kept -----------------------------------------------------------------
 
     def _lose(self, association: Association, why: str) -> None:
-        del self._associations[association.name]
-        self._leave(association)
+        self._peers.remove(association)
         self._dirty.discard(association)
         if self._store is not None:
             self._store.save({association.key: None})
@@ -278,82 +215,55 @@ class DtlsServer(ConnectionSocket):
         if under_way is not None and under_way.client_random == record[_RANDOM]:
             under_way.send_again()
             return
-        self._asking = address
-        listener = self._listener
-        if listener is None:
-            listener = connection(self._context, Handshake(server=True, datagrams=True))
-            listener.set_ciphertext_mtu(self._mtu)
-            self._listener = listener
-        listener.bio_write(record)
-        try:
-            listener.DTLSv1_listen()
-        except SSL.WantReadError:
-            self._answer_hello(listener, address)
-        except SSL.Error:  # nothing that may be answered; what OpenSSL has of it goes too
-            self._listener = None
-        else:
-            self._listener = None
-            self._begin(listener, record, address)
+        connection, answers = self._greeter.take(record, address)
+        for answer in answers:
+            self._try_to_send(answer, address)
+        if connection is not None:
+            self._begin(connection, record, address)
 
-    def _answer_hello(self, listener: SSL.Connection, address: Address) -> None:
-        try:
-            for record in split(listener.bio_read(1 << 14)):
-                self._try_to_send(record, address)
-        except SSL.WantReadError:
-            pass
-
-    def _begin(self, listener: SSL.Connection, hello: bytes, address: Address) -> None:
-        host = address[0]
-        if (replaced := self._negotiations.pop(address, None)) is not None:
+    def _begin(self, connection: SSL.Connection, hello: bytes, address: Address) -> None:
+        host, limits = address[0], self._limits
+        if (replaced := self._over(address)) is not None:
             replaced.cancel()
-            self._hosts[host] -= 1
-        limits = self._limits
-        if len(self._negotiations) >= limits.handshakes or self._hosts[host] >= limits.handshakes_of_host:
+        if (
+            len(self._negotiations) >= limits.handshakes
+            or self._hosts[host] >= limits.handshakes_of_host
+            or not self._begun.of(host).take()
+        ):
             return  # it asks again
-        if not self._begun.of(host).take():
-            return
-        seen: Handshake = listener.get_app_data()
+        seen: Handshake = connection.get_app_data()
         seen.arrived(hello)
-        negotiation = Negotiation(
-            listener,
-            seen,
-            address,
-            partial(self._send_to, address),
-            partial(self._negotiated, address),
-            self._timing,
-            self._mtu,
-        )
+        send, ended = partial(self._send_to, address), partial(self._negotiated, address)
+        negotiation = Negotiation(connection, seen, address, send, ended, self._timing, self._mtu)
         self._negotiations[address] = negotiation
         self._hosts[host] += 1
         negotiation.begin()
 
+    def _over(self, address: Address) -> Negotiation | None:
+        """Take a negotiation off the list, if there is one."""
+        negotiation = self._negotiations.pop(address, None)
+        if negotiation is not None:
+            self._hosts[address[0]] -= 1
+            self._hosts += Counter()  # drops hosts that have none
+        return negotiation
+
     def _negotiated(self, address: Address, outcome: Agreed | HandshakeFailed) -> None:
-        del self._negotiations[address]
-        self._hosts[address[0]] -= 1
-        if not self._hosts[address[0]]:
-            del self._hosts[address[0]]
+        self._over(address)
         if isinstance(outcome, HandshakeFailed):
             if self._security.names_failure is not None:
                 self._security.names_failure(address, outcome)
             return
-        if (before := self._by_address.get(address)) is not None:
+        if (before := self._peers.at(address)) is not None:
             self._lose(before, "its device has made a new one")
-        if len(self._associations) >= self._limits.associations:
-            self._lose(next(iter(self._associations.values())), "others were heard of later, and there are too many")
+        if len(self._peers) >= self._limits.associations:
+            self._lose(next(iter(self._peers)), "others were heard of later, and there are too many")
         self._serial += 1
         name = Connection(*address, "coaps", self._serial)
         association = Association(name, address, outcome.identity, outcome.protection, outcome.flight)
-        self._keep(association)
+        self._peers.add(association)
         self._reserve(association)
         for record in outcome.early:
             self._protected(record, address)
-
-    def _cookie(self, age: int) -> bytes:
-        period = int(self._loop.time() / _COOKIE_LIFETIME) - age
-        return hmac.digest(self._secret, repr((self._asking, period)).encode(), "sha256")[:16]
-
-    def _is_cookie(self, cookie: bytes) -> bool:
-        return any(hmac.compare_digest(cookie, self._cookie(age)) for age in (0, 1))
 
     # -- all else --------------------------------------------------------------------------------------
 
