@@ -23,10 +23,15 @@ _OVERHEAD = 512  # B that a transfer costs besides its payload, about: or tiny o
 _RESERVED_EXPONENT = 7
 # Not part of what a transfer is known by: they change from block to block. The last two describe a payload: the stock
 # client leaves them out where it asks for a further block, and so has none.
-_PER_BLOCK = frozenset(
-    (OptionNumber.BLOCK1, OptionNumber.BLOCK2, OptionNumber.SIZE1, OptionNumber.SIZE2, OptionNumber.OBSERVE)
-    + (OptionNumber.CONTENT_FORMAT, OptionNumber.MAX_AGE)
-)
+_PER_BLOCK = {
+    OptionNumber.BLOCK1,
+    OptionNumber.BLOCK2,
+    OptionNumber.SIZE1,
+    OptionNumber.SIZE2,
+    OptionNumber.OBSERVE,
+    OptionNumber.CONTENT_FORMAT,
+    OptionNumber.MAX_AGE,
+}
 
 
 def exponent(size: int) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import sqlalchemy as sa
 from aiocoap import Message
 from aiocoap.numbers import codes
 from aiocoap.numbers.codes import Code
@@ -27,6 +28,7 @@ from pdmlab.lwm2m import tlv
 from pdmlab.network.fabric import Fabric
 from pdmlab.network.link import Link
 from pdmlab.service.core import Core
+from pdmlab.service.schema import accounts
 from tests.service.proven import Proven
 
 T = TypeVar("T")
@@ -90,6 +92,13 @@ class CoreLab:
         for device in self.devices:
             await device.close()
         await self.core.stop()
+
+    def new_account(self) -> str:
+        """Return the id of a second account, which only a database has so far."""
+        id, at = self.core.store.ids.new(), self.core.store.timestamp()
+        with self.core.store.begin() as db:
+            db.execute(sa.insert(accounts).values(id=id, created_at=at, updated_at=at))
+        return id
 
     def new_key(self) -> str:
         return str(self.core.accounts.create_key(self.core.account_id, "another")[0]["id"])
@@ -163,7 +172,9 @@ class FakeDevice:
         self.numbers: dict[str, int] = {}
         self.boots = 0
         self.refuse: Code | None = None
+        self.refuse_with = b"no"
         self.silent = False
+        self.silent_at = ""
         self.endpoint: Endpoint
         self.location: tuple[str, ...] = ()
         self.on_manifest: Callable[[bytes], Awaitable[None]] | None = None
@@ -271,12 +282,12 @@ class FakeDevice:
         path = "/" + "/".join(message.opt.uri_path)
         query = "?" + "&".join(message.opt.uri_query) if message.opt.uri_query else ""
         self.asked.append(f"{message.code} {path}{query}")
-        if self.silent:
+        if self.silent or path == self.silent_at:
             self.endpoint.acknowledge(message)
             return None
         if self.refuse is not None:
-            return Message(code=self.refuse, payload=b"no")
-        if path in ("/0", "/bs"):
+            return Message(code=self.refuse, payload=self.refuse_with)
+        if path in ("/0", "/1", "/bs") and message.code != codes.GET:
             return self._configured(message, path)
         if message.code == codes.POST:
             if path == "/10252/0/1" and self.on_manifest is not None:
@@ -299,7 +310,7 @@ class FakeDevice:
         if message.code == codes.DELETE:
             self.security.clear()
             return Message(code=codes.DELETED)
-        if message.code == codes.PUT:
+        if message.code == codes.PUT and path == "/0":
             (instance,) = tlv.decode(message.payload)
             self.security = {entry.id: entry.value for entry in instance.entries}
         elif path == "/bs":

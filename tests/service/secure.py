@@ -51,7 +51,6 @@ class SecureDevice(FakeDevice):
         self.built_with = built_with
         self.own = b""
         self.port = 0
-        self.finish_silently = False
         self.enrolls = True
 
     @property
@@ -141,7 +140,7 @@ class SecureDevice(FakeDevice):
         return answer
 
     def _configured(self, message: Message, path: str) -> Message:
-        if message.code == codes.PUT:
+        if message.code == codes.PUT and path == "/0":
             (instance,) = tlv.decode(message.payload)
             self.security = {entry.id: entry.value for entry in instance.entries}
             self.own = self.security.get(3, b"")

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from pathlib import Path
 
+import pytest
 from aiocoap.numbers import codes
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pdmlab.lwm2m import tlv
 from pdmlab.network.link import Link
-from pdmlab.service.bootstrap_plan import Told, security_object
+from pdmlab.service.bootstrap_plan import Plan, Told, security_object
+from pdmlab.service.certificates import Subject
 from tests.service.corelab import CoreLab, Stage, play, request
+from tests.service.secure import SecureDevice, name_of, registered, secure_device
+
+NONSENSE = (codes.BAD_REQUEST, codes.CONTENT, codes.CONTINUE, codes.VALID, codes.INTERNAL_SERVER_ERROR)
 
 
 def test_a_device_is_told_its_server_and_its_identity(play: Stage) -> None:
@@ -138,3 +149,308 @@ def test_bootstrap_and_registration_over_a_lossy_link_are_the_same_each_time(tmp
     assert play(story, tmp_path / "other.sqlite", seed=8)[0] != runs[0][0]
     without_loss = 6
     assert sum(" CON " in line for line in runs[0][0]) > without_loss
+
+
+# -- with certificates ------------------------------------------------------------------------------------
+
+
+def test_a_device_is_told_key_and_certificate_that_name_it(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device, account = await secure_device(lab), lab.core.account_id
+        assert (await device.first_boot()).code == codes.CHANGED
+        assert device.asked == ["DELETE /0", "PUT /0", f"POST /bs?iep={device.id}"]
+        address = lab.fabric.host("service").address
+        assert device.uri == f"coaps://{address}:5695?aid={account}"
+        assert list(device.security) == [0, 1, 2, 3, 4, 5, 10]
+        assert (device.security[1], device.security[2], device.security[10]) == (b"\0", b"\x02", b"\x01")
+        assert device.security[4] == lab.core.pki.certificate
+        assert name_of(device.own) == {"CN": "desk1", "L": device.id, "OU": account}
+        key = serialization.load_der_private_key(device.security[5], None)
+        assert key.public_key() == x509.load_der_x509_certificate(device.own).public_key()
+        row = lab.core.directory.find(device.id, account)
+        assert (row["state"], row["endpoint_name"]) == ("bootstrapped", "desk1")
+        assert row["device_key"].replace(":", "").lower() == hashlib.sha256(device.built_with).hexdigest()
+        (last,) = lab.core.bootstrap.transcript(account)
+        assert (last["state"], last["security"]) == ("finished", "certificate")
+        assert [(step["step"], step["answer"]) for step in last["steps"]] == [
+            ("DELETE /0", "2.02 Deleted"),
+            ("PUT /0", "2.04 Changed"),
+            ("POST /bs", "2.04 Changed"),
+        ]
+        assert (await device.come()).code == codes.CREATED
+
+    play(story)
+
+
+def test_the_configuration_goes_out_in_blocks_of_one_token_with_its_size_ahead(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await secure_device(lab)
+        await device.first_boot()
+        puts = [m for m in lab.log if m.endpoint == "bootstrap" and m.direction == "out" and m.code == "PUT"]
+        assert len(puts) > 1 and len({m.token for m in puts}) == 1 and len({m.mid for m in puts}) == len(puts)
+        assert {m.payload_B for m in puts[:-1]} == {512}
+        assert ["Size1" in m.options for m in puts] == [True] + [False] * (len(puts) - 1)
+        assert all("Content-Format 11542" in m.options.replace(":", "") for m in puts)
+        assert not any("Accept" in m.options or "If-" in m.options for m in puts)
+
+    play(story)
+
+
+def test_neither_key_nor_certificate_is_in_log_or_events(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await secure_device(lab)
+        await device.first_boot()
+        kept = lab.log.lines() + repr(lab.core.directory.events(lab.core.account_id))
+        kept += repr(lab.core.bootstrap.transcript(lab.core.account_id))
+        for secret in (device.security[5], device.security[5][40:56]):
+            assert secret.hex() not in kept.lower()
+
+    play(story)
+
+
+def test_boards_of_one_file_are_devices_of_their_own(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        first = await secure_device(lab)
+        second = SecureDevice(lab, "board2", built_with=first.built_with)
+        second.name, second.host = "desk1", first.host
+        lab.devices.append(second)
+        await second.power_on()
+        await asyncio.gather(first.first_boot(), second.first_boot())  # at the same time, from the same host
+        assert first.id != second.id
+        for device in (first, second):
+            assert (await device.come()).code == codes.CREATED
+        assert len(lab.core.directory.list(lab.core.account_id)) == 2
+
+    play(story)
+
+
+def test_a_device_that_brings_its_id_is_the_same_and_its_old_certificate_goes_with_the_new_one(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await registered(lab)
+        id, old, account = device.id, device.own, lab.core.account_id
+        await device.disconnect("lwm2m")
+        await device.first_boot("ep=desk1", f"aid={account}", f"iep={id}", "mccv=4.13.2")
+        assert device.id == id and device.own != old
+        assert (await device.come()).code == codes.CREATED
+        await device.disconnect("lwm2m")
+        device.own = old
+        assert (await device.come()).code == codes.FORBIDDEN
+        await device.disconnect("lwm2m")
+        await device.first_boot("ep=desk1", f"aid={account}")
+        assert device.id != id  # it has lost what it was
+
+    play(story)
+
+
+def test_a_device_that_failed_and_asks_again_is_no_second_device(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await secure_device(lab)
+        for refuse in (codes.BAD_REQUEST, None):
+            device.refuse = refuse
+            await device.connect("bootstrap")
+            task = asyncio.ensure_future(device.bootstrap())
+            await asyncio.sleep(3)
+            task.cancel()
+            await device.disconnect("bootstrap")
+            await asyncio.sleep(12)
+        assert [row["id"] for row in lab.core.directory.list(lab.core.account_id)] == [device.id]
+        assert (await device.come()).code == codes.CREATED
+
+    play(story)
+
+
+def test_what_a_device_was_told_and_did_not_confirm_is_good_for_nobody_after_its_next_try(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await secure_device(lab)
+        await device.connect("bootstrap")
+        device.silent_at = "/bs"
+        task = asyncio.ensure_future(device.bootstrap())
+        await asyncio.sleep(400)
+        task.cancel()
+        await device.disconnect("bootstrap")
+        (last,) = lab.core.bootstrap.transcript(lab.core.account_id)
+        assert (last["state"], last["step"]) == ("failed", "POST /bs")
+        told_first, device.silent_at = device.own, ""
+        await device.first_boot()
+        assert name_of(told_first) == name_of(device.own)
+        assert (await device.come()).code == codes.CREATED
+        await device.disconnect("lwm2m")
+        device.own = told_first
+        assert (await device.come()).code == codes.FORBIDDEN
+
+    play(story)
+
+
+def test_a_device_that_closes_at_the_end_instead_of_answering_has_it_all(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await secure_device(lab)
+        await device.connect("bootstrap")
+        device.silent_at = "/bs"
+        task = asyncio.ensure_future(device.bootstrap())
+        await asyncio.sleep(1)
+        task.cancel()
+        await device.disconnect("bootstrap")
+        await asyncio.sleep(0.1)
+        (last,) = lab.core.bootstrap.transcript(lab.core.account_id)
+        assert (last["state"], last["steps"][-1]["answer"]) == ("finished", "connection closed")
+        assert (await device.come()).code == codes.CREATED
+
+    play(story)
+
+
+def test_a_connection_that_ends_in_the_middle_is_a_failure_with_its_step(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await secure_device(lab)
+        await device.connect("bootstrap")
+        device.silent_at = "/0"
+        task = asyncio.ensure_future(device.bootstrap())
+        await asyncio.sleep(1)
+        task.cancel()
+        await device.disconnect("bootstrap", "the connection was reset by the device")
+        await asyncio.sleep(0.1)
+        (row,) = lab.core.directory.list(lab.core.account_id)
+        failed = [e for e in lab.core.directory.events(row["account_id"]) if e["event_type"].endswith("failed")]
+        assert failed[0]["description"].startswith("Bootstrap failed at DELETE /0: ")
+        assert "reset by the device" in failed[0]["description"]
+
+    play(story)
+
+
+def test_who_asks_must_be_who_its_certificate_says(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        account = lab.core.account_id
+        other_account = lab.new_account()
+        mine, theirs = await registered(lab), await registered(lab, "desk2")
+        elsewhere = await secure_device(lab, "desk9", account_id=other_account)
+        await elsewhere.first_boot("ep=desk9", f"aid={other_account}")
+        for device in (mine, theirs):
+            await device.disconnect("lwm2m")
+        nobody = lab.core.pki.sign(ec.generate_private_key(ec.SECP256R1()).public_key(), Subject("desk1"))
+        before = lab.core.directory.list(account)
+        for certificate, query, code, reason in (
+            (mine.built_with, ("ep=desk2", f"aid={account}"), "4.00", "not the name in the certificate"),
+            (mine.built_with, ("ep=desk1", f"aid={other_account}"), "4.03", "not the account of the certificate"),
+            (mine.built_with, ("ep=desk1", f"iep={theirs.id}"), "4.03", "has another certificate"),
+            (mine.built_with, ("ep=desk1", f"iep={elsewhere.id}"), "4.03", "not of this account"),
+            (mine.own, ("ep=desk1", f"iep={theirs.id}"), "4.03", "not that device's"),
+            (nobody, ("ep=desk1", f"aid={account}"), "4.03", "no account"),
+        ):
+            await mine.connect("bootstrap", certificate)
+            answer = await mine.bootstrap(*query)
+            assert str(answer.code).startswith(code) and reason in answer.payload.decode(), query
+            await mine.disconnect("bootstrap")
+        assert [row["id"] for row in lab.core.directory.list(account)] == [row["id"] for row in before]
+
+    play(story)
+
+
+def test_nobody_without_a_certificate_is_a_device_that_has_one(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device, plain = await registered(lab), await lab.device("plain")
+        answer = await plain.bootstrap("ep=desk1", f"aid={lab.core.account_id}", f"iep={device.id}")
+        assert answer.code == codes.FORBIDDEN and b"another certificate" in answer.payload
+        await plain.bootstrap("ep=desk1", f"aid={lab.core.account_id}")
+        assert plain.id != device.id
+
+    play(story)
+
+
+def test_a_device_that_had_no_security_keeps_its_id_when_it_gets_a_certificate(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        plain = await lab.registered()
+        device = await secure_device(lab)
+        await device.first_boot("ep=desk1", f"aid={lab.core.account_id}", f"iep={plain.id}")
+        assert device.id == plain.id and (await device.come()).code == codes.CREATED
+        assert (await plain.update()).code == codes.NOT_FOUND
+        assert (await plain.register()).code == codes.FORBIDDEN
+
+    play(story)
+
+
+def test_with_a_pre_shared_key_there_is_no_bootstrap(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        lab.core.shared_keys.add(lab.core.account_id, "desk1")
+        device = await secure_device(lab)
+        await device.connect("bootstrap", psk="desk1")
+        answer = await device.bootstrap()
+        assert answer.code == codes.FORBIDDEN and b"register at once" in answer.payload
+
+    play(story)
+
+
+@pytest.mark.parametrize("mode", ["certificates", "est"])
+@pytest.mark.parametrize("delete", [True, False])
+@pytest.mark.parametrize("server", [True, False])
+def test_the_way_is_the_accounts_choice(play: Stage, mode: str, delete: bool, server: bool) -> None:
+    async def story(lab: CoreLab) -> None:
+        plan = Plan(mode=mode, delete=delete, server=server, lifetime=600)
+        lab.core.bootstrap.set_plan(lab.core.account_id, plan)
+        await lab.restart()
+        assert lab.core.bootstrap.plan(lab.core.account_id) == plan
+        rehearsed = [row["step"] for row in lab.core.bootstrap.rehearse(lab.core.account_id, "desk1")]
+        device = await secure_device(lab)
+        await device.first_boot()
+        expected = ["DELETE /0"] * delete + ["PUT /0"] + ["PUT /1"] * server + [f"POST /bs?iep={device.id}"]
+        assert device.asked == expected
+        (last,) = lab.core.bootstrap.transcript(lab.core.account_id)
+        assert [step["step"] for step in last["steps"]] == rehearsed
+        assert (await device.come()).code == codes.CREATED
+
+    play(story)
+
+
+def test_a_rehearsal_tells_sizes_and_asks_nobody(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        account = lab.core.account_id
+        put = next(row for row in lab.core.bootstrap.rehearse(account, "desk1") if row["step"] == "PUT /0")
+        assert put["problems"] == "" and put["blocks"] == -(-put["payload_B"] // 512) > 1
+        device = await secure_device(lab)
+        await device.first_boot()
+        told = next(s for s in lab.core.bootstrap.transcript(account)[0]["steps"] if s["step"] == "PUT /0")
+        assert abs(told["payload_B"] - put["payload_B"]) < 12  # signatures and serial numbers vary
+        assert len(lab.core.directory.list(account)) == 1
+
+    play(story)
+
+
+def test_what_no_client_would_take_is_found_before_it_is_sent() -> None:
+    certificate, uri = b"c", "coaps://192.0.2.1:5684?aid=0"
+    whole = Told(uri, 2, certificate, certificate, certificate)
+    assert whole.problems() == [] and Told(uri, 4, authority=certificate).problems() == []
+    for told, word in (
+        (Told("coaps://192.0.2.1?aid=0", 2, certificate, certificate, certificate), "port"),
+        (Told("coaps://192.0.2.1:5684", 2, certificate, certificate, certificate), "aid="),
+        (Told("coaps://192.0.2.1:70000?aid=0", 2, certificate, certificate, certificate), "port 70000"),
+        (Told("coap://192.0.2.1:5684?aid=0", 2, certificate, certificate, certificate), "do not go together"),
+        (Told(uri), "do not go together"),
+        (Told(uri, 2, certificate, certificate), "with a private key"),
+        (Told(uri, 4, certificate, certificate), "without a device certificate"),
+        (Told(uri, 2, bytes(1025), certificate, certificate), "1025 B"),
+    ):
+        (problem,) = told.problems()
+        assert word in problem
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.text(max_size=30), max_size=4), st.binary(max_size=200), st.sampled_from(list(NONSENSE)))
+def test_whatever_a_device_answers_its_bootstrap_ends_with_a_reason(
+    query: list[str], payload: bytes, code: codes.Code
+) -> None:
+    async def story(lab: CoreLab) -> None:
+        failures: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context))
+        device = await secure_device(lab)
+        device.refuse = code
+        device.refuse_with = payload
+        await device.connect("bootstrap")
+        account = lab.core.account_id
+        for wanted in (("ep=desk1", *query), ("ep=desk1", f"aid={account}")):
+            message = request(codes.POST, "bs", *wanted, payload=payload)
+            answer = await device.endpoint.request(message, device.bootstrap_server)
+            assert answer.code in (codes.CHANGED, codes.BAD_REQUEST, codes.FORBIDDEN)
+            await asyncio.sleep(1)
+        (last,) = lab.core.bootstrap.transcript(account)
+        assert (last["state"], last["step"]) == ("failed", "DELETE /0") and str(code) in last["reason"]
+        assert failures == []
+
+    play(story, None)
