@@ -1,6 +1,6 @@
-"""SimpleMbedCloudClient: what an application needs to be managed, in the seed's names.
+"""SimpleMbedCloudClient: what an application needs to be managed, in the seed's names; Lwm2mClient for other servers.
 
-On the wire it behaves as mbed-cloud-client 4.13 does, its oddities included, except that
+On the wire SimpleMbedCloudClient behaves as mbed-cloud-client 4.13 does, its oddities included, except that
 
 * it speaks coap:// over UDP only: no DTLS, TLS, TCP, certificate enrolment (35011) or queue mode;
 * its empty acknowledgements have four bytes, and options that it does not know are ignored if they are elective;
@@ -20,26 +20,37 @@ from pdmlab.lazy import lazily
 if TYPE_CHECKING:
     from pdmlab.client.error import Error
     from pdmlab.client.hooks import UpdateRequest
+    from pdmlab.client.plain.accounts import Certificate, PreSharedKey
+    from pdmlab.client.plain.lwm2m_client import Lwm2mClient
+    from pdmlab.client.plain.objects import TableObject
     from pdmlab.client.resource import M2MMethod, MbedCloudClientResource, NotificationDeliveryStatus
     from pdmlab.client.simple_client import ConnectorClientEndpointInfo, SimpleMbedCloudClient
 
 _HOMES = {
+    "Certificate": "plain.accounts",
     "ConnectorClientEndpointInfo": "simple_client",
     "Error": "error",
+    "Lwm2mClient": "plain.lwm2m_client",
     "M2MMethod": "resource",
     "MbedCloudClientResource": "resource",
     "NotificationDeliveryStatus": "resource",
+    "PreSharedKey": "plain.accounts",
     "SimpleMbedCloudClient": "simple_client",
+    "TableObject": "plain.objects",
     "UpdateRequest": "hooks",
 }
 
 __all__ = [
+    "Certificate",
     "ConnectorClientEndpointInfo",
     "Error",
+    "Lwm2mClient",
     "M2MMethod",
     "MbedCloudClientResource",
     "NotificationDeliveryStatus",
+    "PreSharedKey",
     "SimpleMbedCloudClient",
+    "TableObject",
     "UpdateRequest",
 ]
 

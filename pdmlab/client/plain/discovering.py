@@ -35,9 +35,7 @@ def discovered(tree: ObjectTree, path: Path, attributes: AttributeTable) -> list
     return links
 
 
-def _resource(
-    found: Lwm2mObject, instance: int, id: int, attributes: AttributeTable, *, inherited: bool
-) -> list[Link]:
+def _resource(found: Lwm2mObject, instance: int, id: int, attributes: AttributeTable, *, inherited: bool) -> list[Link]:
     """Return the link of a resource, and those of its instances."""
     path, known = Path.of(found.id, instance, id), found.resources(instance)[id]
     value = found.read(instance, id) if known.multiple and known.type is not None else None

@@ -85,7 +85,7 @@ class TableObject:
         definition: what its resources are; by default the registry's of that id, else what the values look like.
         instances: instance id -> resource id -> value. A value is plain, a dict for a multiple resource, a function
             that is called for each read, or what to do when the resource is executed.
-        fixed: the server may neither create nor delete instances; by default if the object has just one.
+        fixed: servers may neither create nor delete instances: they stand for what the device has.
 
     >>> temperature = TableObject(3303, {0: {5700: 21.5}})
     >>> temperature.read(0, 5700)
@@ -99,7 +99,7 @@ class TableObject:
         *,
         definition: ObjectDefinition | None = None,
         version: str = "1.0",
-        fixed: bool | None = None,
+        fixed: bool = True,
     ) -> None:
         Path.of(id)
         self.id = id
@@ -107,7 +107,9 @@ class TableObject:
         self.on_change: Callable[[Path], None] | None = None
         known = definition or core_objects().objects.get(id)
         self._definitions = dict(known.resources) if known is not None else {}
-        self._fixed = (known is not None and not known.multiple) if fixed is None else fixed
+        self.fixed = fixed
+        self.call: Callable[[Action, str], Awaitable[object]] | None = None
+        """How actions are called, where they may not run on the loop itself."""
         self._instances: dict[int, dict[int, Content]] = {}
         self._called: dict[tuple[int, int], Callable[..., object]] = {}
         for instance, resources in (instances or {}).items():
@@ -173,20 +175,20 @@ class TableObject:
         called = self._called.get((instance, resource))
         if called is None:
             raise Refusal(codes.METHOD_NOT_ALLOWED, f"/{self.id}/{instance}/{resource} does nothing here")
-        done = called(arguments)
+        done = called(arguments) if self.call is None else await self.call(called, arguments)
         if isawaitable(done):
             await done
 
     def create(self, instance: int) -> None:
         """See Lwm2mObject."""
-        if self._fixed or len(self._instances) >= MOST_INSTANCES:
+        if self.fixed or len(self._instances) >= MOST_INSTANCES:
             raise Refusal(codes.METHOD_NOT_ALLOWED, f"/{self.id} takes no more instances")
         self._instances[instance] = {}
         self.changed(instance)
 
     def delete(self, instance: int) -> None:
         """See Lwm2mObject."""
-        if self._fixed:
+        if self.fixed:
             raise Refusal(codes.METHOD_NOT_ALLOWED, f"/{self.id}/{instance} cannot be deleted")
         self.drop(instance)
 

@@ -1,0 +1,323 @@
+"""Lwm2mClient: a device of plain LwM2M 1.0 or 1.1, for any server, in a few lines.
+
+with Lwm2mClient("board-1", "coap://127.0.0.1:5683", objects=[TableObject(3303, {0: {5700: 21.5}})]) as client:
+    client.wait_registered()
+    client["/3303/0/5700"] = 22.0
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from html import escape
+from typing import Any, Literal, TypeVar
+
+from pdmlab.aio import LoopThread
+from pdmlab.capture import MessageLog
+from pdmlab.client.background import Background
+from pdmlab.client.plain.accounts import Certificate, PreSharedKey, factory_objects
+from pdmlab.client.plain.connecting import HostNetwork
+from pdmlab.client.plain.link import ServerLink
+from pdmlab.client.plain.objects import Content, Lwm2mObject, TableObject
+from pdmlab.client.plain.session import Session
+from pdmlab.client.plain.standard import DeviceObject, ServerObject, StatisticsObject, device_values, other_objects
+from pdmlab.client.plain.tree import SECURITY
+from pdmlab.client.platform import Platform, current_platform
+from pdmlab.coap.transport import Address, text_of
+from pdmlab.errors import ConfigError, PdmlabError, TimedOut
+from pdmlab.lwm2m.paths import Path
+from pdmlab.network.interface import NetworkInterface
+
+T = TypeVar("T")
+
+LIFETIME = 300
+"""What a device asks for if nobody says another lifetime (s)."""
+FIRMWARE_VERSION = "1.0.0"
+_ENDING = 5.0  # s that a server has to take the device's leave
+
+
+class Lwm2mClient:
+    """A plain LwM2M device beside its application, which it never blocks.
+
+    It runs in a thread of its own; made in code that runs on a board, with the board's `net`, on the board.
+
+    Args:
+        endpoint_name: who the device is.
+        server: where it is managed: coap:// (UDP), coaps:// (DTLS), coap+tcp:// or coaps+tcp:// (TLS), HOST and PORT.
+        bootstrap: the server is a bootstrap server, which says where the device is managed.
+        credentials: a pre-shared key, or a certificate; what coaps needs.
+        lifetime: of the registration (s).
+        version: of LwM2M.
+        queue_mode: say that the device sleeps, and sleep: it hears nothing 93 s after its last message.
+        objects: beside those that every device has (1, 3 to 7); one of an id of theirs takes its place.
+        loop: runs several devices in one thread; the device ends its own, and leaves a given one alone.
+    """
+
+    def __init__(
+        self,
+        endpoint_name: str,
+        server: str,
+        *,
+        bootstrap: bool = False,
+        credentials: PreSharedKey | Certificate | None = None,
+        lifetime: int = LIFETIME,
+        version: Literal["1.0", "1.1"] = "1.1",
+        queue_mode: bool = False,
+        objects: Iterable[Lwm2mObject] = (),
+        net: NetworkInterface | None = None,
+        loop: LoopThread | None = None,
+        seed: int | None = None,
+    ) -> None:
+        if version not in ("1.0", "1.1"):
+            raise ConfigError(f"there is no LwM2M {version!r} here", hint='"1.0" or "1.1"')
+        if not endpoint_name or lifetime < 0:
+            raise ConfigError("a device has a name, and a lifetime from 0 s", hint="0 s: for ever, in LwM2M 1.1")
+        self._platform: Platform | None = current_platform.get(None)
+        if (net is None) != (self._platform is None):
+            raise ConfigError(
+                "a client on a board needs the board's network, and one elsewhere has none",
+                hint="net=board.network in code that runs on the board",
+            )
+        self.endpoint_name = endpoint_name
+        self.server = server
+        self.log = MessageLog(endpoint="device", clock="host" if self._platform is None else self._platform.clock.name)
+        """Every message of the client, decoded."""
+        object_version = "1.0" if version == "1.0" else "1.1"
+        security, servers = factory_objects(
+            server, credentials, bootstrap=bootstrap, lifetime=lifetime, version=version
+        )
+        given = {each.id: each for each in objects}
+        values = device_values(serial=endpoint_name, firmware=FIRMWARE_VERSION)
+        device = DeviceObject(
+            values,
+            version=object_version,
+            reboot=lambda _: self.restart(),
+            factory_reset=lambda _: self.restart(),
+            now=time.time,
+        )
+        standard = [device, StatisticsObject(), *other_objects(FIRMWARE_VERSION)]
+        self._session = Session(
+            endpoint_name,
+            TableObject(SECURITY, security, version=object_version, fixed=False),
+            ServerObject(servers, version=object_version),
+            [*given.values(), *(each for each in standard if each.id not in given)],
+            version=version,
+            queue_mode=queue_mode,
+            network=HostNetwork() if net is None else net,
+            tap=self.log,
+            seed=seed,
+        )
+        self._context = contextvars.copy_context()  # which board this is
+        self._background = Background(self._platform.clock) if self._platform is not None else None
+        self._own_loop = loop is None and self._platform is None
+        self._loop = loop
+        self._task: asyncio.Future[object] | None = None
+
+    # -- life ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin: bootstrap if need be, register, and stay registered, beside the caller; a second call does nothing."""
+        if self._task is not None:
+            return
+        if self._own_loop:
+            self._loop = LoopThread(f"lwm2m-{self.endpoint_name}")
+        self._call(self._begin)
+
+    def _begin(self) -> None:
+        if self._background is not None:
+            for each in self._session.tree:
+                if isinstance(each, TableObject):
+                    each.call = self._background.call
+            self._task = self._background.spawn(self._session.run())
+        else:
+            task: asyncio.Future[object] = asyncio.ensure_future(self._session.run())
+            task.add_done_callback(self._ended)
+            self._task = task
+
+    def _ended(self, task: asyncio.Future[object]) -> None:
+        if not task.cancelled() and isinstance(error := task.exception(), PdmlabError):
+            self._session.report(error)
+
+    def wait_registered(self, timeout: float = 30.0) -> None:
+        """Wait until a server knows the device.
+
+        Raises:
+            TimedOut: timeout (s) is over; the hint says what went wrong so far.
+        """
+        try:
+            self._wait(self._session.online.wait, timeout)
+        except TimedOut:
+            error = self._session.error
+            raise TimedOut(
+                f"{self.endpoint_name} is not registered at {self.server} after {timeout:g} s",
+                hint=error.message if error is not None else "is a server running there?",
+            ) from error
+
+    def close(self) -> None:
+        """Deregister and end; a second call does nothing."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        try:
+            self._call(self._session.close)
+            self._wait(lambda: _finished(task), _ENDING)
+        except TimedOut:
+            self._call(task.cancel)
+        finally:
+            if self._own_loop and self._loop is not None:
+                self._loop.close()
+                self._loop = None
+
+    def __enter__(self) -> Lwm2mClient:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # -- what the application does -----------------------------------------------------------------------------
+
+    def __getitem__(self, path: str) -> Content:
+        """Return the value of a resource, such as client["/3/0/9"]."""
+        where = self._resource(path)
+        return self._call(lambda: self._session.tree[where.object].read(where.ids[1], where.ids[2]))
+
+    def __setitem__(self, path: str, value: Content) -> None:
+        """Set the value of a resource, read-only ones too; who observes it is told.
+
+        Raises:
+            ConfigError: there is none, or the value is not of its type.
+        """
+        where = self._resource(path)
+        table = self._session.tree[where.object]
+        if not isinstance(table, TableObject):
+            raise ConfigError(f"{path} is not in a table", hint="its object sets its own values")
+        self._call(lambda: table.set(where.ids[1], where.ids[2], value))
+
+    def _resource(self, path: str) -> Path:
+        where = Path.parse(path)
+        if len(where.ids) != 3 or where.object not in self._session.tree:
+            raise ConfigError(f"{path} is no resource of this device", hint='"/object/instance/resource"')
+        return where
+
+    def add(self, new: Lwm2mObject) -> None:
+        """Offer one more object; a registered device says so at once.
+
+        Raises:
+            ConfigError: there is one of that id.
+        """
+        self._call(lambda: self._session.tree.add(new))
+
+    def update(self) -> None:
+        """Update the registrations now."""
+        self._call(self._session.update)
+
+    def send(self, *paths: str) -> None:
+        """Send values to the server, which has not asked for them (LwM2M 1.1).
+
+        Raises:
+            Lwm2mError: the server has muted this, or refuses.
+            NetworkError: it does not answer, or the device is not registered.
+        """
+        wanted: list[Path | None] = [Path.parse(each) for each in paths]
+        self._wait(lambda: self._session.send(wanted))
+
+    def bootstrap(self) -> None:
+        """Ask the bootstrap server again, in the background."""
+        self._call(self._session.bootstrap)
+
+    def restart(self) -> None:
+        """Hang up without a word and register anew, as after a reset; on a board, reset it."""
+        if self._platform is not None:
+            self._platform.reset()
+        self._call(self._session.restart)
+
+    # -- how it is -----------------------------------------------------------------------------------------------
+
+    @property
+    def links(self) -> list[ServerLink]:
+        """The servers that the device has accounts of, each with its state."""
+        return list(self._session.links)
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether a server knows the device now."""
+        return any(each.online for each in self._session.links)
+
+    @property
+    def address(self) -> Address | None:
+        """Where its server reaches the device."""
+        return next((each.address for each in self._session.links if each.address is not None), None)
+
+    @property
+    def error(self) -> PdmlabError | None:
+        """What went wrong last."""
+        return self._session.error
+
+    def on_registered(self, callback: Callable[[ServerLink], object]) -> None:
+        """Call back, on the client's own thread, each time that a server knows the device."""
+        self._session.on_registered = callback
+
+    def on_error(self, callback: Callable[[PdmlabError], object]) -> None:
+        """Call back, on the client's own thread, with what went wrong; the client goes on trying."""
+        self._session.on_error = callback
+
+    def __repr__(self) -> str:
+        states = ", ".join(f"server {each.account.short_id} {each.state}" for each in self._session.links)
+        return f"<Lwm2mClient {self.endpoint_name} at {self.server}, {states or 'not started'}>"
+
+    def _repr_html_(self) -> str:
+        address = self.address
+        rows = {
+            "server": self.server,
+            "state": ", ".join(f"{each.account.short_id}: {each.state}" for each in self.links) or "not started",
+            "answers at": text_of(address) if address is not None else "nowhere",
+            "observed": str(sum(len(each.observations) for each in self.links)),
+            "objects": ", ".join(f"/{each.id}" for each in self._session.tree if each.id != SECURITY),
+            "last error": self.error.message if self.error is not None else "none",
+        }
+        cells = "".join(
+            f"<tr style='text-align:left'><th>{escape(name)}</th><td>{escape(value)}</td></tr>"
+            for name, value in rows.items()
+        )
+        return f"<table><caption>Lwm2mClient {escape(self.endpoint_name)}</caption>{cells}</table>"
+
+    # -- from any thread -------------------------------------------------------------------------------------------
+
+    def _call(self, work: Callable[[], T]) -> T:
+        """Do something on the client's loop, where its objects live."""
+        if self._platform is not None:
+            clock = self._platform.clock
+            return work() if clock.inside else self._context.copy().run(clock.call, work)
+        if self._loop is None or self._loop.inside or not self._loop.running:
+            return work()  # nobody else is there yet, or any more
+
+        async def on_loop() -> T:
+            return work()
+
+        return self._loop.run(on_loop())
+
+    def _wait(self, work: Callable[[], Coroutine[Any, Any, object]], timeout: float | None = None) -> None:
+        """Wait for a coroutine on the client's loop; raises TimedOut after timeout (s)."""
+        if self._platform is not None:
+            clock = self._platform.clock
+            run: Callable[[], None] = lambda: clock.run(_limited(work, timeout))
+            run() if clock.inside else self._context.copy().run(clock.call, run)
+        elif self._loop is None:
+            raise ConfigError("the client has not been started", hint="client.start(), or use it in a with block")
+        else:
+            self._loop.run(_limited(work, timeout))
+
+
+async def _limited(work: Callable[[], Coroutine[Any, Any, object]], timeout: float | None) -> None:
+    try:
+        async with asyncio.timeout(timeout):
+            await work()
+    except TimeoutError:
+        raise TimedOut(f"not done after {timeout:g} s") from None
+
+
+async def _finished(task: asyncio.Future[object]) -> None:
+    await asyncio.wait([task])
