@@ -66,7 +66,7 @@ class Event(NamedTuple):
     mid     of a message that was given up: its message ID; `words` is then why, beside that nobody acknowledged it
     """
 
-    what: Literal["handshake started", "handshake completed", "handshake failed", "connected", "closed", "gave up"]
+    what: Literal["handshake started", "handshake completed", "handshake failed", "connected", "closed", "gave up", "step"]
     words: str = ""
     reason: str = ""
     hint: str = ""

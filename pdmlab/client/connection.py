@@ -38,7 +38,7 @@ def chosen(transport: Transport | None, *, secure: bool) -> Transport:
 async def way_to(
     net: NetworkInterface, uri: ServerUri, transport: Transport, proof: Proof | None, steps: ConnectionSteps
 ) -> tuple[Opener, Address]:
-    """Resolve a server's name and return an opener of sockets to it, and its name as a peer.
+    """Resolve a server's name and return an opener of connections to it, and its name as a peer.
 
     Raises:
         NetworkError: the interface is not connected, or the name cannot be resolved.

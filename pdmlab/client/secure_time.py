@@ -92,5 +92,27 @@ class SecureTime:
     def _write(self, what: SotpType, seconds: int) -> None:
         self._store.set(what, seconds.to_bytes(8, "little"))
 
+    def at(self, *, trusted: bool) -> ServerTime:
+        """Return the clock that a handshake with a server goes by; trusted: it is the bootstrap server's CA's."""
+        return ServerTime(self, trusted)
+
     def __repr__(self) -> str:
         return f"<SecureTime {self.now()} s since 1970>" if self.known else "<SecureTime, not told yet>"
+
+
+class ServerTime:
+    """The device's time in one handshake, and what the server says of it: coap.security.PeerTime."""
+
+    def __init__(self, time: SecureTime, trusted: bool) -> None:
+        self.trusted = trusted
+        self.heard: int | None = None
+        """What the server has said, once it has proved itself (s since 1970)."""
+        self._time = time
+
+    def now(self) -> int:
+        """See PeerTime.now."""
+        return self._time.now()
+
+    def told(self, seconds: int) -> None:
+        """See PeerTime.told."""
+        self.heard = seconds

@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
-from typing import Literal
 
 from aiocoap import Message
 
@@ -16,6 +16,7 @@ from pdmlab.client.background import Background
 from pdmlab.client.backoff import rebootstrapping, reconnection
 from pdmlab.client.bootstrap import Asking, bootstrap
 from pdmlab.client.connection import Proof, chosen, way_to
+from pdmlab.client.ear import Ear
 from pdmlab.client.enrollment import Renewal
 from pdmlab.client.error import Error, error_of
 from pdmlab.client.fota import FirmwareUpdate, running_firmware
@@ -27,13 +28,14 @@ from pdmlab.client.provisioning import Identity
 from pdmlab.client.queue_mode import sleepy
 from pdmlab.client.registration import UPDATE_AT, Registration
 from pdmlab.client.resource import MbedCloudClientResource, Resource
-from pdmlab.client.secure_time import SecureTime
+from pdmlab.client.secure_time import SecureTime, ServerTime
 from pdmlab.client.server import PARAMETERS, ResourceServer
 from pdmlab.client.server_uri import ServerUri
 from pdmlab.client.steps import ConnectionSteps
 from pdmlab.client.transport import Transport
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.security import Security
+from pdmlab.coap.told import tells
 from pdmlab.coap.transport import Address, Connection, Opener, text_of
 from pdmlab.errors import (
     ConfigError,
@@ -77,8 +79,9 @@ class Session:
         self._platform = platform
         self._net = net
         self._hooks = hooks
-        self._log = log
         self._steps = steps
+        self._ear = Ear(log, platform.clock)
+        steps.on_step = self._ear.step
         self._transport = platform.image.transport
         self._random = Random(int.from_bytes(platform.random_bytes(8), "big"))
         self._backoff, self._rebootstrap = reconnection(self._random), rebootstrapping(self._random)
@@ -104,11 +107,12 @@ class Session:
         for resource in [*self._objects.resources, *resources]:
             self.add(resource)
         self._time: SecureTime | None = None
+        self._told: ServerTime | None = None
         self._registration: Registration | None = None
         self._endpoint: Endpoint | None = None
         self._host = ""
         self._peer: Address = ("", 0)
-        self._due = self._spoke = 0.0
+        self._due = 0.0
         self._staying = self._wanted = self._closing = self._resting = self._chain_lost = False
         self._lost: NetworkError | None = None
         self._wake = asyncio.Event()
@@ -227,12 +231,6 @@ class Session:
             self._staying = False
             self._online.clear()
 
-    def _tap(self, direction: Literal["in", "out"], peer: Address, message: Message, when: int) -> None:
-        if direction == "out":
-            self._spoke = self._loop.time()
-        self._log.clock = self._platform.clock.name  # it goes live with the first real socket
-        self._log(direction, peer, message, when)
-
     def _seed(self, peer: Address) -> int | None:
         """Return what the message IDs and tokens of an endpoint start from: a story repeats, real sockets do not.
 
@@ -243,17 +241,15 @@ class Session:
     async def _bootstrap(self) -> None:
         credentials, identity = self.identity.credentials, self.identity
         self._steps.server = "bootstrap"
-        uri = ServerUri.parse(credentials.bootstrap_server_uri)
-        opener, peer = await self._way(uri, identity.bootstrap_security())
-        done = await bootstrap(
-            opener,
-            peer,
-            uri,
-            Asking(credentials.bootstrap_endpoint_name, identity.device_id, credentials.account_id),
-            steps=self._steps,
-            seed=self._seed(peer),
-            tap=self._tap,
-        )
+        uri, security = ServerUri.parse(credentials.bootstrap_server_uri), identity.bootstrap_security()
+        opener, peer = await self._way(uri, security)
+        asking = Asking(credentials.bootstrap_endpoint_name, identity.device_id, credentials.account_id)
+        try:
+            done = await bootstrap(opener, peer, uri, asking, steps=self._steps, seed=self._seed(peer), tap=self._ear)
+        except PdmlabError:
+            await self._take_time()
+            raise
+        await self._take_time()
         self._registration, self._chain_lost = None, done.chain_lost and bool(done.server.certificates)
         await self._background.blocking(lambda: identity.remember(done.server, device_id=done.device_id))
         await self._background.blocking(identity.remember_time, done.time, done.offset, done.zone)
@@ -272,16 +268,17 @@ class Session:
         opener, self._peer = await self._way(uri, security, session, made.append)
         if self._mode(security) == "udp_queue":
             opener = sleepy(opener)
-        self._lost, self._spoke = None, self._loop.time()
+        self._lost, self._ear.spoke = None, self._loop.time()
         try:
             endpoint = await Endpoint.open(
-                opener, self._server, parameters=PARAMETERS, seed=self._seed(self._peer), tap=self._tap
+                opener, self._server, parameters=PARAMETERS, seed=self._seed(self._peer), tap=self._ear
             )
         except HandshakeFailed as error:
             if session is None:
                 raise
             await self._background.blocking(identity.forget_session)  # perhaps it was to blame
             raise Unreachable(f"{error.message}; next time without the session of before", hint=error.hint) from error
+        await self._take_time()
         endpoint.on_lost = self._hung_up
         if made:
             try:
@@ -297,9 +294,21 @@ class Session:
         session: bytes | None = None,
         on_session: Callable[[bytes], None] | None = None,
     ) -> tuple[Opener, Address]:
-        self._host = uri.host
-        proof = None if security is None else Proof(security, session, on_session)
-        return await way_to(self._net, uri, self._mode(security), proof, self._steps)
+        self._host, self._told = uri.host, None
+        proof = None
+        if security is not None:
+            assert self._time is not None
+            self._told = self._time.at(trusted=self._steps.server == "bootstrap" or self.identity.tells_time)
+            proof = Proof(replace(security, clock=self._told, tells=tells(self._ear)), session, on_session)
+        opener, peer = await way_to(self._net, uri, self._mode(security), proof, self._steps)
+        self._ear.peer = peer
+        return opener, peer
+
+    async def _take_time(self) -> None:
+        """Set the device's clock by what the server has said in its handshake."""
+        told, self._told = self._told, None
+        if told is not None and told.heard is not None:
+            await self._hear(told.heard, trusted=told.trusted)
 
     def _mode(self, security: Security | None) -> Transport:
         return chosen(self._transport, secure=security is not None)
@@ -366,14 +375,14 @@ class Session:
             if self._wanted or self._loop.time() >= self._due:
                 await self._sign_on(registration, endpoint)
             elif self._loop.time() >= self._keep_alive:
-                self._spoke = self._loop.time()
+                self._ear.spoke = self._loop.time()
                 self._background.spawn(self._ping(endpoint))
 
     @property
     def _keep_alive(self) -> float:
         """When to ping: over a stream only."""
         stream = isinstance(self._peer, Connection) and self._peer.scheme in ("coap+tcp", "coaps+tcp")
-        return self._spoke + KEEP_ALIVE if stream else math.inf
+        return self._ear.spoke + KEEP_ALIVE if stream else math.inf
 
     async def _ping(self, endpoint: Endpoint) -> None:
         try:

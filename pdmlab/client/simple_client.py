@@ -26,6 +26,7 @@ from pdmlab.client.session import Session
 from pdmlab.client.steps import ConnectionSteps
 from pdmlab.coap.transport import Address, text_of
 from pdmlab.errors import BoardError, ConfigError
+from pdmlab.lwm2m.dialect import LwM2M
 from pdmlab.network.interface import NetworkInterface
 from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.filesystem import FileSystem
@@ -69,7 +70,7 @@ class SimpleMbedCloudClient:
         self._hooks = Hooks(self._registered, self._unregistered, self._failed)
         self.error_description = ""
         """What the last error was about."""
-        self.log = MessageLog(endpoint="device", clock=self._platform.clock.name)
+        self.log = MessageLog(endpoint="device", clock=self._platform.clock.name, dialect=LwM2M())
         """Every message of the client, decoded."""
         self.steps = ConnectionSteps(self._platform.clock)
         """How long each step of its connections took: TCP, handshake, bootstrap, registration."""

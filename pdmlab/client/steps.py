@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
@@ -38,6 +38,8 @@ class ConnectionSteps:
     def __init__(self, clock: DeviceClock) -> None:
         self._clock = clock
         self._steps: list[ConnectionStep] = []
+        self.on_step: Callable[[ConnectionStep], None] | None = None
+        """Hears of each step when it has ended."""
         self.server = ""
         """The role of the server that the present steps are about: bootstrap or lwm2m."""
 
@@ -53,8 +55,11 @@ class ConnectionSteps:
 
     def note(self, name: str, start_ns: int, *, ok: bool = True) -> None:
         """Note a step that began then and has ended now."""
-        self._steps.append(ConnectionStep(self.server, name, start_ns, self._clock.now() - start_ns, ok))
+        step = ConnectionStep(self.server, name, start_ns, self._clock.now() - start_ns, ok)
+        self._steps.append(step)
         del self._steps[:-KEPT]
+        if self.on_step is not None:
+            self.on_step(step)
 
     def now(self) -> int:
         """Return the time (ns)."""

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from inspect import CORO_CREATED, getcoroutinestate, iscoroutine
 from typing import TYPE_CHECKING
 
 from aiocoap import Message
@@ -76,6 +77,7 @@ class Responder:
         except Exception as error:
             self._failed(exchange, error)
             return
+        exchange.answering = response
         endpoint._spawn(self._serve(exchange, response))
         endpoint._loop.call_soon(exchange.arm)  # after the handler's first step, which may be its last
 
@@ -168,6 +170,9 @@ class Responder:
         for exchange in self._serving.values():
             exchange.disarm()
             exchange.over = True
+            handler = exchange.answering
+            if iscoroutine(handler) and getcoroutinestate(handler) == CORO_CREATED:
+                handler.close()  # its task ends before it begins
 
 
 @dataclass(slots=True)
@@ -179,13 +184,14 @@ class _Notification:
 class Exchange:
     """A request and how it is answered: with its acknowledgement, or separately after an empty one."""
 
-    __slots__ = ("_acknowledged", "_endpoint", "_responses", "_timer", "over", "peer", "request", "seen")
+    __slots__ = ("_acknowledged", "_endpoint", "_responses", "_timer", "answering", "over", "peer", "request", "seen")
 
     def __init__(self, endpoint: Endpoint, responses: Responses, request: Message, peer: Address, seen: Seen) -> None:
         self._endpoint, self._responses = endpoint, responses
         self.request, self.peer, self.seen = request, peer, seen
         self._acknowledged = self.over = False
         self._timer: asyncio.TimerHandle | None = None
+        self.answering: Awaitable[Message | None] | None = None
 
     def arm(self) -> None:
         """Acknowledge by itself if the handler takes long."""
