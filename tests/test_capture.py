@@ -53,7 +53,7 @@ def test_a_row_says_who_sent_what_to_whom_and_when() -> None:
     assert log.lines().splitlines() == [
         "    1.500000 s  device  ->  192.0.2.1:5683  CON  POST  mid 4660  token 01  /rd?ep=desk1&lt=60  "
         "Content-Format 40 (application/link-format), Max-Age 0  6 B </3/0>",
-        "    1.520000 s  device  <-  192.0.2.1:5683  ACK  2.01 Created  mid 4660  token 01  /rd?ep=desk1&lt=60  "
+        "    1.520000 s  device  <-  192.0.2.1:5683  ACK  2.01 Created  mid 4660  token 01  /rd  "
         "Location-Path /rd/acc/dev  (after 20.0 ms)",
     ]
 

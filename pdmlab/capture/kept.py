@@ -56,6 +56,12 @@ class Kept(NamedTuple):
     secret: Secret | None = None
 
 
+What: TypeAlias = Literal[
+    "handshake started", "handshake completed", "handshake failed", "connected", "closed", "gave up", "step"
+]
+"""What can happen; a step is one of a client's way to its server, with how long it took."""
+
+
 class Event(NamedTuple):
     """Something that happened to a connection or an exchange, and is no message of its own.
 
@@ -66,7 +72,7 @@ class Event(NamedTuple):
     mid     of a message that was given up: its message ID; `words` is then why, beside that nobody acknowledged it
     """
 
-    what: Literal["handshake started", "handshake completed", "handshake failed", "connected", "closed", "gave up", "step"]
+    what: What
     words: str = ""
     reason: str = ""
     hint: str = ""

@@ -72,6 +72,10 @@ class MessageLog(Messages):
     def __call__(self, direction: Direction, peer: tuple[str, int], message: Message, when: int) -> None:
         self._own(direction, peer, message, when)
 
+    def event(self, peer: tuple[str, int], event: Event, when: int = 0) -> None:
+        """See Tap.event."""
+        self._own.event(peer, event, when)
+
     def of(self, endpoint: str) -> Tap:
         """Return a tap whose rows name this endpoint."""
         return Tap(self, endpoint)

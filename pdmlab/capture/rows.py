@@ -66,6 +66,11 @@ class LoggedMessage:
         return self.peer if self.scheme == "coap" else f"{self.scheme}://{self.peer}"
 
     @property
+    def asked(self) -> str:
+        """The path, of a request with its query."""
+        return self.path + ("" if self.code[:1].isdigit() else self.query)
+
+    @property
     def remarks(self) -> str:
         """What there is to say of its delivery: "2nd of 4 transmissions, never acknowledged"."""
         said = []
@@ -87,7 +92,7 @@ class LoggedMessage:
         parts = [self.time, self.endpoint, arrow, self.place, self.type, self.code]
         if not self.is_event:
             parts.append(f"mid {self.mid}")
-        parts += [f"token {self.token}" if self.token else "", self.path + self.query, self.options]
+        parts += [f"token {self.token}" if self.token else "", self.asked, self.options]
         if self.payload_B or self.is_event:
             parts.append(f"{self.payload_B} B {self.payload}".rstrip() if self.payload_B else self.payload)
         parts += [f"({self.remarks})" if self.remarks else ""]
@@ -106,4 +111,4 @@ def _ending(number: int) -> str:
 
 
 def _milliseconds(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+    return f"{value:.0f}" if value >= 100 or value == 0 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"

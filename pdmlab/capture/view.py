@@ -102,7 +102,7 @@ def _html(row: LoggedMessage) -> str:
     arrow, colour = _ARROWS[row.direction]
     bad = row.code[:2] in ("4.", "5.") or row.outcome in ("reset", "never acknowledged") or "failed" in row.code
     again = row.transmission > 1
-    what = f"<b style='color:{_BAD if bad else colour}'>{escape(row.code)}</b> {escape(row.path + row.query)}"
+    what = f"<b style='color:{_BAD if bad else colour}'>{escape(row.code)}</b> {escape(row.asked)}"
     if row.options:
         what += f"<br><small>{escape(row.options)}</small>"
     size = f"{row.payload_B} B " if row.payload_B else ""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pdmlab.cli.device_log import device_log
 from pdmlab.errors import ConfigError, ImageRejected
 
 if TYPE_CHECKING:
@@ -133,6 +134,9 @@ def parse(manifest: Path, certificate: Path | None) -> None:
         raise ConfigError(f"the key of {certificate} is no elliptic-curve key")
     signed.verify(key)
     click.echo(f"{'signature':<16} by the owner of {certificate}")
+
+
+dm.add_command(device_log)
 
 
 @dm.group()

@@ -102,7 +102,7 @@ class Cloud:
         return frame_of(self._rest.items("/v3/device-events", **_filtered(conditions)), EVENT_COLUMNS)
 
     def log(self) -> pd.DataFrame:
-        """Return the messages between the service and its devices, oldest first."""
+        """Return the messages between the service and its devices, oldest first; device.log() has those of one."""
         return frame_of(self._rest.call("GET", "/lab/log").json(), list(LoggedMessage.__dataclass_fields__))
 
     # -- updates -----------------------------------------------------------------------------------------

@@ -6,9 +6,11 @@ import base64
 import math
 import time
 import uuid
+from dataclasses import asdict
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from pdmlab.capture import LoggedMessage
 from pdmlab.cloud.channel import Channel, Event, refused
 from pdmlab.cloud.frames import EVENT_COLUMNS, QUEUE_COLUMNS, frame_of
 from pdmlab.cloud.observation import Observation
@@ -89,6 +91,15 @@ class Device:
     def queue(self) -> pd.DataFrame:
         """Return the requests that wait for the device, and why."""
         return frame_of(self._rest.call("GET", f"/lab/queue/{self.id}").json(), QUEUE_COLUMNS)
+
+    def log(self) -> pd.DataFrame:
+        """Return the messages between the service and the device, bootstrap included, oldest first."""
+        return frame_of(map(asdict, self.messages()), list(LoggedMessage.__dataclass_fields__))
+
+    def messages(self, after: int = -1) -> list[LoggedMessage]:
+        """Return the rows of the service's log of the device with a greater `number` than `after`."""
+        found = self._rest.call("GET", f"/lab/log/{self.id}", parameters={"after": str(after)}).json()
+        return [LoggedMessage(**row) for row in found]
 
     def events(self) -> pd.DataFrame:
         """Return what the directory recorded about the device, oldest first."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from pdmlab.capture.view import Messages
 from pdmlab.service.refusal import not_found
 from pdmlab.service.rest.context import TheCore, TheKey
 from pdmlab.service.rest.paging import Json
@@ -14,13 +16,30 @@ from pdmlab.service.rest.paging import Json
 router = APIRouter(prefix="/lab", tags=["Lab"])
 
 
+Limit = Annotated[int, Query(ge=1, le=100_000, description="The latest.")]
+After = Annotated[int, Query(ge=-1, description="Those with a greater `number` only: for following the log.")]
+
+
 @router.get("/log", summary="List CoAP messages")
-async def get_log(
-    core: TheCore, key: TheKey, limit: Annotated[int, Query(ge=1, le=100_000, description="The latest.")] = 10_000
-) -> list[Json]:
+async def get_log(core: TheCore, key: TheKey, limit: Limit = 10_000, after: After = -1) -> list[Json]:
     """Messages between the service and devices, oldest first; none where the service keeps no log."""
-    rows = list(core.log) if core.log is not None else []
-    return [asdict(row) for row in rows[-limit:]]
+    return [] if core.log is None else await _rows(core.log, limit, after)
+
+
+@router.get("/log/{device_id}", summary="List a device's CoAP messages")
+async def get_device_log(
+    core: TheCore, key: TheKey, device_id: str, limit: Limit = 10_000, after: After = -1
+) -> list[Json]:
+    """Messages between the service and a device, over all its addresses, bootstrap included; oldest first."""
+    if core.directory.find(device_id, key.account_id) is None:
+        raise not_found("device", device_id)
+    return [] if core.log is None else await _rows(core.log.of_device(device_id), limit, after)
+
+
+async def _rows(messages: Messages, limit: int, after: int) -> list[Json]:
+    # In a thread: decoding ten thousand takes half a second, and devices do not wait for that.
+    rows = await asyncio.to_thread(messages.rows)
+    return [asdict(row) for row in rows if row.number > after][-limit:]
 
 
 @router.get("/queue", summary="List waiting requests")

@@ -1,0 +1,90 @@
+"""`pdmlab dm log`: what was said to and by a device, and how `pdmlab service --log` writes it down."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pdmlab.capture import Kept, KeptEvent, MessageLog
+
+EVERY = 0.5  # s between two looks at the service's log
+
+
+@click.command("log")
+@click.argument("device")
+@click.option("-f", "--follow", is_flag=True, help="Go on until Ctrl-C.")
+@click.option("--why", is_flag=True, help="Show what failed, what it means and what to do, instead.")
+@click.option("-a", "--api-key", help="Its key; default: PDMLAB_API_KEY, else the running service's.")
+@click.option("--host", help="Address of the service; default: PDMLAB_HOST, else the one that runs here.")
+def device_log(device: str, follow: bool, why: bool, api_key: str | None, host: str | None) -> None:
+    """Show what the service and a DEVICE (its id or name) said to each other, bootstrap included."""
+    from pdmlab.capture.failures import Failures
+    from pdmlab.cloud import Cloud
+
+    with Cloud(host, api_key) as cloud:
+        found = cloud.device(device)
+        rows = found.messages()
+        if why:
+            click.echo(repr(Failures(rows)))
+            return
+        latest = -1
+        while True:
+            for row in rows:
+                click.echo(str(row))
+                latest = row.number
+            if not follow:
+                return
+            time.sleep(EVERY)
+            rows = found.messages(latest)
+
+
+@contextlib.contextmanager
+def written(log: MessageLog, path: Path) -> Iterator[None]:
+    """Write a log's messages to a file as they pass: .pcapng for Wireshark, .jsonl as rows, else as lines; - to stdout.
+
+    Raises:
+        NetworkError, ConfigError: the file cannot be written.
+    """
+    from pdmlab.capture.journal import Journal, as_json
+    from pdmlab.errors import ConfigError
+
+    if path.suffix == ".pcapng":
+        with log.capture(path):
+            yield
+        return
+    watcher: Journal | _Printed
+    if str(path) == "-":
+        watcher = _Printed(log)
+    else:
+        try:
+            watcher = Journal(path, log.dialect, as_json if path.suffix == ".jsonl" else str)
+        except OSError as error:
+            raise ConfigError(f"the log {path} cannot be written: {error.strerror}", hint="name a file") from error
+    log.watch(watcher)
+    try:
+        yield
+    finally:
+        log.unwatch(watcher)
+        watcher.close()
+
+
+class _Printed:
+    """Writes lines to stdout."""
+
+    def __init__(self, log: MessageLog) -> None:
+        from pdmlab.capture.reading import Reader
+
+        self._reader = Reader(log.dialect)
+
+    def __call__(self, kept: Kept | KeptEvent) -> None:
+        print(self._reader.row(self._reader.feed(kept)), file=sys.stdout, flush=True)
+
+    def close(self) -> None:
+        """Nothing to end."""
