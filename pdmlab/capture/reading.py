@@ -106,6 +106,7 @@ class Reader:
         self._talks: _Table[tuple[str, tuple[str, int]], Talk] = _Table(most)
         self._exchanges: _Table[tuple[str, tuple[str, int], bytes, str], _Exchange] = _Table(most)
         self._messages: _Table[tuple[str, tuple[str, int], str, int, bool], Reading] = _Table(most)
+        self._begun: _Table[tuple[str, str, str, int], Reading] = _Table(most)  # handshakes
         self._tokens: _Table[str, dict[bytes, str]] = _Table(most)  # device id -> its auto-observations
 
     def __repr__(self) -> str:
@@ -314,8 +315,16 @@ class Reader:
     # -- events ------------------------------------------------------------------------------------------
 
     def _happened(self, reading: Reading, event: Event) -> None:
+        kept, begun = reading.kept, None
+        place = kept.endpoint, scheme_of(kept.peer), *kept.peer
+        if event.what == "handshake started":
+            self._begun[place] = reading
+        elif event.what == "handshake completed":
+            begun = self._begun.pop(place, None)
         if event.who is not None:
             self._is(reading, event.who)
+        if begun is not None:
+            begun.talk = reading.talk  # a connection has the name by which it is told from others only now
         if event.mid >= 0:
             given_up = self._messages.get((reading.kept.endpoint, reading.kept.peer, "out", event.mid, False))
             if given_up is not None:

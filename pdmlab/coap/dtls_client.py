@@ -14,7 +14,7 @@ from pdmlab.coap.dtls_handshake import Agreed, Negotiation, Timing, datagram_con
 from pdmlab.coap.dtls_record import MAX_PLAINTEXT, Content, number_of, split
 from pdmlab.coap.handshake import Handshake
 from pdmlab.coap.openssl import client_context, connection, forgiven, told_time
-from pdmlab.coap.security import Security
+from pdmlab.coap.security import HandshakeStep, Security
 from pdmlab.coap.transport import Address, Connection, ConnectionSocket, DatagramSocket, Identity, Opener, text_of
 from pdmlab.errors import HandshakeFailed, NetworkError, Unreachable
 
@@ -89,11 +89,18 @@ class DtlsClient(ConnectionSocket):
                 outcome.set_result(how)
 
         self._negotiation = Negotiation(under_way, self._seen, self._name, self._send, ended, self._timing, self._mtu)
+        self._tell(HandshakeStep("started"))
         self._negotiation.begin()
         how = await outcome
         if isinstance(how, HandshakeFailed):
+            self._tell(HandshakeStep("failed", failure=how))
             raise how
+        self._tell(how.step)
         return under_way, seen
+
+    def _tell(self, step: HandshakeStep) -> None:
+        if self._security.tells is not None:
+            self._security.tells(self._name, step)
 
     def _agreed(self, agreed: Agreed) -> None:
         self._session = agreed.session

@@ -16,8 +16,8 @@ from pdmlab.coap import psk
 from pdmlab.coap.dtls_association import Flight
 from pdmlab.coap.dtls_record import HEADER, SUITES, VERSION, Content, Protection, number_of, split
 from pdmlab.coap.handshake import Handshake
-from pdmlab.coap.openssl import failure, identity_of
-from pdmlab.coap.security import Security
+from pdmlab.coap.openssl import completed, failure, identity_of
+from pdmlab.coap.security import HandshakeStep, Security
 from pdmlab.coap.transport import Address, Identity, text_of
 from pdmlab.errors import HandshakeFailed, NetworkError
 
@@ -63,6 +63,7 @@ class Agreed:
     session: bytes
     flight: Flight | None
     early: list[bytes]
+    step: HandshakeStep
 
 
 class Negotiation:
@@ -177,6 +178,7 @@ class Negotiation:
             psk.session_bytes(self._connection),
             self._flight if last else None,
             self._early,
+            completed(self._connection),
         )
         ended = self._ended
         self.cancel()

@@ -19,7 +19,7 @@ from pdmlab.coap.dtls_peers import Peers
 from pdmlab.coap.dtls_record import HEADER, MAX_PLAINTEXT, Content, split
 from pdmlab.coap.handshake import Handshake
 from pdmlab.coap.openssl import server_context
-from pdmlab.coap.security import Security
+from pdmlab.coap.security import HandshakeStep, Security
 from pdmlab.coap.transport import Address, Connection, ConnectionSocket, DatagramSocket, Identity, Opener, text_of
 from pdmlab.errors import HandshakeFailed, NetworkError, Unreachable
 
@@ -237,6 +237,7 @@ class DtlsServer(ConnectionSocket):
         negotiation = Negotiation(connection, seen, address, send, ended, self._timing, self._mtu)
         self._negotiations[address] = negotiation
         self._hosts[host] += 1
+        self._tell(address, HandshakeStep("started"))
         negotiation.begin()
 
     def _over(self, address: Address) -> Negotiation | None:
@@ -250,8 +251,7 @@ class DtlsServer(ConnectionSocket):
     def _negotiated(self, address: Address, outcome: Agreed | HandshakeFailed) -> None:
         self._over(address)
         if isinstance(outcome, HandshakeFailed):
-            if self._security.names_failure is not None:
-                self._security.names_failure(address, outcome)
+            self._failed(address, outcome)
             return
         if (before := self._peers.at(address)) is not None:
             self._lose(before, "its device has made a new one")
@@ -262,6 +262,7 @@ class DtlsServer(ConnectionSocket):
         association = Association(name, address, outcome.identity, outcome.protection, outcome.flight)
         self._peers.add(association)
         self._reserve(association)
+        self._tell(name, outcome.step)
         for record in outcome.early:
             self._protected(record, address)
 
@@ -275,13 +276,23 @@ class DtlsServer(ConnectionSocket):
             # A confirmable request is answered with 4.00 and its token.
             head = bytes((0x60 | datagram[0] & 15, 0x80)) + datagram[2 : 4 + (datagram[0] & 15)]
             self._try_to_send(head + b"\xffthis port is for coaps", address)
+        failure = HandshakeFailed(
+            f"no handshake with {text_of(address)}: it spoke CoAP without DTLS",
+            reason="not DTLS",
+            hint="its URI has to begin with coaps://",
+        )
+        self._failed(address, failure)
+
+    def _failed(self, address: Address, failure: HandshakeFailed) -> None:
         if self._security.names_failure is not None:
-            failure = HandshakeFailed(
-                f"no handshake with {text_of(address)}: it spoke CoAP without DTLS",
-                reason="not DTLS",
-                hint="its URI has to begin with coaps://",
-            )
             self._security.names_failure(address, failure)
+        self._tell(address, HandshakeStep("failed", failure=failure))
+
+    def _tell(self, address: Address, step: HandshakeStep) -> None:
+        """Let a log know of a handshake; before it is completed its connection has no serial."""
+        if self._security.tells is not None:
+            name = address if isinstance(address, Connection) else Connection(*address, "coaps")
+            self._security.tells(name, step)
 
     def _send_to(self, address: Address, data: bytes) -> None:
         if self._inner is not None:

@@ -17,7 +17,7 @@ from OpenSSL.crypto import X509
 
 from pdmlab.coap import psk
 from pdmlab.coap.handshake import DTLS_1_2, TLS_1_2, Handshake
-from pdmlab.coap.security import PeerTime, Security
+from pdmlab.coap.security import HandshakeStep, PeerTime, Security
 from pdmlab.coap.transport import Identity
 from pdmlab.errors import ConfigError, HandshakeFailed
 
@@ -190,6 +190,11 @@ def identity_of(connection: SSL.Connection) -> Identity | None:
     own = leaf.public_bytes(Encoding.DER)
     above = tuple(der for each in chain if (der := each.public_bytes(Encoding.DER)) != own)
     return Identity("certificate", str(names[0].value) if names else "", (own, *above))
+
+
+def completed(connection: SSL.Connection) -> HandshakeStep:
+    """Return how a handshake that is complete ended, for those who hear of them."""
+    return HandshakeStep("completed", connection.get_cipher_name() or "", resumed(connection), identity_of(connection))
 
 
 def resumed(connection: SSL.Connection) -> bool:
