@@ -60,23 +60,40 @@ _PORT = click.IntRange(0, 65535)
 
 @main.command()
 @click.option("--name", default="default", help="Whose database it is; two names do not see each other.")
-@click.option("--port", type=_PORT, default=0, help="REST port; 0 takes a free one.")
-@click.option("--coap-port", type=_PORT, default=0, help="LwM2M port (UDP); 0 takes a free one.")
-@click.option("--bootstrap-port", type=_PORT, default=0, help="Bootstrap port (UDP); 0 takes a free one.")
-def service(name: str, port: int, coap_port: int, bootstrap_port: int) -> None:
-    """Run the device-management service on loopback until Ctrl-C."""
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    help="Address of this machine that boards reach: one of its own, 0.0.0.0 or ::. Default: loopback, this machine"
+    " alone. Elsewhere nothing is open that has no security; the REST API stays on loopback.",
+)
+@click.option("--address", help="What boards are told, if it is not the host: one address of several, or a name.")
+@click.option(
+    "--port", type=_PORT, default=0, help="REST port; 0 takes the last one, or a free one. So with the others."
+)
+@click.option("--coaps-port", type=_PORT, default=0, help="LwM2M port: DTLS by UDP, TLS by TCP.")
+@click.option("--coaps-bootstrap-port", type=_PORT, default=0, help="Bootstrap port: DTLS by UDP, TLS by TCP.")
+@click.option("--coap-port", type=_PORT, default=0, help="LwM2M port without security, on loopback alone.")
+@click.option("--bootstrap-port", type=_PORT, default=0, help="Bootstrap port without security, on loopback alone.")
+@click.option("--image-port", type=_PORT, default=0, help="Port of firmware images (HTTP), where boards reach it.")
+@click.option("--keylog", type=click.Path(dir_okay=False), help="Write the keys of sessions there, for Wireshark.")
+def service(**options: Any) -> None:  # any: each as its option has it
+    """Run the device-management service until Ctrl-C."""
     from pdmlab.cli.stopping import stoppable
     from pdmlab.service import serve
 
-    with (
-        serve(name=name, port=port, coap_port=coap_port, bootstrap_port=bootstrap_port) as running,
-        stoppable() as until_stopped,
-    ):
-        click.echo(
-            f"REST API          {running.url}\n"
-            f"bootstrap server  {running.bootstrap_uri}\n"
-            f"LwM2M server      {running.lwm2m_uri}\n"
-            f"API key           in {running.folder / 'api-key'}\n"
-            "NO SECURITY, loopback only. Ctrl-C ends it."
-        )
+    with serve(**options) as running, stoppable() as until_stopped:
+        lines = {
+            "REST API": running.url,
+            "bootstrap server": running.bootstrap_uri,
+            "LwM2M server": running.lwm2m_uri,
+            "without security": ", ".join(filter(None, (running.plain_bootstrap_uri, running.plain_lwm2m_uri))),
+            "firmware images": running.image_url,
+            "boards reach it at": None if running.reach.loopback else ", ".join(running.addresses),
+            "API key": f"in {running.folder / 'api-key'}",
+            "CA certificate": f"in {running.ca_file}",
+        }
+        for name, value in lines.items():
+            if value:
+                click.echo(f"{name:<19} {value}")
+        click.echo(f"{running.security}. Ctrl-C ends it.")
         until_stopped()

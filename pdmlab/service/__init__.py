@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def serve(
     coap_port: int = 0,
     bootstrap_port: int = 0,
     image_port: int = 0,
+    keylog: Path | str | None = None,
 ) -> Service:
     """Start the service, or return it if this process runs it already.
 
@@ -45,6 +47,8 @@ def serve(
         coap_port: of the LwM2M server without security (UDP and TCP), on loopback alone.
         bootstrap_port: of the bootstrap server without security (UDP and TCP), on loopback alone.
         image_port: of the listener for firmware images (HTTP), where the host is not loopback.
+        keylog: a file for the keys of the sessions with devices, with which Wireshark reads a capture of them. Whoever
+            has both reads everything, and so it is for its owner only.
 
     Raises:
         PortBusy: another process runs the service of that name.
@@ -59,7 +63,7 @@ def serve(
     if running is not None:
         running.must_be_at(host, address, ports)
         return running
-    return Service(name=name, host=host, address=address, ports=ports)
+    return Service(name=name, host=host, address=address, ports=ports, keylog=keylog)
 
 
 def current() -> Service | None:

@@ -67,6 +67,11 @@ class Pki:
         """The CA's certificate (DER), which devices and other clients are to trust."""
         return self._authority.der
 
+    @property
+    def pem(self) -> bytes:
+        """The same as PEM, as most programs take it."""
+        return self._authority.certificate.public_bytes(serialization.Encoding.PEM)
+
     def server_certificate(self, role: Role) -> bytes:
         """Return the certificate (DER) that one of the two servers shows."""
         return self._server(role).der

@@ -6,8 +6,6 @@ import atexit
 import contextlib
 import dataclasses
 import inspect
-import logging
-import os
 import re
 import time
 from collections.abc import Callable
@@ -16,20 +14,16 @@ from html import escape
 from pathlib import Path
 from typing import Any, TypeVar
 
-import sqlalchemy as sa
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import load_der_x509_certificate
-
-from pdmlab import running, settings
+from pdmlab import running
 from pdmlab import service as package
 from pdmlab.aio import LoopThread
-from pdmlab.capture import DeviceLog, MessageLog
+from pdmlab.capture import DeviceLog, KeyLog, MessageLog
 from pdmlab.coap.transport import Opener
-from pdmlab.errors import ConfigError, ServiceError
-from pdmlab.filelock import FileLock
+from pdmlab.errors import ConfigError
 from pdmlab.lwm2m.dialect import LwM2M
 from pdmlab.service.associations import Associations
 from pdmlab.service.core import Core
+from pdmlab.service.home import DEVELOPER_FOLDER, KEY_FILE, Home
 from pdmlab.service.http import HttpServer
 from pdmlab.service.image_server import ImageServer
 from pdmlab.service.openers import Wanted, server_opener
@@ -41,9 +35,6 @@ from pdmlab.update.developer import Developer
 
 T = TypeVar("T")
 
-_log = logging.getLogger(__name__)
-
-DATABASE, KEY_FILE, CA_FILE, DEVELOPER_FOLDER = "pdmlab.sqlite", "api-key", "ca.pem", "developer"
 DOMAIN, MODEL = "pdmlab.example", "lab"
 """Whose update keys the lab's own are."""
 CREDENTIALS = "lab"
@@ -86,19 +77,20 @@ class Service:
         host: str = LOOPBACK,
         address: str | None = None,
         ports: Ports = Ports(),
+        keylog: Path | str | None = None,
     ) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
-            raise ConfigError(
-                f"{name!r} is no name for a service", hint="use letters, digits, '.', '_' and '-', at most 64"
-            )
         self.name = name
         self.reach = Reach.at(host, address)
-        self.folder = settings.load().folder("state") / "service" / name
+        self._home = Home(name)
+        self.folder = self._home.folder
         self.log = MessageLog(endpoint="service", now=time.time_ns, dialect=LwM2M())
         self._asked = self._possible(ports)
         with contextlib.ExitStack() as undo:
-            undo.callback(self._lock().close)
-            self.core = Core(sa.URL.create("sqlite", database=str(self.folder / DATABASE)), log=self.log)
+            undo.callback(self._home.lock().close)
+            self._keylog = KeyLog(keylog) if keylog is not None else None
+            if self._keylog is not None:
+                undo.callback(self._keylog.close)
+            self.core = Core(self._home.database, log=self.log)
             self._thread = LoopThread(f"service-{name}")
             undo.callback(self._thread.close)
             undo.callback(self._stop)
@@ -112,41 +104,15 @@ class Service:
 
     def _possible(self, ports: Ports) -> Ports:
         """Return the ports if they can all be opened at that reach."""
-        closed = ("image_port",) if self.reach.loopback else ("coap_port", "bootstrap_port")
+        closed: tuple[str, ...]
+        if self.reach.loopback:
+            closed, why = ("image_port",), "on loopback the REST API has the images"
+        else:
+            closed, why = ("coap_port", "bootstrap_port"), "without security it listens on loopback alone"
         for each in closed:
             if getattr(ports, each):
-                why = (
-                    "on loopback the REST API has the images"
-                    if self.reach.loopback
-                    else "without security it listens on loopback alone"
-                )
                 raise ConfigError(f"the service opens no {each} at {self.reach.host}: {why}", hint=f"leave {each} out")
         return ports
-
-    def _lock(self) -> FileLock:
-        try:
-            # Keys and credentials are in the database: for its owner only. SQLite's other files take its mode.
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.folder.chmod(0o700)
-            database = self.folder / DATABASE
-            os.close(os.open(database, os.O_RDWR | os.O_CREAT, 0o600))
-            if database.stat().st_mode & 0o077 and os.name == "posix":
-                database.chmod(0o600)
-                _log.warning(
-                    "%s, which holds private keys, could be read by others; it is closed to them now", database
-                )
-            return FileLock(
-                self.folder / "lock",
-                f"the service {self.name!r}",
-                hint=f"use that one through Cloud(url, key), its key is in {self.folder / KEY_FILE}; or take another"
-                " name: serve(name='mine')",
-            )
-        except OSError as error:
-            raise ServiceError(
-                f"the state folder {self.folder} cannot be used: {error.strerror}",
-                status=503,
-                hint="set PDMLAB_STATE to a folder that you may write to",
-            ) from error
 
     async def _start(self) -> None:
         core, store = self.core, self.core.store
@@ -170,15 +136,16 @@ class Service:
         self.plain_bootstrap_uri = core.uri("bootstrap", secure=False) if self.reach.loopback else None
         self.plain_lwm2m_uri = core.uri("lwm2m", secure=False).partition("?")[0] if self.reach.loopback else None
         self.image_url, self.addresses = core.firmware.url, self.reach.addresses
-        self.api_key = _kept_key(self.folder / KEY_FILE, core)
-        self.ca_file = self.folder / CA_FILE
-        _keep(self.ca_file, load_der_x509_certificate(core.pki.certificate).public_bytes(Encoding.PEM), 0o644)
+        self.api_key = self._home.api_key(core)
+        self.ca_file = self._home.ca_file(core.pki.pem)
         self._endpoint_name = store.fact("developer_endpoint") or store.ids.new()
         self._ports = Ports(
-            self._http.port,
-            *(_port_of(uri) for uri in (self.lwm2m_uri, self.bootstrap_uri)),
-            *(_port_of(uri) for uri in (self.plain_lwm2m_uri, self.plain_bootstrap_uri)),
-            _port_of(self.image_url),
+            port=self._http.port,
+            coaps_port=_port_of(self.lwm2m_uri),
+            coaps_bootstrap_port=_port_of(self.bootstrap_uri),
+            coap_port=_port_of(self.plain_lwm2m_uri),
+            bootstrap_port=_port_of(self.plain_bootstrap_uri),
+            image_port=_port_of(self.image_url),
         )
         with store.begin():
             for what, number in dataclasses.asdict(self._ports).items():
@@ -189,7 +156,7 @@ class Service:
     def _opener(self, role: Role, secure: str, plain: str) -> Opener:
         return server_opener(
             self.reach.host,
-            self.core.security(role),
+            dataclasses.replace(self.core.security(role), keylog=self._keylog),
             Associations(self.core.store, role),
             self._wanted(secure),
             self._wanted(plain) if self.reach.loopback else None,
@@ -310,15 +277,15 @@ class Service:
     def __repr__(self) -> str:
         if not self.running:
             return f"<Service {self.name!r}, closed>"
-        return f"<Service {self.name!r} at {self.url}; {self.security}>"
+        uris = f"devices at {self.bootstrap_uri} and {self.lwm2m_uri}"
+        return f"<Service {self.name!r} at {self.url}, {uris}; {self.security}>"
 
     @property
     def security(self) -> str:
         """What is secure, in words."""
-        secure = f"TLS and DTLS at {self.bootstrap_uri} and {self.lwm2m_uri}"
         if self.reach.loopback:
-            return f"{secure}; plain coap:// on loopback only"
-        return f"{secure}, for {', '.join(self.addresses)}; firmware images by plain HTTP, signed by their manifests"
+            return "TLS and DTLS at coaps://; plain coap:// on loopback only"
+        return "TLS and DTLS alone; firmware images by plain HTTP, signed by their manifests; REST API on loopback only"
 
     def _repr_html_(self) -> str:
         rows = {
@@ -342,23 +309,3 @@ class Service:
 def _port_of(uri: str | None) -> int:
     found = re.search(r":(\d+)(?:\?|$)", uri or "")
     return int(found[1]) if found else 0
-
-
-def _kept_key(file: Path, core: Core) -> str:
-    """Return the administrator's key in the file if it is good, else a new one that is written there."""
-    # What is no text is no key either.
-    kept = file.read_text(encoding="utf-8", errors="replace").strip() if file.exists() else None
-    key = core.accounts.administrator(kept)
-    _keep(file, f"{key}\n".encode(), 0o600)
-    return key
-
-
-def _keep(file: Path, content: bytes, mode: int) -> None:
-    """Have a file say this, whole or not at all, for those who may read it by its mode."""
-    if file.exists() and file.read_bytes() == content:
-        return
-    temporary = file.with_suffix(".new")
-    temporary.unlink(missing_ok=True)
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as out:
-        out.write(content)
-    os.replace(temporary, file)

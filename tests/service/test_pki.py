@@ -341,7 +341,8 @@ def test_credentials_of_an_older_service_are_given_a_certificate(file: Path) -> 
         connection.execute(
             sa.text(
                 "INSERT INTO developer_certificates"
-                " (id, account_id, name, security_file_content, created_at, updated_at) VALUES (:i, :a, 'old', '// coap', :t, :t)"
+                " (id, account_id, name, security_file_content, created_at, updated_at)"
+                " VALUES (:i, :a, 'old', '// coap', :t, :t)"
             ),
             {"i": DEVICE, "a": ACCOUNT, "t": at},
         )

@@ -1,0 +1,133 @@
+"""The two ends of a desk's network, each a process in a network namespace of its own: a service, and who reaches it.
+
+`python -m tests.service.lan serve HOST` and `… reach` say a line when they run, wait for a line until the network is
+there, and say what they found as JSON. They end when their input does, and a namespace ends with its process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+from aiocoap import Message
+from aiocoap.numbers import codes
+
+from pdmlab.coap.dtls import dtls_to
+from pdmlab.coap.endpoint import Endpoint
+from pdmlab.coap.security import Security
+from pdmlab.coap.tcp import tcp_to
+from pdmlab.coap.tls import tls_to
+from pdmlab.coap.transport import Address, Connection, Opener, udp
+from pdmlab.errors import NetworkError
+from pdmlab.service import serve
+from pdmlab.update.credentials import Credentials
+
+IMAGE = bytes(range(256)) * 1000
+
+
+def server(host: str) -> None:
+    """Run a service at an address; say what a device is told, and where anything listens."""
+    with serve(host=host) as service:
+        answer = httpx.post(
+            f"{service.url}/v3/firmware-images",
+            files={"datafile": IMAGE},
+            data={"name": "image"},
+            headers={"Authorization": f"Bearer {service.api_key}"},
+        )
+        say(
+            credentials=service.credentials(endpoint_name="desk1").to_c(),
+            lwm2m_uri=service.lwm2m_uri,
+            image=answer.json()["datafile"],
+            rest=service.url,
+            addresses=service.addresses,
+            listening=sorted(listening()),
+            shown=repr(service),
+        )
+        sys.stdin.readline()
+
+
+def listening() -> set[tuple[str, str, int]]:
+    """Return transport, address and port of every socket in this namespace that takes what comes."""
+    found = set()
+    for name, state in (("tcp", "0A"), ("udp", "07")):  # TCP_LISTEN; of UDP, not connected
+        for line in Path("/proc/net", name).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == state:
+                address, _, port = fields[1].partition(":")
+                found.add((name, socket.inet_ntoa(bytes.fromhex(address)[::-1]), int(port, 16)))
+    return found
+
+
+def client() -> None:
+    """Try every way to a service, and say what came of each."""
+    for line in sys.stdin:
+        say(**asyncio.run(tried(json.loads(line))))
+
+
+async def tried(told: dict[str, Any]) -> dict[str, Any]:
+    credentials = Credentials.from_c(told["credentials"])
+    assert credentials.bootstrap_device_certificate and credentials.bootstrap_server_root_ca_certificate
+    security = Security(
+        (credentials.bootstrap_device_certificate,),
+        credentials.bootstrap_device_private_key,
+        trust=(credentials.bootstrap_server_root_ca_certificate,),
+    )
+    found: dict[str, Any] = {}
+    for role, uri in (("bootstrap", credentials.bootstrap_server_uri), ("lwm2m", told["lwm2m_uri"])):
+        url = httpx.URL(uri)
+        assert url.port is not None
+        address = url.host, url.port
+        here = "::" if ":" in url.host else "0.0.0.0"
+        ways: dict[str, tuple[Opener, Address]] = {
+            "DTLS": (dtls_to(udp(here), address, security), Connection(*address, "coaps")),
+            "TLS": (tls_to(address, security), Connection(*address, "coaps+tcp")),
+            "UDP": (udp(here), address),
+            "TCP": (tcp_to(address), Connection(*address, "coap+tcp")),
+        }
+        for way, (opener, peer) in ways.items():
+            found[f"{way} {role}"] = await discovered(opener, peer)
+    image = httpx.URL(told["image"])
+    async with httpx.AsyncClient() as http:
+        whole = await http.get(image)
+        rest = await http.get(image, headers={"Range": "bytes=255000-"})
+        other = await http.get(image.copy_with(path="/v3/devices"))
+        found["image"] = [whole.content == IMAGE, rest.status_code, rest.content == IMAGE[255000:], other.status_code]
+        try:
+            await http.get(httpx.URL(told["rest"]).copy_with(host=image.host))
+            found["REST"] = "answers"
+        except httpx.ConnectError:
+            found["REST"] = "refused"
+    return found
+
+
+async def discovered(opener: Opener, peer: Address) -> str:
+    """Ask for /.well-known/core; return what is there, or why not."""
+    request = Message(code=codes.GET)
+    request.opt.uri_path = (".well-known", "core")
+    try:
+        endpoint = await Endpoint.open(opener)
+    except NetworkError as error:
+        return type(error).__name__
+    try:
+        async with asyncio.timeout(10):
+            answer = await endpoint.request(request, peer)
+        return f"{answer.code.dotted} {answer.payload.decode()}"
+    except (NetworkError, TimeoutError) as error:
+        return type(error).__name__
+    finally:
+        await endpoint.close()
+
+
+def say(**words: Any) -> None:
+    print(json.dumps(words), flush=True)
+
+
+if __name__ == "__main__":
+    say(ready=True)
+    sys.stdin.readline()
+    server(sys.argv[2]) if sys.argv[1] == "serve" else client()
