@@ -185,7 +185,7 @@ class Reassembly:
         mine = self._uploads.of_peer(peer)
         if len(mine) > _UPLOADS_PER_PEER:
             self._uploads.drop(mine[0])
-        return derive(blank(codes.CONTINUE), b"", block1=echo)
+        return derive(blank(codes.CONTINUE), b"", block1=echo, max_age=self._parameters.block1_max_age)
 
     def forget(self, peer: Address) -> None:
         """Drop what a peer has begun."""

@@ -80,6 +80,7 @@ _OPTIONS = {
 _DERIVED: dict[str, tuple[OptionNumber, Callable[[OptionNumber, Any], OptionType]]] = {
     "etag": (OptionNumber.ETAG, OpaqueOption),
     "observe": (OptionNumber.OBSERVE, UintOption),
+    "max_age": (OptionNumber.MAX_AGE, UintOption),
     "block1": (OptionNumber.BLOCK1, _block),
     "size1": (OptionNumber.SIZE1, UintOption),
     "block2": (OptionNumber.BLOCK2, _block),

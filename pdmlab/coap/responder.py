@@ -217,7 +217,8 @@ class Exchange:
         self.disarm()
         endpoint, block1 = self._endpoint, self.request.opt.block1
         if block1 is not None:
-            response = derive(response, response.payload, block1=(block1.block_number, False, block1.size_exponent))
+            echo = block1.block_number, False, block1.size_exponent
+            response = derive(response, response.payload, block1=echo, **self._beside_block1(response))
         self._acknowledged = True
 
         def ended(outcome: Outcome, error: NetworkError | None) -> None:
@@ -243,8 +244,12 @@ class Exchange:
             block1 = request.opt.block1
             if block1 is not None and response.opt.block1 is None:
                 echo = block1.block_number, False, block1.size_exponent
-                response = derive(response, response.payload, block1=echo)
+                response = derive(response, response.payload, block1=echo, **self._beside_block1(response))
         self.send(response)
+
+    def _beside_block1(self, response: Message) -> dict[str, int]:
+        max_age = self._endpoint.parameters.block1_max_age
+        return {} if max_age is None or OptionNumber.MAX_AGE in response.opt._options else {"max_age": max_age}
 
     def send(self, response: Message) -> None:
         """Send what fits into one message: with the acknowledgement, or by itself if that is gone."""
