@@ -145,7 +145,7 @@ class Reader:
             return LoggedMessage(
                 kept.number, kept.time_ns, kept.clock, kept.endpoint, talk.device, talk.name, "", scheme, peer,
                 _CARRIERS.get(scheme, "UDP"), event.what, max(event.mid, 0), "", reading.path, "",
-                event.reason or ("resumed" if event.resumed else ""), 0, shown(words, LONGEST_WORDS),
+                event.reason or _how(event), 0, shown(words, LONGEST_WORDS),
             )  # fmt: skip
         exchange = reading.exchange
         path = shown("/" + "/".join(exchange.path)) if exchange is not None and exchange.path else reading.path
@@ -353,6 +353,12 @@ class Reader:
 
 
 _CARRIERS = {"coap": "UDP", "coaps": "DTLS", "coap+tcp": "TCP", "coaps+tcp": "TLS"}
+
+
+def _how(event: Event) -> str:
+    if event.what != "handshake completed":
+        return ""
+    return "resumed" if event.resumed else "full"
 
 
 def _said(event: Event) -> str:

@@ -25,8 +25,7 @@ def _event(tap: Tap, step: HandshakeStep) -> Event:
     if step.failure is not None:
         failure = step.failure
         return Event("handshake failed", failure.message, failure.reason or "other", failure.hint or "")
-    how = "resumed" if step.resumed else "full handshake"
-    parts = [step.suite, how]
+    parts = [step.suite]
     who = None
     if step.identity is not None:
         who = _who(tap, step.identity)
