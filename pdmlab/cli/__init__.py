@@ -6,6 +6,7 @@ An error of pdmlab's own ends a command with one line and its hint, and exit sta
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
@@ -76,12 +77,19 @@ _PORT = click.IntRange(0, 65535)
 @click.option("--bootstrap-port", type=_PORT, default=0, help="Bootstrap port without security, on loopback alone.")
 @click.option("--image-port", type=_PORT, default=0, help="Port of firmware images (HTTP), where boards reach it.")
 @click.option("--keylog", type=click.Path(dir_okay=False), help="Write the keys of sessions there, for Wireshark.")
-def service(**options: Any) -> None:  # any: each as its option has it
+@click.option(
+    "--log",
+    "log_file",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    help="Write each message there as it passes: .pcapng for Wireshark, .jsonl as rows, else as lines; - for here.",
+)
+def service(log_file: Path | None, **options: Any) -> None:  # any: each as its option has it
     """Run the device-management service until Ctrl-C."""
+    from pdmlab.cli.device_log import written
     from pdmlab.cli.stopping import stoppable
     from pdmlab.service import serve
 
-    with serve(**options) as running, stoppable() as until_stopped:
+    with serve(**options) as running, written(running.log, log_file), stoppable() as until_stopped:
         lines = {
             "REST API": running.url,
             "bootstrap server": running.bootstrap_uri,

@@ -46,8 +46,10 @@ def device_log(device: str, follow: bool, why: bool, api_key: str | None, host: 
 
 
 @contextlib.contextmanager
-def written(log: MessageLog, path: Path) -> Iterator[None]:
+def written(log: MessageLog, path: Path | None) -> Iterator[None]:
     """Write a log's messages to a file as they pass: .pcapng for Wireshark, .jsonl as rows, else as lines; - to stdout.
+
+    Without a path, nothing is written.
 
     Raises:
         NetworkError, ConfigError: the file cannot be written.
@@ -55,6 +57,9 @@ def written(log: MessageLog, path: Path) -> Iterator[None]:
     from pdmlab.capture.journal import Journal, as_json
     from pdmlab.errors import ConfigError
 
+    if path is None:
+        yield
+        return
     if path.suffix == ".pcapng":
         with log.capture(path):
             yield
