@@ -82,10 +82,8 @@ class Bootstrap:
 
     def transcript(self, account_id: str) -> list[Row]:
         """Return each device's latest bootstrap: state, all steps with their answers, and why it failed."""
-        rows = self._store.rows(sa.select(table).where(table.c.account_id == account_id).order_by(table.c.device_id))
-        for row in rows:
-            row["steps"] = json.loads(row["steps"]) if isinstance(row["steps"], str) else row["steps"]
-        return rows
+        mine = sa.select(table).where(table.c.account_id == account_id)
+        return self._store.rows(mine.order_by(table.c.device_id))
 
     def rehearse(self, account_id: str, endpoint_name: str = "device", *, secure: bool = True) -> list[Row]:
         """Return what a device would be asked, with sizes (B) and problems, and ask none.

@@ -101,6 +101,13 @@ class Firmware:
         match = _PAYLOAD.fullmatch(uri)
         return self.data(match.group(1)) if match else None
 
+    def owner(self, uri: str) -> str | None:
+        """Return whose image a manifest's URI means; None if there is none."""
+        match = _PAYLOAD.fullmatch(uri)
+        found = sa.select(firmware_images.c.account_id).where(firmware_images.c.id == (match.group(1) if match else ""))
+        account_id: str | None = self._store.scalar(found)
+        return account_id
+
     # -- manifests -----------------------------------------------------------------------------------------
 
     def add_manifest(

@@ -107,9 +107,20 @@ def read_wish(message: Message, *, update: bool = False) -> Wish | Message:
 def _lifetime(text: str | None) -> int | None:
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:12]) <= MAX_LIFETIME):
+    if not (text.isascii() and text.isdigit() and int(text[:12]) <= MAX_LIFETIME):
         raise Lwm2mError(f"lt={text[:16]} is no lifetime: 1 to {MAX_LIFETIME} s")
     return int(text)
+
+
+def span_of(lifetime: int, version: str) -> int:
+    """Return how long a registration lasts (s): with LwM2M 1.1, 0 is without end.
+
+    Raises:
+        Lwm2mError: it is 0 with LwM2M 1.0.
+    """
+    if lifetime == 0 and version == "1.0":
+        raise Lwm2mError(f"lt=0 is no lifetime in LwM2M 1.0: 1 to {MAX_LIFETIME} s")
+    return lifetime or MAX_LIFETIME
 
 
 def facts_of(links: Iterable[Link]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pdmlab.lwm2m.linkformat import Link, parse_links
 from pdmlab.service.claims import RegistrationClaims
 from pdmlab.service.proof import Proof
 from pdmlab.service.register import Register, Registration
-from pdmlab.service.registering import DEFAULT_LIFETIME, answer, facts_of, read_wish
+from pdmlab.service.registering import DEFAULT_LIFETIME, answer, facts_of, read_wish, span_of
 from pdmlab.service.resources import as_listed, leaves
 from pdmlab.service.schema import channels, devices, registrations
 from pdmlab.service.statements import Statement
@@ -118,6 +118,8 @@ class Registrations:
         if isinstance(wish, Message):
             return wish
         links = parse_links(message.payload)
+        lifetime = DEFAULT_LIFETIME if wish.lifetime is None else wish.lifetime
+        span = span_of(lifetime, wish.lwm2m_version)
         proof = self._core.credentials.proof(self._core.lwm2m, peer)
         with self._store.batch() as db:
             found = self._claims.device(wish, proof)
@@ -131,12 +133,12 @@ class Registrations:
                 endpoint_name=wish.endpoint_name,
                 endpoint_type=wish.endpoint_type,
                 peer=peer,
-                lifetime=wish.lifetime or DEFAULT_LIFETIME,
+                lifetime=lifetime,
                 binding=wish.binding or "U",
                 queue_mode=wish.queue_mode,
                 lwm2m_version=wish.lwm2m_version,
                 generation=max(int(now * 1000), old.generation + 1 if old is not None else 0),
-                expires=now + (wish.lifetime or DEFAULT_LIFETIME),
+                expires=now + span,
                 registered_at=at,
                 updated_at=at,
                 heard=now,
@@ -179,14 +181,15 @@ class Registrations:
         if isinstance(wish, Message):
             return wish
         links = parse_links(message.payload) if message.payload else []
-        now, lifetime = self._core.now(), wish.lifetime or old.lifetime
+        now, lifetime = self._core.now(), old.lifetime if wish.lifetime is None else wish.lifetime
+        span = span_of(lifetime, old.lwm2m_version)
         renewed = replace(
             old,
             peer=peer,  # another address than before is the same device behind a NAT
             lifetime=lifetime,
             binding=wish.binding or old.binding,
             queue_mode=old.queue_mode if wish.binding is None else wish.queue_mode,
-            expires=now + lifetime,
+            expires=now + span,
             updated_at=self._store.timestamp(),
             heard=now,
             lost_at=None,

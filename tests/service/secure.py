@@ -165,6 +165,14 @@ class SecureDevice(FakeDevice):
             self.bootstrapped.set()
 
 
+class SharedKeyDevice(SecureDevice):
+    """A device that proves itself by a pre-shared key, and registers without bootstrap."""
+
+    @property
+    def id(self) -> str:
+        return self.location[2]
+
+
 async def secure_device(lab: CoreLab, name: str = "desk1", *, account_id: str = "", **options: Any) -> SecureDevice:
     """Return a device that is built with a developer certificate of its account."""
     core = lab.core

@@ -10,13 +10,16 @@ import pytest
 from aiocoap import Message
 from aiocoap.numbers import codes
 from aiocoap.numbers.types import ACK
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdmlab.coap.endpoint import Endpoint
+from pdmlab.service.certificates import Subject
 from pdmlab.service.register import Register, Registration
 from pdmlab.service.registering import MAX_PAYLOAD
-from tests.service.corelab import CoreLab, Stage, play, request
+from tests.service.corelab import CoreLab, FakeDevice, Stage, play, request, value
+from tests.service.secure import SharedKeyDevice, registered
 
 # As the stock example registers: objects, instances and resources, values, auto-observations (pelion-wire 3.2).
 STOCK = (
@@ -250,6 +253,286 @@ def test_whatever_is_acknowledged_is_on_disk_when_its_acknowledgement_goes_out(t
         ("EMPTY", ["'registered'", "77", "b'told'"]),
         ("2.02 Deleted", ["'deregistered'", "b'told'"]),
     ]
+
+
+# -- over connections ---------------------------------------------------------------------------------------
+
+
+def test_the_stock_clients_registration_is_taken_in_its_order_and_in_any_other(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device, account = await registered(lab), lab.core.account_id
+        stock = ("ep=desk1", "et=default", "lt=7200", "lwm2m=1.0", f"d={account}", "b=U", f"aid={account}")
+        for query in ((*stock, "mccv=4.13.2"), ("mccv=4.13.2", *reversed(stock)), ("ep=desk1",)):
+            answer = await device.register(*query, payload=STOCK)
+            assert answer.code == codes.CREATED and answer.opt.max_age is None
+            assert answer.opt.location_path == ("rd", account, device.id)
+        answer = await device.register(*stock, "aid=" + "0" * 32, payload=STOCK)
+        assert answer.code == codes.CREATED  # the first one of a name counts
+        answer = await device.register("ep=desk1", f"d={account}", "aid=" + "0" * 32, payload=STOCK)
+        assert answer.code == codes.BAD_REQUEST and b"two accounts" in answer.payload
+
+    play(story)
+
+
+def test_a_certificate_registers_its_own_device_and_no_other(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        mine, theirs = await registered(lab), await registered(lab, "desk2")
+        account, elsewhere = lab.core.account_id, lab.new_account()
+        for query, code, reason in (
+            (("ep=desk2",), codes.BAD_REQUEST, "not the name in the certificate"),
+            (("ep=desk1", f"iep={theirs.id}"), codes.FORBIDDEN, "not the device of the certificate"),
+            (("ep=desk1", f"aid={elsewhere}"), codes.BAD_REQUEST, "not of the account"),
+        ):
+            answer = await mine.register(*query, payload=b"")
+            assert (answer.code, reason in answer.payload.decode()) == (code, True), query
+        strange = lab.core.pki.sign(
+            ec.generate_private_key(ec.SECP256R1()).public_key(), Subject("desk1", mine.id, account)
+        )
+        for certificate, reason in ((mine.built_with, b"no L"), (strange, b"taken the place")):
+            await mine.connect("lwm2m", certificate)
+            answer = await mine.register("ep=desk1", payload=b"")
+            assert answer.code == codes.FORBIDDEN and reason in answer.payload
+
+    play(story)
+
+
+ATTEMPTS = {
+    "update": (codes.POST, "rd/{account}/{theirs}", codes.NOT_FOUND),
+    "deregistration": (codes.DELETE, "rd/{account}/{theirs}", codes.NOT_FOUND),
+    "certificate": (codes.POST, "est/sen", codes.BAD_REQUEST),
+    "rest": (codes.GET, "v3/devices/{theirs}", codes.NOT_FOUND),
+}
+
+
+@pytest.mark.parametrize("victim", ["certificate", "psk", "none"])
+@pytest.mark.parametrize("attacker", ["certificate", "psk", "none"])
+def test_nobody_is_another_device(play: Stage, victim: str, attacker: str) -> None:
+    """Each kind of device against each other kind: it learns nothing, changes nothing, and hears nothing."""
+
+    async def story(lab: CoreLab) -> None:
+        theirs, mine = await a_device(lab, victim, "victim"), await a_device(lab, attacker, "attacker")
+        account = lab.core.account_id
+        await lab.core.observations.subscribe(lab.key_id, theirs.id, "/5000/0/1")
+        await lab.answers()
+        before = lab.core.registrations.find(theirs.id)
+        if attacker != "none" or victim != "none":
+            # Without security an id is all there is; and it is for loopback.
+            for method, path, code in ATTEMPTS.values():
+                answer = await mine.send(method, path.format(account=account, theirs=theirs.id))
+                assert answer.code in (code, codes.FORBIDDEN), path
+                assert theirs.name not in answer.payload.decode()
+            for query in ((f"ep={theirs.name}",), (f"ep={mine.name}", f"iep={theirs.id}")):
+                answer = await mine.register(*query, payload=b'</3/0/0>;v="mine"')
+                refused = answer.code in (codes.BAD_REQUEST, codes.FORBIDDEN)
+                assert refused or (answer.opt.location_path[2] != theirs.id and query == ("ep=victim",)), query
+        token = theirs.observers["/5000/0/1"]
+        told = Message(code=codes.CONTENT, payload=b"forged", observe=9, content_format=0)
+        ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        mine.endpoint.notify(mine.service, told, token, on_result=ended.set_result)
+        assert await ended == "reset"
+        assert lab.core.registrations.find(theirs.id) is before
+        assert lab.core.resources.value(theirs.id, "/5000/0/1") == "test0"
+        assert await theirs.notify("/5000/0/1", "mine") == "acknowledged"
+
+    play(story)
+
+
+def test_the_images_of_another_account_are_not_given_away(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        core, elsewhere = lab.core, lab.new_account()
+        mine = core.firmware.add_image(core.account_id, "mine", b"m" * 600)
+        theirs = core.firmware.add_image(elsewhere, "theirs", b"t" * 600)
+        device = await registered(lab)
+        for image, code in ((mine, codes.CONTENT), (theirs, codes.NOT_FOUND)):
+            ask = request(codes.GET, "fw")
+            ask.opt.proxy_uri, ask.opt.block2 = f"coaps://192.0.2.1:5684/fw/{image['id']}", (0, False, 5)
+            answer = await device.endpoint.request(ask, device.service)
+            assert answer.code == code and (answer.payload == b"m" * 512) == (code == codes.CONTENT)
+
+    play(story)
+
+
+def test_a_device_that_lost_its_connection_is_asked_when_it_is_back(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await registered(lab)
+        await device.disconnect("lwm2m")
+        assert lab.core.directory.find(device.id)["state"] == "registered"
+        await asyncio.sleep(3)
+        await lab.ask(device, "GET", "/3/0/0")
+        await asyncio.sleep(1)
+        (row,) = lab.core.requests.queue(device.id)
+        assert row["why"].startswith(
+            "the device has no connection: the device closed the connection, 4 s ago; it comes back within about 10 s,"
+            " at the latest when its lifetime ends, in 35"
+        )
+        await asyncio.sleep(7)
+        await device.connect("lwm2m")
+        assert (await device.update()).code == codes.CHANGED
+        assert (await lab.answers())[0]["status"] == 200
+
+    play(story)
+
+
+def test_what_was_under_way_is_asked_again_but_an_execution_is_not_done_twice(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await registered(lab)
+        for method, sent, status in (("GET", 2, 200), ("PUT", 2, 200), ("POST", 1, 504)):
+            device.silent = True
+            asked = len(device.asked)
+            await lab.ask(device, method, "/5000/0/1", b"x" if method == "PUT" else b"")
+            await asyncio.sleep(1)
+            assert len(device.asked) == asked + 1
+            await device.disconnect("lwm2m")
+            device.silent = False
+            await asyncio.sleep(10)
+            await device.connect("lwm2m")
+            await device.update()
+            (answer,) = await lab.answers()
+            assert answer["status"] == status
+            assert len(device.asked) == asked + sent
+        assert "may have been executed" in value(answer).decode()
+
+    play(story)
+
+
+def test_an_execution_that_may_be_repeated_says_so_itself(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await registered(lab)
+        device.silent = True
+        await lab.ask(device, "POST", "/5000/0/1", retry=1)
+        await asyncio.sleep(1)
+        device.silent = False
+        await device.reconnect()
+        assert (await lab.answers())[0]["status"] == 200
+
+    play(story)
+
+
+def test_an_execution_that_waited_for_the_connection_is_done_once_it_is_there(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await registered(lab)
+        await device.disconnect("lwm2m")
+        await lab.ask(device, "POST", "/5000/0/1")
+        await asyncio.sleep(10)
+        await device.connect("lwm2m")
+        await device.update()
+        assert (await lab.answers())[0]["status"] == 200
+        assert device.asked.count("POST /5000/0/1") == 1
+
+    play(story)
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_a_restarted_service_knows_its_devices_when_they_connect_again(play: Stage, kill: bool) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await registered(lab, aobs=("/3/0/0",))
+        await lab.core.observations.subscribe(lab.key_id, device.id, "/5000/0/1")
+        await lab.answers()
+        await lab.ask(device, "GET", "/5000/0/1")
+        await lab.answers()
+        device.lab.proven["lwm2m"].identities.pop(device.address)
+        await device.endpoint.close()
+        await lab.restart(away=5, kill=kill)
+        await lab.ask(device, "GET", "/3/0/0")
+        await asyncio.sleep(1)
+        assert "the service was restarted, 1 s ago" in lab.core.requests.queue(device.id)[0]["why"]
+        await device.connect("lwm2m")
+        assert (await device.update()).code == codes.CHANGED
+        assert (await lab.answers())[0]["status"] == 200
+        for path in ("/5000/0/1", "/3/0/0"):  # both kinds of tokens are what they were
+            assert await device.notify(path, "later") == "acknowledged"
+            assert lab.core.resources.value(device.id, path) == "later"
+        assert not any("Observe" in line for line in device.asked[-2:])
+
+    play(story)
+
+
+def test_a_device_that_connects_again_may_notify_before_it_updates(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await registered(lab, aobs=("/3/0/0",))
+        await device.disconnect("lwm2m")
+        await device.connect("lwm2m")
+        assert await device.notify("/3/0/0", "early") == "acknowledged"
+        assert lab.core.resources.value(device.id, "/3/0/0") == "early"
+
+    play(story)
+
+
+def test_a_device_with_a_pre_shared_key_registers_under_its_identity_alone(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        account = lab.core.account_id
+        device = await a_device(lab, "psk", "sensor")
+        row = lab.core.directory.find(device.id, account)
+        assert (row["endpoint_name"], row["state"]) == ("sensor", "registered")
+        answer = await device.register("ep=other", "lt=60", "lwm2m=1.1", "b=U", payload=b"")
+        assert answer.code == codes.BAD_REQUEST and b"identity of the pre-shared key" in answer.payload
+        again = await device.register("ep=sensor", "lt=60", "lwm2m=1.1", "b=UQ", payload=b"")
+        assert again.opt.location_path == ("rd", account, device.id)
+        lab.core.shared_keys.remove(account, "sensor")
+        answer = await device.register("ep=sensor", payload=b"")
+        assert answer.code == codes.FORBIDDEN and b"withdrawn" in answer.payload
+
+    play(story)
+
+
+def test_an_endpoint_with_a_key_or_a_certificate_does_not_come_without(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        secure, keyed = await registered(lab), await a_device(lab, "psk", "sensor")
+        plain = await lab.device("plain")
+        for query, word in (
+            (("ep=desk1", f"iep={secure.id}"), b"has a certificate"),
+            (("ep=sensor",), b"pre-shared key"),
+            (("ep=x", f"iep={keyed.id}"), b"pre-shared key"),
+        ):
+            answer = await plain.register(*query, payload=b"")
+            assert answer.code == codes.FORBIDDEN and word in answer.payload
+        answer = await plain.register("ep=desk1", payload=b"")
+        assert answer.code == codes.CREATED and answer.opt.location_path[2] != secure.id
+
+    play(story)
+
+
+def test_what_a_device_is_refused_is_in_its_events_once_a_minute(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await registered(lab)
+        refused = [e for e in lab.core.directory.events(lab.core.account_id) if e["event_type"].endswith("refused")]
+        assert refused == []
+        for _ in range(5):
+            await device.update("lt=soon")
+        await asyncio.sleep(60)
+        await device.update("lt=0")
+        events = [e for e in lab.core.directory.events(lab.core.account_id) if e["event_type"].endswith("refused")]
+        first, second = events
+        assert first["device_id"] == device.id and "lt=soon is no lifetime" in first["description"]
+        assert "4.00 Bad Request" in first["description"] and second["data"]["passed_over"] == 4
+
+    play(story)
+
+
+def test_a_lifetime_of_zero_is_without_end_from_lwm2m_1_1_on(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.device()
+        answer = await device.register("ep=x", "lt=0", "lwm2m=1.1", payload=b"")
+        assert answer.code == codes.CREATED
+        await asyncio.sleep(3 * 86_400)  # a day is what it would have had by default
+        assert lab.core.registrations.find(device.location[2]) is not None
+
+    play(story)
+
+
+async def a_device(lab: CoreLab, kind: str, name: str) -> FakeDevice:
+    """Return a registered device that proves itself by a certificate, a pre-shared key or not at all."""
+    if kind == "certificate":
+        return await registered(lab, name)
+    if kind == "none":
+        return await lab.registered(name)
+    lab.core.shared_keys.add(lab.core.account_id, name)
+    device = SharedKeyDevice(lab, name)
+    lab.devices.append(device)
+    await device.power_on()
+    await device.connect("lwm2m", psk=name)
+    assert (await device.register(f"ep={name}", "lt=3600", "lwm2m=1.1", "b=U")).code == codes.CREATED
+    return device
 
 
 def test_a_renewed_lifetime_does_not_end_with_its_neighbours(play: Stage) -> None:
