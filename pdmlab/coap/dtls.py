@@ -14,6 +14,7 @@ from pdmlab.coap.dtls_handshake import MTU, STOCK_TIMING, Timing
 from pdmlab.coap.dtls_server import DtlsServer, Limits
 from pdmlab.coap.security import Security
 from pdmlab.coap.transport import Address, Opener
+from pdmlab.errors import ConfigError
 
 __all__ = ["MTU", "STOCK_TIMING", "DtlsClient", "DtlsServer", "Limits", "Timing", "dtls", "dtls_to"]
 
@@ -30,9 +31,12 @@ def dtls(
     """Return an opener of a server's socket; its peers are `Connection`s with the scheme "coaps".
 
     With a store, associations go on when the server starts anew, and closing it does not end them.
+    mtu: B of the largest datagram of a handshake, at least 256.
 
     The opener raises ConfigError when a certificate or key is of no use, and what the inner opener raises.
     """
+
+    _check_mtu(mtu)
 
     async def open_(on_message: Callable[[bytes, Address], None]) -> DtlsServer:
         server = DtlsServer(security, on_message, store, timing or Timing(), limits or Limits(), mtu)
@@ -67,6 +71,8 @@ def dtls_to(
     opener raises.
     """
 
+    _check_mtu(mtu)
+
     async def open_(on_message: Callable[[bytes, Address], None]) -> DtlsClient:
         client = DtlsClient(remote, security, on_message, on_session, timing or Timing(), mtu, now)
         try:
@@ -77,3 +83,8 @@ def dtls_to(
         return client
 
     return open_
+
+
+def _check_mtu(mtu: int) -> None:
+    if mtu < 256:  # OpenSSL's least, with the headers of IP and UDP
+        raise ConfigError(f"no DTLS handshake fits into datagrams of {mtu} B", hint="at least 256")

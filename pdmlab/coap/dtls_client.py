@@ -66,7 +66,7 @@ class DtlsClient(ConnectionSocket):
         clock = self._security.clock
         under_way, seen = await self._negotiate(self._now, forgiven(clock))
         if seen.forgave:  # again, and strictly, by the time of the server that the certificate is of
-            self._association, self._session = None, b""
+            self._session = b""
             under_way, _ = await self._negotiate(told_time(under_way), frozenset())
         if clock is not None:
             clock.told(told_time(under_way))
@@ -83,7 +83,7 @@ class DtlsClient(ConnectionSocket):
 
         def ended(how: Agreed | HandshakeFailed) -> None:
             self._negotiation = None
-            if isinstance(how, Agreed):
+            if isinstance(how, Agreed) and not seen.forgave:
                 self._agreed(how)
             if not outcome.done():
                 outcome.set_result(how)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from pdmlab.coap.transport import Address, Connection, ConnectionSocket, Datagra
 from pdmlab.errors import HandshakeFailed, NetworkError, Unreachable
 
 _RANDOM = slice(HEADER + 12 + 2, HEADER + 12 + 2 + 32)  # in a ClientHello: behind its header and version
+_REMEMBERED = 256  # ClientHellos of finished handshakes
 _SAVE_DELAY = 1.0  # s after which a store knows what has come
 
 
@@ -70,6 +71,7 @@ class DtlsServer(ConnectionSocket):
         self._save_timer: asyncio.TimerHandle | None = None
         self._negotiations: dict[Address, Negotiation] = {}
         self._hosts: Counter[str] = Counter()  # negotiations under way
+        self._agreed: deque[bytes | None] = deque(maxlen=_REMEMBERED)  # random numbers of clients, of finished ones
         self._begun = Allowances(limits.handshakes_a_second)
         self._hints = Allowance(10)
         self._greeter = Greeter(lambda: datagram_context(server_context(security, SSL.DTLS_METHOD), security), mtu)
@@ -215,6 +217,8 @@ class DtlsServer(ConnectionSocket):
         if under_way is not None and under_way.client_random == record[_RANDOM]:
             under_way.send_again()
             return
+        if record[_RANDOM] in self._agreed:
+            return  # a late copy: a handshake begun with it would only disturb the client's next one
         connection, answers = self._greeter.take(record, address)
         for answer in answers:
             self._try_to_send(answer, address)
@@ -249,10 +253,12 @@ class DtlsServer(ConnectionSocket):
         return negotiation
 
     def _negotiated(self, address: Address, outcome: Agreed | HandshakeFailed) -> None:
-        self._over(address)
+        negotiation = self._over(address)
+        assert negotiation is not None
         if isinstance(outcome, HandshakeFailed):
             self._failed(address, outcome)
             return
+        self._agreed.append(negotiation.client_random)
         if (before := self._peers.at(address)) is not None:
             self._lose(before, "its device has made a new one")
         if len(self._peers) >= self._limits.associations:

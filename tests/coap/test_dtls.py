@@ -22,7 +22,7 @@ from pdmlab.coap.dtls_record import number_of, split
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.security import Security
 from pdmlab.coap.transport import Address, Connection
-from pdmlab.errors import HandshakeFailed, NetworkError, TimedOut, Unreachable
+from pdmlab.errors import ConfigError, HandshakeFailed, NetworkError, TimedOut, Unreachable
 from tests.coap.certificates import Authority
 from tests.coap.lossy import Lossy
 
@@ -305,6 +305,17 @@ async def test_a_large_flight_is_cut_to_the_mtu() -> None:
     assert device.identity(PEER).certificates == chain  # type: ignore[union-attr]
     await device.close()
     await service.endpoint.close()
+
+
+def test_an_mtu_that_no_handshake_fits_is_refused() -> None:
+    network = Network()
+    for make in (
+        lambda mtu: dtls(network.opener(SERVER), PSK_SERVER, mtu=mtu),
+        lambda mtu: dtls_to(network.opener(CLIENT), SERVER, PSK_CLIENT, mtu=mtu),
+    ):
+        make(256)
+        with pytest.raises(ConfigError, match="255 B"):
+            make(255)
 
 
 async def test_a_datagram_carries_as_much_of_a_flight_as_fits() -> None:
