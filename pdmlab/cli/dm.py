@@ -58,8 +58,15 @@ def init(
     from pdmlab.update.developer import Developer
 
     credentials = None if no_credentials else lambda: _credentials(host, api_key, model)
-    made = Developer(folder).init(domain, model, credentials=credentials, force=force, ask=None if quiet else _confirm)
-    click.echo(str(made))
+    developer = Developer(folder)
+    click.echo(
+        str(developer.init(domain, model, credentials=credentials, force=force, ask=None if quiet else _confirm))
+    )
+    if credentials is not None:
+        uri = developer.credentials.bootstrap_server_uri
+        click.echo(f"devices built with them bootstrap at {uri}")
+        if "://127." in uri or "://[::1]" in uri:
+            click.echo("only this machine reaches that: for boards, run `pdmlab service --host ADDRESS` and init again")
 
 
 def _confirm(question: str) -> bool:

@@ -142,6 +142,46 @@ def check_loopback() -> Iterator[Check]:
             yield Check(name, "broken", str(error), "allow sockets on 127.0.0.1: a container or firewall forbids them")
 
 
+def check_security() -> Iterator[Check]:
+    """Check that TLS and DTLS can be spoken as the stock client speaks them."""
+    stock = "ECDHE-ECDSA-AES128-CCM8"  # the only suite that it offers
+    try:
+        from OpenSSL import SSL
+        from OpenSSL import __version__ as version
+
+        found = f"pyOpenSSL {version}, {SSL.SSLeay_version(SSL.SSLEAY_VERSION).decode()}"
+        context = SSL.Context(SSL.DTLS_METHOD)
+        context.set_cipher_list(f"{stock}:@SECLEVEL=0".encode())
+        offered = SSL.Connection(context).get_cipher_list()
+    except ImportError as error:
+        yield Check("TLS and DTLS", "broken", str(error), "python lab.py setup")
+        return
+    except SSL.Error:
+        offered = []
+    if stock in offered:
+        yield Check("TLS and DTLS", "ok", f"{found}, with {stock}")
+    else:
+        yield Check(
+            "TLS and DTLS",
+            "broken",
+            f"{found}, without {stock}",
+            "stock boards offer nothing else: pip install --force-reinstall cryptography, whose own OpenSSL has it",
+        )
+
+
+def check_reach() -> Iterator[Check]:
+    """Check by what addresses boards could reach a service here."""
+    from pdmlab.service.reach import machine_addresses
+
+    addresses = machine_addresses()
+    yield Check(
+        "boards' network",
+        "ok" if addresses else "optional",
+        ", ".join(addresses) or "no address but loopback",
+        "pdmlab service --host ADDRESS opens it to boards there" if addresses else "virtual boards need none",
+    )
+
+
 def check_programs() -> Iterator[Check]:
     """Check for programs that only some tests and exercises use."""
     for purpose, names, package in (
@@ -166,5 +206,7 @@ CHECKS: tuple[Callable[[], Iterator[Check]], ...] = (
     check_ports,
     check_state,
     check_loopback,
+    check_security,
+    check_reach,
     check_programs,
 )

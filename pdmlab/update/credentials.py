@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -137,7 +138,8 @@ class UpdateResources:
         constants: dict[str, Constant] = {
             "arm_uc_vendor_id": self.vendor_id,
             "arm_uc_class_id": self.class_id,
-            "arm_uc_default_fingerprint": bytes(1),  # nobody reads it any more, but clients link against it
+            # Clients before FOTA find the certificate by it; later ones only link against it.
+            "arm_uc_default_fingerprint": hashlib.sha256(self.default_certificate).digest(),
             "arm_uc_default_certificate": self.default_certificate,
             "arm_uc_update_public_key": point,
         }

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from OpenSSL import SSL
 
 from pdmlab.boards import catalog, detection
 from pdmlab.boards.detection import Found
 from pdmlab.cli import doctor, main
+from pdmlab.service import reach
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +24,16 @@ def nothing_plugged(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_healthy_machine_is_told_so() -> None:
     done = CliRunner().invoke(main, ["doctor"])
     assert done.exit_code == 0, done.output
-    for word in ("Python", "packages", "boards", "state folder", "data folder", "loopback TCP", "loopback UDP"):
+    for word in (
+        "Python",
+        "packages",
+        "boards",
+        "state folder",
+        "data folder",
+        "loopback TCP",
+        "loopback UDP",
+        "TLS and DTLS",
+    ):
         assert word in done.output
     assert "broken" not in done.output
 
@@ -79,3 +91,30 @@ def test_a_program_that_only_tests_use_is_optional(monkeypatch: pytest.MonkeyPat
     checks = list(doctor.check_programs())
     assert {check.state for check in checks} == {"optional"}
     assert "sudo apt-get install libcoap3-bin" in checks[1].fix
+
+
+def test_the_suite_of_stock_boards_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    (check,) = doctor.check_security()
+    assert check.state == "ok" and "pyOpenSSL" in check.found and "OpenSSL " in check.found
+    assert check.found.endswith("with ECDHE-ECDSA-AES128-CCM8")
+    monkeypatch.setattr(SSL.Connection, "get_cipher_list", lambda connection: ["ECDHE-ECDSA-AES128-GCM-SHA256"])
+    (check,) = doctor.check_security()
+    assert check.state == "broken" and "without ECDHE-ECDSA-AES128-CCM8" in check.found and "cryptography" in check.fix
+    monkeypatch.setitem(sys.modules, "OpenSSL", None)
+    (check,) = doctor.check_security()
+    assert (check.state, check.fix) == ("broken", "python lab.py setup")
+
+
+@pytest.mark.parametrize(
+    ("addresses", "state", "found", "fix"),
+    [
+        (("192.0.2.1", "2001:db8::1"), "ok", "192.0.2.1, 2001:db8::1", "pdmlab service --host"),
+        ((), "optional", "no address but loopback", "virtual boards need none"),
+    ],
+)
+def test_addresses_that_boards_reach_are_listed(
+    monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, ...], state: str, found: str, fix: str
+) -> None:
+    monkeypatch.setattr(reach, "machine_addresses", lambda: addresses)
+    (check,) = doctor.check_reach()
+    assert (check.state, check.found) == (state, found) and fix in check.fix
