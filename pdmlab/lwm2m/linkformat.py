@@ -126,7 +126,9 @@ class LinkList:
     def __bytes__(self) -> bytes:
         """Return its link format, beginning with the root."""
         parts = [f"<{self.root or '/'}>"]
-        if self.version is not None:
+        if self.version == "1.0":
+            parts = ['lwm2m="1.0"']  # as 1.0 began a bootstrap Discover, and not by RFC 6690
+        elif self.version is not None:
             parts.append(f"lwm2m={self.version}")
         else:
             parts.append('rt="oma.lwm2m"')

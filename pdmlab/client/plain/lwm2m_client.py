@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import time
 from collections.abc import Callable, Coroutine, Iterable
 from html import escape
 from typing import Any, Literal, TypeVar
@@ -17,12 +16,11 @@ from typing import Any, Literal, TypeVar
 from pdmlab.aio import LoopThread
 from pdmlab.capture import MessageLog
 from pdmlab.client.background import Background
-from pdmlab.client.plain.accounts import Certificate, PreSharedKey, factory_objects
+from pdmlab.client.plain.accounts import Certificate, PreSharedKey
 from pdmlab.client.plain.connecting import HostNetwork
 from pdmlab.client.plain.link import ServerLink
 from pdmlab.client.plain.objects import Content, Lwm2mObject, TableObject
-from pdmlab.client.plain.session import Session
-from pdmlab.client.plain.standard import DeviceObject, ServerObject, StatisticsObject, device_values, other_objects
+from pdmlab.client.plain.session import make_session
 from pdmlab.client.plain.tree import SECURITY
 from pdmlab.client.platform import Platform, current_platform
 from pdmlab.coap.transport import Address, text_of
@@ -34,7 +32,6 @@ T = TypeVar("T")
 
 LIFETIME = 300
 """What a device asks for if nobody says another lifetime (s)."""
-FIRMWARE_VERSION = "1.0.0"
 _ENDING = 5.0  # s that a server has to take the device's leave
 
 
@@ -70,10 +67,6 @@ class Lwm2mClient:
         loop: LoopThread | None = None,
         seed: int | None = None,
     ) -> None:
-        if version not in ("1.0", "1.1"):
-            raise ConfigError(f"there is no LwM2M {version!r} here", hint='"1.0" or "1.1"')
-        if not endpoint_name or lifetime < 0:
-            raise ConfigError("a device has a name, and a lifetime from 0 s", hint="0 s: for ever, in LwM2M 1.1")
         self._platform: Platform | None = current_platform.get(None)
         if (net is None) != (self._platform is None):
             raise ConfigError(
@@ -84,29 +77,18 @@ class Lwm2mClient:
         self.server = server
         self.log = MessageLog(endpoint="device", clock="host" if self._platform is None else self._platform.clock.name)
         """Every message of the client, decoded."""
-        object_version = "1.0" if version == "1.0" else "1.1"
-        security, servers = factory_objects(
-            server, credentials, bootstrap=bootstrap, lifetime=lifetime, version=version
-        )
-        given = {each.id: each for each in objects}
-        values = device_values(serial=endpoint_name, firmware=FIRMWARE_VERSION)
-        device = DeviceObject(
-            values,
-            version=object_version,
-            reboot=lambda _: self.restart(),
-            factory_reset=lambda _: self.restart(),
-            now=time.time,
-        )
-        standard = [device, StatisticsObject(), *other_objects(FIRMWARE_VERSION)]
-        self._session = Session(
+        self._session = make_session(
             endpoint_name,
-            TableObject(SECURITY, security, version=object_version, fixed=False),
-            ServerObject(servers, version=object_version),
-            [*given.values(), *(each for each in standard if each.id not in given)],
+            server,
+            bootstrap=bootstrap,
+            credentials=credentials,
+            lifetime=lifetime,
             version=version,
             queue_mode=queue_mode,
+            objects=objects,
             network=HostNetwork() if net is None else net,
             tap=self.log,
+            restart=self.restart,
             seed=seed,
         )
         self._context = contextvars.copy_context()  # which board this is

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 
@@ -173,9 +172,9 @@ def device_values(*, serial: str, firmware: str) -> dict[int, Content]:
     }
 
 
-def other_objects(firmware: str) -> list[TableObject]:
+def other_objects(firmware: str, now: Callable[[], float]) -> list[TableObject]:
     """Return objects 4 to 6: a wired connection, a firmware that waits for nothing, and a place."""
-    place: dict[int, Content] = {0: 52.2053, 1: 0.1218, 2: 6.0, 5: round(time.time())}
+    place: dict[int, Content] = {0: 52.2053, 1: 0.1218, 2: 6.0, 5: round(now())}
     return [
         TableObject(CONNECTIVITY, {0: {0: ETHERNET, 1: {0: ETHERNET}, 2: 0, 3: 100, 4: {0: "127.0.0.1"}}}),
         TableObject(FIRMWARE, {0: {3: 0, 5: 0, 6: "", 7: firmware, 8: {0: 0}, 9: 2}}),

@@ -1,0 +1,38 @@
+"""Tests that are coroutines run on a virtual clock, with a lab on it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+import pytest
+
+from pdmlab.clock import DeviceClock
+from tests.lwm2m.scripted import Lab
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    pyfuncitem._request.getfixturevalue("clock").call_async(pyfuncitem.obj(**arguments))
+    return True
+
+
+@pytest.fixture
+def clock() -> Iterator[DeviceClock]:
+    with DeviceClock() as clock:
+        yield clock
+
+
+@pytest.fixture
+def lab(clock: DeviceClock) -> Iterator[Lab]:
+    """A network, servers and devices, which end with the test."""
+
+    async def make() -> Lab:
+        return Lab()
+
+    lab = clock.call_async(make())
+    yield lab
+    clock.call_async(lab.close())
