@@ -40,6 +40,11 @@ class Framing(ABC):
     way: Way
     limit: int
     """The longest message that the peer takes (B)."""
+    signals = False
+    """Whether there are messages of the framing's own, so that `back` and `owed` are worth a look."""
+    leaving: str | None = None
+    """Why the peer wants the connection to end, once it does; it still waits for answers unless `answered`."""
+    answered = True
 
     __slots__ = ()
 
@@ -63,11 +68,6 @@ class Framing(ABC):
     def unfinished(self) -> bool:
         """Whether the beginning of a message has arrived, and not its end."""
         return False
-
-    @property
-    def over(self) -> str | None:
-        """Why the peer wants the connection to end, once it does and has all its answers."""
-        return None
 
     def hello(self) -> bytes:
         """Return what to write before all else."""

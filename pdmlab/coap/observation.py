@@ -7,15 +7,19 @@ from collections.abc import Awaitable, Callable
 
 from aiocoap import Message
 
-from pdmlab.coap.transport import Address
+from pdmlab.coap.transport import Address, scheme_of
 
 REORDER_WINDOW = 128.0  # s, RFC 7641 section 3.4: a notification this late is fresh whatever its number
 
 
 class Freshness:
-    """Decides which of two notifications is the newer one (RFC 7641 section 3.4)."""
+    """Decides which of two notifications is the newer one (RFC 7641 section 3.4).
 
-    def __init__(self) -> None:
+    A stream keeps them in order: the numbers are not looked at, and may be the same each time (RFC 8323 section 7.1).
+    """
+
+    def __init__(self, *, in_order: bool = False) -> None:
+        self._in_order = in_order
         self._number: int | None = None
         self._when = 0.0
 
@@ -23,7 +27,8 @@ class Freshness:
         """Return whether the notification with this Observe value is newer than all before (now in s)."""
         last = self._number
         fresh = (
-            last is None
+            self._in_order
+            or last is None
             or (last < number and number - last < 1 << 23)
             or (last > number and last - number > 1 << 23)
             or now > self._when + REORDER_WINDOW
@@ -45,7 +50,7 @@ class Observation:
         self.first: Message
         self.active = True
         self.established = False
-        self.freshness = Freshness()
+        self.freshness = Freshness(in_order=scheme_of(peer) in ("coap+tcp", "coaps+tcp"))
         self.completing: asyncio.Task[None] | None = None  # asks for the rest of a large notification
         self.on_notification = on_notification
         self.withdraw: Callable[[], Awaitable[Message | None]]

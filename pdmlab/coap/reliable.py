@@ -15,7 +15,8 @@ class Reliable(Framing):
     """
 
     way = "rfc8323"
-    __slots__ = ("_back", "_mid", "_owed", "_released", "_rest", "_unanswered", "limit")
+    signals = True
+    __slots__ = ("_back", "_mid", "_owed", "_rest", "_unanswered", "leaving", "limit")
 
     def __init__(self) -> None:
         self.limit = 1152  # section 5.3.1: until the peer's CSM says otherwise
@@ -23,7 +24,7 @@ class Reliable(Framing):
         self._back = b""
         self._owed: list[bytes] = []
         self._mid = 0
-        self._released: str | None = None
+        self.leaving: str | None = None
         self._unanswered: dict[bytes, None] = {}  # tokens of requests, oldest first
 
     def hello(self) -> bytes:
@@ -40,9 +41,9 @@ class Reliable(Framing):
         return bool(self._rest)
 
     @property
-    def over(self) -> str | None:
-        """See Framing.over."""
-        return None if self._unanswered else self._released
+    def answered(self) -> bool:  # type: ignore[override]  # always so, elsewhere
+        """Whether the peer waits for no answer."""
+        return not self._unanswered
 
     def take_back(self) -> bytes:
         """See Framing.take_back."""
@@ -113,7 +114,7 @@ class Reliable(Framing):
         if code == _PING:
             self._back += _frame(_PONG, token, b"")
         elif code == _RELEASE:
-            self._released = f"the peer released the connection{_in_words(payload)}"
+            self.leaving = f"the peer released the connection{_in_words(payload)}"
         elif code == _ABORT:
             raise BadFrame(f"the peer aborted the connection{_in_words(payload)}")
 

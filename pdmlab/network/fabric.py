@@ -18,6 +18,7 @@ from pdmlab.network.stream import Stream
 from pdmlab.prng import SplitMix64
 
 if TYPE_CHECKING:
+    from pdmlab.coap.streams import Accept
     from pdmlab.coap.transport import Address, Opener
 
 UDP_HEADER = 8
@@ -221,6 +222,19 @@ class Host:
             raise nsapi_error(NsapiError.ADDRESS_IN_USE, f"TCP port {port} of {self.name} is taken")
         self._listeners[port] = on_connection
 
+    def acceptor(self, port: int) -> Accept:
+        """Return what takes connections on a TCP port, as servers of CoAP over TCP and TLS want it."""
+
+        async def accept(on_connection: OnConnection) -> FabricListener:
+            self.listen(port, on_connection)
+            return FabricListener(self, port)
+
+        return accept
+
+    def stop_listening(self, port: int) -> None:
+        """Accept no more connections on a TCP port; those that are there stay."""
+        self._listeners.pop(port, None)
+
     async def connect(self, peer: Address, receive_buffer: int | None = None) -> Stream:
         """Connect to a TCP port of another host; receive_buffer (B) is the window offered, the link's unless given.
 
@@ -307,6 +321,23 @@ class Host:
             self.traffic.segments += 1
             reset = Segment(seq=segment.ack, ack=segment.end, rst=True, acks=True)
             self.fabric.carry(self, Packet(packet.target, packet.source, reset, self.fabric.now()))
+
+
+class FabricListener:
+    """A TCP port that accepts connections."""
+
+    def __init__(self, host: Host, port: int) -> None:
+        self._host = host
+        self._port = port
+
+    @property
+    def address(self) -> Address:
+        """Where it is reached."""
+        return self._host.address, self._port
+
+    def close(self) -> None:
+        """Accept no more; a second call does nothing."""
+        self._host.stop_listening(self._port)
 
 
 class FabricDatagramSocket:

@@ -160,11 +160,11 @@ def test_abort_is_told_in_the_peers_words() -> None:
 def test_release_ends_the_connection_when_all_is_answered() -> None:
     framing = reliable()
     framing.receive(b("01 01 7f 01 01 80 00 e4"))
-    assert framing.over is None
+    assert framing.leaving == "the peer released the connection"
     framing.send(b("61 45 0001 7f"))
-    assert framing.over is None
+    assert not framing.answered
     framing.send(b("61 45 0002 80"))
-    assert framing.over == "the peer released the connection"
+    assert framing.answered
 
 
 def test_requests_that_are_never_answered_are_forgotten() -> None:

@@ -1,0 +1,70 @@
+"""CoAP over plain TCP: the stock client's four bytes of length, or RFC 8323, as the peer has it."""
+
+from __future__ import annotations
+
+from pdmlab.coap.admission import StreamParameters
+from pdmlab.coap.connections import ClientLink, OnMessage, ServerLinks
+from pdmlab.coap.framing import Way
+from pdmlab.coap.link import Link
+from pdmlab.coap.recognition import framing_for
+from pdmlab.coap.streams import Accept, Connect, accept_protocols, connect_protocol
+from pdmlab.coap.transport import Address, Opener
+
+
+def tcp(
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    accept: Accept | None = None,
+    parameters: StreamParameters | None = None,
+) -> Opener:
+    """Return an opener of a server: on a real port (0: any free one), or of the connections that `accept` hands over.
+
+    The opener raises Unreachable when the port cannot be bound.
+    """
+
+    async def open_(on_message: OnMessage) -> ServerLinks:
+        links = ServerLinks("coap+tcp", parameters or StreamParameters(), on_message)
+        links.listener = await accept_protocols(host, port, accept, lambda: TcpLink(links, None))
+        return links
+
+    return open_
+
+
+def tcp_to(
+    remote: Address,
+    *,
+    connect: Connect | None = None,
+    framing: Way = "length",
+    parameters: StreamParameters | None = None,
+) -> Opener:
+    """Return an opener of a client; framing is "length" (the stock client's) or "rfc8323".
+
+    connect: how to get a stream to the address, such as a board's interface; a real socket unless given.
+    The opener raises Unreachable or TimedOut when there is no connection.
+    """
+    limits = parameters or StreamParameters()
+
+    async def open_(on_message: OnMessage) -> ClientLink:
+        links = ClientLink("coap+tcp", limits, on_message, remote)
+        await connect_protocol(remote, connect, lambda: TcpLink(links, framing_for(framing)), limits.connect_timeout)
+        return links
+
+    return open_
+
+
+class TcpLink(Link):
+    """A TCP connection: what comes is the framing's, and so is what goes."""
+
+    def begun(self) -> None:
+        """See Link.begun."""
+        self.opened()
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if not self.gone:
+            self.arrived(data)
+
+    def put(self, data: bytes) -> None:
+        """See Link.put: one frame, one write. The stock client reads one frame at a time."""
+        self.transport.write(data)
