@@ -30,6 +30,7 @@ class TransmissionParameters:
     known_options: frozenset[int] | None = None  # any other, elective ones too, makes a message one to be reset
     blocks_by_token: bool = False  # blocks of a body belong together if their token is the same, and only then
     block1_max_age: int | None = None  # Max-Age in what answers a block
+    etags: bool = True  # in what goes out in several blocks, so that no two states of it are put together
     empty_ack_tail: bytes = b""  # what follows the header of an empty acknowledgement
 
     def __post_init__(self) -> None:
