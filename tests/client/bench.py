@@ -7,7 +7,7 @@ import contextvars
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 from aiocoap import Message
 from aiocoap.numbers import codes
@@ -22,7 +22,8 @@ from pdmlab.clock import DeviceClock, power_domain
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.parameters import TransmissionParameters
 from pdmlab.coap.router import Router
-from pdmlab.coap.transport import Address
+from pdmlab.coap.tcp import tcp
+from pdmlab.coap.transport import Address, Opener
 from pdmlab.lwm2m import tlv
 from pdmlab.lwm2m.content import TLV, to_bytes
 from pdmlab.lwm2m.linkformat import Link, parse_links
@@ -90,6 +91,8 @@ class Bench:
         self.resets = 0
         self.restarted = asyncio.Event()
         self._random = random.Random(seed)
+        self.open: list[Endpoint] = []
+        """What a story has opened, and ends with it."""
 
     def erase_sotp(self) -> None:
         for area in self.layout.sotp:
@@ -150,8 +153,12 @@ class Bench:
         """Run a test's story on the board's loop, and end everything with it."""
 
         async def told() -> T:
-            async with asyncio.timeout(LONGEST_STORY):
-                return await story()
+            try:
+                async with asyncio.timeout(LONGEST_STORY):
+                    return await story()
+            finally:
+                for each in self.open:
+                    each.abort()
 
         try:
             return self.clock.call_async(told())
@@ -163,12 +170,14 @@ class Bench:
 class Cloud:
     """A bootstrap server and an LwM2M server at host `cloud`; a test replaces what it wants otherwise.
 
-    `answers` maps (method, first path segment) to codes that are answered once each before the usual one.
+    `carrier` is what it is reached by: udp, or tcp with four bytes of length. `answers` maps (method, first path
+    segment) to codes that are answered once each before the usual one.
     """
 
     bench: Bench
     device_id: str = DEVICE
     grant: int | None = None
+    carrier: Literal["udp", "tcp"] = "udp"
     answers: dict[tuple[str, str], list[Code]] = field(default_factory=dict)
     firmware: dict[str, bytes] = field(default_factory=dict)
     heard: list[str] = field(default_factory=list)
@@ -182,7 +191,7 @@ class Cloud:
         self.log = MessageLog(endpoint="cloud", clock="device")
         self.queries: list[str] = []
         self._changed = asyncio.Condition()
-        host = self.bench.fabric.host("cloud")
+        self.bench.fabric.host("cloud")
         parameters = TransmissionParameters(block_size=512)
         bootstrap, lwm2m = Router(), Router()
         bootstrap.add(codes.POST, "bs", self.on_bootstrap)
@@ -191,13 +200,23 @@ class Cloud:
         lwm2m.add(codes.DELETE, "rd/*/*", self.on_deregister)
         lwm2m.add(codes.GET, "fw", self.on_firmware)
         self.bs = await Endpoint.open(
-            host.opener(BS_PORT), bootstrap, parameters=parameters, seed=1, tap=self.log.of("bs")
+            self._opener(BS_PORT), bootstrap, parameters=parameters, seed=1, tap=self.log.of("bs")
         )
         self.rd = await Endpoint.open(
-            host.opener(LWM2M_PORT), lwm2m, parameters=parameters, seed=2, tap=self.log.of("rd")
+            self._opener(LWM2M_PORT), lwm2m, parameters=parameters, seed=2, tap=self.log.of("rd")
         )
+        self.bench.open += [self.bs, self.rd]
         self.rd.on_unasked = self.on_notification
         return self
+
+    def _opener(self, port: int) -> Opener:
+        host = self.bench.fabric.hosts["cloud"]
+        return host.opener(port) if self.carrier == "udp" else tcp(accept=host.acceptor(port))
+
+    def drop(self) -> None:
+        """End the connection of the registered device."""
+        for stream in list(self.bench.fabric.hosts["cloud"]._streams.values()):
+            stream.close()
 
     @property
     def uri(self) -> str:
