@@ -238,7 +238,7 @@ class Exchange:
         if len(response.payload) > block_size or OptionNumber.BLOCK2 in asked or OptionNumber.BLOCK1 in asked:
             size = block_size_for(request, block_size)
             if response.code < 128 and response.opt.block2 is None and len(response.payload) > size:
-                response = tagged(response) if endpoint.parameters.etags else response
+                response = tagged(response) if self._endpoint.parameters.etags else response
                 self._responses.keep(request, self.peer, response, self._endpoint._loop.time())
             response = cut(response, request, block_size)
             block1 = request.opt.block1
