@@ -30,11 +30,13 @@ STAMP = VENV / "pdmlab-installed"
 # Where .venv's own Python runs this file, the one that it was made from can make it again.
 BASE = getattr(sys, "_base_executable", None) or sys.executable
 
-USAGE = """usage: python lab.py [lab | test | bench | lint | setup] [arguments]
+USAGE = """usage: python lab.py [lab | test | bench | soak | fuzz | lint | setup] [arguments]
 
   lab     open JupyterLab on notebooks/00-start-here.ipynb (the default); arguments go to JupyterLab
   test    check everything: lint, types, layers, tests, notebooks; with arguments, only pytest with them
   bench   print the benchmarks, as ratios where there is something to compare with; arguments pick some
+  soak    1,000 live virtual devices at a service for ten minutes, which is then killed; --help tells more
+  fuzz    ten million mutated inputs for the parsers of strangers' bytes; --help tells more
   lint    only ruff, mypy and import-linter
   setup   only make the environment
 
@@ -44,7 +46,8 @@ With make: make lab ARGS="--no-browser --port 8899"."""
 def main(arguments: list[str]) -> int:
     """Do what the command line asks; return the exit status."""
     command, *rest = arguments or ["lab"]
-    commands = {"lab": lab, "test": test, "bench": bench, "lint": lint, "setup": lambda _: 0}
+    commands = {"lab": lab, "test": test, "bench": bench, "soak": soak, "fuzz": fuzz, "lint": lint}
+    commands["setup"] = lambda _: 0
     if command not in commands:
         print(USAGE)
         return 0 if command in ("help", "-h", "--help") else 2
@@ -174,6 +177,16 @@ def test(arguments: list[str]) -> int:
 def bench(arguments: list[str]) -> int:
     """Print the benchmarks."""
     return call("-m", "benchmarks", *arguments)
+
+
+def soak(arguments: list[str]) -> int:
+    """Run many devices at a service for long."""
+    return call("-m", "benchmarks.soak", *arguments)
+
+
+def fuzz(arguments: list[str]) -> int:
+    """Mutate inputs of parsers."""
+    return call("-m", "tests.fuzz", *arguments)
 
 
 def call(*arguments: str) -> int:
