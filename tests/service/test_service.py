@@ -17,12 +17,18 @@ from pathlib import Path
 
 import httpx
 import pytest
+import sqlalchemy as sa
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 import pdmlab
 from pdmlab import service as package
 from pdmlab import settings
 from pdmlab.errors import ConfigError, PortBusy, ServiceError, Unreachable
+from pdmlab.service.certificates import subject_of
+from pdmlab.service.schema import accounts
 from pdmlab.service.service import Service
+from pdmlab.update.credentials import Credentials
 
 CLIENT = ("coap-client-notls", "coap-client-openssl", "coap-client-gnutls", "coap-client")
 
@@ -209,6 +215,34 @@ def test_every_endpoint_name_has_credentials_of_its_own_and_keeps_them(serve: Ca
     assert service.credentials(endpoint_name="desk1") == first
     with pytest.raises(ServiceError, match=r"the endpoint name 'x+' has 65 B; a certificate takes 1 to 64"):
         service.credentials(endpoint_name="x" * 65)
+
+
+def test_developer_credentials_are_given_again_to_their_account_alone(serve: Callable[..., Service]) -> None:
+    service = serve()
+
+    def another() -> tuple[str, str]:
+        store = service.core.store
+        id, at = store.ids.new(), store.timestamp()
+        with store.begin() as db:
+            db.execute(sa.insert(accounts).values(id=id, display_name="other", created_at=at, updated_at=at))
+        return id, service.core.accounts.create_key(id, "theirs")[1]
+
+    account, key = service.call(another)
+    path, theirs = "/v3/developer-certificates", {"Authorization": f"Bearer {key}"}
+    mine = {"Authorization": f"Bearer {service.api_key}"}
+    made = httpx.post(service.url + path, json={"name": "desk"}, headers=theirs).json()
+    credentials = Credentials.from_c(made["security_file_content"])
+    assert credentials.account_id == account
+    assert credentials.bootstrap_server_uri == service.bootstrap_uri.replace(service.account_id, account)
+    assert subject_of(credentials.bootstrap_device_certificate).account_id == account
+    certificate = x509.load_pem_x509_certificate(made["developer_certificate"].encode())
+    assert certificate.public_bytes(Encoding.DER) == credentials.bootstrap_device_certificate
+    private = load_pem_private_key(made["developer_private_key"].encode(), None)
+    assert private.public_key() == certificate.public_key()
+    assert httpx.get(f"{service.url}{path}/{made['id']}", headers=theirs).json() == made
+    hidden = httpx.get(f"{service.url}{path}/{made['id']}", headers=mine)
+    assert hidden.status_code == 404 and "PRIVATE KEY" not in hidden.text
+    assert httpx.get(f"{service.url}{path}/{made['id']}").status_code == 401
 
 
 def test_a_pre_shared_key_is_shown_to_nobody_who_did_not_ask(serve: Callable[..., Service]) -> None:
