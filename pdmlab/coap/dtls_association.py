@@ -37,7 +37,11 @@ class Store(Protocol):
         ...
 
     def save(self, changed: Mapping[str, bytes | None]) -> None:
-        """Keep these from now on, and no longer those that are None; returns when that is so."""
+        """Keep these from now on, and no longer those that are None; returns when that is so.
+
+        Raises:
+            PdmlabError: they cannot be kept.
+        """
         ...
 
 

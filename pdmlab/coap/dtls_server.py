@@ -21,7 +21,7 @@ from pdmlab.coap.handshake import Handshake
 from pdmlab.coap.openssl import server_context
 from pdmlab.coap.security import HandshakeStep, Security
 from pdmlab.coap.transport import Address, Connection, ConnectionSocket, DatagramSocket, Identity, Opener, text_of
-from pdmlab.errors import HandshakeFailed, NetworkError, Unreachable
+from pdmlab.errors import HandshakeFailed, NetworkError, PdmlabError, Unreachable
 
 _RANDOM = slice(HEADER + 12 + 2, HEADER + 12 + 2 + 32)  # in a ClientHello: behind its header and version
 _REMEMBERED = 256  # ClientHellos of finished handshakes
@@ -177,7 +177,10 @@ class DtlsServer(ConnectionSocket):
             association.flight = None
             self._on_message(data, association.name)
             return
-        self._reserve(association)
+        try:
+            self._reserve(association)
+        except NetworkError:
+            return  # the peer asks again
         answers, why = association.control(record[0], data, self._mtu)
         for answer in answers:
             self._try_to_send(answer, address)
@@ -190,24 +193,41 @@ class DtlsServer(ConnectionSocket):
         self._peers.remove(association)
         self._dirty.discard(association)
         if self._store is not None:
-            self._store.save({association.key: None})
+            try:
+                self._store.save({association.key: None})
+            except PdmlabError:
+                pass  # it comes back at the next start, where nobody speaks to it
         if self.on_lost is not None:
             name = association.name
             self.on_lost(name, Unreachable(f"the connection to {text_of(name)} is lost: {why}"))
 
     def _reserve(self, association: Association) -> None:
-        """Have the store know of the next numbers before they are used."""
-        if self._store is not None and association.protection.sent + RESERVE_MARGIN > association.reserved:
-            association.reserved = association.protection.sent + RESERVE
+        """Have the store know of the next numbers before they are used.
+
+        Raises:
+            NetworkError: it cannot keep them; after a restart they would be used twice.
+        """
+        if self._store is None or association.protection.sent + RESERVE_MARGIN <= association.reserved:
+            return
+        before, association.reserved = association.reserved, association.protection.sent + RESERVE
+        try:
             self._store.save({association.key: association.to_bytes()})
+        except PdmlabError as error:
+            association.reserved = before
+            raise NetworkError(f"the connection to {text_of(association.name)} cannot be kept: {error}") from error
 
     def _save(self) -> None:
+        """Have the store know of what has come, so that it does not come again."""
         if self._save_timer is not None:
             self._save_timer.cancel()
             self._save_timer = None
-        if self._store is not None and self._dirty:
+        if self._store is None or not self._dirty:
+            return
+        try:
             self._store.save({association.key: association.to_bytes() for association in self._dirty})
-        self._dirty.clear()
+            self._dirty.clear()
+        except PdmlabError:
+            pass  # the store has said so; the next record has it tried again
 
     # -- handshakes ------------------------------------------------------------------------------------
 
@@ -267,7 +287,10 @@ class DtlsServer(ConnectionSocket):
         name = Connection(*address, "coaps", self._serial)
         association = Association(name, address, outcome.identity, outcome.protection, outcome.flight)
         self._peers.add(association)
-        self._reserve(association)
+        try:
+            self._reserve(association)
+        except NetworkError:
+            pass  # sending tries it again
         self._tell(name, outcome.step)
         for record in outcome.early:
             self._protected(record, address)

@@ -41,7 +41,8 @@ class Associations:
     def save(self, changed: Mapping[str, bytes | None]) -> None:
         """Keep these from now on, and no longer those that are None.
 
-        What cannot be written is logged: its device shakes hands again after a restart.
+        Raises:
+            ServiceError: they cannot be written; it is logged too.
         """
         at = self._store.timestamp()
         try:
@@ -54,3 +55,4 @@ class Associations:
                         _KEEP.run(db, role=self._role, key=key, data=data, updated_at=at)
         except ServiceError as error:
             _log.error("DTLS associations could not be kept: %s", error)
+            raise  # numbers that nobody keeps must not be used

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from pdmlab.clock import DeviceClock
 from pdmlab.coap.dtls import STOCK_TIMING, DtlsServer, Limits, Timing, dtls, dtls_to
-from pdmlab.coap.dtls_association import RESERVE, MemoryStore
+from pdmlab.coap.dtls_association import RESERVE, Association, MemoryStore
 from pdmlab.coap.dtls_record import number_of, split
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.security import Security
 from pdmlab.coap.transport import Address, Connection
-from pdmlab.errors import ConfigError, HandshakeFailed, NetworkError, TimedOut, Unreachable
-from tests.coap.certificates import Authority
+from pdmlab.errors import ConfigError, HandshakeFailed, NetworkError, PdmlabError, TimedOut, Unreachable
+from tests.coap.certificates import ALWAYS, Authority
 from tests.coap.lossy import Lossy
 
 SERVER: Address = ("192.0.2.1", 5684)
@@ -356,6 +356,7 @@ async def test_an_opening_that_is_given_up_leaves_nothing_behind() -> None:
 # -- failures have names -----------------------------------------------------------------------------
 
 PAST = datetime(2001, 1, 1, tzinfo=UTC), datetime(2002, 1, 1, tzinfo=UTC)
+SINCE_2020 = datetime(2020, 1, 1, tzinfo=UTC), datetime(2050, 1, 1, tzinfo=UTC)
 FUTURE = datetime(2060, 1, 1, tzinfo=UTC), datetime(2061, 1, 1, tzinfo=UTC)
 FAILURES: dict[str, tuple[Security, Security, str, str]] = {
     # server, client, what the server says, what the client says
@@ -395,6 +396,47 @@ async def test_a_failed_handshake_is_named_on_both_sides(case: str) -> None:
     assert service.network.log[-1][0] < 1  # at once, and not by a time-out
     assert "192.0.2.9:40000" in failure.message
     assert repr(service.socket) == "<DtlsServer with 0 associations and 0 handshakes>"
+    await service.endpoint.close()
+
+
+class Clock:
+    """A device's clock that only its servers set."""
+
+    trusted = False
+
+    def __init__(self) -> None:
+        self.time = 0
+
+    def now(self) -> int:
+        return self.time
+
+    def told(self, seconds: int) -> None:
+        self.time = seconds
+
+
+@pytest.mark.parametrize(
+    ("valid", "hellos"), [(ALWAYS, 2), (SINCE_2020, 4), (FUTURE, 4)], ids=["always", "2020", "2060"]
+)
+async def test_a_client_in_1970_believes_the_servers_time_but_not_a_certificate_from_its_future(
+    valid: tuple[datetime, datetime], hellos: int
+) -> None:
+    network = Network()
+    service = Service(network, CA.security("server", valid))
+    await service.open()
+    clock, kept = Clock(), []
+    security = replace(CERTIFIED_CLIENT, clock=clock)
+    if valid == FUTURE:
+        with pytest.raises(HandshakeFailed) as failed:
+            await connect(network, security, on_session=kept.append)
+        assert failed.value.reason == "certificate in the future"
+        assert (clock.time, kept) == (0, [])
+    else:
+        device = await connect(network, security, on_session=kept.append)
+        assert await ask(device) == b"client"
+        assert abs(clock.time - time.time()) < 60
+        assert len(kept) == 1
+        await device.close()
+    assert sum(data[0] == 22 and data[13] == 1 for data in network.sent_by(CLIENT)) == hellos
     await service.endpoint.close()
 
 
@@ -605,14 +647,38 @@ async def test_numbers_are_reserved_in_the_store_before_they_are_used() -> None:
     saves = []
     save = store.save
     store.save = lambda changed: (saves.append(1), save(changed))[1]  # type: ignore[method-assign,func-returns-value]
-    from pdmlab.coap.dtls_association import Association
-
     for _ in range(3 * RESERVE):
         service.socket.send(b"x", association.name)
         ((_, data),) = store.load()
         assert Association.from_bytes(data).protection.sent >= association.protection.sent
     assert len(saves) == 3
     client.close()
+    await service.endpoint.close()
+
+
+async def test_nothing_is_sent_under_numbers_that_the_store_cannot_keep() -> None:
+    class Full(MemoryStore):
+        full = False
+
+        def save(self, changed: Mapping[str, bytes | None]) -> None:
+            if self.full:
+                raise PdmlabError("the disk is full")
+            super().save(changed)
+
+    service, store = Service(Network()), Full()
+    await service.open(store=store)
+    device = await connect(service.network)
+    assert await ask(device) == b"device-1"
+    store.full = True
+    with pytest.raises(NetworkError, match="cannot be kept: the disk is full"):
+        for _ in range(RESERVE):
+            service.socket.send(b"x", service.peers[0])
+    sent = max(number_of(data)[1] for data in service.network.sent_by(SERVER))
+    ((_, data),) = store.load()
+    assert sent < Association.from_bytes(data).protection.sent
+    store.full = False
+    assert await ask(device, b"again") == b"again"
+    await device.close()
     await service.endpoint.close()
 
 
