@@ -28,7 +28,7 @@ HOLD_S = 25.0
 
 _ABOUT = (
     "Paths, fields and status codes are those of Pelion Device Management, as its SDK and manifest tool use them. "
-    "Transport to devices is CoAP without security, on loopback only."
+    "Devices come by CoAP over DTLS and TLS; the API itself is plain HTTP, on loopback only."
 )
 
 
