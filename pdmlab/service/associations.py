@@ -5,17 +5,13 @@ They hold the keys of connections, and lie where the service's own keys lie.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 
 import sqlalchemy as sa
 
-from pdmlab.errors import ServiceError
 from pdmlab.service.schema import dtls_associations as table
 from pdmlab.service.statements import Statement
 from pdmlab.service.store import Store
-
-_log = logging.getLogger(__name__)
 
 _THIS = sa.and_(table.c.role == sa.bindparam("in_role"), table.c.key == sa.bindparam("of_key"))
 _CHANGE = Statement(sa.update(table).where(_THIS).values(data=sa.bindparam("new_data"), updated_at=sa.bindparam("at")))
@@ -42,17 +38,13 @@ class Associations:
         """Keep these from now on, and no longer those that are None.
 
         Raises:
-            ServiceError: they cannot be written; it is logged too.
+            ServiceError: the database cannot be written (503).
         """
         at = self._store.timestamp()
-        try:
-            # Committed on return: a number that has been used must not be used again, even after a kill.
-            with self._store.begin() as db:
-                for key, data in changed.items():
-                    if data is None:
-                        _FORGET.run(db, in_role=self._role, of_key=key)
-                    elif not _CHANGE.run(db, in_role=self._role, of_key=key, new_data=data, at=at):
-                        _KEEP.run(db, role=self._role, key=key, data=data, updated_at=at)
-        except ServiceError as error:
-            _log.error("DTLS associations could not be kept: %s", error)
-            raise  # numbers that nobody keeps must not be used
+        # Committed on return: a number that has been used must not be used again, even after a kill.
+        with self._store.begin() as db:
+            for key, data in changed.items():
+                if data is None:
+                    _FORGET.run(db, in_role=self._role, of_key=key)
+                elif not _CHANGE.run(db, in_role=self._role, of_key=key, new_data=data, at=at):
+                    _KEEP.run(db, role=self._role, key=key, data=data, updated_at=at)
