@@ -8,15 +8,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from pdmlab.coap.dtls_association import Store
 from pdmlab.coap.dtls_client import DtlsClient
 from pdmlab.coap.dtls_handshake import MTU, STOCK_TIMING, Timing
 from pdmlab.coap.dtls_server import DtlsServer, Limits
+from pdmlab.coap.dtls_store import MemoryStore, Store
 from pdmlab.coap.security import Security
 from pdmlab.coap.transport import Address, Opener
 from pdmlab.errors import ConfigError
 
-__all__ = ["MTU", "STOCK_TIMING", "DtlsClient", "DtlsServer", "Limits", "Timing", "dtls", "dtls_to"]
+__all__ = [
+    "MTU",
+    "STOCK_TIMING",
+    "DtlsClient",
+    "DtlsServer",
+    "Limits",
+    "MemoryStore",
+    "Store",
+    "Timing",
+    "dtls",
+    "dtls_to",
+]
 
 
 def dtls(

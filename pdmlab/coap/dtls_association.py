@@ -1,12 +1,8 @@
-"""A DTLS association after its handshake: what is kept of each peer, in under 2 KB, and beyond a restart.
-
-A store keeps associations for a server that starts anew. What it is given are secrets.
-"""
+"""A DTLS association after its handshake: what is kept of each peer, in under 2 KB, and how it is written down."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Iterator
 
 import cbor2
 
@@ -27,44 +23,6 @@ _CLOSE_NOTIFY, _NO_RENEGOTIATION = 0, 100
 _HELLO_REQUEST, _CLIENT_HELLO, _FINISHED = 0, 1, 20
 
 CLOSE_NOTIFY = bytes((_WARNING, _CLOSE_NOTIFY))
-
-
-class Store(Protocol):
-    """Keeps associations by their keys, as secret bytes; where files are involved, for the owner's eyes only."""
-
-    def load(self) -> Iterable[tuple[str, bytes]]:
-        """Return all that are kept."""
-        ...
-
-    def save(self, changed: Mapping[str, bytes | None]) -> None:
-        """Keep these from now on, and no longer those that are None; returns when that is so.
-
-        Raises:
-            PdmlabError: they cannot be kept.
-        """
-        ...
-
-
-class MemoryStore:
-    """A store for as long as the process runs."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, bytes] = {}
-
-    def __repr__(self) -> str:
-        return f"<MemoryStore of {len(self.kept)} associations>"
-
-    def load(self) -> Iterable[tuple[str, bytes]]:
-        """See Store.load."""
-        return list(self.kept.items())
-
-    def save(self, changed: Mapping[str, bytes | None]) -> None:
-        """See Store.save."""
-        for key, data in changed.items():
-            if data is None:
-                self.kept.pop(key, None)
-            else:
-                self.kept[key] = data
 
 
 class Flight:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections import Counter, deque
 from collections.abc import Callable
@@ -12,20 +11,20 @@ from functools import partial
 from OpenSSL import SSL
 
 from pdmlab.coap.allowance import Allowance, Allowances
-from pdmlab.coap.dtls_association import CLOSE_NOTIFY, RESERVE, RESERVE_MARGIN, Association, Store
+from pdmlab.coap.dtls_association import CLOSE_NOTIFY, Association
 from pdmlab.coap.dtls_cookies import Greeter
 from pdmlab.coap.dtls_handshake import Agreed, Negotiation, Timing, datagram_context
 from pdmlab.coap.dtls_peers import Peers
 from pdmlab.coap.dtls_record import HEADER, MAX_PLAINTEXT, Content, split
+from pdmlab.coap.dtls_store import Keeper, Store
 from pdmlab.coap.handshake import Handshake
 from pdmlab.coap.openssl import server_context
 from pdmlab.coap.security import HandshakeStep, Security
 from pdmlab.coap.transport import Address, Connection, ConnectionSocket, DatagramSocket, Identity, Opener, text_of
-from pdmlab.errors import HandshakeFailed, NetworkError, PdmlabError, Unreachable
+from pdmlab.errors import HandshakeFailed, NetworkError, Unreachable
 
 _RANDOM = slice(HEADER + 12 + 2, HEADER + 12 + 2 + 32)  # in a ClientHello: behind its header and version
 _REMEMBERED = 256  # ClientHellos of finished handshakes
-_SAVE_DELAY = 1.0  # s after which a store knows what has come
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +56,15 @@ class DtlsServer(ConnectionSocket):
         limits: Limits,
         mtu: int,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
         self._security = security
         self._on_message = on_message
-        self._store = store
+        self._keeper = None if store is None else Keeper(store)
         self._timing = timing
         self._limits = limits
         self._mtu = mtu
         self._inner: DatagramSocket | None = None
         self._peers = Peers(limits.tries)
         self._serial = secrets.randbits(40)  # names of associations of an earlier start may be kept somewhere
-        self._dirty: set[Association] = set()
-        self._save_timer: asyncio.TimerHandle | None = None
         self._negotiations: dict[Address, Negotiation] = {}
         self._hosts: Counter[str] = Counter()  # negotiations under way
         self._agreed: deque[bytes | None] = deque(maxlen=_REMEMBERED)  # random numbers of clients, of finished ones
@@ -78,12 +74,8 @@ class DtlsServer(ConnectionSocket):
 
     async def open(self, inner: Opener) -> None:
         """Load what the store keeps, and listen."""
-        for key, data in self._store.load() if self._store is not None else ():
-            try:
-                self._peers.add(Association.from_bytes(data))
-            except ValueError:  # another version wrote it: its device shakes hands again
-                assert self._store is not None
-                self._store.save({key: None})
+        for association in self._keeper.load() if self._keeper is not None else ():
+            self._peers.add(association)
         self._inner = await inner(self._received)
 
     def __repr__(self) -> str:
@@ -124,8 +116,8 @@ class DtlsServer(ConnectionSocket):
         for negotiation in self._negotiations.values():
             negotiation.cancel()
         self._negotiations.clear()
-        if self._store is not None:
-            self._save()
+        if self._keeper is not None:
+            self._keeper.save()
         else:
             for association in self._peers:
                 if not association.protection.exhausted:
@@ -169,10 +161,8 @@ class DtlsServer(ConnectionSocket):
 
     def _genuine(self, association: Association, record: bytes, data: bytes, address: Address) -> None:
         self._peers.heard(association, record, address)
-        if self._store is not None:
-            self._dirty.add(association)
-            if self._save_timer is None:
-                self._save_timer = self._loop.call_later(_SAVE_DELAY, self._save)
+        if self._keeper is not None:
+            self._keeper.heard(association)
         if record[0] == Content.APPLICATION_DATA:
             association.flight = None
             self._on_message(data, association.name)
@@ -191,43 +181,16 @@ class DtlsServer(ConnectionSocket):
 
     def _lose(self, association: Association, why: str) -> None:
         self._peers.remove(association)
-        self._dirty.discard(association)
-        if self._store is not None:
-            try:
-                self._store.save({association.key: None})
-            except PdmlabError:
-                pass  # it comes back at the next start, where nobody speaks to it
+        if self._keeper is not None:
+            self._keeper.forget(association)
         if self.on_lost is not None:
             name = association.name
             self.on_lost(name, Unreachable(f"the connection to {text_of(name)} is lost: {why}"))
 
     def _reserve(self, association: Association) -> None:
-        """Have the store know of the next numbers before they are used.
-
-        Raises:
-            NetworkError: it cannot keep them; after a restart they would be used twice.
-        """
-        if self._store is None or association.protection.sent + RESERVE_MARGIN <= association.reserved:
-            return
-        before, association.reserved = association.reserved, association.protection.sent + RESERVE
-        try:
-            self._store.save({association.key: association.to_bytes()})
-        except PdmlabError as error:
-            association.reserved = before
-            raise NetworkError(f"the connection to {text_of(association.name)} cannot be kept: {error}") from error
-
-    def _save(self) -> None:
-        """Have the store know of what has come, so that it does not come again."""
-        if self._save_timer is not None:
-            self._save_timer.cancel()
-            self._save_timer = None
-        if self._store is None or not self._dirty:
-            return
-        try:
-            self._store.save({association.key: association.to_bytes() for association in self._dirty})
-            self._dirty.clear()
-        except PdmlabError:
-            pass  # the store has said so; the next record has it tried again
+        """Have a store know of the next numbers before they are used; raises NetworkError if it cannot keep them."""
+        if self._keeper is not None:
+            self._keeper.reserve(association)
 
     # -- handshakes ------------------------------------------------------------------------------------
 

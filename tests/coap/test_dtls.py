@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdmlab.clock import DeviceClock
-from pdmlab.coap.dtls import STOCK_TIMING, DtlsServer, Limits, Timing, dtls, dtls_to
-from pdmlab.coap.dtls_association import RESERVE, Association, MemoryStore
+from pdmlab.coap.dtls import STOCK_TIMING, DtlsServer, Limits, MemoryStore, Timing, dtls, dtls_to
+from pdmlab.coap.dtls_association import RESERVE, Association
 from pdmlab.coap.dtls_record import number_of, split
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.security import Security
