@@ -89,7 +89,7 @@ class Device:
         return Observation(self._rest, self.id, str(Path.parse(path)), timeout)
 
     def queue(self) -> pd.DataFrame:
-        """Return the requests that wait for the device, and why."""
+        """Return what waits for the device, and why: requests, observations to be made, a campaign's manifest."""
         return frame_of(self._rest.call("GET", f"/lab/queue/{self.id}").json(), QUEUE_COLUMNS)
 
     def log(self) -> pd.DataFrame:

@@ -16,7 +16,7 @@ DEVICE_COLUMNS = (
     *("deployed_state", "deployment", "account_id"),
 )
 EVENT_COLUMNS = ("date_time", "device_id", "event_type", "description", "changes", "data", "state_change", "id")
-QUEUE_COLUMNS = ("device_id", "async_id", "request", "payload_B", "state", "why", "since", "until")
+QUEUE_COLUMNS = ("device_id", "kind", "async_id", "request", "payload_B", "state", "why", "since", "until")
 PROGRESS_COLUMNS = ("device_id", "endpoint_name", "phase", "block", "done_B", "total_B", "left_s", "description")
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from pdmlab.errors import NetworkError, ServiceError
 from pdmlab.service.asking import METHODS, TIMEOUT, hint_of, message_of, result_of, split_uri, timeout
-from pdmlab.service.ids import timestamp
+from pdmlab.service.queue import Queue, queue
 from pdmlab.service.refusal import Refused
 from pdmlab.service.schema import api_keys, requests
 from pdmlab.service.statements import Statement
@@ -143,43 +143,9 @@ class Requests:
         except NetworkError as error:
             raise Refused(503, "DEVICE_NOT_CONNECTED", hint=error.message) from error
 
-    def queue(self, device_id: str | None = None, *, account_id: str | None = None) -> list[Row]:
-        """Return what waits, in the order of delivery: for which device, what, why, since when and until when."""
-        wanted = sa.select(requests).order_by(requests.c.device_id, requests.c.number)
-        if device_id is not None:
-            wanted = wanted.where(requests.c.device_id == device_id)
-        if account_id is not None:
-            wanted = wanted.where(requests.c.account_id == account_id)
-        shown: list[Row] = []
-        ahead: dict[str, int] = {}
-        for row in self._store.rows(wanted):
-            before = ahead.get(row["device_id"], 0)
-            ahead[row["device_id"]] = before + 1
-            shown.append(
-                {
-                    "device_id": row["device_id"],
-                    "async_id": row["async_id"],
-                    "request": f"{row['method']} {row['uri']}",
-                    "payload_B": len(row["payload"]),
-                    "state": row["state"],
-                    "why": self._why(row, before),
-                    "since": row["created_at"],
-                    "until": timestamp(row["expires"]),
-                }
-            )
-        return shown
-
-    def _why(self, row: Row, before: int) -> str:
-        delivery, device_id = self._core.delivery, row["device_id"]
-        obstacle = delivery.obstacle(device_id)
-        if obstacle is not None:
-            return f"{row['reason']}; {obstacle}" if row["reason"] else obstacle
-        if before:
-            return f"{before} request{'s' if before > 1 else ''} of this device come first"
-        if row["state"] == "waiting":
-            return str(row["reason"])
-        under_way = delivery.under_way(device_id)
-        return f"the device is being asked: {under_way}" if under_way else "it is about to be sent"
+    def queue(self, device_id: str | None = None, *, account_id: str | None = None) -> Queue:
+        """Return what waits for devices, and why: requests, observations to be made and manifests, in their order."""
+        return queue(self._core, device_id, account_id)
 
     # -- delivering ----------------------------------------------------------------------------------------
 

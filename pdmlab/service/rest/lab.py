@@ -42,15 +42,15 @@ async def _rows(messages: Messages, limit: int, after: int) -> list[Json]:
     return [asdict(row) for row in rows if row.number > after][-limit:]
 
 
-@router.get("/queue", summary="List waiting requests")
+@router.get("/queue", summary="List what waits")
 async def get_queues(core: TheCore, key: TheKey) -> list[Json]:
-    """Requests that wait for the account's devices, and why."""
+    """What waits for the account's devices, and why: requests, observations to be made, manifests of campaigns."""
     return core.requests.queue(account_id=key.account_id)
 
 
-@router.get("/queue/{device_id}", summary="List a device's waiting requests")
+@router.get("/queue/{device_id}", summary="List what waits for a device")
 async def get_queue(core: TheCore, key: TheKey, device_id: str) -> list[Json]:
-    """Requests that wait for a device, in the order in which it will get them, and why they wait."""
+    """What waits for a device, each kind in the order in which it will get it, why it waits and until when."""
     if core.directory.find(device_id, key.account_id) is None:
         raise not_found("device", device_id)
     return core.requests.queue(device_id)
