@@ -1,4 +1,4 @@
-"""The command line: lab, run, board, service, dm, test, detect, inspect, doctor. Each calls what a notebook calls.
+"""The command line: lab, run, board, client, service, dm, test, detect, inspect, doctor; as a notebook would call.
 
 An error of pdmlab's own ends a command with one line and its hint, and exit status 1; -v shows where it came from.
 """
@@ -15,6 +15,7 @@ from pdmlab.errors import PdmlabError
 
 _ELSEWHERE = {
     "board": "pdmlab.cli.board",
+    "client": "pdmlab.cli.client",
     "detect": "pdmlab.cli.detect",
     "dm": "pdmlab.cli.dm",
     "doctor": "pdmlab.cli.doctor",

@@ -306,10 +306,10 @@ class ServerLink:
         """Whether nothing has gone either way for MAX_TRANSMIT_WAIT (93 s), in queue mode."""
         return self._device.queue_mode and self._loop.time() > self._heard + PARAMETERS.max_transmit_wait
 
-    def _tap(self, direction: Literal["in", "out"], peer: Address, message: Message, when: int) -> None:
+    def _tap(self, direction: Literal["in", "out"], peer: Address, data: bytes, when: int) -> None:
         if direction == "out":
             self._heard = self._loop.time()
-        self._device.tap(direction, peer, message, when)
+        self._device.tap(direction, peer, data, when)
 
     # -- telling without being asked ------------------------------------------------------------------------------
 

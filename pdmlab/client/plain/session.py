@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from random import Random
 from typing import Literal
 
-from aiocoap import Message
 from aiocoap.numbers import codes
 
 from pdmlab.client.plain.accounts import Account, Certificate, PreSharedKey, accounts_of, factory_objects
@@ -90,11 +89,11 @@ class Session:
             return None
         return self.random.getrandbits(64) ^ int.from_bytes(hashlib.sha256(repr(peer).encode()).digest()[:8], "big")
 
-    def tap(self, direction: Literal["in", "out"], peer: Address, message: Message, when: int) -> None:
+    def tap(self, direction: Literal["in", "out"], peer: Address, data: bytes, when: int) -> None:
         """See each message, count it, and hand it on."""
         for each in self._statistics:
-            each.count(direction, len(message.payload) + 4 + len(message.token))
-        self._tap(direction, peer, message, when)
+            each.count(direction, len(data))
+        self._tap(direction, peer, data, when)
 
     def report(self, error: PdmlabError) -> None:
         """Hear what went wrong."""
