@@ -95,6 +95,11 @@ class Flow:
                     self._send_late(following)
                 break
 
+    def waiting(self, peer: Address) -> int:
+        """Return how many messages to a peer wait for its acknowledgement of others."""
+        behind = self._behind.get(peer)
+        return len(behind) if behind is not None else 0
+
     def heard(self, peer: Address, now: float) -> None:
         """Note that a peer is there: what it may have missed is sent again now, not when its turn comes."""
         self._unheard = 0

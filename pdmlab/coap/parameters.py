@@ -24,8 +24,10 @@ class TransmissionParameters:
     duplicates: int = 64  # messages remembered for each peer
     max_remembered: int = 100_000  # messages remembered for all peers together
     max_peers: int = 20_000
-    max_serving: int = 5_000  # requests that handlers have not answered yet; more are answered 5.03
-    max_queued: int = 64  # notifications of one token that wait; then the oldest makes way
+    max_serving: int = 5_000  # requests not answered yet, or not known to be; more are answered 5.03
+    max_queued: int = (
+        64  # notifications of one token that wait, then the oldest makes way; separate responses to a peer
+    )
     # How a peer with a small CoAP library behaves where RFC 7252 and 7959 have it otherwise:
     known_options: frozenset[int] | None = None  # any other, elective ones too, makes a message one to be reset
     blocks_by_token: bool = False  # blocks of a body belong together if their token is the same, and only then

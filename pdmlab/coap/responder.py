@@ -33,6 +33,7 @@ class Responder:
         self._notifying: dict[tuple[Address, bytes], deque[_Notification]] = {}
         self._uploads = Reassembly(endpoint.parameters)
         self._responses = Responses(endpoint.parameters)
+        self._separate = 0  # responses in messages of their own that have no acknowledgement yet
 
     def requested(self, message: Message, peer: Address, seen: Seen, unknown: int | None) -> None:
         """Take a request that is no duplicate; `unknown` is a critical option of it that nobody here knows."""
@@ -41,7 +42,7 @@ class Responder:
             if message.mtype == Type.CON:
                 seen.reply = endpoint._send_empty(Type.RST, message.mid, peer)
             return
-        exchange = Exchange(endpoint, self._responses, message, peer, seen)
+        exchange = Exchange(endpoint, self, message, peer, seen)
         if unknown is not None:
             if message.mtype == Type.CON:  # RFC 7252 section 5.4.1: others are rejected without a word
                 exchange.respond(Message(code=codes.BAD_OPTION, payload=f"option {unknown} is not known".encode()))
@@ -65,7 +66,7 @@ class Responder:
                 # Asking its handler would do it a second time.
                 exchange.respond(Message(code=codes.REQUEST_ENTITY_INCOMPLETE))
                 return
-        if len(self._serving) >= endpoint.parameters.max_serving:
+        if len(self._serving) + self._separate >= endpoint.parameters.max_serving:
             exchange.respond(Message(code=codes.SERVICE_UNAVAILABLE, payload=b"too many requests at once", max_age=5))
             return
         self._serving[peer, message.mid] = exchange
@@ -106,6 +107,24 @@ class Responder:
         key = exchange.peer, exchange.request.mid
         if self._serving.get(key) is exchange:
             del self._serving[key]
+
+    def keep(self, request: Message, peer: Address, response: Message) -> None:
+        """Keep a response of more than one block, for when the rest of it is asked for."""
+        self._responses.keep(request, peer, response, self._endpoint._loop.time())
+
+    def send_separately(self, request: Message, peer: Address, response: Message) -> None:
+        """Send a response in a confirmable message of its own; one that never takes them gets no more."""
+        endpoint = self._endpoint
+        if endpoint._flow.waiting(peer) >= endpoint.parameters.max_queued:
+            return
+        self._separate += 1
+        try:
+            endpoint._send_confirmable(response, peer, request.token, self._separate_ended)
+        except NetworkError:
+            self._separate -= 1
+
+    def _separate_ended(self, outcome: Outcome, error: NetworkError | None) -> None:
+        self._separate -= 1
 
     def acknowledge(self, request: Message) -> None:
         """See Endpoint.acknowledge."""
@@ -184,10 +203,10 @@ class _Notification:
 class Exchange:
     """A request and how it is answered: with its acknowledgement, or separately after an empty one."""
 
-    __slots__ = ("_acknowledged", "_endpoint", "_responses", "_timer", "answering", "over", "peer", "request", "seen")
+    __slots__ = ("_acknowledged", "_endpoint", "_responder", "_timer", "answering", "over", "peer", "request", "seen")
 
-    def __init__(self, endpoint: Endpoint, responses: Responses, request: Message, peer: Address, seen: Seen) -> None:
-        self._endpoint, self._responses = endpoint, responses
+    def __init__(self, endpoint: Endpoint, responder: Responder, request: Message, peer: Address, seen: Seen) -> None:
+        self._endpoint, self._responder = endpoint, responder
         self.request, self.peer, self.seen = request, peer, seen
         self._acknowledged = self.over = False
         self._timer: asyncio.TimerHandle | None = None
@@ -239,7 +258,7 @@ class Exchange:
             size = block_size_for(request, block_size)
             if response.code < 128 and response.opt.block2 is None and len(response.payload) > size:
                 response = tagged(response) if self._endpoint.parameters.etags else response
-                self._responses.keep(request, self.peer, response, self._endpoint._loop.time())
+                self._responder.keep(request, self.peer, response)
             response = cut(response, request, block_size)
             block1 = request.opt.block1
             if block1 is not None and response.opt.block1 is None:
@@ -259,10 +278,7 @@ class Exchange:
         if request.mtype is not Type.CON:
             kind, mid = Type.NON, endpoint._peers.next_mid(peer, endpoint._loop.time())
         elif self._acknowledged:
-            try:
-                endpoint._send_confirmable(response, peer, request.token, _nobody)
-            except NetworkError:
-                pass
+            self._responder.send_separately(request, peer, response)
             return
         else:
             kind, mid = Type.ACK, request.mid
@@ -270,7 +286,3 @@ class Exchange:
         self._acknowledged = True
         endpoint._tell_tap(peer, response, kind, mid, request.token)
         endpoint._send_quietly(data, peer)
-
-
-def _nobody(outcome: Outcome, error: NetworkError | None) -> None:
-    """Hear how a separate response ended: its peer asks again if it still wants it."""
