@@ -7,7 +7,7 @@ import sys
 import tempfile
 from importlib import import_module
 
-NAMES = ("startup", "storage", "powercuts", "published", "network", "suites", "coap", "service", "console")
+NAMES = ("startup", "storage", "powercuts", "published", "network", "suites", "coap", "dtls", "service", "console")
 
 
 def main(arguments: list[str]) -> int:
