@@ -24,7 +24,7 @@ from pdmlab.service.schema import observations as table
 from pdmlab.service.statements import Statement
 from pdmlab.service.store import Rows
 from pdmlab.service.subscriptions import Subscriptions
-from pdmlab.service.values import as_json, max_age_of
+from pdmlab.service.values import as_json, max_age_of, plain
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
@@ -122,13 +122,13 @@ class Observations(Subscriptions):
 
     def _take(self, registration: Registration, path: str, message: Message, told: Collection[str] = ()) -> None:
         """Keep a value and pass it on, but to those who were told already."""
-        device_id, format = registration.device_id, message.opt.content_format
-        number, max_age = None if format is None else int(format), max_age_of(message)
+        device_id, format, max_age = registration.device_id, message.opt.content_format, max_age_of(message)
+        payload, number = plain(path, message.payload, None if format is None else int(format))
         with self._store.batch():
-            self._core.resources.keep(device_id, path, message.payload, number, max_age)
-            self._pass_on(device_id, path, message.payload, number, max_age, told)
+            self._core.resources.keep(device_id, path, payload, number, max_age)
+            self._pass_on(device_id, path, payload, number, max_age, told)
             if path.startswith("/10252/0/"):
-                self._core.campaigns.told(registration, path, message.payload)
+                self._core.campaigns.told(registration, path, payload)
 
     def _pass_on(
         self, device_id: str, path: str, payload: bytes, format: int | None, max_age: int, told: Collection[str]

@@ -8,7 +8,7 @@ from typing import Any
 from aiocoap import Message
 
 from pdmlab.errors import Lwm2mError
-from pdmlab.lwm2m import content, tlv
+from pdmlab.lwm2m import content
 from pdmlab.lwm2m.paths import Path
 from pdmlab.lwm2m.registry import core_objects
 from pdmlab.service.refusal import Refused
@@ -62,12 +62,9 @@ def max_age_of(message: Message) -> int:
 def as_json(path: str, payload: bytes, format: int | None, max_age: int) -> dict[str, Any]:
     """Return ct, payload (base64) and max-age of a value as channels carry them.
 
-    A single resource in TLV becomes text: clients of the REST API expect it, and one of them dies of TLV.
+    A single resource in TLV, SenML or CBOR becomes text: clients of the REST API expect it, and one dies of TLV.
     """
-    if format in (content.TLV, content.TLV_OLD):
-        text = _as_text(path, payload)
-        if text is not None:
-            payload, format = text, content.TEXT
+    payload, format = plain(path, payload, format)
     return {
         "ct": format_name(format),
         "payload": base64.b64encode(payload).decode(),
@@ -75,18 +72,43 @@ def as_json(path: str, payload: bytes, format: int | None, max_age: int) -> dict
     }
 
 
-def _as_text(path: str, payload: bytes) -> bytes | None:
+def plain(path: str, payload: bytes, format: int | None) -> tuple[bytes, int | None]:
+    """Return a single resource's value as text or opaque, with its content format; whatever else it is, as it came.
+
+    A device chooses the format where nobody asks for one, and the stock client goes on with the one that it was last
+    asked for by anybody (pelion-wire 4.4).
+    """
+    if format is None or format in (content.TEXT, content.OPAQUE):
+        return payload, format
     try:
         where = Path.parse(path)
         known = core_objects().resource(where)
-        if known is None or known.type is None or len(where.ids) < 3:
-            return None
-        (entry,) = tlv.decode(payload)
-        if entry.kind not in (tlv.Kind.RESOURCE, tlv.Kind.RESOURCE_INSTANCE):
-            return None
-        return content.to_text(content.from_bytes(entry.value, known.type), known.type).encode()
+        type = None if known is None else known.type
+        if len(where.ids) < 3:
+            return payload, format
+        if type is None:
+            return _untyped(where, payload, format)
+        value = content.decode(payload, type, format, where)
+        if isinstance(value, dict):
+            return payload, format
+        if isinstance(value, bytes):
+            return value, content.OPAQUE
+        return content.to_text(value, type).encode(), content.TEXT
     except (Lwm2mError, ValueError):
-        return None
+        return payload, format
+
+
+def _untyped(path: Path, payload: bytes, format: int) -> tuple[bytes, int | None]:
+    """Return the value of a resource whose type is not known: records say it, TLV does not."""
+    if format not in content.RECORDS:
+        return payload, format
+    found = [each for each in content.read_records(payload, format, path) if each.name == str(path)]
+    if len(found) != 1:
+        return payload, format
+    value = content.from_record(found[0], None)
+    if isinstance(value, bytes):
+        return value, content.OPAQUE
+    return (str(int(value)) if isinstance(value, bool) else str(value)).encode(), content.TEXT
 
 
 def published(path: Path, text: str) -> tuple[bytes, int]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from aiocoap import Message
 from aiocoap.numbers import codes
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pdmlab.coap.transport import Address
 from pdmlab.service.refusal import Refused
-from tests.service.corelab import CoreLab, FakeDevice, Stage, value
+from tests.service.corelab import CoreLab, FakeDevice, Stage, play, value
+from tests.service.secure import registered
 
 PATH = "/5000/0/1"
 
@@ -315,3 +319,143 @@ def test_expiry_ends_the_observations_too(play: Stage) -> None:
         assert await device.notify(PATH, "y") == "acknowledged"
 
     play(story)
+
+
+# -- the stock client's ways --------------------------------------------------------------------------------
+
+
+async def told_as(device: FakeDevice, token: bytes, payload: bytes, **options: Any) -> str:
+    """Send a notification made by hand; return how it ended."""
+    message = Message(code=codes.CONTENT, payload=payload, **options)
+    ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    device.endpoint.notify(device.service, message, token, on_result=ended.set_result)
+    async with asyncio.timeout(400):
+        return await ended
+
+
+def test_a_notification_in_tlv_is_told_and_kept_as_text(play: Stage) -> None:
+    # After anybody's GET with Accept 11542 the stock client notifies in TLV; its integers have 8 bytes.
+    async def story(lab: CoreLab) -> None:
+        device = await lab.device(aobs=("/10252/0/2",))
+        device.values["/10252/0/2"] = b"1"
+        await device.bootstrap()
+        await device.register()
+        await subscribed(lab, device, "/10252/0/2")
+        await lab.events(0.1)
+        for observe, format, payload, shown in (
+            (2, 11542, bytes.fromhex("c802080000000000000004"), b"4"),
+            (3, 99, bytes.fromhex("c802080000000000000006"), b"6"),
+            (4, 0, b"7", b"7"),
+            (5, 112, bytes.fromhex("81a2006a2f31303235322f302f32 0208".replace(" ", "")), b"8"),
+            (6, 11542, b"\xc8", b"\xc8"),  # what it is not, it stays
+        ):
+            token = device.aobs["/10252/0/2"].to_bytes(2, "big")
+            assert await told_as(device, token, payload, observe=observe, content_format=format) == "acknowledged"
+            assert await lab.told(1) == [("/10252/0/2", shown)], format
+            assert lab.core.resources.get(device.id, "/10252/0/2")["value"] == shown
+
+    play(story)
+
+
+def test_what_a_device_observes_by_itself_and_has_not_listed_is_acknowledged_and_left_aside(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered()
+        assert await told_as(device, (1000).to_bytes(2, "big"), b"x", observe=2) == "acknowledged"
+        assert await told_as(device, b"\x12\x34\x56\x78", b"x", observe=2) == "reset"
+        assert await told_as(device, b"\x03\xe9", b"x") == "reset"  # no notification
+        stranger = await lab.device("stranger")
+        assert await told_as(stranger, (1000).to_bytes(2, "big"), b"x", observe=2) == "reset"
+        assert lab.core.observations.table(device.id) == []
+
+    play(story)
+
+
+def test_an_update_after_a_lost_connection_leaves_observations_as_they_are(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await registered(lab)
+        await subscribed(lab, device)
+        before = lab.core.observations.table(device.id)
+        await device.reconnect()
+        await asyncio.sleep(1)
+        assert lab.core.observations.table(device.id) == before
+        assert await device.notify(PATH, "later") == "acknowledged"
+        assert device.asked.count(f"GET {PATH}") == 1
+        await device.disconnect("lwm2m")
+        await device.come()  # in full: the device has forgotten
+        await asyncio.sleep(1)
+        assert lab.core.observations.table(device.id)[0]["token"] != before[0]["token"]
+        assert device.asked.count(f"GET {PATH}") == 2
+
+    play(story)
+
+
+def test_an_observation_whose_answer_was_lost_with_the_connection_is_made_once_more(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await registered(lab)
+        device.silent = True
+        await lab.core.observations.subscribe(lab.key_id, device.id, PATH)
+        await asyncio.sleep(1)
+        device.silent = False
+        await device.disconnect("lwm2m")
+        assert lab.core.requests.queue(device.id)[0]["kind"] == "observation"
+        await asyncio.sleep(10)
+        await device.connect("lwm2m")
+        await device.update()
+        assert value((await lab.answers())[0]) == b"test0"
+        assert await device.notify(PATH, "later") == "acknowledged"
+
+    play(story)
+
+
+def test_a_value_that_is_always_told_in_part_is_read_once_at_a_time(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered(aobs=(PATH,))
+        device.silent_at = PATH
+        for number in range(2, 40):
+            message = Message(code=codes.CONTENT, payload=b"x" * 512, observe=number)
+            message.opt.block2 = (0, True, 5)
+            device.endpoint.notify(device.service, message, device.aobs[PATH].to_bytes(2, "big"))
+        await asyncio.sleep(30)
+        assert len(lab.core.observations._reading) == 1
+        assert device.asked.count(f"GET {PATH}") == 1
+        device.silent_at = ""
+        device.values[PATH] = b"whole"
+        await asyncio.sleep(300)
+        assert lab.core.resources.value(device.id, PATH) == "whole"
+        assert device.asked.count(f"GET {PATH}") == 2
+
+    play(story)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"\x01\xf4", b"\x00\x01", b"", b"\xff" * 8, b"\x01\x02\x03\x04"]),
+            st.sampled_from([codes.CONTENT, codes.CHANGED, codes.VALID, codes.NOT_FOUND, codes.INTERNAL_SERVER_ERROR]),
+            st.one_of(st.none(), st.integers(0, (1 << 24) - 1)),
+            st.one_of(st.none(), st.sampled_from([0, 40, 42, 60, 99, 110, 112, 11542, 11543, 65535])),
+            st.one_of(st.none(), st.tuples(st.integers(0, 5), st.booleans(), st.integers(0, 6))),
+            st.binary(max_size=64),
+        ),
+        max_size=12,
+    )
+)
+def test_whatever_a_device_tells_the_service_goes_on(notifications: list[tuple[Any, ...]]) -> None:
+    async def story(lab: CoreLab) -> None:
+        failures: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context))
+        device, other = await lab.registered(aobs=(PATH,)), await lab.registered("desk2", aobs=(PATH,))
+        await lab.core.observations.subscribe(lab.key_id, device.id, "/3/0/0")
+        await asyncio.sleep(1)
+        for token, code, observe, format, block, payload in notifications:
+            message = Message(code=code, payload=payload)
+            message.opt.observe, message.opt.content_format, message.opt.block2 = observe, format, block
+            device.endpoint.notify(device.service, message, device.observers["/3/0/0"] if token == b"" else token)
+        await asyncio.sleep(2000)
+        assert failures == []
+        assert (await device.register()).code == codes.CREATED
+        assert await other.notify(PATH, "fine") == "acknowledged"
+        assert lab.core.resources.value(other.id, PATH) == "fine"
+
+    play(story, None)
