@@ -10,21 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from pdmlab.coap.dtls import dtls
 from pdmlab.coap.security import Security
+from pdmlab.coap.tcp import tcp
+from pdmlab.coap.tls import tls
 from pdmlab.coap.together import Together
 from pdmlab.coap.transport import Address, ConnectionSocket, DatagramSocket, Opener, Scheme, udp
 from pdmlab.errors import Unreachable
 from pdmlab.service.associations import Associations
-
-try:
-    from pdmlab.coap.dtls import dtls
-except ImportError:
-    dtls = None
-try:
-    from pdmlab.coap.tcp import tcp
-    from pdmlab.coap.tls import tls
-except ImportError:
-    tcp = tls = None
 
 _TRIES = 32  # of numbers that are free for UDP, until one is free for TCP too
 
@@ -55,11 +48,6 @@ def server_opener(
         "coaps+tcp": lambda port: tls(host, port, security),
     }
     unsecured: Pair = {"coap": lambda port: udp(host, port), "coap+tcp": lambda port: tcp(host, port)}
-
-    for pair, _ in ((secured, 1), (unsecured, 2)):
-        for scheme in list(pair):
-            if (scheme == "coaps" and dtls is None) or ("tcp" in scheme and tcp is None):
-                del pair[scheme]
 
     async def open_(on_message: OnMessage) -> Together:
         opened: Sockets = {}
