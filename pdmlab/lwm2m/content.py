@@ -32,6 +32,7 @@ __all__ = [
     "from_text",
     "parse_float",
     "read_records",
+    "registered_format",
     "to_bytes",
     "to_record",
     "to_text",
@@ -56,6 +57,9 @@ FORMAT_NAMES |= {CBOR: "application/cbor", SENML_JSON: "application/senml+json",
 FORMAT_NAMES |= {SENML_ETCH_JSON: "application/senml-etch+json", SENML_ETCH_CBOR: "application/senml-etch+cbor"}
 FORMAT_NAMES |= {TLV: "application/vnd.oma.lwm2m+tlv", TLV_OLD: "application/vnd.oma.lwm2m+tlv (99)"}
 FORMAT_NAMES |= {JSON: "application/vnd.oma.lwm2m+json"}
+
+_EARLIER: Final = {1541: TEXT, 1542: TLV, 1543: JSON, 1544: OPAQUE}
+"""Numbers that servers used before those of LwM2M were registered, and some still do."""
 
 RECORDS: Final = {SENML_JSON, SENML_CBOR, SENML_ETCH_JSON, SENML_ETCH_CBOR, JSON}
 """Formats of records, each with its path."""
@@ -125,6 +129,11 @@ def decode(payload: bytes, type: ResourceType, format: int | None, path: Path) -
         except UnicodeDecodeError as error:
             raise Lwm2mError(f"the value of {path} is not UTF-8") from error
     raise unknown_format(format)
+
+
+def registered_format(format: int) -> int:
+    """Return the registered number of a format, for one from before."""
+    return _EARLIER.get(format, format)
 
 
 def unknown_format(format: int) -> Lwm2mError:

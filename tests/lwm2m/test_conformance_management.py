@@ -134,6 +134,14 @@ async def test_formats_that_cannot_be_are_not_acceptable(lab: Lab) -> None:
         assert (await server.ask(codes.GET, path, accept=accept)).code == codes.NOT_ACCEPTABLE
 
 
+async def test_formats_go_by_the_numbers_that_they_had_before_registration(lab: Lab) -> None:
+    server = await filled(lab)
+    for accept, payload in ((1541, b"100"), (1542, b"\xc1\x09d"), (1543, b'{"bn":"/3/0/","e":[{"n":"9","v":100}]}')):
+        assert await server.read("/3/0/9", accept) == payload
+    assert await server.write("/3/0/14", b"+01:00", 1541) == codes.CHANGED
+    assert (await server.ask(codes.POST, "/3/0/12", format=1541)).code == codes.CHANGED
+
+
 async def test_what_is_not_there_is_not_found(lab: Lab) -> None:
     server = await filled(lab)
     for path in ("/9", "/3/1", "/3/0/99", "/3/00", "/3/0/0/0", "/x", "/70000"):

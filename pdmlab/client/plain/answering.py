@@ -24,7 +24,7 @@ from pdmlab.client.plain.writing import (
 )
 from pdmlab.coap.transport import Address
 from pdmlab.errors import Lwm2mError
-from pdmlab.lwm2m.content import JSON, LINK_FORMAT, RECORDS, SENML_CBOR, TEXT
+from pdmlab.lwm2m.content import JSON, LINK_FORMAT, RECORDS, SENML_CBOR, TEXT, registered_format
 from pdmlab.lwm2m.linkformat import format_links
 from pdmlab.lwm2m.paths import Path
 from pdmlab.lwm2m.payload import decode_paths
@@ -189,7 +189,7 @@ def _arguments(request: Message) -> str:
 
 def format_of(request: Message) -> int | None:
     """Return the content format of a request's payload, if it names one."""
-    return None if request.opt.content_format is None else int(request.opt.content_format)
+    return None if request.opt.content_format is None else registered_format(int(request.opt.content_format))
 
 
 def path_of(request: Message) -> Path | None:

@@ -30,7 +30,7 @@ def content_of(tree: ObjectTree, path: Path, format: int) -> Message:
     """
     values = tree.values(path)
     try:
-        return _content(_payload(tree, values, path, format), format)
+        return _content(_payload(tree, values, path, content.registered_format(format)), format)
     except Lwm2mError as error:
         raise Refusal(codes.NOT_ACCEPTABLE, error.message) from error
 
