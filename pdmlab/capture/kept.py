@@ -1,7 +1,6 @@
 """What a log keeps of a message or event when it passes: little enough that the endpoint does not feel it.
 
-Nothing is decoded here. A message is copied as far as it is bounded, and what it means is found out when somebody
-looks (reading.py).
+Nothing is decoded here: the bytes are there anyway, and what they mean is found out when somebody looks (reading.py).
 """
 
 from __future__ import annotations
@@ -9,20 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from aiocoap.numbers.optionnumbers import OptionNumber
-
 if TYPE_CHECKING:
-    from aiocoap.optiontypes import OptionType
-
     from pdmlab.capture.dialect import Who
 
 Direction: TypeAlias = Literal["in", "out"]
-Options: TypeAlias = "Mapping[OptionNumber, list[OptionType]]"
 
-MOST_PAYLOAD = 1152
-"""Bytes of a payload that are kept: what the stock client can receive, so every block of 1024 B is whole."""
-MOST_OPTIONS = 24
-"""Option values that are kept: a registration of the stock client has 13."""
+MOST = 1536
+"""Bytes of a message that are kept: a block of 1024 B with the longest header of the stock client is whole."""
 
 
 class Secret(NamedTuple):
@@ -33,10 +25,10 @@ class Secret(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """A message: its header, options and payload, whose original size is `size` (B).
+    """A message: its bytes as they stand in UDP, of which the first MOST are kept; `size` is how many there were.
 
     `time_ns` is of the endpoint's clock; `here` says where the endpoint is reached by which scheme; `secret` stands for
-    the payload.
+    the payload, which is then not in `data`.
     """
 
     number: int
@@ -46,12 +38,7 @@ class Kept(NamedTuple):
     here: Mapping[str, tuple[str, int]]
     direction: Direction
     peer: tuple[str, int]
-    type: int | None
-    code: int
-    mid: int
-    token: bytes
-    options: Options
-    payload: bytes
+    data: bytes
     size: int
     secret: Secret | None = None
 
@@ -91,19 +78,6 @@ class KeptEvent(NamedTuple):
     here: Mapping[str, tuple[str, int]]
     peer: tuple[str, int]
     event: Event
-
-
-def bounded(options: Options) -> Options:
-    """Copy the options of a message as far as they are kept."""
-    # Their lists and values are never changed in place: whoever sets an option makes new ones.
-    copy = dict(options)
-    if sum(map(len, copy.values())) > MOST_OPTIONS:
-        room = MOST_OPTIONS
-        for number, values in options.items():
-            copy[number] = values[:room]
-            room -= len(copy[number])
-        copy = {number: values for number, values in copy.items() if values}
-    return copy
 
 
 def scheme_of(peer: tuple[str, int]) -> str:

@@ -14,23 +14,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiocoap.numbers.optionnumbers import OptionNumber
-
 from pdmlab.capture.dialect import Dialect, Plain
 from pdmlab.capture.journal import Journal
-from pdmlab.capture.kept import MOST_PAYLOAD, Direction, Event, Kept, KeptEvent, bounded
+from pdmlab.capture.kept import MOST, Direction, Event, Kept, KeptEvent
+from pdmlab.capture.parts import first_segment, take_apart
 from pdmlab.capture.reading import Reader, Reading, Talk
 from pdmlab.capture.secrets import PATHS, Secrets
 from pdmlab.capture.view import Messages
 
 if TYPE_CHECKING:
-    from aiocoap import Message
-
     from pdmlab.capture.plain import PlainCapture
 
 Watcher = Callable[[Kept | KeptEvent], None]
-_URI_PATH = OptionNumber.URI_PATH
-_FIRST = {path[0] for path in PATHS}
+_FIRST = {path[:1].encode() for path in PATHS}
 _make_kept: Callable[[type[Kept], tuple[object, ...]], Kept] = tuple.__new__
 """Makes a Kept of its fields in their order, at a third of what its own constructor takes."""
 
@@ -69,8 +65,8 @@ class MessageLog(Messages):
         if self._journal is not None:
             self.watch(self._journal)
 
-    def __call__(self, direction: Direction, peer: tuple[str, int], message: Message, when: int) -> None:
-        self._own(direction, peer, message, when)
+    def __call__(self, direction: Direction, peer: tuple[str, int], data: bytes, when: int) -> None:
+        self._own(direction, peer, data, when)
 
     def event(self, peer: tuple[str, int], event: Event, when: int = 0) -> None:
         """See Tap.event."""
@@ -131,36 +127,22 @@ class MessageLog(Messages):
             self.unwatch(self._journal)
             self._journal.close()
 
-    def _add(self, tap: Tap, direction: Direction, peer: tuple[str, int], message: Message, when: int) -> None:
+    def _add(self, tap: Tap, direction: Direction, peer: tuple[str, int], data: bytes, when: int) -> None:
         # Endpoints wait for this: no lock (a deque's append is one step), nothing decoded, one tuple made.
-        code, payload, options, secrets = message.code, message.payload, message.opt._options, self._secrets
-        secret = None
+        code, size, secret = data[1], len(data), None
         if 0 < code < 32:
-            path = options.get(_URI_PATH)
-            if (path is not None and path[0].value[:1] in _FIRST) or tap.endpoint in secrets.held:
-                secret = secrets.of_request(tap.endpoint, direction, peer, message)
-        elif tap.endpoint in secrets.held and code:
-            secret = secrets.of_response(tap.endpoint, direction, peer, message)
-        size = len(payload)
+            if first_segment(data)[:1] in _FIRST or tap.endpoint in self._secrets.held:
+                secret = self._secrets.of_request(tap.endpoint, direction, peer, take_apart(data))
+        elif code and tap.endpoint in self._secrets.held:
+            secret = self._secrets.of_response(tap.endpoint, direction, peer, take_apart(data))
+        if secret is not None:
+            data = data[: take_apart(data).payload_at]
+        now = when if self._now is None else self._now()
+        if size > MOST:
+            data = data[:MOST]
         kept = _make_kept(
             Kept,
-            (
-                next(self._numbers),
-                when if self._now is None else self._now(),
-                self.clock,
-                tap.endpoint,
-                tap.here,
-                direction,
-                peer,
-                message.mtype,
-                code,
-                message.mid or 0,
-                message.token,
-                bounded(options),
-                (payload if size <= MOST_PAYLOAD else payload[:MOST_PAYLOAD]) if secret is None else b"",
-                size,
-                secret,
-            ),
+            (next(self._numbers), now, self.clock, tap.endpoint, tap.here, direction, peer, data, size, secret),
         )
         self._kept.append(kept)
         for watcher in self._watchers:
@@ -175,7 +157,7 @@ class MessageLog(Messages):
 
 
 class Tap:
-    """What an endpoint tells its messages to: it sees each with its direction, peer and time (ns of the loop's clock).
+    """What an endpoint tells its messages to: it sees each with its direction, peer, bytes and time (ns of its loop).
 
     here    where the endpoint is reached by which scheme, once it is open: the other end of messages in a capture
     """
@@ -187,8 +169,8 @@ class Tap:
         self.endpoint = endpoint
         self.here: Mapping[str, tuple[str, int]] = {}
 
-    def __call__(self, direction: Direction, peer: tuple[str, int], message: Message, when: int) -> None:
-        self._log._add(self, direction, peer, message, when)
+    def __call__(self, direction: Direction, peer: tuple[str, int], data: bytes, when: int) -> None:
+        self._log._add(self, direction, peer, data, when)
 
     @property
     def dialect(self) -> Dialect:

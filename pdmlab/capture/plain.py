@@ -15,8 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from aiocoap.options import Options
-
 from pdmlab.capture.kept import Kept, KeptEvent, scheme_of
 from pdmlab.capture.pcapng import PcapngFile
 from pdmlab.errors import NetworkError
@@ -28,29 +26,14 @@ LINKTYPE_UPPER_PDU = 252  # www.tcpdump.org/linktypes.html
 DISSECTOR, IPV4, IPV6, PORT_TYPE, PORTS, END = 12, (20, 21), (22, 23), 24, (25, 26), 0  # wsutil/exported_pdu_tlvs.h
 PORT_TYPE_UDP = 3  # of that file, not the protocol's number
 NOBODY = ("0.0.0.0", 0)
-NON = 1
-
-
-def coap_bytes(kept: Kept) -> bytes:
-    """Return a message as it stands in UDP (RFC 7252 section 3); of a secret payload nothing but the size is left.
-
-    Of what came over a stream by RFC 8323, which has neither type nor id, a non-confirmable message is made.
-    """
-    kind = NON if kept.type is None else int(kept.type)
-    payload = b"*" * kept.size if kept.secret is not None else kept.payload
-    head = struct.pack("!BBH", 1 << 6 | kind << 4 | len(kept.token), kept.code, kept.mid)
-    options = Options()
-    options._options = dict(kept.options)
-    encoded: bytes = options.encode()
-    return head + kept.token + encoded + (b"\xff" + payload if payload else b"")
 
 
 def packet(kept: Kept) -> tuple[bytes, int]:
     """Return a message in Wireshark's exported PDU, and how long the whole of it was (B)."""
     here = kept.here.get(scheme_of(kept.peer), NOBODY)
     source, target = (kept.peer, here) if kept.direction == "in" else (here, kept.peer)
-    data = coap_bytes(kept)
-    left_out = 0 if kept.secret is not None else kept.size - len(kept.payload)
+    left_out = kept.size - len(kept.data)
+    data, left_out = (kept.data, left_out) if kept.secret is None else (kept.data + b"*" * left_out, 0)
     addresses = [_ip(source[0]), _ip(target[0])]
     if addresses[0].version != addresses[1].version:  # NOBODY's
         addresses = [_as_v6(each) for each in addresses]

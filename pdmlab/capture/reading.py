@@ -10,24 +10,26 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import TypeVar
 
-from aiocoap.numbers.optionnumbers import OptionNumber
-
 from pdmlab.capture.dialect import Body, Dialect, Who
 from pdmlab.capture.kept import Event, Kept, KeptEvent, scheme_of
-from pdmlab.capture.rows import HINT, LoggedMessage
-from pdmlab.capture.words import (
-    TYPES,
-    as_text,
-    block_of,
-    code_in_words,
-    options_in_words,
-    preview,
-    shown,
-    strings,
-    whole_number,
+from pdmlab.capture.parts import (
+    ACK,
+    BLOCK1,
+    BLOCK2,
+    CON,
+    CONTENT_FORMAT,
+    LOCATION_PATH,
+    RST,
+    SIZE1,
+    SIZE2,
+    URI_PATH,
+    URI_QUERY,
+    Parts,
+    take_apart,
 )
+from pdmlab.capture.rows import HINT, LoggedMessage
+from pdmlab.capture.words import TYPES, as_text, code_in_words, options_in_words, preview, shown
 
-CON, ACK, RST = 0, 2, 3
 LIFETIME = 247 * 10**9
 """How long a message ID means the same message (ns): EXCHANGE_LIFETIME of RFC 7252 section 4.8.2."""
 LONGEST_BODY = 64 << 10  # B of blocks that are put together
@@ -68,21 +70,25 @@ class _Exchange:
 
     __slots__ = ("code", "path", "query", "request", "sent", "size", "told")
 
-    def __init__(self, kept: Kept, path: tuple[str, ...]) -> None:
-        self.code, self.path = kept.code, path
-        self.query = strings(kept.options, OptionNumber.URI_QUERY)
+    def __init__(self, parts: Parts, path: tuple[str, ...]) -> None:
+        self.code, self.path = parts.code, path
+        self.query = parts.texts(URI_QUERY)
         self.request: Reading | None = None
         self.sent, self.told = bytearray(), bytearray()  # bodies as far as they are together
-        self.size: dict[OptionNumber, int] = {}
+        self.size: dict[int, int] = {}
 
 
 class Reading:
     """A kept message, and what its log knows of it; `again` are later transmissions of the same."""
 
-    __slots__ = ("about", "again", "answers", "body", "exchange", "first", "kept", "outcome", "path", "since", "talk")
+    __slots__ = (
+        *("about", "again", "answers", "body", "exchange", "first", "kept", "outcome", "parts", "path", "since"),
+        "talk",
+    )
 
     def __init__(self, kept: Kept | KeptEvent, talk: Talk) -> None:
         self.kept = kept
+        self.parts = take_apart(kept.data, kept.size) if isinstance(kept, Kept) else _NOTHING
         self.talk = talk
         self.exchange: _Exchange | None = None
         self.path = ""  # where there is no exchange
@@ -123,9 +129,9 @@ class Reader:
             self._happened(reading, kept.event)
             return reading
         self._delivered(reading, kept)
-        if 0 < kept.code < 32:
+        if reading.parts.is_request:
             self._asked(reading, kept)
-        elif 64 <= kept.code < 192:
+        elif reading.parts.is_response:
             self._answered(reading, kept)
         if kept.secret is not None and kept.secret.who is not None:
             self._is(reading, kept.secret.who)
@@ -147,7 +153,7 @@ class Reader:
                 _CARRIERS.get(scheme, "UDP"), event.what, max(event.mid, 0), "", reading.path, "",
                 event.reason or _how(event), 0, shown(words, LONGEST_WORDS),
             )  # fmt: skip
-        exchange = reading.exchange
+        exchange, parts = reading.exchange, reading.parts
         path = shown("/" + "/".join(exchange.path)) if exchange is not None and exchange.path else reading.path
         first, transmission = reading.first or (reading, 1)
         return LoggedMessage(
@@ -160,14 +166,14 @@ class Reader:
             direction=kept.direction,
             scheme=scheme,
             peer=peer,
-            type=TYPES[kept.type] if kept.type is not None else "",
-            code=code_in_words(kept),
-            mid=kept.mid,
-            token=kept.token.hex(),
+            type=TYPES[parts.type],
+            code=code_in_words(parts),
+            mid=parts.mid,
+            token=parts.token.hex(),
             path=path,
             query=shown("?" + "&".join(exchange.query)) if exchange is not None and exchange.query else "",
-            options=options_in_words(kept, reading.about),
-            payload_B=kept.size,
+            options=options_in_words(parts, reading.about),
+            payload_B=parts.size,
             payload=self._payload(reading, kept),
             transmission=transmission,
             transmissions=1 + first.again,
@@ -180,10 +186,9 @@ class Reader:
 
     def _delivered(self, reading: Reading, kept: Kept) -> None:
         """Find what it repeats, and what it acknowledges."""
-        if kept.type is None:  # over RFC 8323 nothing is acknowledged, and nothing repeated
-            return
-        is_reply = kept.type in (ACK, RST)
-        key = kept.endpoint, kept.peer, kept.direction, kept.mid, is_reply
+        parts = reading.parts
+        is_reply = parts.type in (ACK, RST)
+        key = kept.endpoint, kept.peer, kept.direction, parts.mid, is_reply
         before = self._messages.get(key)
         if before is not None and isinstance(before.kept, Kept) and _same(before.kept, kept):
             before.again += 1
@@ -194,105 +199,107 @@ class Reader:
         if not is_reply:
             return
         other = "in" if kept.direction == "out" else "out"
-        confirmed = self._messages.get((kept.endpoint, kept.peer, other, kept.mid, False))
-        if confirmed is None or not isinstance(confirmed.kept, Kept):
+        confirmed = self._messages.get((kept.endpoint, kept.peer, other, parts.mid, False))
+        if confirmed is None:
             return
-        if confirmed.kept.type == CON and confirmed.outcome in ("", "never acknowledged"):
-            confirmed.outcome = "reset" if kept.type == RST else "acknowledged"
+        if confirmed.parts.type == CON and confirmed.outcome in ("", "never acknowledged"):
+            confirmed.outcome = "reset" if parts.type == RST else "acknowledged"
             reading.since = confirmed.kept.time_ns
-        if kept.code == 0:  # an empty message is about what it acknowledges
+        if parts.code == 0:  # an empty message is about what it acknowledges
             reading.exchange, reading.path = confirmed.exchange, confirmed.path
 
     # -- requests and responses --------------------------------------------------------------------------
 
     def _asked(self, reading: Reading, kept: Kept) -> None:
-        key = kept.endpoint, kept.peer, kept.token, kept.direction
-        path = strings(kept.options, OptionNumber.URI_PATH)
+        parts = reading.parts
+        key = kept.endpoint, kept.peer, parts.token, kept.direction
+        path = parts.texts(URI_PATH)
         exchange = self._exchanges.get(key)
-        if exchange is None or (exchange.path, exchange.code) != (path, kept.code):
-            exchange = self._exchanges[key] = _Exchange(kept, path)
+        if exchange is None or (exchange.path, exchange.code) != (path, parts.code):
+            exchange = self._exchanges[key] = _Exchange(parts, path)
         reading.exchange = exchange
         if reading.first is not None:
             reading.about, reading.body = reading.first[0].about, reading.first[0].body
             return
         exchange.request = reading
-        self._body(reading, kept, exchange.sent, OptionNumber.BLOCK1, OptionNumber.SIZE1)
-        body = self._whole(reading, kept)
+        self._body(reading, exchange.sent, BLOCK1, SIZE1)
+        body = self._whole(reading)
         if body is not None:
             who = self._dialect.who(body)
             if who is not None:
                 self._is(reading, who)
 
     def _answered(self, reading: Reading, kept: Kept) -> None:
+        parts = reading.parts
         asked = "out" if kept.direction == "in" else "in"
-        exchange = self._exchanges.get((kept.endpoint, kept.peer, kept.token, asked))
+        exchange = self._exchanges.get((kept.endpoint, kept.peer, parts.token, asked))
         if exchange is None:
             tokens = reading.talk.tokens or self._tokens.get(reading.talk.device, {})
-            reading.path = tokens.get(kept.token, "")
+            reading.path = tokens.get(parts.token, "")
             return
         reading.exchange = exchange
         request = exchange.request
         if reading.first is not None:
             reading.about, reading.body = reading.first[0].about, reading.first[0].body
             return
-        self._body(reading, kept, exchange.told, OptionNumber.BLOCK2, OptionNumber.SIZE2)
-        if request is None or not isinstance(request.kept, Kept):
+        self._body(reading, exchange.told, BLOCK2, SIZE2)
+        if request is None:
             return
         exchange.request = None  # what comes by this token after its answer are notifications
         reading.answers = request
         reading.since = request.kept.time_ns
-        if request.kept.type == CON and request.outcome in ("", "never acknowledged"):
+        if request.parts.type == CON and request.outcome in ("", "never acknowledged"):
             request.outcome = "acknowledged"  # RFC 7252 section 5.2.2: a response acknowledges too
-        body = self._whole(reading, kept)
+        body = self._whole(reading)
         if body is None:
             return
         who = self._dialect.who(body)
         if who is not None:
             self._is(reading, who)
-        if kept.code < 96 and request.body is not None:
-            asked_body = self._whole(request, request.kept)
+        if parts.code < 96 and request.body is not None:
+            asked_body = self._whole(request)
             tokens = dict(self._dialect.tokens(asked_body)) if asked_body is not None else {}
             if tokens:
                 reading.talk.tokens = tokens
                 self._tokens[reading.talk.device] = reading.talk.tokens
 
-    def _body(self, reading: Reading, kept: Kept, together: bytearray, block: OptionNumber, size: OptionNumber) -> None:
+    def _body(self, reading: Reading, together: bytearray, block: int, size: int) -> None:
         """Put blocks together: the body of the last one is whole if all were kept."""
-        exchange = reading.exchange
+        exchange, parts = reading.exchange, reading.parts
         assert exchange is not None
-        announced = whole_number(kept.options, size)
+        announced = parts.number(size)
         if announced is not None:
             exchange.size[size] = announced
-        found = block_of(kept.options, block)
-        whole = len(kept.payload) == kept.size
+        found = parts.block(block)
+        whole = len(parts.payload) == parts.size
         if found is None:
-            reading.body = kept.payload if whole else None
+            reading.body = parts.payload if whole else None
             return
         number, more, length = found
         total = exchange.size.get(size)
         reading.about = -(-total // length) if total else None
         if number == 0:
             together.clear()
-        if not whole or len(together) != number * length or len(together) + kept.size > LONGEST_BODY:
+        if not whole or len(together) != number * length or len(together) + parts.size > LONGEST_BODY:
             together.clear()
             return
-        together += kept.payload
+        together += parts.payload
         if not more:
             reading.body = bytes(together)
             together.clear()
 
-    def _whole(self, reading: Reading, kept: Kept) -> Body | None:
-        exchange = reading.exchange
+    def _whole(self, reading: Reading) -> Body | None:
+        exchange, parts = reading.exchange, reading.parts
         if exchange is None:
             return None
         return Body(
             exchange.path,
             exchange.query,
             exchange.code,
-            kept.code if kept.code >= 64 else None,
-            whole_number(kept.options, OptionNumber.CONTENT_FORMAT),
-            reading.body if reading.body is not None and kept.secret is None else b"",
-            strings(kept.options, OptionNumber.LOCATION_PATH),
+            parts.code if parts.code >= 64 else None,
+            parts.number(CONTENT_FORMAT),
+            reading.body or b"",
+            parts.texts(LOCATION_PATH),
         )
 
     # -- whom it is about --------------------------------------------------------------------------------
@@ -337,21 +344,23 @@ class Reader:
     # -- payloads ----------------------------------------------------------------------------------------
 
     def _payload(self, reading: Reading, kept: Kept) -> str:
-        if kept.secret is not None:
-            return shown(kept.secret.words, LONGEST_WORDS) if kept.size else ""
-        if not kept.size:
+        parts = reading.parts
+        if not parts.size:
             return ""
-        body = self._whole(reading, kept)
+        if kept.secret is not None:
+            return shown(kept.secret.words, LONGEST_WORDS)
+        body = self._whole(reading)
         if body is not None and body.payload:
             words = self._dialect.words(body)
             if words is not None:
-                joined = f"together {len(body.payload)} B: " if len(body.payload) > kept.size else ""
+                joined = f"together {len(body.payload)} B: " if len(body.payload) > parts.size else ""
                 return shown(joined + words, LONGEST_WORDS)
-        elif _is_block(kept) and as_text(kept.payload[:64]) is None:
+        elif _is_block(parts) and as_text(parts.payload[:64]) is None:
             return ""  # a part of something binary says nothing
-        return preview(kept.payload)
+        return preview(parts.payload)
 
 
+_NOTHING = take_apart(b"")
 _CARRIERS = {"coap": "UDP", "coaps": "DTLS", "coap+tcp": "TCP", "coaps+tcp": "TLS"}
 
 
@@ -368,24 +377,14 @@ def _said(event: Event) -> str:
 def _given_up(kept: KeptEvent, first: Reading) -> str:
     seconds = (kept.time_ns - first.kept.time_ns) / 1e9
     times = f"{first.again + 1} transmissions" if first.again else "1 transmission"
-    what = code_in_words(first.kept) if isinstance(first.kept, Kept) else "message"
-    return f"{what} was not acknowledged after {times} in {seconds:.3g} s"
+    return f"{code_in_words(first.parts)} was not acknowledged after {times} in {seconds:.3g} s"
 
 
-def _is_block(kept: Kept) -> bool:
-    block = block_of(kept.options, OptionNumber.BLOCK1 if kept.code < 32 else OptionNumber.BLOCK2)
+def _is_block(parts: Parts) -> bool:
+    block = parts.block(BLOCK1 if parts.is_request else BLOCK2)
     return block is not None and (block[0] > 0 or block[1])
 
 
 def _same(before: Kept, now: Kept) -> bool:
     """Whether a message is one that was there before: with its ID alone it may be another, of a peer that restarted."""
-    return (
-        (before.code, before.token, before.type, before.size) == (now.code, now.token, now.type, now.size)
-        and before.payload == now.payload
-        and now.time_ns - before.time_ns < LIFETIME
-        and _values(before) == _values(now)
-    )
-
-
-def _values(kept: Kept) -> list[tuple[int, list[object]]]:
-    return [(number, [option.value for option in values]) for number, values in kept.options.items()]
+    return before.data == now.data and before.size == now.size and now.time_ns - before.time_ns < LIFETIME

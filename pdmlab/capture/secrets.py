@@ -8,13 +8,11 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from pdmlab.capture.dialect import Body, Dialect
 from pdmlab.capture.kept import Direction, Secret
-
-if TYPE_CHECKING:
-    from aiocoap import Message
+from pdmlab.capture.parts import BLOCK1, BLOCK2, CONTENT_FORMAT, URI_PATH, URI_QUERY, Parts
 
 PATHS = {"0", "est", "21"}
 """First segments: Security, certificate enrolment, OSCORE."""
@@ -54,42 +52,38 @@ class Secrets:
     def __repr__(self) -> str:
         return f"<Secrets of {sum(map(len, self._asked.values()))} exchanges>"
 
-    def of_request(self, endpoint: str, direction: Direction, peer: tuple[str, int], message: Message) -> Secret | None:
+    def of_request(self, endpoint: str, direction: Direction, peer: tuple[str, int], message: Parts) -> Secret | None:
         """Return what stands for the payload of a request if it is a secret one; it may have none."""
-        segments = message.opt.uri_path
+        segments = message.texts(URI_PATH)
         key = endpoint, peer, message.token
         with self._lock:
             secret = self._of_request(key, direction, segments, message)
             self.held = {key[0] for asked in self._asked.values() for key in asked}
             return secret
 
-    def _of_request(
-        self, key: _Key, direction: Direction, segments: tuple[str, ...], message: Message
-    ) -> Secret | None:
+    def _of_request(self, key: _Key, direction: Direction, segments: tuple[str, ...], message: Parts) -> Secret | None:
         held_now = self._asked[direction]
         if not segments or (segments[0].lstrip("0") or segments[0][:1]) not in PATHS:
             held_now.pop(key, None)  # its token means another exchange now
             return None
         held = held_now.get(key)
-        if held is None or (held.path, held.code) != (segments, int(message.code)):
-            held = held_now[key] = _Held(tuple(segments), tuple(message.opt.uri_query), int(message.code))
+        if held is None or (held.path, held.code) != (segments, message.code):
+            held = held_now[key] = _Held(segments, message.texts(URI_QUERY), message.code)
             if len(held_now) > MOST_HELD:
                 held_now.popitem(last=False)
-        return self._taken(held, held.request, message.opt.block1, message)
+        return self._taken(held, held.request, message.block(BLOCK1), message)
 
-    def of_response(
-        self, endpoint: str, direction: Direction, peer: tuple[str, int], message: Message
-    ) -> Secret | None:
+    def of_response(self, endpoint: str, direction: Direction, peer: tuple[str, int], message: Parts) -> Secret | None:
         """Return what stands for the payload of a response if its request was a secret one."""
         asked: Direction = "out" if direction == "in" else "in"
         with self._lock:
             held = self._asked[asked].get((endpoint, peer, message.token))
-            return None if held is None else self._taken(held, held.response, message.opt.block2, message)
+            return None if held is None else self._taken(held, held.response, message.block(BLOCK2), message)
 
-    def _taken(self, held: _Held, body: bytearray, block: object, message: Message) -> Secret:
+    def _taken(self, held: _Held, body: bytearray, block: tuple[int, bool, int] | None, message: Parts) -> Secret:
         """Add a payload to a body; put the body in words if that was all of it, and forget it."""
-        number, more, size = block if isinstance(block, tuple) else (0, False, 0)
-        start = number << (size + 4)
+        number, more, size = block if block is not None else (0, False, 0)
+        start = number * size
         if start == 0:
             body.clear()
         if not message.payload:
@@ -105,10 +99,8 @@ class Secrets:
         body += message.payload
         if more:
             return Secret(f"{KEPT.words}, {len(body)} B so far")
-        code = int(message.code)
-        whole = Body(
-            held.path, held.query, held.code, None if code < 32 else code, message.opt.content_format, bytes(body)
-        )
+        answer = None if message.is_request else message.code
+        whole = Body(held.path, held.query, held.code, answer, message.number(CONTENT_FORMAT), bytes(body))
         body.clear()
         words = self._dialect.words(whole)
         return KEPT if words is None else Secret(words, self._dialect.who(whole))

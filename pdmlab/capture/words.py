@@ -3,79 +3,91 @@
 from __future__ import annotations
 
 from aiocoap.numbers.codes import Code
-from aiocoap.numbers.contentformat import ContentFormat
 from aiocoap.numbers.optionnumbers import OptionNumber
+from aiocoap.optiontypes import OpaqueOption, StringOption, UintOption
 
-from pdmlab.capture.kept import Kept, Options
+from pdmlab.capture.parts import (
+    ACCEPT,
+    BLOCK1,
+    BLOCK2,
+    CONTENT_FORMAT,
+    LOCATION_PATH,
+    URI_PATH,
+    URI_QUERY,
+    Parts,
+)
 
 PREVIEW = 48  # B of a payload that are shown
 LONGEST = 200  # characters that are shown of a path, a query and the options
 TYPES = ("CON", "NON", "ACK", "RST")
-EMPTY = {0: "ping", 1: "EMPTY", 2: "acknowledged", 3: "reset"}
+EMPTY = ("ping", "EMPTY", "acknowledged", "reset")
 """What an empty message of each type is: a CON of nothing asks for a reset (RFC 7252 section 4.3)."""
-_OLD_FORMATS = {99: "TLV, by its old number"}  # not in IANA's registry: LwM2M drafts, and the stock client
-_SHOWN_APART = (OptionNumber.URI_PATH, OptionNumber.URI_QUERY, OptionNumber.LOCATION_PATH)
-_FORMATS = (OptionNumber.CONTENT_FORMAT, OptionNumber.ACCEPT)
-_BLOCKS = (OptionNumber.BLOCK1, OptionNumber.BLOCK2)
+_FORMATS = {  # IANA's CoAP Content-Formats, as far as devices under management meet them
+    0: "text/plain",
+    40: "application/link-format",
+    42: "application/octet-stream",
+    50: "application/json",
+    60: "application/cbor",
+    99: "TLV, by its old number",
+    110: "application/senml+json",
+    112: "application/senml+cbor",
+    281: "application/pkcs7-mime",
+    285: "application/pkcs10",
+    287: "application/pkix-cert",
+    11542: "application/vnd.oma.lwm2m+tlv",
+    11543: "application/vnd.oma.lwm2m+json",
+    11544: "application/vnd.oma.lwm2m+cbor",
+}
+# A table: aiocoap would remember every number that a peer ever made up.
+_OPTIONS = {
+    int(each): (each.name_printable, each.format)
+    for each in vars(OptionNumber).values()
+    if isinstance(each, OptionNumber)
+}
+_SHOWN_APART = (URI_PATH, URI_QUERY, LOCATION_PATH)
 
 
-def strings(options: Options, number: OptionNumber) -> tuple[str, ...]:
-    """Return the values of a repeated option of text."""
-    return tuple(str(each.value) for each in options.get(number, ()))
-
-
-def whole_number(options: Options, number: OptionNumber) -> int | None:
-    """Return the value of an option that holds a number."""
-    values = options.get(number)
-    return int(values[0].value) if values else None
-
-
-def block_of(options: Options, number: OptionNumber) -> tuple[int, bool, int] | None:
-    """Return a block option as its number, whether more follow, and its size (B)."""
-    values = options.get(number)
-    if not values:
-        return None
-    block = values[0].value
-    return block.block_number, bool(block.more), block.size
-
-
-def code_in_words(kept: Kept) -> str:
+def code_in_words(parts: Parts) -> str:
     """Return "GET", "2.05 Content", or what an empty message is."""
-    if kept.code == 0:
-        return EMPTY.get(kept.type if kept.type is not None else 1, "EMPTY")
-    return str(Code(kept.code))
+    return str(Code(parts.code)) if parts.code else EMPTY[parts.type]
 
 
 def format_in_words(number: int) -> str:
     """Return a content format's number with its name: 11542 (application/vnd.oma.lwm2m+tlv)."""
-    known = ContentFormat(number)
-    name = _OLD_FORMATS.get(number) or (known.media_type.partition(";")[0] if known.is_known() else "")
+    name = _FORMATS.get(number, "")
     return f"{number} ({name})" if name else str(number)
 
 
-def options_in_words(kept: Kept, about: int | None) -> str:
+def options_in_words(parts: Parts, about: int | None) -> str:
     """Return the options but path and query; `about` is how many blocks there are, if anybody said so."""
-    parts = []
-    location = strings(kept.options, OptionNumber.LOCATION_PATH)
+    said = []
+    location = parts.texts(LOCATION_PATH)
     if location:
-        parts.append(f"Location-Path /{'/'.join(location)}")
-    for number, values in kept.options.items():
-        for option in values:
-            if number in _BLOCKS:
-                parts.append(_block_in_words(kept, number, option.value, about))
-            elif number in _FORMATS:
-                parts.append(f"{number.name_printable} {format_in_words(int(option.value))}")
-            elif number not in _SHOWN_APART:
-                name = number.name_printable if hasattr(number, "name") else f"Option {int(number)}"
-                value = option.value
-                parts.append(f"{name} {value.hex() if isinstance(value, bytes) else value}".rstrip())
-    return shown(", ".join(parts))
+        said.append(f"Location-Path /{'/'.join(location)}")
+    for number, values in parts.options.items():
+        if number in _SHOWN_APART:
+            continue
+        name, kind = _OPTIONS.get(number, (f"Option {number}", OpaqueOption))
+        for value in values:
+            if number in (BLOCK1, BLOCK2):
+                said.append(f"{name} {_block_in_words(parts, number, about)}")
+            elif number in (CONTENT_FORMAT, ACCEPT):
+                said.append(f"{name} {format_in_words(int.from_bytes(value, 'big'))}")
+            elif kind is UintOption:
+                said.append(f"{name} {int.from_bytes(value, 'big')}")
+            elif kind is StringOption:
+                said.append(f"{name} {value.decode(errors='replace')}")
+            else:
+                said.append(f"{name} {value.hex()}".rstrip())
+    return shown(", ".join(said))
 
 
-def _block_in_words(kept: Kept, number: OptionNumber, block: tuple[int, bool, int], about: int | None) -> str:
-    at, more, exponent = block
-    text = f"{number.name_printable} {at}/{int(more)}/{2 ** (min(exponent, 6) + 4)}"
-    describes = (number == OptionNumber.BLOCK1) == (0 < kept.code < 32)  # the payload beside it, not the other's wish
+def _block_in_words(parts: Parts, number: int, about: int | None) -> str:
+    block = parts.block(number)
+    assert block is not None
+    at, more, size = block
+    text = f"{at}/{int(more)}/{size}"
+    describes = (number == BLOCK1) == parts.is_request  # the payload beside it, and not the other's wish
     if not describes or (at == 0 and not more):
         return text
     if not more:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from aiocoap import Message
-
 from pdmlab.capture import Event, MessageLog, Tap
 from pdmlab.client.steps import ConnectionStep
 from pdmlab.clock import DeviceClock
@@ -23,11 +21,11 @@ class Ear(Tap):
         self._messages = log
         self._clock = clock
 
-    def __call__(self, direction: Literal["in", "out"], peer: Address, message: Message, when: int) -> None:
+    def __call__(self, direction: Literal["in", "out"], peer: Address, data: bytes, when: int) -> None:
         if direction == "out":
             self.spoke = self._clock.loop.time()
         self._messages.clock = self._clock.name  # it goes live with the first real socket
-        super().__call__(direction, peer, message, when)
+        super().__call__(direction, peer, data, when)
 
     def step(self, step: ConnectionStep) -> None:
         """Note a step of a connection."""

@@ -17,7 +17,7 @@ from aiocoap.numbers import codes
 from aiocoap.numbers.types import Type
 
 from pdmlab.capture import Event
-from pdmlab.coap.codec import Malformed, blank, decode, derive, empty, encode
+from pdmlab.coap.codec import Malformed, blank, decode, empty, encode
 from pdmlab.coap.exchange import Outcome, Peers, Seen, Transmission
 from pdmlab.coap.flow import Flow
 from pdmlab.coap.observation import Observation
@@ -34,8 +34,8 @@ Handler: TypeAlias = Callable[[Message, Address], Awaitable[Message | None] | Me
 One that returns its answer itself, and not something to wait for, is served at half the cost.
 """
 
-Tap: TypeAlias = Callable[[Literal["in", "out"], Address, Message, int], None]
-"""Sees each message with its direction, peer and time (ns of the loop's clock).
+Tap: TypeAlias = Callable[[Literal["in", "out"], Address, bytes, int], None]
+"""Sees each message with its direction, peer, bytes as they stand in UDP, and time (ns of the loop's clock).
 
 One that has a method `event(peer, event, when)`, as a log's has, hears too of messages that were given up and of
 connections that ended.
@@ -184,7 +184,7 @@ class Endpoint:
         mid = self._peers.next_mid(peer, self._loop.time())
         message.opt.no_response = _NO_ANSWER
         data = encode(message, Type.NON, mid, message.token)
-        self._tell_tap(peer, message, Type.NON, mid, message.token)
+        self._tapped("out", peer, data)
         self._send(data, peer)
 
     def acknowledge(self, request: Message) -> None:
@@ -273,16 +273,9 @@ class Endpoint:
         except NetworkError:
             pass
 
-    def _tapped(self, direction: Literal["in", "out"], peer: Address, message: Message) -> None:
+    def _tapped(self, direction: Literal["in", "out"], peer: Address, data: bytes) -> None:
         if self._tap is not None:
-            self._tap(direction, peer, message, round(self._loop.time() * 1e9))
-
-    def _tell_tap(self, peer: Address, message: Message, kind: Type, mid: int, token: bytes) -> None:
-        """Show the tap what goes out: the message with the header that it goes out with."""
-        if self._tap is not None:
-            shown = derive(message, message.payload)
-            shown.mtype, shown.mid, shown.token = kind, mid, token
-            self._tapped("out", peer, shown)
+            self._tap(direction, peer, data, round(self._loop.time() * 1e9))
 
     def _happened(self, peer: Address, event: Event) -> None:
         if self._tell is not None:
@@ -314,7 +307,7 @@ class Endpoint:
             on_end(outcome, error)
 
         def send(data: bytes) -> None:
-            self._tell_tap(peer, message, Type.CON, mid, token)
+            self._tapped("out", peer, data)
             self._send(data, peer)
 
         jitter = 1 + self._peers.random.random() * (parameters.ack_random_factor - 1)
@@ -333,14 +326,12 @@ class Endpoint:
         data = empty(kind, mid)
         if kind == Type.ACK:
             data += self.parameters.empty_ack_tail
-        if self._tap is not None:
-            self._tell_tap(peer, blank(codes.EMPTY), kind, mid, b"")
+        self._tapped("out", peer, data)
         self._send_quietly(data, peer)
         return data
 
     def _send_again(self, reply: bytes, peer: Address) -> None:
-        if self._tap is not None:
-            self._tapped("out", peer, decode(reply, peer)[0])
+        self._tapped("out", peer, reply)
         self._send_quietly(reply, peer)
 
     def _lost(self, peer: Address, why: NetworkError) -> None:
@@ -379,7 +370,7 @@ class Endpoint:
             if error.mid is not None:
                 self._send_empty(Type.RST, error.mid, peer)
             return
-        self._tapped("in", peer, message)
+        self._tapped("in", peer, data)
         self._sort(message, peer, data, unknown)
         self._flow.heard(peer, self._loop.time())
 

@@ -284,5 +284,5 @@ class Exchange:
             kind, mid = Type.ACK, request.mid
         self.seen.reply = data = encode(response, kind, mid, request.token)
         self._acknowledged = True
-        endpoint._tell_tap(peer, response, kind, mid, request.token)
+        endpoint._tapped("out", peer, data)
         endpoint._send_quietly(data, peer)

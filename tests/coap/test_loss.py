@@ -51,8 +51,8 @@ async def exchange(network: Lossy, count: int) -> tuple[Server, dict[str, bytes]
     """Send requests of random sizes, some at once; return the server, the answers, and a transcript."""
     transcript: list[str] = []
 
-    def tap(direction: str, peer: object, message: Message, when: int) -> None:
-        transcript.append(f"{when} {direction} {message.mtype} {message.code} {message.mid} {message.token.hex()}")
+    def tap(direction: str, peer: object, data: bytes, when: int) -> None:
+        transcript.append(f"{when} {direction} {data.hex()}")
 
     parameters = TransmissionParameters(block_size=64)
     server = Server()
