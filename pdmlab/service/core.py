@@ -170,7 +170,7 @@ class Core:
             sockets = socket.sockets if isinstance(socket, Together) else {scheme_of(socket.address): socket}
             self._addresses[role] = {scheme: each.address for scheme, each in sockets.items()}
             if role in self._taps:
-                self._taps[role].here = {scheme: address for scheme, address in self._addresses[role].items()}
+                self._taps[role].here = dict(self._addresses[role].items())
             return socket
 
         return open_
