@@ -1,4 +1,4 @@
-"""Firmware update over the LwM2M connection: manifests to /10252/0/1, states out, blocks in, the reboot."""
+"""Firmware update: manifests to /10252/0/1, states out, blocks in by CoAP or by HTTP, the reboot."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from pdmlab.client.provisioning import Identity
 from pdmlab.coap.blockwise import exponent
 from pdmlab.errors import ImageRejected, NetworkError, ResponseError
 from pdmlab.lwm2m.content import TEXT
+from pdmlab.network.interface import NetworkInterface
 from pdmlab.update.checks import Acceptance
 from pdmlab.update.download import Fota, Step
 from pdmlab.update.header import HEADER_SIZE, NO_PRECURSOR, FirmwareHeader
+from pdmlab.update.http_download import HttpDownload
 from pdmlab.update.manifest import Manifest
 from pdmlab.update.results import FotaResult, FotaState, rejected
 from pdmlab.update.version import Version
@@ -65,6 +67,7 @@ class FirmwareUpdate:
         connection: Connection,
         hooks: Hooks,
         background: Background,
+        net: NetworkInterface,
         *,
         running: tuple[Version, bytes],
     ) -> None:
@@ -77,6 +80,7 @@ class FirmwareUpdate:
         self._hooks = hooks
         self._background = background
         self._progress: tuple[int, int] | None = None
+        self._http = HttpDownload(net.connect_stream)
         self._fota = Fota(
             self._accepts,
             platform.candidate,
@@ -98,6 +102,10 @@ class FirmwareUpdate:
         if self._identity.update is not None and await self._fota.prepare():
             self._objects.state.update(int(self._fota.state))
 
+    def hang_up(self) -> None:
+        """Drop the connection that an image comes by, if it has one of its own."""
+        self._http.close()
+
     async def resume(self) -> None:
         """Go on with it, once registered."""
         await self._fota.resume()
@@ -112,6 +120,8 @@ class FirmwareUpdate:
         )
 
     async def _fetch(self, uri: str, number: int, size: int) -> tuple[bytes, bool, int | None]:
+        if self._platform.image.download_protocol == "http":
+            return await self._http.fetch(uri, number, size)
         request = Message(
             code=codes.GET,
             uri_path=("fw",),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 from pdmlab.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pdmlab.client.download_protocol import DownloadProtocol
     from pdmlab.client.transport import Transport
     from pdmlab.clock import DeviceClock
     from pdmlab.storage.blockdevice import BlockDevice
@@ -41,6 +42,11 @@ class CompiledIn(Protocol):
     @property
     def transport(self) -> Transport | None:
         """What mbed_app.json says that the client speaks; None if it says nothing."""
+        ...
+
+    @property
+    def download_protocol(self) -> DownloadProtocol | None:
+        """What mbed_app.json says that firmware is fetched by; None if it says nothing."""
         ...
 
 

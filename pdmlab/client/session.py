@@ -101,7 +101,7 @@ class Session:
         self._observations = Observations(self._tree, self._background, self._lose)
         self._server = ResourceServer(self._tree, self._observations, self._background)
         self._update = FirmwareUpdate(
-            platform, identity, self._objects, self._observations, self, hooks, self._background, running=running
+            platform, identity, self._objects, self._observations, self, hooks, self._background, net, running=running
         )
         self._renewal = Renewal(identity, self._background)
         for resource in [*self._objects.resources, *resources]:
@@ -194,6 +194,7 @@ class Session:
         finally:
             self.is_registered = False
             self._hang_up()
+            self._update.hang_up()
             self._observations.stop()
 
     async def _prepare(self) -> None:

@@ -24,6 +24,8 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pdmlab.client.download_protocol import DownloadProtocol
+from pdmlab.client.download_protocol import check as check_download_protocol
 from pdmlab.client.transport import Transport
 from pdmlab.client.transport import check as check_transport
 from pdmlab.errors import ConfigError, ImageRejected
@@ -52,6 +54,8 @@ class ImageInfo:
     """update_default_resources.c as compiled in: name -> base64."""
     transport: Transport | None = None
     """What the client speaks, where mbed_app.json decides it."""
+    download_protocol: DownloadProtocol | None = None
+    """What it fetches firmware by, likewise."""
 
     def __str__(self) -> str:
         return f"{self.application} {self.version} (build {self.build})"
@@ -73,6 +77,8 @@ def build_image(
         descriptor["update_resources"] = dict(info.update_resources)
     if info.transport is not None:
         descriptor["transport"] = info.transport
+    if info.download_protocol is not None:
+        descriptor["download_protocol"] = info.download_protocol
     body = json.dumps(descriptor, separators=(",", ":"), sort_keys=True).encode()
     start = DESCRIPTOR_OFFSET + _HEAD.size
     if start + len(body) > size:
@@ -113,6 +119,7 @@ def read_image(data: bytes) -> ImageInfo:
             credentials=descriptor.get("credentials"),
             update_resources=descriptor.get("update_resources"),
             transport=check_transport(descriptor.get("transport")),
+            download_protocol=check_download_protocol(descriptor.get("download_protocol")),
         )
     except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
         raise ImageRejected(f"the image's descriptor cannot be read: {error}", hint="flash the image again") from error

@@ -15,6 +15,8 @@ from pdmlab import settings
 from pdmlab.boards import catalog
 from pdmlab.boards.board import read_image_file
 from pdmlab.boards.console import Console
+from pdmlab.client.download_protocol import DownloadProtocol
+from pdmlab.client.download_protocol import check as check_download
 from pdmlab.client.transport import Transport, check
 from pdmlab.clock import DeviceClock
 from pdmlab.errors import BoardError, FlashFailed, PortBusy
@@ -56,6 +58,8 @@ class VirtualBoard:
             that is given by number takes the place of the open one of that number.
         transport: what the client of its images speaks: tcp (TLS, or plain TCP), udp (DTLS, or UDP) or udp_queue; by
             default what the working folder's mbed_app.json says, else TLS for coaps:// and UDP for coap://.
+        download: what that client fetches firmware by: coap (over its connection) or http; by default what
+            mbed_app.json says, else CoAP.
         clock, fabric: share them with others, for a story in virtual time.
         power: whether to boot at once.
 
@@ -74,6 +78,7 @@ class VirtualBoard:
         seed: int | None = None,
         memory: bool | int = False,
         transport: Transport | None = None,
+        download: DownloadProtocol | None = None,
         clock: DeviceClock | None = None,
         fabric: Fabric | None = None,
         power: bool = True,
@@ -84,7 +89,7 @@ class VirtualBoard:
         chosen = settings.load(seed=seed)
         self.seed = chosen.number("seed")
         number = free_number(self.id) if memory is True else int(memory)
-        self.address = Address(self.target, self.id, self.seed, number, check(transport))
+        self.address = Address(self.target, self.id, self.seed, number, check(transport), check_download(download))
         self.layout = self.info.layout()
         self._closed = False
         self._runs = Runs(self.target)
@@ -110,7 +115,9 @@ class VirtualBoard:
             self._power = Power(self, self._runs, own_clock=clock is None)
             self.media.supply.cut = self.power_off
             self.faults = Faults(self)
-            self._programmer = Programmer(self.target, self.layout, self.media.flash, self.address.transport)
+            self._programmer = Programmer(
+                self.target, self.layout, self.media.flash, self.address.transport, self.address.download
+            )
             if self._programmer.is_blank() or is_function(self.installed()):
                 self._programmer.write(self._programmer.build_blank())
             self._close = undo.pop_all()

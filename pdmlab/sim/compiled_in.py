@@ -1,13 +1,16 @@
-"""What a project compiles into its firmware: credentials, update resources, transport, from where they are found."""
+"""What a project compiles into its firmware: credentials, update resources, protocols, from where they are found."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pdmlab import settings
+from pdmlab.client.download_protocol import DownloadProtocol, download_protocol_of
 from pdmlab.client.transport import Transport, transport_of
 from pdmlab.errors import ConfigError
 from pdmlab.update.credentials import CREDENTIALS_FILE, RESOURCES_FILE, Credentials, UpdateResources
@@ -15,11 +18,12 @@ from pdmlab.update.credentials import CREDENTIALS_FILE, RESOURCES_FILE, Credenti
 
 @dataclass(frozen=True)
 class CompiledIn:
-    """Credentials, update resources and the client's transport; None where a project says nothing of them."""
+    """Credentials, update resources and the client's protocols; None where a project says nothing of them."""
 
     credentials: Credentials | None
     update_resources: UpdateResources | None
     transport: Transport | None = None
+    download_protocol: DownloadProtocol | None = None
 
 
 MBED_APP = "mbed_app.json"
@@ -28,7 +32,7 @@ MBED_APP = "mbed_app.json"
 def compiled_in(target: str) -> CompiledIn:
     """Find them: the setting `credentials`, else the files in the working folder, else the service of this process.
 
-    The transport is what the working folder's mbed_app.json says for the target.
+    The protocols are what the working folder's mbed_app.json says for the target.
 
     Raises:
         ConfigError: the file that the setting names is not there, or a file cannot be read.
@@ -40,23 +44,25 @@ def compiled_in(target: str) -> CompiledIn:
         raise ConfigError(f"there are no credentials at {file}", hint="make them with `pdmlab dm init`")
     service = _running_service()
     resources = folder / RESOURCES_FILE
+    mbed_app = _mbed_app(folder / MBED_APP)
     return CompiledIn(
         Credentials.from_c(file.read_text(encoding="utf-8")) if file.is_file() else service.credentials,
         UpdateResources.from_c(resources.read_text(encoding="utf-8"))
         if resources.is_file()
         else service.update_resources,
-        _transport(folder / MBED_APP, target),
+        transport_of(mbed_app, target),
+        download_protocol_of(mbed_app, target),
     )
 
 
-def _transport(file: Path, target: str) -> Transport | None:
+def _mbed_app(file: Path) -> Mapping[str, Any]:
     if not file.is_file():
-        return None
+        return {}
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(f"{file} is no JSON: {error}") from error
-    return transport_of(document, target) if isinstance(document, dict) else None
+    return document if isinstance(document, dict) else {}
 
 
 def _running_service() -> CompiledIn:

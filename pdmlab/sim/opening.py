@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from pdmlab.boards import catalog
+from pdmlab.client.download_protocol import DownloadProtocol
+from pdmlab.client.download_protocol import check as check_download
 from pdmlab.client.transport import Transport, check
 from pdmlab.errors import ConfigError
 from pdmlab.network import interface
@@ -24,6 +26,7 @@ class Address:
 
     id: whose flash and card it is; None: the target's name.
     transport: what the client of its images speaks: tcp, udp, udp_queue; None: mbed_app.json, or the client, decides.
+    download: what that client fetches firmware by, coap or http; None likewise.
     memory: 0 for a board whose flash and card are files; otherwise a number that tells boards of one id apart.
     """
 
@@ -32,9 +35,11 @@ class Address:
     seed: int | None = None
     memory: int = 0
     transport: Transport | None = None
+    download: DownloadProtocol | None = None
 
     def __str__(self) -> str:
-        given = {"id": self.id, "seed": self.seed, "memory": self.memory or None, "transport": self.transport}
+        given = {"id": self.id, "seed": self.seed, "memory": self.memory or None}
+        given |= {"transport": self.transport, "download": self.download}
         query = urlencode({name: value for name, value in given.items() if value is not None})
         return f"sim://{self.target}{'?' if query else ''}{query}"
 
@@ -53,7 +58,7 @@ def parse(url: str) -> Address:
     parts = urlsplit(url)
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     query = dict(pairs)
-    unknown = sorted(set(query) - {"id", "seed", "memory", "transport"})
+    unknown = sorted(set(query) - {"id", "seed", "memory", "transport", "download"})
     if parts.scheme != "sim" or not parts.netloc or parts.path not in ("", "/"):
         raise ConfigError(f"{url!r} names no virtual board", hint=_EXAMPLE)
     if unknown:
@@ -62,7 +67,8 @@ def parse(url: str) -> Address:
         raise ConfigError(f"{url!r} says something twice", hint=_EXAMPLE)
     seed = _number(url, query, "seed")
     memory, transport = _number(url, query, "memory") or 0, check(query.get("transport"))
-    return Address(parts.netloc, query.get("id") or None, seed, memory, transport)
+    download = check_download(query.get("download"))
+    return Address(parts.netloc, query.get("id") or None, seed, memory, transport, download)
 
 
 def _number(url: str, query: dict[str, str], name: str) -> int | None:
@@ -83,7 +89,12 @@ def open_board(url: str) -> VirtualBoard:
 
     address = parse(url)
     return VirtualBoard(
-        address.target, id=address.id, seed=address.seed, memory=address.memory, transport=address.transport
+        address.target,
+        id=address.id,
+        seed=address.seed,
+        memory=address.memory,
+        transport=address.transport,
+        download=address.download,
     )
 
 

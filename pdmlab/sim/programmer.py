@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from pdmlab.client.download_protocol import DownloadProtocol
 from pdmlab.client.transport import Transport
 from pdmlab.errors import FlashFailed, ImageRejected, PdmlabError
 from pdmlab.firmware.image import ImageInfo, build_image, descriptor_size, read_image
@@ -22,10 +23,17 @@ if TYPE_CHECKING:
 class Programmer:
     """The programmer of one board, at its flash; the board should have no power meanwhile."""
 
-    def __init__(self, target: str, layout: FlashLayout, flash: Medium, transport: Transport | None = None) -> None:
-        """Program boards of that target; transport is what its images' clients speak, unless mbed_app.json decides."""
+    def __init__(
+        self,
+        target: str,
+        layout: FlashLayout,
+        flash: Medium,
+        transport: Transport | None = None,
+        download_protocol: DownloadProtocol | None = None,
+    ) -> None:
+        """Program boards of that target; the protocols are those of its images' clients, else mbed_app.json's."""
         self._target = target
-        self._transport = transport
+        self._transport, self._download_protocol = transport, download_protocol
         self._layout = layout
         self._flash = flash
 
@@ -49,6 +57,7 @@ class Programmer:
             credentials=credentials.to_mapping() if credentials is not None else None,
             update_resources=update_resources.to_mapping() if update_resources is not None else None,
             transport=self._transport or found.transport,
+            download_protocol=self._download_protocol or found.download_protocol,
         )
         return build_image(info, load_address=self._layout.address(self._layout.application))
 

@@ -12,18 +12,25 @@ from typing import Any, Literal, NoReturn, TypeVar
 from aiocoap import Message
 from aiocoap.numbers import codes
 from aiocoap.numbers.codes import Code
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdmlab.boards import catalog
 from pdmlab.capture import MessageLog
 from pdmlab.client import SimpleMbedCloudClient
+from pdmlab.client.download_protocol import DownloadProtocol
 from pdmlab.client.platform import current_platform
 from pdmlab.client.transport import Transport
 from pdmlab.clock import DeviceClock, power_domain
+from pdmlab.coap.dtls import dtls
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.parameters import TransmissionParameters
 from pdmlab.coap.router import Router
+from pdmlab.coap.security import Security
 from pdmlab.coap.tcp import tcp
+from pdmlab.coap.tls import tls
 from pdmlab.coap.transport import Address, Opener
+from pdmlab.errors import HandshakeFailed
 from pdmlab.lwm2m import tlv
 from pdmlab.lwm2m.content import TLV, to_bytes
 from pdmlab.lwm2m.linkformat import Link, parse_links
@@ -35,6 +42,7 @@ from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.credentials import Credentials, UpdateResources
 from pdmlab.update.header import FirmwareHeader
 from pdmlab.update.version import Version
+from tests.client.pki import ALWAYS, Authority, Times, der
 
 T = TypeVar("T")
 ACCOUNT = "0164d9c3a1a0000000000001001003e5"
@@ -54,6 +62,7 @@ class Image:
     credentials: dict[str, str] | None
     update_resources: dict[str, str] | None = None
     transport: Transport | None = None
+    download_protocol: DownloadProtocol | None = None
 
 
 class Line:
@@ -170,19 +179,25 @@ class Bench:
 class Cloud:
     """A bootstrap server and an LwM2M server at host `cloud`; a test replaces what it wants otherwise.
 
-    `carrier` is what it is reached by: udp, or tcp with four bytes of length. `answers` maps (method, first path
+    `carrier` is what it is reached by: udp, tcp with four bytes of length, and with certificates of `ca` dtls and tls.
+    `server_times` is when the servers' certificates are valid. `answers` maps (method, first path
     segment) to codes that are answered once each before the usual one.
     """
 
     bench: Bench
     device_id: str = DEVICE
     grant: int | None = None
-    carrier: Literal["udp", "tcp"] = "udp"
+    carrier: Literal["udp", "tcp", "dtls", "tls"] = "udp"
+    ca: Authority | None = None
+    server_times: Times = ALWAYS
+    mode: int = 2
     answers: dict[tuple[str, str], list[Code]] = field(default_factory=dict)
     firmware: dict[str, bytes] = field(default_factory=dict)
     heard: list[str] = field(default_factory=list)
     notified: list[tuple[str, int | None, bytes]] = field(default_factory=list)
     links: dict[str, Link] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    """Why handshakes failed, by the server."""
     peer: Address = ("", 0)
 
     async def open(self) -> Cloud:
@@ -195,6 +210,8 @@ class Cloud:
         parameters = TransmissionParameters(block_size=512)
         bootstrap, lwm2m = Router(), Router()
         bootstrap.add(codes.POST, "bs", self.on_bootstrap)
+        bootstrap.add(codes.POST, "est/sen", self.on_enrol)
+        lwm2m.add(codes.POST, "est/sen", self.on_enrol)
         lwm2m.add(codes.POST, "rd", self.on_register)
         lwm2m.add(codes.POST, "rd/*/*", self.on_update)
         lwm2m.add(codes.DELETE, "rd/*/*", self.on_deregister)
@@ -211,7 +228,16 @@ class Cloud:
 
     def _opener(self, port: int) -> Opener:
         host = self.bench.fabric.hosts["cloud"]
-        return host.opener(port) if self.carrier == "udp" else tcp(accept=host.acceptor(port))
+        if self.ca is None:
+            return host.opener(port) if self.carrier == "udp" else tcp(accept=host.acceptor(port))
+        certificate, key = self.ca.issue(self.server_times, CN="cloud.example")
+        security = Security((certificate,), key, (self.ca.certificate,), names_failure=self._failed)
+        if self.carrier == "dtls":
+            return dtls(host.opener(port), security)
+        return tls("cloud", port, security, accept=host.acceptor(port))
+
+    def _failed(self, address: Address, why: HandshakeFailed) -> None:
+        self.failures.append(why.reason)
 
     def drop(self) -> None:
         """End the connection of the registered device."""
@@ -220,16 +246,20 @@ class Cloud:
 
     @property
     def uri(self) -> str:
+        if self.ca is not None:
+            return f"coaps://cloud:{LWM2M_PORT}?aid={ACCOUNT}"
         return f"coap://cloud:{LWM2M_PORT}?aid={ACCOUNT}&iep={self.device_id}"
 
-    def security(self, uri: str | None = None, mode: int = 3) -> bytes:
+    def security(self, uri: str | None = None, mode: int | None = None) -> bytes:
         """The object instance that PUT /0 carries."""
-        values = [
-            (0, (uri or self.uri).encode()),
-            (1, b"\0"),
-            (2, to_bytes(mode, "integer")),
-            (10, to_bytes(1, "integer")),
-        ]
+        mode = mode if mode is not None else 3 if self.ca is None else self.mode
+        values = [(0, (uri or self.uri).encode()), (1, b"\0"), (2, to_bytes(mode, "integer"))]
+        if self.ca is not None:
+            if mode == 2:
+                certificate, key = self.ca.issue(CN="desk-1", L=self.device_id)
+                values += [(3, certificate), (5, key)]
+            values.append((4, self.ca.certificate))
+        values.append((10, to_bytes(1, "integer")))
         return tlv.encode([tlv.object_instance(0, [tlv.resource(id, value) for id, value in values])])
 
     def _heard(self, what: str) -> None:
@@ -269,9 +299,23 @@ class Cloud:
         assert deleted.code == codes.DELETED
         put = Message(code=codes.PUT, uri_path=("0",), content_format=TLV, payload=self.security())
         assert (await self.bs.request(put, peer)).code == codes.CHANGED
-        done = await self.bs.request(Message(code=codes.POST, uri_path=("bs",)), peer)
+        query = (f"iep={self.device_id}",) if self.mode == 4 else ()
+        done = await self.bs.request(Message(code=codes.POST, uri_path=("bs",), uri_query=query), peer)
         assert done.code == codes.CHANGED
         self._heard("bootstrapped")
+
+    async def on_enrol(self, request: Message, peer: Address) -> Message:
+        self._heard("POST est")
+        refusal = self._refusal("POST", "est")
+        if refusal is not None:
+            return refusal
+        assert self.ca is not None
+        csr = x509.load_der_x509_csr(request.payload)
+        key = csr.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        chain = [der(self.ca.sign(key, csr.subject)), self.ca.certificate]
+        body = bytes((1, len(chain))) + b"".join(len(each).to_bytes(2, "big") + each for each in chain)
+        return Message(code=codes.CHANGED, payload=body)
 
     async def on_register(self, request: Message, peer: Address) -> Message:
         self._heard("POST rd")
@@ -329,6 +373,21 @@ class Cloud:
 
     async def get(self, path: str, **options: Any) -> Message:
         return await self.ask(codes.GET, path, **options)
+
+
+def secured(bench: Bench, ca: Authority | None = None) -> Authority:
+    """Give a device credentials of a CA, for coaps://; return the CA."""
+    ca = ca or Authority()
+    certificate, key = ca.issue(CN="desk-1")
+    bench.image.credentials = Credentials(
+        "desk-1",
+        f"coaps://cloud:{BS_PORT}?aid={ACCOUNT}",
+        account_id=ACCOUNT,
+        bootstrap_device_certificate=certificate,
+        bootstrap_server_root_ca_certificate=ca.certificate,
+        bootstrap_device_private_key=key,
+    ).to_mapping()
+    return ca
 
 
 def updatable(bench: Bench, resources: UpdateResources, version: str = "1.0.0") -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from aiocoap.numbers import codes
 
+from pdmlab.client.download_protocol import download_protocol_of
 from pdmlab.client.queue_mode import AWAKE
 from pdmlab.client.transport import Transport, check, transport_of
 from pdmlab.clock import SECOND
@@ -165,3 +166,25 @@ def test_a_connection_that_the_server_closes_is_made_again_with_an_update() -> N
         assert cloud.heard.count("POST rd") == 1 and cloud.heard.count("POST bs") == 1
 
     bench.play(story)
+
+
+DOWNLOAD = "mbed-cloud-client.update-download-protocol"
+
+
+def test_mbed_app_json_decides_what_firmware_is_fetched_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    http = {"target_overrides": {"*": {DOWNLOAD: "MBED_CLOUD_CLIENT_UPDATE_DOWNLOAD_PROTOCOL_HTTP"}}}
+    assert download_protocol_of(http, "K64F") == "http" and download_protocol_of({}, "K64F") is None
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mbed_app.json").write_text(json.dumps(http))
+    with VirtualBoard("K64F", memory=True, power=False) as board:
+        board.flash_application("idle")
+        installed = board.installed()
+        assert installed is not None and installed.download_protocol == "http"
+    with VirtualBoard("K64F", memory=True, power=False, download="coap") as board:
+        board.flash_application("idle")
+        installed = board.installed()
+        assert installed is not None and installed.download_protocol == "coap" and "download=coap" in board.url
+    with pytest.raises(ConfigError, match="_COAP or"):
+        download_protocol_of({"target_overrides": {"K64F": {DOWNLOAD: "FTP"}}}, "K64F")
+    with pytest.raises(ConfigError, match="fetches nothing by 'pigeon'"):
+        VirtualBoard("K64F", memory=True, power=False, download="pigeon")  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from aiocoap.numbers import codes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdmlab.client import SimpleMbedCloudClient, UpdateRequest
+from pdmlab.network.fileserver import serve_files
 from pdmlab.update.credentials import UpdateResources
 from pdmlab.update.developer import update_certificate
 from pdmlab.update.manifest import Manifest
@@ -35,8 +36,10 @@ def resources() -> UpdateResources:
     return UpdateResources(VENDOR, CLASS, update_certificate(KEY, "company.com", now))
 
 
-def order(version: str = "1.0.1", *, key: Any = KEY, vendor: bytes = VENDOR, image: bytes = IMAGE) -> bytes:
-    return Manifest.for_image(image, version=version, uri=URI, vendor_id=vendor, class_id=CLASS).sign(key)
+def order(
+    version: str = "1.0.1", *, key: Any = KEY, vendor: bytes = VENDOR, image: bytes = IMAGE, uri: str = URI
+) -> bytes:
+    return Manifest.for_image(image, version=version, uri=uri, vendor_id=vendor, class_id=CLASS).sign(key)
 
 
 class Desk:
@@ -188,6 +191,52 @@ def test_a_busy_server_is_asked_again_and_a_missing_image_is_not(desk: Desk) -> 
         await cloud.until(lambda: told(cloud, STATE)[-1:] == [1])
         assert told(cloud, RESULT) == [24]
         assert "4.04 Not Found" in client.error_description
+
+    desk.play(story)
+
+
+def test_a_build_for_http_fetches_the_image_from_the_host_in_its_uri(desk: Desk) -> None:
+    async def story(cloud: Cloud, client: SimpleMbedCloudClient) -> None:
+        serve_files(desk.bench.fabric.host("files"), {"/firmware/1": IMAGE}, 8080)
+        desk.bench.image.download_protocol = "http"
+        await cloud.ask(codes.POST, "/10252/0/1", order(uri="http://files:8080/firmware/1"))
+        await desk.bench.restarted.wait()
+        assert told(cloud, STATE) == [3, 4, 6, 7, 8]
+        assert not [what for what in cloud.heard if what.startswith("fw")], "nothing came over its own connection"
+        candidate = desk.bench.candidate.read()
+        assert candidate is not None and candidate.header.version == Version(1, 0, 1)
+
+    desk.play(story)
+
+
+def test_what_goes_wrong_with_http_is_result_41(desk: Desk) -> None:
+    async def story(cloud: Cloud, client: SimpleMbedCloudClient) -> None:
+        serve_files(desk.bench.fabric.host("files"), {}, 8080)
+        desk.bench.image.download_protocol = "http"
+        await cloud.ask(codes.POST, "/10252/0/1", order(uri="http://files:8080/1"))
+        await cloud.hears("notification", 4)
+        assert (told(cloud, STATE), told(cloud, RESULT)) == ([3, 4, 1], [41])
+        assert desk.errors
+
+    desk.play(story)
+
+
+def test_a_download_by_http_goes_on_after_a_reset(desk: Desk) -> None:
+    async def story(cloud: Cloud, client: SimpleMbedCloudClient) -> None:
+        serve_files(desk.bench.fabric.host("files"), {"/1": IMAGE}, 8080)
+        desk.bench.image.download_protocol = "http"
+        await cloud.ask(codes.POST, "/10252/0/1", order(uri="http://files:8080/1"))
+        while not desk.progress or desk.progress[-1][0] < 18_000:
+            await asyncio.sleep(0.001)
+        desk.bench.cut_power()
+        await asyncio.sleep(1)
+        done = desk.progress[-1][0]
+        desk.progress.clear()
+        await desk.bench.connect(desk.prepare)
+        await desk.bench.restarted.wait()
+        assert 512 < desk.progress[0][0] <= done + 512, "not from the beginning"
+        candidate = desk.bench.candidate.read()
+        assert candidate is not None and candidate.header.version == Version(1, 0, 1)
 
     desk.play(story)
 
