@@ -64,7 +64,8 @@ class DtlsClient(ConnectionSocket):
 
     async def _shake_hands(self) -> None:
         clock = self._security.clock
-        under_way, seen = await self._negotiate(self._now, forgiven(clock))
+        now = clock.now() if self._now is None and clock is not None else self._now
+        under_way, seen = await self._negotiate(now, forgiven(clock))
         if seen.forgave:  # again, and strictly, by the time of the server that the certificate is of
             self._session = b""
             under_way, _ = await self._negotiate(told_time(under_way), frozenset())

@@ -63,26 +63,20 @@ def server_context(security: Security, method: int = SSL.TLS_METHOD) -> SSL.Cont
 
 
 def client_context(security: Security, method: int = SSL.TLS_METHOD, now: float | None = None) -> SSL.Context:
-    """Return a context for one client; `now` (s since 1970) judges certificates, else its clock, else the real time.
+    """Return a context for one client; `now` (s since 1970) judges certificates, else the real time.
 
     Raises:
         ConfigError: a certificate or key cannot be read, or they do not belong together.
     """
     context = _context(security, method)
     context.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
-    if now is None and security.clock is not None:
-        now = security.clock.now()
     if now is not None:
-        _judge_by(context, now)
+        store = context.get_cert_store()
+        assert store is not None
+        store.set_time(datetime.fromtimestamp(now, UTC))
     if security.psk is not None:
         psk.offer(context, *security.psk)
     return context
-
-
-def _judge_by(context: SSL.Context, now: float) -> None:
-    store = context.get_cert_store()
-    assert store is not None
-    store.set_time(datetime.fromtimestamp(now, UTC))
 
 
 def forgiven(clock: PeerTime | None) -> frozenset[int]:
@@ -102,7 +96,7 @@ def settle(connection: SSL.Connection, seen: Handshake, clock: PeerTime) -> bool
     told = told_time(connection)
     if seen.forgave:
         seen.forgave, seen.forgiven = False, frozenset()
-        _judge_by(connection.get_context(), told)
+        psk.judge_by(connection, told)
         connection.renegotiate()
         return True
     clock.told(told)

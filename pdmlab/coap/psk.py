@@ -122,3 +122,9 @@ def _item(data: bytes, at: int) -> tuple[int, int, int]:
         start += length & 0x7F
         length = int.from_bytes(data[at + 2 : start], "big")
     return data[at], start, start + length
+
+
+def judge_by(connection: SSL.Connection, seconds: int) -> None:
+    """Judge the peer's certificates by a time (s since 1970) from now on, in the handshakes of one connection."""
+    # The time of a context's store, which pyOpenSSL can set, cannot be set a second time.
+    lib.X509_VERIFY_PARAM_set_time(lib.SSL_get0_param(connection._ssl), seconds)

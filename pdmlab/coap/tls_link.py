@@ -295,7 +295,7 @@ class TlsClientLink(TlsLink):
         seen.forgiven = forgiven(self._clock)
         self.start(seen)
         if self._clock is not None:
-            psk.judge_by(self._tls, self._clock.now())
+            psk.judge_by(self._connection, self._clock.now())
         if self._session:
             psk.resume(self._connection, self._session)
         self._shake_hands()
