@@ -27,7 +27,7 @@ def run(story: Callable[[], Awaitable[T]]) -> T:
             return await story()
 
     result = asyncio.run(main())
-    assert problems == []
+    assert not problems, problems
     return result
 
 
