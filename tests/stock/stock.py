@@ -47,7 +47,12 @@ class TlsLine:
         context: ssl.SSLContext | None = None,
     ) -> None:
         self.context = context or identity.context(folder)
-        self._socket = self.context.wrap_socket(socket.create_connection(address, PATIENCE), session=session)
+        plain = socket.create_connection(address, PATIENCE)
+        try:
+            self._socket = self.context.wrap_socket(plain, session=session)
+        except BaseException:
+            plain.close()
+            raise
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     @property
@@ -69,7 +74,8 @@ class TlsLine:
         return record
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
+            self._socket.settimeout(1)
             self._socket.unwrap()
         self._socket.close()
 

@@ -60,6 +60,7 @@ class Board:
     chain: list[bytes] = dataclasses.field(default_factory=list)
     key: bytes = b""
     location: tuple[str, ...] = ()
+    devices: list[Device] = dataclasses.field(default_factory=list)
 
     @property
     def compiled_in(self) -> Identity:
@@ -92,7 +93,7 @@ class Board:
     def bootstrap(self, device_id: str | None = None) -> Device:
         uri = self.service.credentials().bootstrap_server_uri
         assert uri.startswith("coaps://")
-        device = Device(TlsLine(address_of(uri), self.compiled_in, self.folder))
+        device = self.keep(TlsLine(address_of(uri), self.compiled_in, self.folder))
         self.security = device.bootstrap(self.name, self.account, device_id)
         if 3 in self.security:
             self.chain, self.key = [self.security[3]], self.security[5]
@@ -101,7 +102,13 @@ class Board:
 
     def connect(self, **options: object) -> Device:
         """Connect to the LwM2M server that bootstrap has named."""
-        return Device(TlsLine(address_of(self.security[0].decode()), self.identity, self.folder, **options))  # type: ignore[arg-type]
+        address = address_of(self.security[0].decode())
+        return self.keep(TlsLine(address, self.identity, self.folder, **options))  # type: ignore[arg-type]
+
+    def keep(self, line: TlsLine) -> Device:
+        """Remember a line, which is closed at the end."""
+        self.devices.append(Device(line))
+        return self.devices[-1]
 
     def register(self, device: Device) -> None:
         aid = aid_of(self.security[0].decode())
@@ -109,8 +116,11 @@ class Board:
 
 
 @pytest.fixture
-def board(service: Service, lab: Path) -> Board:
-    return Board(service, lab)
+def board(service: Service, lab: Path) -> Iterator[Board]:
+    board = Board(service, lab)
+    yield board
+    for device in board.devices:
+        device.line.close()
 
 
 def test_a_stock_device_bootstraps_with_certificates_registers_and_is_read(board: Board) -> None:
@@ -129,7 +139,6 @@ def test_a_stock_device_bootstraps_with_certificates_registers_and_is_read(board
     # an auto-observation by its token of 2 B, acknowledged
     device.say(0x45, b"\x01\xff", b"\x61\x02\x60\x20", b"1")
     assert board.service.call(lambda: board.service.core.resources.list(board.device_id)), "its resources are known"
-    device.line.close()
 
 
 def test_a_stock_device_enrols_by_est(board: Board) -> None:
@@ -157,7 +166,6 @@ def test_a_stock_device_without_security_speaks_tcp_with_lengths(service: Servic
     location = device.register("bench", "", LINKS, None, *more)
     assert location == ("rd", query["aid"][0], query["iep"][0])
     assert device.update(location) == "2.04"
-    device.line.close()
 
 
 def test_a_device_that_reconnects_updates_and_its_session_is_resumed(board: Board) -> None:
@@ -171,7 +179,6 @@ def test_a_device_that_reconnects_updates_and_its_session_is_resumed(board: Boar
     again = board.connect(context=first.context, session=session)
     assert isinstance(again.line, TlsLine) and again.line.resumed, "an abbreviated handshake"
     assert again.update(board.location) == "2.04"
-    again.line.close()
 
 
 def test_a_service_that_is_started_again_knows_its_devices(board: Board, lab: Path) -> None:
@@ -188,7 +195,6 @@ def test_a_service_that_is_started_again_knows_its_devices(board: Board, lab: Pa
         # its auto-observations too: the token is known, so the notification is acknowledged
         again.say(0x45, b"\x01\xff", b"\x61\x02\x60\x20", b"2")
         assert again.update(("rd", board.account, "0" * 32)) in ("4.03", "4.04")
-        again.line.close()
 
 
 def test_firmware_comes_over_the_connection_and_by_http(board: Board) -> None:
@@ -202,7 +208,6 @@ def test_firmware_comes_over_the_connection_and_by_http(board: Board) -> None:
     request = urllib.request.Request(uploaded.url, headers={"Range": "bytes=29990-"})
     with urllib.request.urlopen(request, timeout=10) as answer:
         assert answer.status == 206 and answer.read() == image[29990:]
-    device.line.close()
 
 
 def test_whoever_has_no_certificate_of_the_lab_gets_nowhere(board: Board, lab: Path) -> None:
@@ -210,8 +215,7 @@ def test_whoever_has_no_certificate_of_the_lab_gets_nowhere(board: Board, lab: P
     other, key = self_signed()
     with pytest.raises((ssl.SSLError, OSError, EOFError)):
         # TLS 1.2: the server's refusal comes with the handshake, or with the first read
-        device = Device(TlsLine(address, Identity(other, key, board.compiled_in.ca), lab))
-        device.bootstrap("thief", board.account)
+        board.keep(TlsLine(address, Identity(other, key, board.compiled_in.ca), lab)).bootstrap("thief", board.account)
     context = board.compiled_in.context(lab)
     bare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     bare.check_hostname = False
@@ -219,19 +223,18 @@ def test_whoever_has_no_certificate_of_the_lab_gets_nowhere(board: Board, lab: P
     bare.set_ciphers("ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0")
     bare.load_verify_locations(cadata=board.compiled_in.ca)
     with pytest.raises((ssl.SSLError, OSError, EOFError)):
-        Device(TlsLine(address, board.compiled_in, lab, context=bare)).bootstrap("thief", board.account)
+        board.keep(TlsLine(address, board.compiled_in, lab, context=bare)).bootstrap("thief", board.account)
     # Its own bootstrap certificate is none for the LwM2M server: it has no device id.
-    device = Device(TlsLine(address_of(board.service.lwm2m_uri), board.compiled_in, lab, context=context))
+    device = board.keep(TlsLine(address_of(board.service.lwm2m_uri), board.compiled_in, lab, context=context))
     answer = device.ask(b"\x02", b"\xb2rd\x11\x28" + b"\x39ep=desk-1", b"</3/0/0>")
     assert answer.code.dotted in ("4.00", "4.03"), answer
-    device.line.close()
 
 
 def test_a_device_cannot_be_another(board: Board, lab: Path) -> None:
     board.bootstrap()
     mine = board.connect()
     board.register(mine)
-    victim = Board(board.service, lab)
+    victim = Board(board.service, lab, devices=board.devices)
     victim.bootstrap()
     theirs = victim.connect()
     victim.register(theirs)
@@ -240,8 +243,6 @@ def test_a_device_cannot_be_another(board: Board, lab: Path) -> None:
     options = b"\xb2rd" + b"".join(bytes([13, len(each) - 13]) + each.encode() for each in victim.location[1:])
     assert mine.ask(b"\x04", options).code.dotted in ("4.03", "4.04"), "nor deregister it"
     assert theirs.update(victim.location) == "2.04", "the other one is still there"
-    for line in (mine.line, theirs.line):
-        line.close()
 
 
 def self_signed() -> tuple[bytes, bytes]:
