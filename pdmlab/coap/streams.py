@@ -7,6 +7,7 @@ asyncio protocol, so that TCP and TLS are written once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
@@ -111,7 +112,11 @@ class StreamTransport(asyncio.Transport):
         if self._gone or not data:
             return
         self._out += data
-        if not self._busy:
+        if self._busy:
+            # From within data_received: out with it, or an end that follows at once would swallow it.
+            with contextlib.suppress(NetworkError):  # whoever reads next finds the same error
+                self._flush()
+        else:
             self._event()
         if len(self._out) > self._high and not self._full:
             self._full = True
