@@ -2,13 +2,14 @@
 
 On the wire SimpleMbedCloudClient behaves as mbed-cloud-client 4.13 does, its oddities included, except that
 
-* it speaks coap:// over UDP only: no DTLS, TLS, TCP, certificate enrolment (35011) or queue mode;
-* its empty acknowledgements have four bytes, and options that it does not know are ignored if they are elective;
-* it takes the bootstrap server's first write as the answer to POST /bs, should that have been lost;
-* it answers any peer, and /.well-known/core;
+* it offers four cipher suites where the stock client has one, and no connection ID over DTLS;
+* without security it speaks UDP unless its build says TCP, and there it answers any peer;
+* a bootstrap server cannot move itself (instance 1 of object 0), and a URI that cannot be used is refused when it is
+  written, not when the device connects;
 * a resource of the application is executed before its answer is sent, so that 2.04 means that it was done;
 * a download outlives a lost connection: up to ten times a block, the device connects anew and asks again;
-* it has no /1/0/4 (disable), and no /3/0/13 (current time), since without TLS nobody tells it the time.
+* the application hears why the device bootstraps again by the number of the cause, not as ConnectBootstrapFailed;
+* a device that was disabled (/1/0/4) comes back after a day, as LwM2M 1.0 has it.
 """
 
 from __future__ import annotations

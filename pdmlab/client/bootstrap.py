@@ -197,7 +197,7 @@ class _Sequence:
         if request.code == codes.DELETE and path and numbers and len(path) <= 2:
             if path[0] == "0":
                 self.security.delete()
-            return Message(code=codes.DELETED, max_age=0)
+            return Message(code=codes.DELETED)
         if request.code == codes.PUT and numbers and path[:1] in (("0",), ("1",), ("3",)) and len(path) <= 2:
             return self._write(path, request)
         if request.code == codes.POST and path == ("bs",):
@@ -223,7 +223,7 @@ class _Sequence:
                 self._take(path[0], {each.id: each.value for each in entries if each.kind == Kind.RESOURCE})
         except (Lwm2mError, ConfigError) as error:
             return self._fail(f"the bootstrap server wrote /{'/'.join(path)}: {error.message}", error.hint)
-        return Message(code=codes.CHANGED, max_age=0)
+        return Message(code=codes.CHANGED)
 
     def _take(self, object: str, values: dict[int, bytes]) -> None:
         def number(id: int) -> int | None:
@@ -255,7 +255,7 @@ class _Sequence:
 
     async def _say_done(self, endpoint: Endpoint, request: Message, peer: Address) -> None:
         # The server must have the answer before the device hangs up; if it hangs up itself, it has.
-        await delivered(endpoint, peer, Message(code=codes.CHANGED, max_age=0), request.token)
+        await delivered(endpoint, peer, Message(code=codes.CHANGED), request.token)
         if not self._done.done():
             self._done.set_result(None)
 
@@ -264,4 +264,4 @@ class _Sequence:
             self._done.set_exception(BootstrapFailed(why, hint=hint or "look at the service's log of this device"))
             self._done.exception()  # whoever waits sees it; perhaps nobody does yet
         code: Code = codes.BAD_REQUEST
-        return Message(code=code, payload=why.encode()[:200], max_age=0)
+        return Message(code=code, payload=why.encode()[:200])

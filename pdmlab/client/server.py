@@ -33,6 +33,8 @@ PARAMETERS = TransmissionParameters(
     duplicates=4,
     known_options=OPTIONS,
     blocks_by_token=True,
+    block1_max_age=0,
+    etags=False,
     empty_ack_tail=b"\xc0",  # a Content-Format without a value: it zero-fills the message that it builds
 )
 """The stock client's."""
@@ -182,7 +184,7 @@ class ResourceServer:
         fate = Fate()
         if not resource.answer_first:
             await resource.execute(request.payload)
-        endpoint.answer(request, Message(code=codes.CHANGED, max_age=0), on_result=fate)
+        endpoint.answer(request, Message(code=codes.CHANGED), on_result=fate)
         if resource.answer_first:
             self._background.spawn(self._execute_after(fate, request, resource))
         return None
@@ -194,10 +196,10 @@ class ResourceServer:
 
     async def _execute_delayed(self, endpoint: Endpoint, request: Message, peer: Address, resource: Resource) -> None:
         """Answer what was acknowledged already, by a message of its own."""
-        response = Message(code=codes.CHANGED, content_format=TEXT, max_age=0)
+        response = Message(code=codes.CHANGED, content_format=TEXT)
         block1 = request.opt.block1
         if block1 is not None:
-            response.opt.block1 = (block1.block_number, False, block1.size_exponent)
+            response.opt.block1, response.opt.max_age = (block1.block_number, False, block1.size_exponent), 0
         if resource.reply is not None:
             response.payload = await resource.reply(request.payload)
         await delivered(endpoint, peer, response, request.token)
@@ -220,4 +222,5 @@ def refuse_unblocked(request: Message) -> Message | None:
 
 
 def _answer(code: Code, text: str = "") -> Message:
-    return Message(code=code, payload=text.encode(), max_age=0)
+    # Without Max-Age: the stock client says it only where it has other options to say.
+    return Message(code=code, payload=text.encode())

@@ -113,7 +113,7 @@ class Session:
         self._host = ""
         self._peer: Address = ("", 0)
         self._due = 0.0
-        self._staying = self._wanted = self._closing = self._resting = self._chain_lost = False
+        self._staying = self._wanted = self._closing = self._resting = self._chain_lost = self._associated = False
         self._lost: NetworkError | None = None
         self._wake = asyncio.Event()
         self._online = asyncio.Event()
@@ -188,7 +188,8 @@ class Session:
                     self.report(error_of(error), _sentence(error))
                     return
                 except PdmlabError as error:
-                    await self._stumbled(error)
+                    if not await self._doubts(error):
+                        await self._stumbled(error)
             await self._sign_off()
             await self._end()
         finally:
@@ -224,6 +225,7 @@ class Session:
         self._backoff.reset()
         self._rebootstrap.reset()
         self._staying = True
+        self._associated = isinstance(self._peer, Connection) and self._peer.scheme == "coaps"
         self._observations.connected(self._endpoint)
         self._online.set()
         try:
@@ -281,6 +283,8 @@ class Session:
             raise Unreachable(f"{error.message}; next time without the session of before", hint=error.hint) from error
         await self._take_time()
         endpoint.on_lost = self._hung_up
+        if isinstance(self._peer, Connection) and self._peer.scheme == "coaps":
+            self._associated = self._associated or session is not None
         if made:
             try:
                 await self._background.blocking(identity.remember_session, made[-1])
@@ -296,6 +300,7 @@ class Session:
         on_session: Callable[[bytes], None] | None = None,
     ) -> tuple[Opener, Address]:
         self._host, self._told = uri.host, None
+        self._ear.peer = uri.host, uri.port
         proof = None
         if security is not None:
             assert self._time is not None
@@ -399,6 +404,18 @@ class Session:
         self._hang_up()
         self._resting = self._wanted = False
         await self._idle(self._loop.time() + DISABLED)
+
+    async def _doubts(self, error: PdmlabError) -> bool:
+        """Whether to try again at once, with a new handshake: the server may know the DTLS association no more.
+
+        It does not answer what it cannot decrypt; so the stock client's "client hello ping", and a full registration.
+        """
+        if not (self._associated and isinstance(error, TimedOut)):
+            return False
+        self._associated, self._registration = False, None
+        self._hang_up()
+        await self._background.blocking(self.identity.forget_session)
+        return True
 
     async def _stumbled(self, error: PdmlabError) -> None:
         """Report what went wrong, and wait before the next attempt."""

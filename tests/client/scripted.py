@@ -63,10 +63,9 @@ class TlsEnd:
         await self._drive(self.tls.do_handshake)
 
     async def read(self) -> bytes:
-        try:
-            return await self._drive(lambda: self.tls.read(1 << 14))
-        except ssl.SSLZeroReturnError:
-            raise Ended from None
+        if not (message := await self._drive(lambda: self.tls.read(1 << 14))):
+            raise Ended  # a close_notify
+        return message
 
     async def write(self, message: bytes) -> None:
         await self._drive(lambda: self.tls.write(message))
