@@ -86,7 +86,7 @@ def _found(rows: Iterable[LoggedMessage]) -> Iterator[Failure]:
             table = _words()
             reason = row.options if row.options in table else "other"
             happened, _, hint = row.payload.removesuffix(")" if HINT in row.payload else "").partition(HINT)
-            do = f"{hint}. {table[reason]['do']}" if hint else table[reason]["do"]
+            do = f"{hint}{'' if hint[-1] in '.?' else '.'} Or: {table[reason]['do']}" if hint else table[reason]["do"]
             yield Failure(row, row.options or reason, happened, table[reason]["means"], do)
         elif row.code == "gave up":
             yield _failure(row, "never acknowledged", f"{row.path or 'a message'}: {row.payload}")
