@@ -72,5 +72,5 @@ def _running_service() -> CompiledIn:
 
         running = current()
         if running is not None:
-            return CompiledIn(running.credentials(secure=False), running.update_resources())
+            return CompiledIn(running.credentials(), running.update_resources())
     return CompiledIn(None, None)
