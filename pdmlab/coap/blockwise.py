@@ -51,6 +51,13 @@ def key_of(message: Message, peer: Address, *, token: bytes = b"") -> Key:
     return peer, hash(tuple(whats))
 
 
+def too_large(limit: int, **options: Any) -> Message:
+    """Return the answer to a payload of more than limit (B)."""
+    return Message(
+        code=codes.REQUEST_ENTITY_TOO_LARGE, payload=f"at most {limit} B are taken".encode(), size1=limit, **options
+    )
+
+
 def block_size_for(request: Message, block_size: int) -> int:
     """Return the size (B) of the blocks that answer a request: ours, or the smaller one it asks for."""
     asked = request.opt.block2
@@ -173,10 +180,12 @@ class Reassembly:
             body = bytearray()  # as if it were the first: whoever reads the body finds that it has no beginning
         elif body is None or block.start != len(body):
             self._uploads.drop(key)
-            return Message(code=codes.REQUEST_ENTITY_INCOMPLETE, block1=echo)
+            return Message(
+                code=codes.REQUEST_ENTITY_INCOMPLETE, payload=b"the blocks before it are not here", block1=echo
+            )
         if max(block.start + len(request.payload), request.opt.size1 or 0) > self._parameters.max_body:
             self._uploads.drop(key)
-            return Message(code=codes.REQUEST_ENTITY_TOO_LARGE, block1=echo, size1=self._parameters.max_body)
+            return too_large(self._parameters.max_body, block1=echo)
         body += request.payload
         if not block.more:
             self._uploads.drop(key)

@@ -14,7 +14,7 @@ from aiocoap.numbers import codes
 from aiocoap.numbers.optionnumbers import OptionNumber
 from aiocoap.numbers.types import Type
 
-from pdmlab.coap.blockwise import Reassembly, Responses, block_size_for, cut, tagged
+from pdmlab.coap.blockwise import Reassembly, Responses, block_size_for, cut, tagged, too_large
 from pdmlab.coap.codec import derive, encode
 from pdmlab.coap.exchange import Outcome, Seen
 from pdmlab.coap.transport import Address
@@ -55,7 +55,7 @@ class Responder:
                 return
             message.payload = whole
         elif len(message.payload) > endpoint.parameters.max_body:
-            exchange.respond(Message(code=codes.REQUEST_ENTITY_TOO_LARGE, size1=endpoint.parameters.max_body))
+            exchange.respond(too_large(endpoint.parameters.max_body))
             return
         if OptionNumber.BLOCK2 in message.opt._options and message.opt.block2.block_number:
             kept = self._responses.find(message, peer, now)
@@ -64,7 +64,9 @@ class Responder:
                 return
             if message.code not in (codes.GET, codes.FETCH):
                 # Asking its handler would do it a second time.
-                exchange.respond(Message(code=codes.REQUEST_ENTITY_INCOMPLETE))
+                exchange.respond(
+                    Message(code=codes.REQUEST_ENTITY_INCOMPLETE, payload=b"there is no such block any more")
+                )
                 return
         if len(self._serving) + self._separate >= endpoint.parameters.max_serving:
             exchange.respond(Message(code=codes.SERVICE_UNAVAILABLE, payload=b"too many requests at once", max_age=5))

@@ -47,9 +47,11 @@ class Router:
             if message.code in methods:
                 return methods[message.code](message, peer)
         if allowed:
-            return Message(code=codes.METHOD_NOT_ALLOWED)
+            return Message(code=codes.METHOD_NOT_ALLOWED, payload=b"the path has no such method")
         # RFC 7252 section 5.7.2; a path that takes Proxy-Uri as it takes a query (fw) has a route.
-        return Message(code=codes.NOT_FOUND if message.opt.proxy_uri is None else codes.PROXYING_NOT_SUPPORTED)
+        if message.opt.proxy_uri is not None:
+            return Message(code=codes.PROXYING_NOT_SUPPORTED, payload=b"nothing is fetched from elsewhere here")
+        return Message(code=codes.NOT_FOUND, payload=b"there is no such path")
 
 
 def _matches(pattern: tuple[str, ...], path: tuple[str, ...]) -> bool:

@@ -236,7 +236,8 @@ def test_whatever_is_acknowledged_is_on_disk_when_its_acknowledgement_goes_out(t
         await device.bootstrap()
         seen: list[tuple[str, list[str]]] = []
 
-        def spy(direction: str, peer: object, message: Message, when: int) -> None:
+        def spy(direction: str, peer: object, data: bytes, when: int) -> None:
+            message = Message.decode(data)
             if direction == "out" and message.mtype == ACK:
                 seen.append((str(message.code), committed()))
 
@@ -603,16 +604,48 @@ def test_hostile_datagrams_stop_nothing(datagrams: list[bytes]) -> None:
     play(story, None)
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.text(max_size=30), max_size=4), st.binary(max_size=200))
-def test_whatever_a_registration_says_it_is_answered(query: list[str], payload: bytes) -> None:
+ROUTES = (
+    *(
+        (method, path, 5685)
+        for method in (codes.POST, codes.GET, codes.DELETE)
+        for path in ("rd", "rd/{a}/x", "rd/x/{d}")
+    ),
+    *((codes.GET, path, 5685) for path in ("fw", "download", "nothing", ".well-known/core")),
+    *((codes.POST, path, 5685) for path in ("est/sen", "est/x/sen", "bs")),
+    *((method, path, 5683) for method in (codes.POST, codes.PUT) for path in ("bs", "est/sen", "rd")),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.text(max_size=30), max_size=4),
+    st.binary(max_size=200),
+    st.one_of(st.none(), st.tuples(st.integers(0, 1 << 19), st.booleans(), st.integers(0, 6))),
+    st.one_of(st.none(), st.sampled_from([0, 40, 42, 50, 11542, 65535])),
+    st.one_of(st.none(), st.text(max_size=40)),
+)
+def test_whatever_a_device_asks_it_is_answered_with_a_reason(
+    query: list[str],
+    payload: bytes,
+    block: tuple[int, bool, int] | None,
+    content_format: int | None,
+    proxy_uri: str | None,
+) -> None:
     async def story(lab: CoreLab) -> None:
-        device = await lab.device()
-        for path in ("rd", "bs", f"rd/{lab.core.account_id}/x"):
-            message = request(codes.POST, path, "ep=x", *query, payload=payload)
-            answer = await device.endpoint.request(message, device.service)
-            assert answer.code.is_response()
+        failures: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context))
+        device, other = await lab.registered(), await lab.registered("other")
+        address, account = lab.fabric.host("service").address, lab.core.account_id
+        for method, path, port in ROUTES:
+            wanted = path.format(a=account, d=device.id)
+            message = request(method, wanted, "ep=x", *query, payload=payload, content_format=content_format)
+            message.opt.block2 = block
+            message.opt.proxy_uri = proxy_uri or None
+            answer = await device.endpoint.request(message, (address, port))
+            assert answer.code.is_response() and (answer.payload or answer.code < 128), (path, answer)
             assert answer.code not in (codes.INTERNAL_SERVER_ERROR, codes.SERVICE_UNAVAILABLE)
+        assert failures == []
+        assert (await other.update()).code == codes.CHANGED
 
     play(story, None)
 
