@@ -1,0 +1,292 @@
+"""A plain LwM2M device over every transport: at servers of our own endpoint, and at directories that others wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import aiocoap
+import pytest
+from aiocoap import Message
+from aiocoap.cli.rd import StandaloneResourceDirectory
+from aiocoap.numbers import codes
+
+from pdmlab.client import Certificate, Lwm2mClient, PreSharedKey, TableObject
+from pdmlab.coap.dtls import dtls
+from pdmlab.coap.endpoint import Endpoint
+from pdmlab.coap.security import Security
+from pdmlab.coap.tcp import tcp
+from pdmlab.coap.tls import tls
+from pdmlab.coap.transport import Address, Opener, udp
+from pdmlab.errors import HandshakeFailed, TimedOut
+from pdmlab.lwm2m.content import TEXT
+from tests.client.pki import Authority, write_pem
+from tests.tools import program
+
+KEY = PreSharedKey("dev", b"sixteen byte key")
+
+
+class Desk:
+    """A server on loopback that keeps what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: asyncio.Queue[tuple[Message, Address]] = asyncio.Queue()
+        self.endpoint: Endpoint
+
+    async def handle(self, message: Message, peer: Address) -> Message:
+        self.asked.put_nowait((message, peer))
+        if message.opt.uri_path == ("rd",):
+            return Message(code=codes.CREATED, location_path=("rd", "1"))
+        return Message(code=codes.DELETED if message.code == codes.DELETE else codes.CHANGED)
+
+
+@contextlib.asynccontextmanager
+async def desk(opener: Opener) -> AsyncIterator[Desk]:
+    found = Desk()
+    found.endpoint = await Endpoint.open(opener, found.handle)
+    try:
+        yield found
+    finally:
+        await found.endpoint.close()
+
+
+def with_device(
+    opener: Opener,
+    scheme: str,
+    credentials: PreSharedKey | Certificate | None,
+    story: Callable[[Desk, Lwm2mClient], Awaitable[None]],
+) -> None:
+    async def told() -> None:
+        async with desk(opener) as found:
+            uri = f"{scheme}://127.0.0.1:{found.endpoint.address[1]}"
+            client = Lwm2mClient("dev-1", uri, credentials=credentials, objects=[TableObject(3303, {0: {5700: 21.5}})])
+            await asyncio.to_thread(client.start)
+            try:
+                await story(found, client)
+            finally:
+                await asyncio.to_thread(client.close, 2.0)
+
+    asyncio.run(told())
+
+
+async def managed(found: Desk, client: Lwm2mClient) -> None:
+    """Register, read, observe, be told, and deregister."""
+    request, peer = await asyncio.wait_for(found.asked.get(), 20)
+    assert "ep=dev-1" in request.opt.uri_query
+    binding = "b=T" if "+tcp" in client.server else "b=U"
+    assert binding in request.opt.uri_query
+    get = Message(code=codes.GET, uri_path=("3303", "0", "5700"), accept=TEXT)
+    assert (await found.endpoint.request(get, peer)).payload == b"21.5"
+    told: asyncio.Queue[Message] = asyncio.Queue()
+    await found.endpoint.observe(get, peer, told.put_nowait)
+    await asyncio.to_thread(client.__setitem__, "/3303/0/5700", 22.5)
+    assert (await asyncio.wait_for(told.get(), 20)).payload == b"22.5"
+    await asyncio.to_thread(client.close)
+    request, _ = await asyncio.wait_for(found.asked.get(), 20)
+    assert (request.code, request.opt.uri_path) == (codes.DELETE, ("rd", "1"))
+
+
+def key_of(identity: bytes) -> bytes | None:
+    return KEY.key if identity == b"dev" else None
+
+
+AUTHORITY = Authority()
+SERVER = AUTHORITY.issue(CN="server.example.com")
+DEVICE = AUTHORITY.issue(CN="dev-1")
+BY_KEY = Security(psk_of=key_of)
+BY_CERTIFICATE = Security(certificates=(SERVER[0],), private_key=SERVER[1], trust=(AUTHORITY.certificate,))
+WITH_CERTIFICATE = Certificate(DEVICE[0], DEVICE[1], AUTHORITY.certificate)
+
+WAYS = {
+    "UDP": (udp, "coap", None),
+    "106 TCP": (tcp, "coap+tcp", None),
+    "401 DTLS with a key": (lambda: dtls(udp(), BY_KEY), "coaps", KEY),
+    "402 DTLS with certificates": (lambda: dtls(udp(), BY_CERTIFICATE), "coaps", WITH_CERTIFICATE),
+    "404 TLS with certificates": (lambda: tls("127.0.0.1", 0, BY_CERTIFICATE), "coaps+tcp", WITH_CERTIFICATE),
+    "406 TLS with a key": (lambda: tls("127.0.0.1", 0, BY_KEY), "coaps+tcp", KEY),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_106_401_402_404_406_a_device_is_managed_by_every_transport(way: str) -> None:
+    opener, scheme, credentials = WAYS[way]
+    with_device(opener(), scheme, credentials, managed)  # type: ignore[operator]
+
+
+STRANGER = Authority("Another CA")
+WRONG = {
+    "a key of another": ("401 DTLS with a key", PreSharedKey("dev", b"another key 1234")),
+    "an identity of nobody": ("401 DTLS with a key", PreSharedKey("who", KEY.key)),
+    "a server of another CA": ("404 TLS with certificates", Certificate(*DEVICE, STRANGER.certificate)),
+    "a device of another CA": (
+        "404 TLS with certificates",
+        Certificate(*STRANGER.issue(CN="dev-1"), AUTHORITY.certificate),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_credentials_that_do_not_match_are_named(what: str) -> None:
+    way, credentials = WRONG[what]
+    opener, scheme, _ = WAYS[way]
+
+    async def story(found: Desk, client: Lwm2mClient) -> None:
+        async with asyncio.timeout(20):
+            while client.error is None:
+                await asyncio.sleep(0.01)
+        assert isinstance(client.error, HandshakeFailed)
+        assert client.error.reason
+        assert found.asked.empty()
+        with pytest.raises(TimedOut, match="is not registered at coaps") as caught:
+            await asyncio.to_thread(client.wait_registered, 0.01)
+        assert caught.value.hint == client.error.message
+
+    with_device(opener(), scheme, credentials, story)  # type: ignore[operator]
+
+
+def test_bootstrap_over_tls_leads_to_a_server_over_dtls() -> None:
+    """2, and 404's bootstrap: certificates all the way."""
+
+    async def told() -> None:
+        async with desk(tls("127.0.0.1", 0, BY_CERTIFICATE)) as first, desk(dtls(udp(), BY_CERTIFICATE)) as second:
+            client = Lwm2mClient(
+                "dev-1",
+                f"coaps+tcp://127.0.0.1:{first.endpoint.address[1]}",
+                bootstrap=True,
+                credentials=WITH_CERTIFICATE,
+            )
+            await asyncio.to_thread(client.start)
+            try:
+                request, peer = await asyncio.wait_for(first.asked.get(), 20)
+                assert request.opt.uri_path == ("bs",)
+                where = f"coaps://127.0.0.1:{second.endpoint.address[1]}"
+                issued, key = AUTHORITY.issue(CN="dev-1")
+                for path, payload, format in (
+                    ("0/0/0", where.encode(), TEXT),
+                    ("0/0/2", b"2", TEXT),
+                    ("0/0/3", issued, 42),
+                    ("0/0/4", AUTHORITY.certificate, 42),
+                    ("0/0/5", key, 42),
+                    ("0/0/10", b"9", TEXT),
+                    ("1/0", bytes.fromhex("C1 00 09 C1 01 3C C1 06 01 C1 07 55"), 11542),
+                ):
+                    put = Message(
+                        code=codes.PUT, uri_path=tuple(path.split("/")), payload=payload, content_format=format
+                    )
+                    assert (await first.endpoint.request(put, peer)).code == codes.CHANGED, path
+                done = await first.endpoint.request(Message(code=codes.POST, uri_path=("bs",)), peer)
+                assert done.code == codes.CHANGED, done.payload
+                request, _ = await asyncio.wait_for(second.asked.get(), 20)
+                assert "lt=60" in request.opt.uri_query
+            finally:
+                await asyncio.to_thread(client.close, 2.0)
+
+    asyncio.run(told())
+
+
+# -- others' directories -----------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    """Return a UDP port whose next one is free too, or was a moment ago: libcoap's DTLS takes that one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1]) & ~1
+
+
+@contextlib.contextmanager
+def coap_rd(*options: str) -> Iterator[int]:
+    """Run libcoap's resource directory, and give its port."""
+    port = free_port()
+    names = ("coap-rd-notls", "coap-rd") if not options else ("coap-rd-openssl",)
+    command = [program(*names), "-A", "127.0.0.1", "-p", str(port), *options]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for(port)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_for(port: int) -> None:
+    """Wait until somebody listens on TCP, which libcoap opens with UDP."""
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.01)
+    pytest.fail(f"coap-rd does not listen on {port}")
+
+
+def links_of(port: int) -> list[str]:
+    client = program("coap-client-notls", "coap-client")
+    command = [client, "-B", "5", f"coap://127.0.0.1:{port}/.well-known/core"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().split(",")
+
+
+@pytest.mark.debian
+@pytest.mark.parametrize("scheme", ["coap", "coap+tcp", "coaps", "coaps+tcp"])
+def test_libcoaps_directory_takes_a_device(scheme: str) -> None:
+    secure = scheme.startswith("coaps")
+    options = ("-k", KEY.key.decode()) if secure else ()
+    with coap_rd(*options) as port:
+        client = Lwm2mClient("dev-1", f"{scheme}://127.0.0.1:{port + secure}", credentials=KEY if secure else None)
+        client.start()
+        try:
+            client.wait_registered(20)
+            location = client.links[0].registration.location
+            assert location[0] == "rd" and len(location) == 2
+            assert any(f"</{'/'.join(location)}>" in each for each in links_of(port))
+        finally:
+            client.close(0.0)  # this directory dies of a DELETE: a double free in libcoap 4.3.1's example
+
+
+@pytest.mark.debian
+def test_libcoaps_directory_takes_a_device_with_a_certificate(tmp_path: Path) -> None:
+    server = tmp_path / "server.pem"
+    certificate, key = write_pem(tmp_path, *SERVER)
+    server.write_bytes(certificate.read_bytes() + key.read_bytes())
+    ca = tmp_path / "ca"
+    ca.mkdir()
+    trust, _ = write_pem(ca, AUTHORITY.certificate, SERVER[1])
+    with coap_rd("-c", str(server), "-C", str(trust)) as port:
+        client = Lwm2mClient("dev-1", f"coaps://127.0.0.1:{port + 1}", credentials=WITH_CERTIFICATE)
+        client.start()
+        try:
+            client.wait_registered(20)
+            assert client.links[0].registration.location[0] == "rd"
+        finally:
+            client.close(0.0)
+
+
+def test_aiocoaps_directory_takes_updates_and_lets_go_of_a_device() -> None:
+    async def told() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind(("127.0.0.1", 0))
+            server = probe.getsockname()
+        context = await aiocoap.Context.create_server_context(None, bind=server, transports=["simplesocketserver"])
+        site = StandaloneResourceDirectory(context=context, lwm2m_compat=True)
+        context.serversite = site
+        client = Lwm2mClient("dev-1", f"coap://127.0.0.1:{server[1]}", lifetime=60)
+        await asyncio.to_thread(client.start)
+        try:
+            await asyncio.to_thread(client.wait_registered, 20)
+            location = client.links[0].registration.location
+            (known,) = site.common_rd.get_endpoints()
+            assert (known.registration_parameters["ep"], known.lt) == (["dev-1"], 60)
+            assert "/3/0" in {link.href for link in known.links.links}
+            await asyncio.to_thread(client.update)
+            assert client.links[0].registration.location == location
+        finally:
+            await asyncio.to_thread(client.close)
+            await context.shutdown()
+        assert list(site.common_rd.get_endpoints()) == []
+
+    asyncio.run(told())
