@@ -153,7 +153,8 @@ def test_credentials_of_another_account_are_noticed_at_once(
 ) -> None:
     from dataclasses import replace
 
-    monkeypatch.setattr(service, "_credentials", replace(service.credentials(), account_id="f" * 32))
+    others = replace(service.credentials(), account_id="f" * 32)
+    monkeypatch.setattr(service, "credentials", lambda: others)
     result = run(board, "connect", cloud=cloud)
     assert result.result == "FAIL"
     assert f"the board's credentials are of account {'f' * 32}" in result.reason

@@ -5,12 +5,16 @@ from __future__ import annotations
 import queue
 import re
 import subprocess
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from pdmlab import Cloud, M2MMethod, SimpleMbedCloudClient, serve
+from pdmlab.client.transport import Transport
 from pdmlab.clock import SECOND
+from pdmlab.coap.transport import scheme_of
 from pdmlab.network.interface import NetworkInterface
 from pdmlab.service import Service
 from pdmlab.sim.board import VirtualBoard
@@ -171,18 +175,55 @@ def test_an_update_goes_through_to_the_new_version(service: Service, board: Virt
 
 
 @pytest.mark.debian
-def test_coap_client_reads_the_boards_own_port(service: Service, board: VirtualBoard) -> None:
+def test_coap_client_reads_the_boards_own_port(
+    service: Service, board: VirtualBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without security a board has a UDP port, and answers anybody there."""
     coap_client = program(*CLIENT)
+    plain = tmp_path / "mbed_cloud_dev_credentials.c"
+    plain.write_text(service.credentials(secure=False).to_c())
+    monkeypatch.setenv("PDMLAB_CREDENTIALS", str(plain))
     client = board.run(notebook, timeout=60)
     address = client.address
     assert address is not None
 
-    def get(path: str) -> bytes:
+    def get(path: str, *options: str) -> bytes:
         url = f"coap://127.0.0.1:{address[1]}{path}"
-        done = subprocess.run([coap_client, "-m", "get", "-B", "20", url], capture_output=True, timeout=30)
+        command = [coap_client, "-m", "get", "-B", "20", *options, url]
+        done = subprocess.run(command, capture_output=True, timeout=30)
         assert done.returncode == 0 and done.stderr == b"", done.stderr
         return done.stdout
 
     assert get("/3/0/0").strip() == b"dev_manufacturer"
     assert get("/5000/0/2")[:4096] == LARGE
-    assert b"</3201/0/5853>" in get("/.well-known/core")
+    assert b"</3201/0/5853>" in get("/3201", "-A", "40")
+
+
+@pytest.mark.parametrize(
+    ("transport", "secure", "scheme"),
+    [
+        (None, True, "coaps+tcp"),
+        ("udp", True, "coaps"),
+        ("udp_queue", True, "coaps"),
+        ("tcp", False, "coap+tcp"),
+        (None, False, "coap"),
+    ],
+)
+def test_each_transport_carries_a_bootstrap_a_registration_and_a_read(
+    service: Service,
+    transport: Transport | None,
+    secure: bool,
+    scheme: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    credentials = tmp_path / "mbed_cloud_dev_credentials.c"
+    credentials.write_text(service.credentials(secure=secure).to_c())
+    monkeypatch.setenv("PDMLAB_CREDENTIALS", str(credentials))
+    with VirtualBoard("K64F", id="carried", memory=True, seed=3, transport=transport) as board:
+        client = board.run(notebook, timeout=60)
+        assert client.server is not None and scheme_of(client.server) == scheme
+        assert [step.name for step in client.steps if not step.ok] == []
+        with Cloud(service.url, service.api_key) as cloud:
+            assert cloud.device(client.device_id).read("/3201/0/5853") == "assign new value"
+        assert (abs(client.time - time.time()) < 3600) is secure, "only a secure server tells the time"
