@@ -25,7 +25,7 @@ from pdmlab.coap.together import together
 from pdmlab.coap.transport import Address
 from pdmlab.errors import NetworkError
 from pdmlab.lwm2m import tlv
-from pdmlab.network.fabric import Fabric
+from pdmlab.network.fabric import Fabric, Host
 from pdmlab.network.link import Link
 from pdmlab.service.core import Core
 from pdmlab.service.schema import accounts
@@ -92,6 +92,9 @@ class CoreLab:
         for device in self.devices:
             await device.close()
         await self.core.stop()
+
+    def host(self, name: str, link: Link | None) -> Host:
+        return self.fabric.host(name, link)
 
     def new_account(self) -> str:
         """Return the id of a second account, which only a database has so far."""
@@ -163,7 +166,7 @@ class FakeDevice:
 
     def __init__(self, lab: CoreLab, name: str, *, link: Link | None = None, aobs: tuple[str, ...] = ()) -> None:
         self.lab, self.name = lab, name
-        self.host = lab.fabric.host(name, link)
+        self.host = lab.host(name, link)
         self.values: dict[str, bytes] = {"/3/0/0": b"pdmlab", "/5000/0/1": b"test0", VERSION: b"1.0.0"}
         self.aobs = {path: 500 + number for number, path in enumerate(aobs)}
         self.asked: list[str] = []

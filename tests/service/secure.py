@@ -46,12 +46,15 @@ def leaf_of(payload: bytes) -> bytes:
 class SecureDevice(FakeDevice):
     """A device that comes over connections; `own` is the certificate that it registers with."""
 
+    key_s = 3.0
+
     def __init__(self, lab: CoreLab, name: str, *, built_with: bytes = b"", **options: Any) -> None:
         super().__init__(lab, name, **options)
         self.built_with = built_with
         self.own = b""
         self.port = 0
         self.enrolls = True
+        self.enrolled = False
 
     @property
     def id(self) -> str:
@@ -155,13 +158,13 @@ class SecureDevice(FakeDevice):
     async def _enroll(self, query: tuple[str, ...]) -> None:
         (iep,) = query
         if self.enrolls:
-            await asyncio.sleep(3)  # a microcontroller makes its key
+            await asyncio.sleep(self.key_s)  # a microcontroller makes its key
             self.key = ec.generate_private_key(ec.SECP256R1())
             wanted = {"L": iep.partition("=")[2], "OU": self.lab.core.account_id, "CN": self.name}
             message = request(codes.POST, "est/sen", payload=csr(self.key, **wanted), content_format=0)
             answer = await self.endpoint.request(message, self.bootstrap_server, block_size=512)
             assert answer.code == codes.CHANGED, answer.payload
-            self.own = leaf_of(answer.payload)
+            self.own, self.enrolled = leaf_of(answer.payload), True
             self.bootstrapped.set()
 
 
