@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from pdmlab.errors import Lwm2mError
-from pdmlab.lwm2m.senml import LARGEST, MAX_NAME, MAX_RECORDS, Kind, Record, read_json
+from pdmlab.lwm2m.senml import MAX_NAME, MAX_RECORDS, Kind, Record, read_json
 
 # Field -> kind of value: `sv` is text, or data in base64, which only the resource's type can tell.
 _KINDS: Final[dict[str, Kind]] = {"v": "v", "bv": "vb", "ov": "vlo", "sv": "sv"}
@@ -48,8 +48,6 @@ def _record(entry: object, prefix: str, since: float) -> Record:
     kind, value = _KINDS[found[0]], entry[found[0]]
     if not isinstance(value, _TYPES[kind]) or isinstance(value, bool) != (kind == "vb"):
         raise Lwm2mError(f"LwM2M JSON: {found[0]} cannot be {str(value)[:40]!r}")
-    if isinstance(value, int | float) and abs(value) >= LARGEST:
-        raise Lwm2mError(f"LwM2M JSON: {str(value)[:40]} is too large")
     return Record(prefix + name, kind, value, when)
 
 

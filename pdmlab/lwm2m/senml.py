@@ -22,7 +22,7 @@ MAX_SIZE = 1 << 20
 MAX_RECORDS = 10_000
 MAX_NAME = 255  # characters: a long base name with many records would be kept once for each of them
 VERSION: Final = 10
-LARGEST: Final = 1 << 64  # numbers beyond belong to no LwM2M type
+_WHOLE = 1 << 64  # whole numbers beyond are kept as floats, which is what they can only be
 
 # RFC 8428 table 4; vlo is text in both (OMA LwM2M 1.1 core, 7.4.4).
 _LABELS = {"bver": -1, "bn": -2, "bt": -3, "bu": -4, "bv": -5, "bs": -6}
@@ -60,8 +60,9 @@ def read(payload: bytes, *, binary: bool) -> list[Record]:
 
 def _record(entry: object, base: dict[str, object], binary: bool) -> Record:
     fields = _fields(entry, binary)
-    if fields.get("bver", VERSION) != VERSION:
-        raise Lwm2mError(f"SenML: version {fields['bver']!r}; {VERSION} is known")
+    version = fields.get("bver", VERSION)
+    if not isinstance(version, int) or not 0 < version <= VERSION:
+        raise Lwm2mError(f"SenML: version {version!r}; those up to {VERSION} are known")
     base.update({name: value for name, value in fields.items() if name in ("bn", "bt", "bu", "bv")})
     name = str(base.get("bn", "")) + str(fields.get("n", ""))
     if not 0 < len(name) <= MAX_NAME:
@@ -103,8 +104,7 @@ def _fields(entry: object, binary: bool) -> dict[str, object]:
 
 
 def _typed(name: str, value: object, binary: bool) -> object:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
-    if number and name in _NUMBERS:
+    if name in _NUMBERS and isinstance(value, int | float) and not isinstance(value, bool):
         return value
     if (name in _TEXTS and isinstance(value, str)) or (name == "vb" and isinstance(value, bool)):
         return value
@@ -157,10 +157,9 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def _whole(text: str) -> int:
-    if len(text) > 21:  # 2^64 has twenty digits
-        raise Lwm2mError(f"JSON: a number of {len(text)} digits")
-    return int(text)
+def _whole(text: str) -> int | float:
+    number = int(text) if len(text) <= 21 else _float(text)  # 2^64 has twenty digits
+    return number if abs(number) < _WHOLE else float(number)
 
 
 def _float(text: str) -> float:
