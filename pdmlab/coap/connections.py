@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from pdmlab.coap.admission import Admission, StreamParameters, open_files
+from pdmlab.coap.framing import STOCK_BLOCK
 from pdmlab.coap.link import Link
 from pdmlab.coap.streams import Listener
 from pdmlab.coap.transport import Address, Connection, ConnectionSocket, Identity, Scheme, text_of
@@ -52,6 +53,11 @@ class Links(ConnectionSocket):
     def connected(self, address: Address) -> bool:
         """See ConnectionSocket.connected."""
         return self.find(address) is not None
+
+    def block_size(self, address: Address) -> int:
+        """See ConnectionSocket.block_size; the stock client's framing leaves room for 512 B."""
+        link = self.find(address)
+        return STOCK_BLOCK if link is None or link.framing is None else link.framing.block_size
 
     def identity(self, address: Address) -> Identity | None:
         """See ConnectionSocket.identity."""

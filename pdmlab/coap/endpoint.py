@@ -20,6 +20,7 @@ from pdmlab.capture import Event
 from pdmlab.coap.codec import Malformed, blank, decode, empty, encode
 from pdmlab.coap.exchange import Outcome, Peers, Seen, Transmission
 from pdmlab.coap.flow import Flow
+from pdmlab.coap.framing import STOCK_BLOCK
 from pdmlab.coap.observation import Observation
 from pdmlab.coap.parameters import TransmissionParameters
 from pdmlab.coap.requester import Requester
@@ -119,6 +120,13 @@ class Endpoint:
     def identity(self, peer: Address) -> Identity | None:
         """Return who a peer has proved to be; None without security."""
         return self._socket.identity(peer) if isinstance(self._socket, ConnectionSocket) else None
+
+    def block_size(self, peer: Address) -> int:
+        """Return the largest block (B) to send a peer: the endpoint's, or what the peer has room for."""
+        size = self.parameters.block_size
+        if size > STOCK_BLOCK and isinstance(self._socket, ConnectionSocket):
+            return min(size, self._socket.block_size(peer))
+        return size
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.address[0]}:{self.address[1]}, {len(self._peers)} peers>"

@@ -17,6 +17,9 @@ Way = Literal["length", "record", "rfc8323"]
 STOCK_LIMIT = 1152
 """The stock client reads so much at once, and what is longer is cut in two (B; pelion-wire.md 1.2)."""
 
+STOCK_BLOCK = 512
+"""What the stock client takes and sends in one block (B; pelion-wire.md 1.9)."""
+
 MAX_MESSAGE = 16 << 10
 """The longest message that is taken (B): what fits into a TLS record."""
 
@@ -29,6 +32,10 @@ class BadFrame(NetworkError):
     def __init__(self, message: str, *, farewell: bytes = b"", hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.farewell = farewell
+
+
+class TooLong(NetworkError):
+    """A message is longer than its peer takes."""
 
 
 class Framing(ABC):
@@ -61,13 +68,18 @@ class Framing(ABC):
         """Return what to write for a message; b"" if it has no place on this connection.
 
         Raises:
-            NetworkError: it is longer than the peer takes.
+            TooLong: it is longer than the peer takes.
         """
 
     @property
     def unfinished(self) -> bool:
         """Whether the beginning of a message has arrived, and not its end."""
         return False
+
+    @property
+    def block_size(self) -> int:
+        """The largest block (B) that leaves room for options in a message."""
+        return STOCK_BLOCK
 
     def hello(self) -> bytes:
         """Return what to write before all else."""
@@ -87,7 +99,7 @@ class Framing(ABC):
 
     def _check(self, size: int) -> None:
         if size > self.limit:
-            raise NetworkError(
+            raise TooLong(
                 f"a message of {size} B is longer than the {self.limit} B that the peer takes",
                 hint="large payloads go in blocks; long options leave less room for them",
             )

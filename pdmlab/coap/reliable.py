@@ -45,6 +45,11 @@ class Reliable(Framing):
         """Whether the peer waits for no answer."""
         return not self._unanswered
 
+    @property
+    def block_size(self) -> int:
+        """See Framing.block_size."""
+        return max(1 << (max(self.limit - _OPTIONS_ROOM, 0) or 1).bit_length() - 1, 16) if self.limit < 1152 else 1024
+
     def take_back(self) -> bytes:
         """See Framing.take_back."""
         back, self._back = self._back, b""
@@ -120,6 +125,7 @@ class Reliable(Framing):
 
 
 _CSM, _PING, _PONG, _RELEASE, _ABORT = 0xE1, 0xE2, 0xE3, 0xE4, 0xE5
+_OPTIONS_ROOM = 128  # B beside the payload
 _MOST_UNANSWERED = 256  # a peer may send requests that need no answer, for ever
 # The length of options and payload, by its first 4 bits: how many bytes more tell it, and what they start from.
 _EXTENDED = {13: (1, 13), 14: (2, 269), 15: (4, 65805)}

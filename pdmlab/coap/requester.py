@@ -56,7 +56,7 @@ class Requester:
     async def _transfer(
         self, message: Message, peer: Address, token: bytes, block_size: int | None, on_block: OnBlock | None
     ) -> Message:
-        size = block_size or self._endpoint.parameters.block_size
+        size = block_size or self._endpoint.block_size(peer)
         if message.opt.block1 is not None or len(message.payload) <= size:
             asking = message
             if block_size is not None and message.opt.block2 is None and message.code in (codes.GET, codes.FETCH):

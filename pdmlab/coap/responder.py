@@ -17,6 +17,7 @@ from aiocoap.numbers.types import Type
 from pdmlab.coap.blockwise import Reassembly, Responses, block_size_for, cut, tagged, too_large
 from pdmlab.coap.codec import derive, encode
 from pdmlab.coap.exchange import Outcome, Seen
+from pdmlab.coap.framing import TooLong
 from pdmlab.coap.transport import Address
 from pdmlab.errors import NetworkError
 
@@ -60,7 +61,7 @@ class Responder:
         if OptionNumber.BLOCK2 in message.opt._options and message.opt.block2.block_number:
             kept = self._responses.find(message, peer, now)
             if kept is not None:
-                exchange.send(cut(kept, message, endpoint.parameters.block_size))
+                exchange.send(cut(kept, message, endpoint.block_size(peer)))
                 return
             if message.code not in (codes.GET, codes.FETCH):
                 # Asking its handler would do it a second time.
@@ -171,7 +172,7 @@ class Responder:
             for tell in notification.on_result:
                 tell(outcome)
 
-        message, block_size = notification.message, endpoint.parameters.block_size
+        message, block_size = notification.message, endpoint.block_size(key[0])
         if message.code < 128 and len(message.payload) > block_size and endpoint.parameters.etags:
             message = tagged(message)
         first = cut(message, message, block_size)
@@ -254,7 +255,7 @@ class Exchange:
 
     def respond(self, response: Message) -> None:
         """Send the response, or the block of it that was asked for; the rest is kept."""
-        request, block_size = self.request, self._endpoint.parameters.block_size
+        request, block_size = self.request, self._endpoint.block_size(self.peer)
         asked = request.opt._options
         if len(response.payload) > block_size or OptionNumber.BLOCK2 in asked or OptionNumber.BLOCK1 in asked:
             size = block_size_for(request, block_size)
@@ -286,5 +287,12 @@ class Exchange:
             kind, mid = Type.ACK, request.mid
         self.seen.reply = data = encode(response, kind, mid, request.token)
         self._acknowledged = True
+        try:
+            endpoint._send(data, peer)
+        except TooLong as error:  # nothing of it has gone: that can be told
+            said = Message(code=codes.INTERNAL_SERVER_ERROR, payload=error.message.encode())
+            self.seen.reply = data = encode(said, kind, mid, request.token)
+            endpoint._send_quietly(data, peer)
+        except NetworkError:
+            pass  # the peer's retransmission asks for it again
         endpoint._tapped("out", peer, data)
-        endpoint._send_quietly(data, peer)

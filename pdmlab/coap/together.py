@@ -60,6 +60,11 @@ class Together(ConnectionSocket):
         each = self.sockets.get(scheme_of(address))
         return each.connected(address) if isinstance(each, ConnectionSocket) else each is not None
 
+    def block_size(self, address: Address) -> int:
+        """See ConnectionSocket.block_size."""
+        each = self.sockets.get(scheme_of(address))
+        return each.block_size(address) if isinstance(each, ConnectionSocket) else 1024
+
     def identity(self, address: Address) -> Identity | None:
         """See ConnectionSocket.identity."""
         each = self.sockets.get(scheme_of(address))

@@ -140,6 +140,10 @@ class ConnectionSocket(ABC):
     def connected(self, address: Address) -> bool:
         """Whether the connection is there."""
 
+    def block_size(self, address: Address) -> int:
+        """Return the largest block (B) that a peer has room for in one message."""
+        return 1024
+
     @abstractmethod
     def identity(self, address: Address) -> Identity | None:
         """Return who the peer of a connection has proved to be; None without security."""

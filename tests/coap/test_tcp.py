@@ -13,6 +13,8 @@ from aiocoap.numbers import codes
 from pdmlab.clock import DeviceClock
 from pdmlab.coap.admission import Admission, StreamParameters
 from pdmlab.coap.endpoint import Endpoint
+from pdmlab.coap.framing import Lengths, Records
+from pdmlab.coap.reliable import Reliable
 from pdmlab.coap.tcp import tcp, tcp_to
 from pdmlab.coap.transport import Connection
 from pdmlab.errors import ConfigError, NetworkError, TimedOut, Unreachable
@@ -152,6 +154,52 @@ def test_one_frame_is_one_write_and_nothing_waits_for_more() -> None:
 
 
 # -- how connections end -----------------------------------------------------------------------------
+
+
+def test_stock_client_never_gets_more_than_512_bytes_of_payload() -> None:
+    """pelion-wire.md 1.2 and 1.9: it reads 1152 B at once, and takes blocks of 512 B; RFC 8323 has its CSM."""
+
+    async def story() -> None:
+        async def handler(message: Message, peer: object) -> Message:
+            if "error" in message.opt.uri_path:
+                return Message(code=codes.BAD_REQUEST, payload=b"e" * 3000)
+            if "options" in message.opt.uri_path:
+                return Message(code=codes.CREATED, location_path=("x" * 250,) * 5)
+            return Message(code=codes.CONTENT, payload=bytes(3000))
+
+        server = await Endpoint.open(tcp(), handler)
+        stock, other = await Raw.to(server.address), await Raw.to(server.address)
+        stock.send("00000006 40010001 b1 61")
+        head = await stock.reader.readexactly(4)
+        answer = await stock.reader.readexactly(int.from_bytes(head, "big"))
+        assert len(answer.split(b"\xff", 1)[1]) == 512
+        stock.send("0000000a 40010002 b5 6572726f72")  # an error's text is cut, and not told in blocks
+        head = await stock.reader.readexactly(4)
+        answer = await stock.reader.readexactly(int.from_bytes(head, "big"))
+        assert answer.split(b"\xff", 1)[1] == b"e" * 512
+        stock.send("0000000c 40010003 b7 6f7074696f6e73")  # what does not fit at all becomes an error that does
+        head = await stock.reader.readexactly(4)
+        answer = await stock.reader.readexactly(int.from_bytes(head, "big"))
+        assert answer[1] == 0xA0 and b"longer than the 1152 B" in answer
+
+        other.send("20 e1 21 ff" + "20 01 b1 61")  # takes 255 B: blocks of 64 B leave room for options
+        await other.read(CSM)
+        head = await other.reader.readexactly(3)
+        answer = await other.reader.readexactly(head[1] + 13)
+        assert len(answer.split(b"\xff", 1)[1]) == 64
+
+        back = next(peer for peer in server._peers._peers if server.block_size(peer) == 512)
+        asking = asyncio.ensure_future(server.request(Message(code=codes.PUT, payload=bytes(1000)), back))
+        head = await stock.reader.readexactly(4)
+        block = await stock.reader.readexactly(int.from_bytes(head, "big"))
+        assert len(block.split(b"\xff", 1)[1]) == 512
+        asking.cancel()
+        assert [Reliable().block_size, Lengths().block_size, Records().block_size] == [1024, 512, 512]
+        await server.close()
+        await stock.close()
+        await other.close()
+
+    run(story)
 
 
 def test_lost_connection_fails_what_waits_and_is_told_once() -> None:
