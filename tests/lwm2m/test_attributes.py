@@ -174,3 +174,54 @@ def test_notifications_are_never_nearer_than_pmin_and_no_change_is_lost(
         if decision.at is not None:
             assert decision.at > now
     assert all(later - earlier >= pmin * SECOND for earlier, later in pairwise(told_at))
+
+
+# -- LwM2M 1.1 -------------------------------------------------------------------------------------------------------
+
+
+def test_1_1_knows_evaluation_periods_and_more_attributes_at_once() -> None:
+    queries = ["pmin=1", "pmax=60", "gt=30", "lt=10", "st=0.5", "epmin=2", "epmax=20"]
+    found = NotificationAttributes().updated(queries, version="1.1")
+    assert (found.epmin, found.epmax) == (2, 20)
+    assert found.queries == queries
+    assert found.updated(["epmin", "gt"], version="1.1").queries == ["pmin=1", "pmax=60", "lt=10", "st=0.5", "epmax=20"]
+    with pytest.raises(Lwm2mError, match="is no notification attribute"):
+        NotificationAttributes().updated(["epmin=2"])  # the stock client's
+
+
+@pytest.mark.parametrize("queries", [["epmin=5", "epmax=4"], ["epmin=x"], ["gt=" + "1" * 90], ["pmax=4294967296"]])
+def test_1_1_refuses_what_makes_no_sense(queries: list[str]) -> None:
+    with pytest.raises(Lwm2mError):
+        NotificationAttributes().updated(queries, version="1.1")
+
+
+@pytest.mark.parametrize(
+    ("own", "above", "together"),
+    [
+        ({"pmin": 5}, {"pmin": 1, "pmax": 60}, {"pmin": 5, "pmax": 60}),
+        ({"pmin": 5}, {"pmax": 2}, {"pmin": 5}),  # a pmax shorter than pmin is ignored
+        ({"pmax": 2}, {"pmin": 5}, {"pmin": 5}),
+        ({"epmin": 5}, {"epmax": 2}, {"epmin": 5}),
+        ({"gt": 30}, {"lt": 10}, {"gt": 30, "lt": 10}),
+        ({"gt": 5}, {"lt": 10, "st": 1}, {"gt": 5}),  # contradicts what is above
+        ({"gt": 5, "st": 9}, {"lt": 1, "pmax": 7}, {"gt": 5, "st": 9, "pmax": 7}),
+        ({}, {"gt": 1, "lt": 0}, {"gt": 1, "lt": 0}),
+    ],
+)
+def test_attributes_are_completed_by_those_above(own: dict, above: dict, together: dict) -> None:
+    assert NotificationAttributes(**own).under(NotificationAttributes(**above)) == NotificationAttributes(**together)
+
+
+SETS = st.dictionaries(
+    st.sampled_from(["pmin", "pmax", "gt", "lt", "st", "epmin", "epmax"]), st.integers(0, 100), max_size=7
+)
+
+
+@given(SETS, SETS)
+def test_any_two_levels_make_attributes_that_make_sense(own: dict, above: dict) -> None:
+    try:
+        one, other = NotificationAttributes(**own), NotificationAttributes(**above)
+    except Lwm2mError:
+        return
+    found = one.under(other)
+    assert dict(one.items()).items() - {("pmax", one.pmax), ("epmax", one.epmax)} <= dict(found.items()).items()

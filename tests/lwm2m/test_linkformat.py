@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdmlab.errors import Lwm2mError
-from pdmlab.lwm2m.linkformat import MAX_SIZE, Link, format_links, parse_links
+from pdmlab.lwm2m.linkformat import MAX_SIZE, Link, LinkList, format_links, parse_links, parse_list
 from pdmlab.lwm2m.paths import Path
 
 # The shape of the stock example's registration: values sent along, auto-observations, resource type names.
@@ -118,3 +118,89 @@ def test_a_list_of_any_length_takes_little_time_or_is_refused() -> None:
             parse_links(b"</3>;" + filling * (MAX_SIZE // len(filling) - 4))
         except Lwm2mError:
             pass
+
+
+# -- lists with their root: LwM2M 1.1 --------------------------------------------------------------------------------
+
+
+def test_a_1_1_registration_says_its_formats_and_versions() -> None:
+    payload = b'</>;rt="oma.lwm2m";ct="60 110 112 11542 11543",</1>;ver=1.1,</1/0>,</3/0>,</3303>;ver="1.1",</3303/0>'
+    found = parse_list(payload)
+    assert (found.root, found.formats) == ("", (60, 110, 112, 11542, 11543))
+    assert [(str(each.path), each.version) for each in found.links] == [
+        ("/1", "1.1"),
+        ("/1/0", "1.0"),
+        ("/3/0", "1.0"),
+        ("/3303", "1.1"),
+        ("/3303/0", "1.0"),
+    ]
+    assert bytes(found) == payload.replace(b'"1.1"', b"1.1")
+
+
+@pytest.mark.parametrize(
+    ("payload", "root", "formats"),
+    [
+        (b"</>;ct=110,</3/0>", "", (110,)),
+        (b'</3/0>,</>;ct="11543 x 999999 42"', "", (11543, 42)),
+        (b'</lwm2m>;rt="oma.lwm2m";ct=11543,</lwm2m/3/0>,</sensors/3/1>', "/lwm2m", (11543,)),
+        (b'</a/b>;rt="oma.lwm2m",</a/b/3/0>,</3/9>', "/a/b", ()),
+        (b"</3/0>", "", ()),
+    ],
+)
+def test_objects_are_found_below_the_root_that_the_device_says(
+    payload: bytes, root: str, formats: tuple[int, ...]
+) -> None:
+    found = parse_list(payload)
+    assert (found.root, found.formats) == (root, formats)
+    assert [str(each.path) for each in found.links] == ["/3/0"]
+
+
+def test_discover_on_the_bootstrap_interface() -> None:
+    """The examples of LwM2M 1.1 and 1.0: the enabler's version, servers by their short ids, and their URIs."""
+    found = parse_list(
+        b'</>;lwm2m=1.1,</0/0>;ssid=101;uri="coaps://server_1.example.com",</0/1>,</1/0>;ssid=101,</3/0>'
+    )
+    assert found.version == "1.1"
+    assert found.links[0].others == {"ssid": "101", "uri": "coaps://server_1.example.com"}
+    assert bytes(found).startswith(b'</>;lwm2m=1.1,</0/0>;ssid=101;uri="coaps://server_1.example.com",')
+    old = parse_list(b'lwm2m="1.0",</0/0>;ssid=101,</0/1>,</1/0>;ssid=101,</3/0>')
+    assert old.version == "1.0"
+    assert [str(each.path) for each in old.links] == ["/0/0", "/0/1", "/1/0", "/3/0"]
+    assert bytes(old) == b'lwm2m="1.0",</0/0>;ssid=101,</0/1>,</1/0>;ssid=101,</3/0>'
+
+
+def test_attributes_of_a_discover_are_kept_in_order() -> None:
+    (link,) = parse_links(b"</3/0/7>;dim=8;pmin=10;pmax=60;gt=50;lt=42.2;epmin=1")
+    assert list(link.others.items()) == [
+        ("dim", "8"),
+        ("pmin", "10"),
+        ("pmax", "60"),
+        ("gt", "50"),
+        ("lt", "42.2"),
+        ("epmin", "1"),
+    ]
+    assert str(link) == "</3/0/7>;dim=8;pmin=10;pmax=60;gt=50;lt=42.2;epmin=1"
+
+
+@given(
+    st.lists(LINKS, max_size=4),
+    st.sampled_from(["", "/lwm2m", "/a/b"]),
+    st.lists(st.integers(0, 65535), max_size=4).map(tuple),
+    st.sampled_from([None, "1.0", "1.1"]),
+)
+def test_lists_that_are_written_are_read(
+    links: list[Link], root: str, formats: tuple[int, ...], version: str | None
+) -> None:
+    if version is not None:
+        root, formats = "", () if version == "1.0" else formats
+    links = [link for link in links if link.rt != "oma.lwm2m"]
+    written = LinkList(links, root, formats, version)
+    assert parse_list(bytes(written)) == written
+
+
+@given(st.one_of(st.binary(max_size=80), st.text('</,;="\\d0 \nlwm2=ct', max_size=60).map(str.encode)))
+def test_any_bytes_are_a_list_or_an_error(payload: bytes) -> None:
+    try:
+        parse_list(payload)
+    except Lwm2mError as error:
+        assert error.message.startswith("link format: ")
