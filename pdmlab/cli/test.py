@@ -218,7 +218,7 @@ def _service(needed: bool) -> Iterator[dict[str, Any]]:
                 yield {
                     "cloud": cloud,
                     "developer": service.developer,
-                    "credentials": service.credentials(secure=False),
+                    "credentials": service.credentials(),
                     "update_resources": service.update_resources(),
                 }
         finally:
