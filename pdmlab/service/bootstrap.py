@@ -85,14 +85,17 @@ class Bootstrap:
         mine = sa.select(table).where(table.c.account_id == account_id)
         return self._store.rows(mine.order_by(table.c.device_id))
 
-    def rehearse(self, account_id: str, endpoint_name: str = "device", *, secure: bool = True) -> list[Row]:
+    def rehearse(self, account_id: str, endpoint_name: str = "device", *, secure: bool | None = None) -> list[Row]:
         """Return what a device would be asked, with sizes (B) and problems, and ask none.
+
+        secure: over which transport; None for the one with security, if there is one.
 
         Raises:
             Refused: the endpoint name does not fit into a certificate (400).
         """
         plan, device_id = self.plan(account_id), "0" * 32
         uri = self._core.uri("lwm2m", secure=secure, account_id=account_id)
+        secure = uri.startswith("coaps")
         told = Told(uri if secure else f"{uri}&iep={device_id}")
         if secure:
             key = new_key()

@@ -17,6 +17,7 @@ from pdmlab.service.rest import (
     lab,
     manifests,
     notification,
+    security,
     subscriptions,
     uploads,
 )
@@ -51,7 +52,7 @@ def make_app(core: Core, *, hold_s: float = HOLD_S) -> ASGIApp:
     # Paths are tried in this order: what is asked most comes first, and uploads before images, whose paths fit theirs.
     for part in (connect, notification, subscriptions, devices, campaigns, uploads, images, manifests):
         app.include_router(part.router)
-    for part in (accounts, credentials, lab):
+    for part in (accounts, credentials, security, lab):
         app.include_router(part.router)
     docs.add_docs(app)
     return Front(app, core)

@@ -1,0 +1,82 @@
+"""How devices come by what they prove themselves with: bootstrap under /lab, and renewals by the vendor's calls."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from pdmlab.service.bootstrap_plan import SERVER_LIFETIME, Plan
+from pdmlab.service.refusal import not_found
+from pdmlab.service.rest.context import TheCore, TheKey
+from pdmlab.service.rest.paging import Json, Page
+from pdmlab.service.schema import certificate_enrollments
+from pdmlab.service.store import Row
+
+router = APIRouter(tags=["Device security"])
+
+
+class BootstrapPlan(BaseModel):
+    """How devices of the account bootstrap; what is left out is as a new account has it."""
+
+    mode: Literal["certificates", "est"] = "certificates"
+    delete: bool = Field(True, description="DELETE /0 comes first.")
+    server: bool = Field(False, description="PUT /1 tells short id, lifetime and binding.")
+    lifetime: int = Field(SERVER_LIFETIME, ge=60, le=0x7FFF_FFFF, description="What PUT /1 tells (s).")
+
+
+def shape(row: Row) -> Json:
+    """Return a renewal as the API shows it."""
+    return {**row, "object": "certificate-enrollment", "etag": row["updated_at"]}
+
+
+@router.get("/lab/bootstrap", summary="List bootstraps")
+async def list_bootstraps(core: TheCore, key: TheKey) -> list[Json]:
+    """Each device's latest bootstrap: its state, every step with the device's answer, and why it failed."""
+    return core.bootstrap.transcript(key.account_id)
+
+
+@router.get("/lab/bootstrap/plan", summary="Get how devices bootstrap")
+async def get_plan(core: TheCore, key: TheKey) -> Json:
+    """With certificates that are made here, or by EST; and what else devices are told."""
+    return core.bootstrap.plan(key.account_id).as_json()
+
+
+@router.put("/lab/bootstrap/plan", summary="Set how devices bootstrap")
+async def put_plan(core: TheCore, key: TheKey, wanted: BootstrapPlan) -> Json:
+    """It holds for bootstraps from now on."""
+    core.bootstrap.set_plan(key.account_id, Plan(**wanted.model_dump()))
+    return core.bootstrap.plan(key.account_id).as_json()
+
+
+@router.get("/lab/bootstrap/rehearsal", summary="Rehearse a bootstrap")
+async def rehearse(
+    core: TheCore,
+    key: TheKey,
+    endpoint_name: Annotated[str, Query(min_length=1, max_length=64, description="Whose it would be.")] = "device",
+) -> list[Json]:
+    """What a device would be asked, with sizes and with what a client would not take; nobody is asked."""
+    return core.bootstrap.rehearse(key.account_id, endpoint_name)
+
+
+@router.post("/v3/devices/{device_id}/certificates/{name}/renew", summary="Renew a certificate", status_code=201)
+async def renew(core: TheCore, key: TheKey, device_id: str, name: str) -> Json:
+    """Ask a device to renew a certificate: LWM2M is what it registers with. The enrollment tells how it went."""
+    return shape(await core.est.renew(key.account_id, device_id, name))
+
+
+@router.get("/v3/certificate-enrollments", summary="List renewals")
+async def list_enrollments(core: TheCore, key: TheKey, page: Page) -> Json:
+    """Renewals that devices of the account were asked for, the oldest first."""
+    where = [certificate_enrollments.c.account_id == key.account_id]
+    return page.select(core.store, certificate_enrollments, where, shape)
+
+
+@router.get("/v3/certificate-enrollments/{enrollment_id}", summary="Get a renewal")
+async def get_enrollment(core: TheCore, key: TheKey, enrollment_id: str) -> Json:
+    """How far it is, and how it went."""
+    row = core.est.enrollment(key.account_id, enrollment_id)
+    if row is None:
+        raise not_found("certificate enrollment", enrollment_id)
+    return shape(row)
