@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from OpenSSL import SSL
 
 from pdmlab.coap import psk
@@ -357,3 +359,13 @@ def test_many_and_unknown_suites_are_named() -> None:
     assert suite_names([0xC0AE, 0xFFFE]) == "ECDHE-ECDSA-AES128-CCM8, 0xFFFE"
     assert suite_names(range(20)).endswith(" and 12 more")
     assert suite_names([]) == "no suites"
+
+
+@given(
+    st.binary(max_size=200),
+    st.sampled_from([b"", b"\x16\x03\x01", STOCK_HELLO[:43], b"\x16\xfe\xfd" + bytes(10) + b"\x01"]),
+)
+def test_any_first_bytes_are_read_or_not(data: bytes, start: bytes) -> None:
+    hello = client_hello(start + data)
+    assert hello is None or str(hello)
+    assert spoken(start + data) is None or isinstance(spoken(start + data), str)

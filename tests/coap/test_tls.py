@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -280,6 +281,58 @@ def test_nobody_becomes_another_in_a_renegotiation() -> None:
         await device.raw.close()
 
     served(story)
+
+
+class DeviceTime:
+    """A device's clock, that nobody has told the time yet."""
+
+    def __init__(self, seconds: int = 0, *, trusted: bool = False) -> None:
+        self.seconds, self.trusted = seconds, trusted
+
+    def now(self) -> int:
+        return self.seconds
+
+    def told(self, seconds: int) -> None:
+        self.seconds = seconds
+
+
+@pytest.mark.parametrize(
+    ("valid", "clock", "handshakes", "reason"),
+    [
+        (2020, DeviceTime(), 2, None),  # a first boot: pelion-wire.md 1.5
+        (2020, DeviceTime(1_700_000_000), 1, None),
+        (1970, DeviceTime(), 1, None),
+        (2100, DeviceTime(), 1, "certificate in the future"),  # by the server's time too
+    ],
+)
+def test_device_of_1970_takes_the_servers_time_and_renegotiates(
+    valid: int, clock: DeviceTime, handshakes: int, reason: str | None
+) -> None:
+    """The stock client's way, in one connection: what the server's end sees is a renegotiation."""
+    steps: list[HandshakeStep] = []
+
+    async def story(ear: Ear, server: Any) -> None:
+        mine = replace(CLIENT, clock=clock)
+        if reason is not None:
+            with pytest.raises(HandshakeFailed) as raised:
+                await Ear().open(tls_to(server.address, mine))
+            assert raised.value.reason == reason
+            while server.admission.connections:
+                await asyncio.sleep(0.001)
+            return
+        client = await Ear().open(tls_to(server.address, mine))
+        assert abs(clock.seconds - time.time()) < 60
+        client.send(GET, client.name)
+        _, peer = await ear.heard()
+        server.send(ANSWER, peer)
+        client.close()
+        await ear.lost()
+
+    since = datetime(valid, 1, 1, tzinfo=UTC), ALWAYS[1]
+    told = replace(CA.security("server", since), tells=lambda peer, step: steps.append(step))
+    failures = served(story, told)
+    assert len([step for step in steps if step.what == "completed"]) == handshakes
+    assert [failure.reason for failure in failures] == ([] if reason is None else ["bad certificate"])
 
 
 def test_session_is_resumed_by_a_client_that_kept_it_over_its_reset() -> None:
