@@ -124,10 +124,12 @@ def test_notifications_are_marked_by_the_rule_that_fired():
     assert " gt=21.5" in texts(ax) and ax.get_ylabel() == "temperature (°C)"
 
 
-def message(number, endpoint, direction, code, path="", payload=0):
+def message(number, endpoint, direction, code, path="", payload=0, type="CON", **more):
     return LoggedMessage(
-        1_000_000 * number, "host", endpoint, direction, "127.0.0.1:1", "CON", code, number, "aa", path,
-        "?ep=x" if path == "/rd" else "", "", payload, "",
+        number=number, time_ns=1_000_000 * number, clock="host", endpoint=endpoint, device="", name="",
+        direction=direction, scheme="coaps+tcp", peer="127.0.0.1:1", type=type, code=code, mid=number, token="aa",
+        path=path, query="?ep=x" if path == "/rd" else "", options=more.pop("options", ""), payload_B=payload,
+        payload=more.pop("payload_words", ""), **more,
     )  # fmt: skip
 
 
@@ -135,13 +137,36 @@ def test_a_sequence_has_a_lane_a_server_and_a_line_a_message():
     log = pd.DataFrame(
         [
             message(5, "bootstrap", "in", "POST", "/bs"),
-            message(7, "lwm2m", "in", "POST", "/rd", 512),
-            message(9, "lwm2m", "out", "2.01 Created", "/rd"),
+            message(7, "lwm2m", "in", "POST", "/rd", 512, options="Content-Format 40, Block1 1/1/512 (block 2)"),
+            message(9, "lwm2m", "out", "2.01 Created", "/rd", type="ACK"),
         ]
     )
     shown = texts(plots.sequence(log.assign(simulated=True)))
     assert [text for text in shown if text in ("board", "bootstrap", "lwm2m")] == ["board", "bootstrap", "lwm2m"]
-    assert {"CON POST /rd?ep=x  512 B", "CON 2.01 Created /rd", "0.0", "4.0", "SIMULATED, host clock"} <= set(shown)
+    wanted = {"CON POST /rd?ep=x  block 1  512 B", "ACK 2.01 Created /rd", "0.0", "4.0", "SIMULATED, host clock"}
+    assert wanted <= set(shown)
+
+
+def test_a_sequence_shows_handshakes_as_one_bar_what_was_sent_again_and_what_failed():
+    log = pd.DataFrame(
+        [
+            message(1, "lwm2m", "", "handshake started", type="TLS"),
+            message(2, "lwm2m", "", "step", type="TLS"),
+            message(51, "lwm2m", "", "handshake completed", type="TLS", options="full", payload_words="CCM8, x of y"),
+            message(52, "lwm2m", "out", "GET", "/3/0/0", transmission=2, transmissions=2, outcome="never acknowledged"),
+            message(53, "lwm2m", "in", "acknowledged", type="ACK"),
+            message(60, "lwm2m", "", "gave up", type="TLS", payload_words="GET was not acknowledged"),
+            message(70, "lwm2m", "", "handshake failed", type="TLS", options="unknown CA"),
+            message(80, "lwm2m", "", "closed", type="TLS"),
+        ]
+    )
+    shown = texts(plots.sequence(log.assign(simulated=True)))
+    for text in (
+        "TLS handshake (50 ms): CCM8, full", "CON GET /3/0/0  (again, 2)", "✗", "ACK", "GET was not acknowledged",
+        "TLS handshake: failed, unknown CA", "TLS closed", "0.0", "51.0",
+    ):  # fmt: skip
+        assert text in shown
+    assert not [text for text in shown if "step" in text]
 
 
 def test_an_empty_log_is_an_empty_figure():

@@ -277,6 +277,11 @@ def _text_of(error: Exception) -> str:
     return str(error)
 
 
+def alert_name(number: int) -> str:
+    """Return what RFC 5246 section 7.2 calls an alert, and its number: unknown_ca (48)."""
+    return f"{_words()['alert'].get(str(number), {}).get('name', 'unknown')} ({number})"
+
+
 def name_of(name: x509.Name) -> str:
     """Write a distinguished name as people read it."""
     return repr(name.rfc4514_string())

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from pdmlab.capture import Event, Tap, Who
+from pdmlab.coap.handshake import alert_name
 from pdmlab.coap.security import HandshakeStep
 from pdmlab.coap.transport import Address, Identity
 
@@ -23,8 +24,10 @@ def _event(tap: Tap, step: HandshakeStep) -> Event:
     if step.what == "started":
         return Event("handshake started")
     if step.failure is not None:
-        failure = step.failure
-        return Event("handshake failed", failure.message, failure.reason or "other", failure.hint or "")
+        failure, words = step.failure, step.failure.message
+        if failure.alert is not None and (alert := alert_name(failure.alert)) not in words:
+            words += f"; it was told so by alert {alert}"
+        return Event("handshake failed", words, failure.reason or "other", failure.hint or "")
     parts = [step.suite]
     who = None
     if step.identity is not None:

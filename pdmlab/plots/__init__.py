@@ -5,8 +5,9 @@ Every figure says which clock its times were read from and whether they are simu
 
 from pdmlab.plots.cells import cells
 from pdmlab.plots.curves import lines, notifications, points
-from pdmlab.plots.diagrams import lanes, regions, sequence, strips, timeline
+from pdmlab.plots.diagrams import lanes, regions, strips, timeline
 from pdmlab.plots.overlays import overlay
+from pdmlab.plots.sequences import sequence
 from pdmlab.plots.words import COLOURS, label, plain, shown
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What happened, and where things lie: timelines, messages, transcripts, strips of cells, maps of memory."""
+"""What happened, and where things lie: timelines, transcripts, strips of cells, maps of memory."""
 
 from __future__ import annotations
 
@@ -32,37 +32,6 @@ def timeline(frame: pd.DataFrame, *, since: str = "reset", ax: Axes | None = Non
     ax.set_xlim(left=0)
     ax.set_xlabel(f"time since {since} (ms)")
     return finish(ax, frame, title)
-
-
-def sequence(
-    log: pd.DataFrame, *, left: str = "board", ax: Axes | None = None, title: str = "", most: int = 60
-) -> Axes:
-    """Draw a service's message log (MessageLog.frame()) as a sequence diagram: the board on the left.
-
-    Its rows are what the service's endpoints received ("in") and sent ("out"), on the log's own clock.
-    """
-    shown_rows: list[Any] = list(log.head(most).itertuples())
-    ax = ax if ax is not None else new_axes(width=9.5, height=1.1 + 0.31 * max(len(shown_rows), 3))
-    begin = shown_rows[0].time_ns if shown_rows else 0
-    endpoints = list(dict.fromkeys(str(row.endpoint) for row in shown_rows))
-    places = {name: 0.72 + 0.28 * number / max(len(endpoints) - 1, 1) for number, name in enumerate(endpoints)}
-    for number, row in enumerate(shown_rows):
-        place, colour = places[str(row.endpoint)], COLOURS[endpoints.index(str(row.endpoint))]
-        start, end = (0.0, place) if row.direction == "in" else (place, 0.0)
-        ax.annotate("", (end, number), (start, number), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 1.1})
-        ax.text(0.01, number - 0.1, _message(row), ha="left", va="bottom", fontsize="small", color=colour)
-        milliseconds = f"{(row.time_ns - begin) / 1e6:,.1f}"
-        ax.text(-0.02, number, milliseconds, ha="right", va="center", fontsize="x-small", color="0.4")
-    for name, place in ((left, 0.0), *places.items()):
-        ax.plot([place, place], [-0.9, len(shown_rows) - 0.4], color="0.3", lw=1)
-        ax.text(place, -1.1, name, ha="center", va="bottom", weight="bold")
-    ax.text(-0.06, -1.1, "ms", ha="right", va="bottom", fontsize="x-small", color="0.4")
-    if len(log) > most:
-        ax.text(0.01, len(shown_rows), f"… and {len(log) - most} more", fontsize="x-small", color="0.5")
-    ax.set_xlim(-0.12, 1.06)
-    ax.set_ylim(len(shown_rows) + 0.6, -2.2)
-    ax.axis("off")
-    return finish(ax, log, title)
 
 
 def lanes(
@@ -166,13 +135,3 @@ def _spread(places: Sequence[float], gap: float = 0.11) -> list[float]:
         apart[number] = min(apart[number], limit)
         limit = apart[number] - gap
     return apart
-
-
-def _message(row: Any) -> str:  # Any: a row of itertuples()
-    """Return a logged message in words: type, code, path and payload."""
-    what = f"{row.type} {row.code}" if row.code else row.type
-    is_answer = str(row.code)[:1].isdigit()
-    where = str(row.path) if is_answer else f"{row.path}{row.query}"
-    where = where if len(where) <= 52 else where[:50] + "…"
-    size = f"  {row.payload_B} B" if row.payload_B else ""
-    return f"{what} {where}{size}"

@@ -165,7 +165,7 @@ def key_that_differs() -> tuple[Security, Security]:
 @pytest.mark.parametrize(
     ("ends", "kinds", "happened", "means", "do"),
     [
-        (certificate_of_another_ca, ("unknown CA", "unknown CA"), "CN=desk1", "CA that the other does not know",
+        (certificate_of_another_ca, ("unknown CA", "unknown CA"), "told so by alert unknown_ca (48)", "CA that the other does not know",
          "credentials of this service"),
         (server_of_another_ca, ("unknown CA", "unknown CA"), "alert unknown_ca (48)", "CA that the other does not know",
          "credentials of this service"),
