@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from aiocoap import Message
@@ -19,10 +18,10 @@ from aiocoap.numbers import codes
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.transport import Address, scheme_of, text_of
 from pdmlab.errors import BootstrapFailed, ConfigError, NetworkError, PdmlabError, ServiceError
-from pdmlab.service.bootstrap_plan import CERTIFICATE, EST, Plan, Step, Told, steps
-from pdmlab.service.certificates import Subject, key_der, new_key
+from pdmlab.service.bootstrap_plan import Plan, Step, Told, steps
+from pdmlab.service.bootstrap_sequence import ENROLL, Sequence, rehearsal, secured
+from pdmlab.service.certificates import key_der, new_key
 from pdmlab.service.claims import BootstrapClaims
-from pdmlab.service.proof import Proof
 from pdmlab.service.refusal import Refused
 from pdmlab.service.registering import endpoint_name_of, query_of
 from pdmlab.service.schema import bootstrap_endpoints as table
@@ -35,29 +34,6 @@ _log = logging.getLogger(__name__)
 
 ENROLLING_S = 247.0
 """How long a device may take to make its key and to ask for a certificate; as long as an exchange lives."""
-ENROLL = "POST /est/sen"
-
-
-@dataclass(eq=False)
-class Sequence:
-    """A bootstrap under way; `enrolled` is set where the device is to ask for a certificate, and done when it has."""
-
-    endpoint: Endpoint
-    peer: Address
-    device: Row
-    name: str
-    proof: Proof
-    plan: Plan
-    begun: float
-    done: list[dict[str, Any]] = field(default_factory=list)
-    step: str = "POST /bs"
-    enrolled: asyncio.Future[None] | None = None
-    task: asyncio.Task[None] | None = None
-
-    @property
-    def security(self) -> str:
-        """What the table calls it."""
-        return "est" if self.proof.kind == "certificate" and self.plan.mode == "est" else self.proof.kind
 
 
 class Bootstrap:
@@ -86,37 +62,8 @@ class Bootstrap:
         return self._store.rows(mine.order_by(table.c.device_id))
 
     def rehearse(self, account_id: str, endpoint_name: str = "device", *, secure: bool | None = None) -> list[Row]:
-        """Return what a device would be asked, with sizes (B) and problems, and ask none.
-
-        secure: over which transport; None for the one with security, if there is one.
-
-        Raises:
-            Refused: the endpoint name does not fit into a certificate (400).
-        """
-        plan, device_id = self.plan(account_id), "0" * 32
-        uri = self._core.uri("lwm2m", secure=secure, account_id=account_id)
-        secure = uri.startswith("coaps")
-        told = Told(uri if secure else f"{uri}&iep={device_id}")
-        if secure:
-            key = new_key()
-            sample = self._core.pki.sign(key.public_key(), Subject(endpoint_name, device_id, account_id))
-            told = self._secured(plan, told.uri, sample, key_der(key))
-        problems = "; ".join(told.problems())
-        rows = []
-        for step in steps(plan, told, device_id):
-            size, block = len(step.request.payload), self._core.parameters.block_size
-            rows.append(
-                {
-                    "step": step.name,
-                    "payload_B": size,
-                    "blocks": max(1, -(-size // block)),
-                    "answers": " or ".join(str(code) for code in step.wanted),
-                    "problems": problems if step.name == "PUT /0" else "",
-                }
-            )
-        if secure and plan.mode == "est":
-            rows.append({"step": ENROLL, "payload_B": 0, "blocks": 1, "answers": str(codes.CHANGED), "problems": ""})
-        return rows
+        """Return what a device would be asked, with sizes (B) and problems, and ask none; see `rehearsal`."""
+        return rehearsal(self._core, account_id, endpoint_name, secure)
 
     # -- what devices ask --------------------------------------------------------------------------------
 
@@ -236,25 +183,19 @@ class Bootstrap:
         if not secure:
             told = Told(f"{uri}&iep={device['id']}")
         elif sequence.plan.mode == "est":
-            told = self._secured(sequence.plan, uri)
+            told = secured(self._core, sequence.plan, uri)
         else:
             sequence.step = "PUT /0"
             key = new_key()
             signed = self._core.pki.device_certificate(
                 key.public_key(), sequence.name, device["id"], device["account_id"]
             )
-            told = self._secured(sequence.plan, uri, signed, key_der(key))
+            told = secured(self._core, sequence.plan, uri, signed, key_der(key))
         problems = told.problems()
         if problems:
             sequence.step = "PUT /0"
             raise BootstrapFailed(f"no client would take it: {'; '.join(problems)}")
         return steps(sequence.plan, told, device["id"])
-
-    def _secured(self, plan: Plan, uri: str, certificate: bytes | None = None, key: bytes | None = None) -> Told:
-        authority = self._core.pki.certificate
-        if plan.mode == "est":
-            return Told(uri, EST, authority=authority)
-        return Told(uri, CERTIFICATE, certificate, authority, key)
 
     # -- what becomes of it ------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from pdmlab.coap.transport import Address
 from pdmlab.errors import NetworkError, ServiceError
 from pdmlab.lwm2m import content
 from pdmlab.lwm2m.paths import Path
-from pdmlab.service.bootstrap import ENROLL
+from pdmlab.service.bootstrap_sequence import ENROLL
 from pdmlab.service.certificates import CertificateRequest, read_request
 from pdmlab.service.credentials import LWM2M
 from pdmlab.service.refusal import Refused
