@@ -2,15 +2,17 @@
 
 An interface hangs on a `Link`. Towards a host that its fabric knows it stays inside the simulation, and
 the clock stays as it is. Towards any other host it opens real sockets, shaped by the link, and the clock
-goes live; unless told otherwise it reaches loopback only, so that no simulated board talks to the world.
+goes live; unless told otherwise it reaches this machine only, so that no simulated board talks to the world.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import hashlib
 import ipaddress
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
@@ -48,11 +50,24 @@ def set_default(interface: Callable[[], NetworkInterface] | None) -> None:
     _fallback = interface
 
 
+@functools.lru_cache(64)
+def _is_ours(address: str) -> bool:
+    """Whether an address is this machine's: what goes there, to a service on the desk's network, leaves it not."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+            probe.connect((address, 9))  # a broadcast address may be bound to, but not this
+    except OSError:
+        return False
+    return not ipaddress.ip_address(address).is_multicast
+
+
 class NetworkInterface:
     """The way to the network; connect it from device code before any socket is opened.
 
     `link` is the bearer's own unless given; `fabric` the in-memory network it hangs on. With
-    `beyond_loopback=True` real sockets may go to any address.
+    `beyond_loopback=True` real sockets may go to any address; otherwise to this machine's own alone.
     """
 
     type: ClassVar[str] = "Network"
@@ -333,21 +348,21 @@ class NetworkInterface:
         if address == "localhost":
             return
         try:
-            allowed = ipaddress.ip_address(address).is_loopback or self.beyond_loopback
+            allowed = self.beyond_loopback or ipaddress.ip_address(address).is_loopback or _is_ours(address)
         except ValueError:
             if self.beyond_loopback:
                 return  # the operating system resolves it
             raise nsapi_error(
                 NsapiError.DNS_FAILURE,
                 f"{self.name} cannot resolve {address!r}",
-                hint="its fabric knows no such host, and outside it a simulated board reaches loopback only; "
+                hint="its fabric knows no such host, and outside it a simulated board reaches this machine only; "
                 "beyond_loopback=True lets its interface out",
             ) from None
         if not allowed:
             raise nsapi_error(
                 NsapiError.NO_CONNECTION,
                 f"{self.name} may not send to {address}",
-                hint="a simulated board reaches loopback only; beyond_loopback=True lets its interface out",
+                hint="a simulated board reaches this machine only; beyond_loopback=True lets its interface out",
             )
 
     async def _ask_dns(self, name: str, address: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from pdmlab.clock import SECOND, DeviceClock
 from pdmlab.errors import NetworkError, TimedOut, Unreachable, WouldBlock
+from pdmlab.network import interface
 from pdmlab.network.download import download
 from pdmlab.network.fabric import Fabric
 from pdmlab.network.interfaces import EthernetInterface
@@ -52,6 +53,12 @@ def test_a_socket_says_what_it_lacks(desk: MakeDesk) -> None:
 
     assert board.run(main) == [-3005, -3004, -3004, -3009, -3004, -3003, -3003]
     assert board.clock.pace == "virtual"
+
+
+def test_addresses_of_this_machine_are_no_world_beyond_it() -> None:
+    assert interface._is_ours("127.0.0.1") and interface._is_ours("::1")
+    for other in ("198.51.100.7", "2001:db8::7", "224.0.0.1", "255.255.255.255"):
+        assert not interface._is_ours(other)
 
 
 def test_a_simulated_board_may_not_reach_beyond_loopback_and_is_told_how_it_could(desk: MakeDesk) -> None:
