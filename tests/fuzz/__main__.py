@@ -40,7 +40,9 @@ def main(arguments: list[str]) -> int:
     if not guided:
         print("not guided by coverage" + ("" if options.unguided else ": atheris cannot be had for this Python here"))
     names = options.targets or list(TARGETS)
-    return run(names, max(1, options.inputs // len(names)), options.seed, guided=guided)
+    weights = sum(TARGETS[name].weight for name in names)
+    shares = {name: max(1, round(options.inputs * TARGETS[name].weight / weights)) for name in names}
+    return run(shares, options.seed, guided=guided)
 
 
 def show(path: Path) -> None:
@@ -50,10 +52,10 @@ def show(path: Path) -> None:
     print(f"{path}: nothing wrong any more")
 
 
-def run(names: list[str], share: int, seed: int, *, guided: bool) -> int:
+def run(shares: dict[str, int], seed: int, *, guided: bool) -> int:
     """Give each target its share of inputs; return 1 if something was found."""
     start, done, found = time.perf_counter(), 0, 0
-    total = share * len(names)
+    total = sum(shares.values())
 
     def progress(name: str, report: Report) -> None:
         rate = (done + report.inputs) / (time.perf_counter() - start)
@@ -65,7 +67,7 @@ def run(names: list[str], share: int, seed: int, *, guided: bool) -> int:
             flush=True,
         )
 
-    for name in names:
+    for name, share in shares.items():
         last = run_target(name, share, seed, progress, guided=guided)
         done, found = done + last.inputs, found + last.found
     seconds = time.perf_counter() - start
