@@ -1,0 +1,175 @@
+"""Programs of others against a running service, with its CA, its credentials and its pre-shared keys."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from aiocoap import Message
+from aiocoap.numbers import codes
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
+
+from pdmlab.coap.dtls import dtls_to
+from pdmlab.coap.endpoint import Endpoint
+from pdmlab.coap.security import Security
+from pdmlab.coap.transport import Connection, udp
+from pdmlab.errors import HandshakeFailed, ServiceError
+from pdmlab.service import _running, serve
+from pdmlab.service.home import DATABASE
+from pdmlab.service.service import Service
+from pdmlab.update.credentials import Credentials
+from tests.tools import program
+
+STOCK = ("-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0", "-curves", "P-256", "-sigalgs", "ECDSA+SHA256")
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with serve() as running:
+        yield running
+
+
+def address_of(uri: str) -> tuple[str, int]:
+    url = httpx.URL(uri)
+    assert url.port is not None
+    return url.host, url.port
+
+
+def files_of(credentials: Credentials, folder: Path) -> tuple[str, str]:
+    """Write certificate and key as programs take them."""
+    assert credentials.bootstrap_device_certificate and credentials.bootstrap_device_private_key
+    certificate, key = folder / "device.crt", folder / "device.key"
+    certificate.write_bytes(
+        x509.load_der_x509_certificate(credentials.bootstrap_device_certificate).public_bytes(Encoding.PEM)
+    )
+    private = load_der_private_key(credentials.bootstrap_device_private_key, None)
+    key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return str(certificate), str(key)
+
+
+def security_of(credentials: Credentials) -> Security:
+    assert credentials.bootstrap_device_certificate and credentials.bootstrap_server_root_ca_certificate
+    return Security(
+        (credentials.bootstrap_device_certificate,),
+        credentials.bootstrap_device_private_key,
+        trust=(credentials.bootstrap_server_root_ca_certificate,),
+    )
+
+
+def s_client(*arguments: str) -> str:
+    command = [program("openssl"), "s_client", "-ign_eof", *arguments]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as it:
+        said = b""
+        assert it.stdout is not None
+        for line in it.stdout:
+            said += line
+            if b"Verify return code" in line or b"alert" in line:
+                break  # it would go on until the server has had enough
+        it.kill()
+    return said.decode(errors="replace")
+
+
+@pytest.mark.debian
+@pytest.mark.parametrize("way", [(), ("-dtls1_2",)])
+@pytest.mark.parametrize("when", ["0", "4294967295"])
+def test_openssl_shakes_hands_as_the_stock_client_does_at_any_time(
+    service: Service, tmp_path: Path, way: tuple[str, ...], when: str
+) -> None:
+    certificate, key = files_of(service.credentials(endpoint_name="desk1"), tmp_path)
+    said = s_client(
+        "-connect", "{}:{}".format(*address_of(service.bootstrap_uri)), *(way or ("-tls1_2",)), *STOCK[1:],
+        "-CAfile", str(service.ca_file), "-cert", certificate, "-key", key, "-attime", when, "-verify_return_error",
+        "-verify_ip", "127.0.0.1",
+    )  # fmt: skip
+    assert "Verify return code: 0 (ok)" in said, said
+    assert "Cipher is ECDHE-ECDSA-AES128-CCM8" in said
+    # All that the server says has to fit one record buffer of the device: 4096 B.
+    heard = re.search(r"SSL handshake has read (\d+) bytes", said)
+    assert heard and int(heard[1]) < 1600
+
+
+@pytest.mark.debian
+def test_who_has_no_certificate_of_the_ca_gets_no_handshake(service: Service, tmp_path: Path) -> None:
+    where = ("-connect", "{}:{}".format(*address_of(service.lwm2m_uri)), *STOCK)
+    assert "alert handshake failure" in s_client(*where)
+    with serve(name="another") as other:
+        certificate, key = files_of(other.credentials(), tmp_path)
+    assert "alert unknown ca" in s_client(*where, "-cert", certificate, "-key", key)
+
+
+@pytest.mark.debian
+@pytest.mark.parametrize("client", ["coap-client-openssl", "coap-client-gnutls"])
+@pytest.mark.parametrize("transport", ["coaps", "coaps+tcp"])
+def test_libcoap_comes_with_a_pre_shared_key(service: Service, client: str, transport: str) -> None:
+    key = service.psk("desk1", b"sixteen bytes or")
+    uri = f"{transport}{service.lwm2m_uri.removeprefix('coaps')}/.well-known/core"
+
+    def ask(identity: str, secret: bytes) -> str:
+        command = [program(client), "-B", "3", "-u", identity, "-k", secret.decode(), uri]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30).stdout
+
+    assert "</rd>" in ask("desk1", key.key)
+    assert "</rd>" not in ask("desk1", b"another key of 16")
+    assert "</rd>" not in ask("desk2", key.key)
+
+
+def test_a_dtls_connection_outlives_the_service(service: Service) -> None:
+    credentials = service.credentials(endpoint_name="desk1")
+    address = address_of(service.lwm2m_uri)
+    request = lambda: Message(code=codes.GET, uri_path=(".well-known", "core"))
+    handshakes: list[str] = []
+
+    async def story() -> list[bytes]:
+        endpoint = await Endpoint.open(dtls_to(udp(), address, security_of(credentials)))
+        try:
+            first = await endpoint.request(request(), Connection(*address, "coaps"))
+            service.close()
+            again = serve()
+            assert address_of(again.lwm2m_uri) == address
+            second = await endpoint.request(request(), Connection(*address, "coaps"))
+            handshakes.extend(str(event) for event in again.log.kept() if "handshake" in str(event))
+            return [first.payload, second.payload]
+        finally:
+            await endpoint.close()
+            for each in list(_running.values()):
+                each.close()
+
+    first, second = asyncio.run(story())
+    assert b"</rd>" in first and first == second
+    assert handshakes == []
+
+
+def test_another_labs_credentials_do_not_open_this_one(service: Service) -> None:
+    with serve(name="another") as other:
+        stolen = security_of(other.credentials())
+    believing = Security(stolen.certificates, stolen.private_key, trust=security_of(service.credentials()).trust)
+
+    async def come(security: Security) -> None:
+        await (await Endpoint.open(dtls_to(udp(), address_of(service.bootstrap_uri), security))).close()
+
+    for security, reason in ((stolen, "unknown CA"), (believing, "unknown CA")):
+        with pytest.raises(HandshakeFailed) as failed:
+            asyncio.run(come(security))
+        assert failed.value.reason == reason
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX file kinds")
+@pytest.mark.parametrize("make", [Path.mkdir, lambda file: file.write_bytes(b"not a database at all" * 300)])
+def test_a_database_that_is_none_is_said(make: Callable[[Path], object]) -> None:
+    with serve() as first:
+        folder = first.folder
+    (folder / DATABASE).unlink()
+    make(folder / DATABASE)
+    with pytest.raises(ServiceError, match="cannot be used") as error:
+        serve()
+    assert error.value.hint and not _running
+    with socket.socket() as probe:  # nothing is left open
+        probe.bind(address_of(first.url))
