@@ -7,7 +7,20 @@ import sys
 import tempfile
 from importlib import import_module
 
-NAMES = ("startup", "storage", "powercuts", "published", "network", "suites", "coap", "dtls", "service", "console")
+NAMES = ("startup", "storage", "powercuts", "published", "network", "suites", "coap", "dtls", "streams")
+NAMES += ("service", "console")
+    "startup",
+    "storage",
+    "powercuts",
+    "published",
+    "network",
+    "suites",
+    "coap",
+    "dtls",
+    "streams",
+    "service",
+    "console",
+)
 
 
 def main(arguments: list[str]) -> int:
