@@ -7,19 +7,9 @@ import sys
 import tempfile
 from importlib import import_module
 
-NAMES = ("startup", "storage", "powercuts", "published", "network", "suites", "coap", "dtls", "streams")
-NAMES += ("service", "console")
-    "startup",
-    "storage",
-    "powercuts",
-    "published",
-    "network",
-    "suites",
-    "coap",
-    "dtls",
-    "streams",
-    "service",
-    "console",
+NAMES = (
+    *("startup", "storage", "powercuts", "published", "network", "suites"),
+    *("coap", "dtls", "streams", "service", "console"),
 )
 
 
