@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from aiocoap import Message
@@ -18,29 +18,25 @@ from pdmlab.service.claims import RegistrationClaims
 from pdmlab.service.proof import Proof
 from pdmlab.service.register import Register, Registration
 from pdmlab.service.registering import DEFAULT_LIFETIME, answer, facts_of, read_wish, span_of
-from pdmlab.service.resources import as_listed, leaves
-from pdmlab.service.schema import channels, devices, registrations
-from pdmlab.service.statements import Statement
+from pdmlab.service.registration_rows import (
+    DELETE,
+    DEREGISTERED,
+    INSERT,
+    LISTENING,
+    REFRESH,
+    REFRESHED,
+    REGISTERED,
+    REPLACE,
+    columns,
+    event_of,
+    listed,
+)
+from pdmlab.service.resources import as_listed
+from pdmlab.service.schema import registrations
+from pdmlab.service.store import Row
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
-
-_SET = sa.update(registrations).where(registrations.c.device_id == sa.bindparam("device"))
-_COLUMNS = [column.name for column in registrations.c if column.name not in ("device_id", "account_id")]
-_REFRESHED = ("host", "port", "scheme", "serial", "lifetime", "binding", "queue_mode", "expires", "updated_at")
-_KEPT = [name for name in _COLUMNS if name not in ("host", "port", "scheme", "serial")]
-_INSERT = Statement(sa.insert(registrations), ["device_id", "account_id", *_COLUMNS])
-_REPLACE = Statement(_SET.values({name: sa.bindparam(name) for name in _COLUMNS}))
-_REFRESH = Statement(_SET.values({name: sa.bindparam(name) for name in _REFRESHED}))
-_DELETE = Statement(sa.delete(registrations).where(registrations.c.device_id == sa.bindparam("device")))
-_LISTENING = Statement(
-    sa.select(channels.c.api_key_id).where(channels.c.account_id == sa.bindparam("account")).limit(1)
-)
-_DEVICE = sa.update(devices).where(devices.c.id == sa.bindparam("device"))
-_REGISTERED = Statement(
-    _DEVICE.values({n: sa.bindparam(n) for n in ("state", "endpoint_name", "endpoint_type", "updated_at")})
-)
-_DEREGISTERED = Statement(_DEVICE.values(state="deregistered", updated_at=sa.bindparam("updated_at")))
 
 
 class Registrations:
@@ -70,9 +66,11 @@ class Registrations:
             found = Registration(peer=peer, heard=0.0 if known is None else known.heard, **row)
             if known is not None and known.peer == peer:
                 found.lost_at, found.lost_why = known.lost_at, known.lost_why
-            elif scheme.endswith("tcp") or not self._core.lwm2m.connected(peer):
+            elif known is None and scheme.endswith("tcp"):
                 # Even if one of that name is open: a socket counts from the beginning when it is opened anew.
                 found.lost_at, found.lost_why = self._core.now(), "the service was restarted"
+            elif not self._core.lwm2m.connected(peer):
+                found.lost_at, found.lost_why = self._core.now(), "the connection has ended"
             self._register.keep(found)
         self._register.expire()
 
@@ -144,12 +142,12 @@ class Registrations:
                 heard=now,
             )
             if old is None:
-                _INSERT.run(db, device_id=device_id, account_id=account_id, **_columns(new))
+                INSERT.run(db, device_id=device_id, account_id=account_id, **columns(new))
             else:
-                _REPLACE.run(db, device=device_id, **_columns(new))
+                REPLACE.run(db, device=device_id, **columns(new))
             shown = {"state": "registered", "endpoint_name": wish.endpoint_name, "endpoint_type": wish.endpoint_type}
             if any(found[name] != value for name, value in shown.items()):
-                _REGISTERED.run(db, device=device_id, updated_at=at, **shown)
+                REGISTERED.run(db, device=device_id, updated_at=at, **shown)
             self._core.resources.replace(account_id, device_id, links, new=True)
             self._learn(found, links)
             self._core.directory.event(
@@ -164,7 +162,7 @@ class Registrations:
                 self._core.credentials.used(proof)
             self._core.observations.lost(new)
             if self._somebody_listens(account_id):
-                self._core.channels.broadcast(account_id, {"registrations": [_event(new, _listed(links))]})
+                self._core.channels.broadcast(account_id, {"registrations": [event_of(new, listed(links))]})
             self._register.keep(new)
         await self._written()
         self._follow_up(new, full=True)
@@ -196,14 +194,14 @@ class Registrations:
             lost_why="",
         )
         with self._store.batch() as db:
-            row = _columns(renewed)
-            _REFRESH.run(db, device=renewed.device_id, **{name: row[name] for name in _REFRESHED})
+            row = columns(renewed)
+            REFRESH.run(db, device=renewed.device_id, **{name: row[name] for name in REFRESHED})
             if links:
                 self._core.resources.replace(renewed.account_id, renewed.device_id, links, new=False)
                 self._core.observations.relisted(renewed)
             if self._somebody_listens(renewed.account_id):
-                listed = as_listed(self._core.resources.list(renewed.device_id))
-                self._core.channels.broadcast(renewed.account_id, {"reg-updates": [_event(renewed, listed)]})
+                shown = as_listed(self._core.resources.list(renewed.device_id))
+                self._core.channels.broadcast(renewed.account_id, {"reg-updates": [event_of(renewed, shown)]})
             self._register.keep(renewed)
         await self._written()
         self._follow_up(renewed, full=False)
@@ -225,7 +223,7 @@ class Registrations:
 
     # -- inside ------------------------------------------------------------------------------------------
 
-    def _learn(self, device: dict[str, Any], links: list[Link]) -> None:
+    def _learn(self, device: Row, links: list[Link]) -> None:
         """Take over what the directory shows of a device's own resources."""
         learnt = {name: value for name, value in facts_of(links).items() if device[name] != value}
         if learnt:
@@ -257,7 +255,7 @@ class Registrations:
         return None
 
     def _somebody_listens(self, account_id: str) -> bool:
-        return self._store.row(_LISTENING, account=account_id) is not None
+        return self._store.row(LISTENING, account=account_id) is not None
 
     async def _written(self) -> None:
         try:
@@ -279,8 +277,8 @@ class Registrations:
     def _end(self, registration: Registration, event: str, told: str) -> None:
         device_id, account_id = registration.device_id, registration.account_id
         with self._store.batch() as db:
-            _DELETE.run(db, device=device_id)
-            _DEREGISTERED.run(db, device=device_id, updated_at=self._store.timestamp())
+            DELETE.run(db, device=device_id)
+            DEREGISTERED.run(db, device=device_id, updated_at=self._store.timestamp())
             self._core.directory.event(
                 account_id, device_id, event, changes={"state": "deregistered"}, state_change=True
             )
@@ -289,37 +287,5 @@ class Registrations:
         self.forget(device_id)
 
 
-def _columns(registration: Registration) -> dict[str, Any]:
-    row = {name: getattr(registration, name) for name in _KEPT}
-    peer = registration.peer
-    row["host"], row["port"] = peer
-    row["scheme"], row["serial"] = scheme_of(peer), peer.serial if isinstance(peer, Connection) else 0
-    return row
-
-
 def _stale() -> Message:
     return answer(codes.NOT_FOUND, "that registration is gone: register again")
-
-
-def _listed(links: list[Link]) -> list[dict[str, Any]]:
-    shown = leaves(str(link.path) for link in links)
-    rows = (
-        {
-            "path": str(link.path),
-            "rt": link.rt or "",
-            "content_format": None,
-            "observable": link.obs or link.aobs is not None,
-        }
-        for link in links
-    )
-    return as_listed(row for row in rows if row["path"] in shown)
-
-
-def _event(registration: Registration, listed: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "ep": registration.device_id,
-        "original-ep": registration.endpoint_name,
-        "ept": registration.endpoint_type,
-        "q": registration.queue_mode,
-        "resources": listed,
-    }
