@@ -90,6 +90,8 @@ class Shaper:
             family, *_, address = (await loop.getaddrinfo(*peer, type=socket.SOCK_STREAM))[0]
             real = socket.socket(family, socket.SOCK_STREAM)
             real.setblocking(False)
+            # What the board's own TCP would hold back, the link's model does; the host's must not do it again.
+            real.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             try:
                 await asyncio.wait_for(loop.sock_connect(real, address), CONNECT_TIMEOUT)
                 await self.cross(self.down, TCP_HEADER)
