@@ -125,6 +125,9 @@ class Negotiation:
             return
         if epoch == 1 and kind == Content.HANDSHAKE:
             self._protected.append(record)
+        if self._seen.server and kind != Content.ALERT and self._timer is not None:
+            # A client that answers has all of our flight; GnuTLS's sends the lost part of its own later if disturbed.
+            self._restart_timer(2 * self._wait)
         self._connection.bio_write(record)
         self._step()
 
@@ -229,7 +232,7 @@ class Negotiation:
             self._flight.parts = parts
             self.send_again()
             self._wait = self._timing.first
-            self._restart_timer()
+            self._restart_timer(self._wait)
         return protected
 
     def _try_to_send(self, datagram: bytes) -> None:
@@ -238,14 +241,14 @@ class Negotiation:
         except NetworkError:
             pass  # it goes out again when it is not answered
 
-    def _restart_timer(self) -> None:
+    def _restart_timer(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(self._wait, self._not_answered)
+        self._timer = self._loop.call_later(seconds, self._not_answered)
 
     def _not_answered(self) -> None:
         self._wait = min(2 * self._wait, self._timing.longest)
-        self._restart_timer()
+        self._restart_timer(self._wait)
         self.send_again()
 
     def _too_long(self) -> None:

@@ -21,7 +21,7 @@ from pdmlab.coap.dtls_association import RESERVE, Association
 from pdmlab.coap.dtls_record import number_of, split
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.security import Security
-from pdmlab.coap.transport import Address, Connection
+from pdmlab.coap.transport import Address, Connection, udp
 from pdmlab.errors import ConfigError, HandshakeFailed, NetworkError, PdmlabError, TimedOut, Unreachable
 from tests.coap.certificates import ALWAYS, Authority
 from tests.coap.lossy import Lossy
@@ -170,6 +170,23 @@ async def test_one_socket_serves_many_and_tells_them_apart() -> None:
     await service.endpoint.close()
 
 
+@BOTH
+def test_both_ends_on_real_sockets(server: Security, client: Security) -> None:
+    async def run() -> None:
+        async def answer(message: Message, peer: Address) -> Message:
+            return Message(code=codes.CONTENT, payload=message.payload)
+
+        endpoint = await Endpoint.open(dtls(udp(), server), answer)
+        peer = Connection(*endpoint.address, "coaps")
+        device = await Endpoint.open(dtls_to(udp(), endpoint.address, client))
+        message = Message(code=codes.POST, payload=bytes(3000))
+        assert (await device.request(message, peer)).payload == bytes(3000)
+        await device.close()
+        await endpoint.close()
+
+    asyncio.run(run())
+
+
 # -- the stock client's first bytes ------------------------------------------------------------------
 
 # pelion-wire.md 1.3 and 1.7: DTLS 1.2, suites 0xC0AE and 0x00FF, no session; signature algorithms 0403 and 0303,
@@ -288,6 +305,25 @@ async def test_a_server_sends_its_last_flight_again_when_the_client_does(server:
     assert await ask(device, b"done") == b"done"
     finished = [r for d in network.sent_by(SERVER) for r in split(d) if r[0] == 22 and number_of(r)[0] == 1]
     assert [number_of(record)[1] for record in finished] == [0, 1, 2]  # none is used twice
+    await device.close()
+    await service.endpoint.close()
+
+
+async def test_a_server_does_not_repeat_what_the_client_is_answering() -> None:
+    network = Network()
+    service = Service(network, CERTIFIED_SERVER)
+    await service.open()
+    lost = [True]
+
+    def drops(data: bytes, source: Address) -> bool:
+        certificate = source == CLIENT and data[0] == 22 and data[13] == 11
+        return certificate and bool(lost) and lost.pop()
+
+    network.drops = drops
+    device = await connect(network, CERTIFIED_CLIENT, mtu=256)
+    hellos = [r for d in network.sent_by(SERVER) for r in split(d) if r[0] == 22 and r[13] == 2 and r[3:5] == b"\0\0"]
+    assert len(hellos) == 1
+    assert not lost
     await device.close()
     await service.endpoint.close()
 
