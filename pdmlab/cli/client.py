@@ -25,7 +25,9 @@ MOST = 1000
 
 @click.command()
 @click.option("-n", "--endpoint", default="pdmlab", help="Endpoint name; with --count, the first part of it.")
-@click.option("-u", "--server", default="coap://127.0.0.1:5683", help="coap://HOST:PORT, coaps://, coap+tcp://, …")
+@click.option(
+    "-u", "--server", default="127.0.0.1:5683", help="HOST:PORT, or coap://HOST:PORT, coaps://, coap+tcp://, …"
+)
 @click.option("-b", "--bootstrap", is_flag=True, help="The server is a bootstrap server.")
 @click.option("-l", "--lifetime", type=click.IntRange(0), default=None, help="Of the registration (s); 0: for ever.")
 @click.option("-i", "--psk-identity", default=None, help="Identity of the pre-shared key, for coaps.")
@@ -57,6 +59,8 @@ def client(
     from pdmlab.client.plain.lwm2m_client import LIFETIME, Lwm2mClient, close_all
 
     credentials = _credentials(psk_identity, psk_key, client_certificate, client_private_key, server_certificate)
+    if "://" not in server:  # as Leshan's demo client has it
+        server = f"{'coap' if credentials is None else 'coaps'}://{server}"
     names = [endpoint] if count == 1 else [f"{endpoint}-{number}" for number in range(count)]
     with contextlib.ExitStack() as running:
         loop = running.enter_context(LoopThread("lwm2m-devices"))

@@ -24,7 +24,7 @@ from pdmlab.coap.tcp import tcp
 from pdmlab.coap.tls import tls
 from pdmlab.coap.transport import Address, Opener, udp
 from pdmlab.errors import HandshakeFailed, TimedOut
-from pdmlab.lwm2m.content import TEXT
+from pdmlab.lwm2m.content import OPAQUE, TEXT, TLV
 from tests.client.pki import Authority, write_pem
 from tests.tools import program
 
@@ -149,40 +149,48 @@ def test_credentials_that_do_not_match_are_named(what: str) -> None:
     with_device(opener(), scheme, credentials, story)  # type: ignore[operator]
 
 
-def test_bootstrap_over_tls_leads_to_a_server_over_dtls() -> None:
-    """2, and 404's bootstrap: certificates all the way."""
+def write(path: str, payload: bytes, format: int = TEXT) -> Message:
+    return Message(code=codes.PUT, uri_path=tuple(path.split("/")), payload=payload, content_format=format)
+
+
+BOOTSTRAPS = {
+    "1 with keys": ("401 DTLS with a key", "401 DTLS with a key", b"0"),
+    "2 with certificates": ("402 DTLS with certificates", "402 DTLS with certificates", b"2"),
+    "404 from TLS to TLS": ("404 TLS with certificates", "404 TLS with certificates", b"2"),
+    "from TLS to DTLS": ("404 TLS with certificates", "401 DTLS with a key", b"0"),
+}
+
+
+@pytest.mark.parametrize("what", BOOTSTRAPS)
+def test_1_2_404_a_secure_bootstrap_leads_to_a_secure_server(what: str) -> None:
+    first_way, second_way, mode = BOOTSTRAPS[what]
 
     async def told() -> None:
-        async with desk(tls("127.0.0.1", 0, BY_CERTIFICATE)) as first, desk(dtls(udp(), BY_CERTIFICATE)) as second:
-            client = Lwm2mClient(
-                "dev-1",
-                f"coaps+tcp://127.0.0.1:{first.endpoint.address[1]}",
-                bootstrap=True,
-                credentials=WITH_CERTIFICATE,
-            )
+        (first, scheme, credentials), (second, next_scheme, _) = WAYS[first_way], WAYS[second_way]
+        async with desk(first()) as bootstrap, desk(second()) as server:  # type: ignore[operator]
+            uri = f"{scheme}://127.0.0.1:{bootstrap.endpoint.address[1]}"
+            client = Lwm2mClient("dev-1", uri, bootstrap=True, credentials=credentials)
             await asyncio.to_thread(client.start)
             try:
-                request, peer = await asyncio.wait_for(first.asked.get(), 20)
+                request, peer = await asyncio.wait_for(bootstrap.asked.get(), 20)
                 assert request.opt.uri_path == ("bs",)
-                where = f"coaps://127.0.0.1:{second.endpoint.address[1]}"
-                issued, key = AUTHORITY.issue(CN="dev-1")
-                for path, payload, format in (
-                    ("0/0/0", where.encode(), TEXT),
-                    ("0/0/2", b"2", TEXT),
-                    ("0/0/3", issued, 42),
-                    ("0/0/4", AUTHORITY.certificate, 42),
-                    ("0/0/5", key, 42),
-                    ("0/0/10", b"9", TEXT),
-                    ("1/0", bytes.fromhex("C1 00 09 C1 01 3C C1 06 01 C1 07 55"), 11542),
+                identity, key = (KEY.identity.encode(), KEY.key) if mode == b"0" else AUTHORITY.issue(CN="dev-1")
+                for message in (
+                    write("0/0/0", f"{next_scheme}://127.0.0.1:{server.endpoint.address[1]}".encode()),
+                    write("0/0/2", mode),
+                    write("0/0/3", identity, OPAQUE),
+                    write("0/0/4", AUTHORITY.certificate, OPAQUE),
+                    write("0/0/5", key, OPAQUE),
+                    write("0/0/10", b"9"),
+                    write("1/0", bytes.fromhex("C1 00 09 C1 01 3C C1 06 01 C1 07 55"), TLV),
+                    Message(code=codes.POST, uri_path=("bs",)),
                 ):
-                    put = Message(
-                        code=codes.PUT, uri_path=tuple(path.split("/")), payload=payload, content_format=format
-                    )
-                    assert (await first.endpoint.request(put, peer)).code == codes.CHANGED, path
-                done = await first.endpoint.request(Message(code=codes.POST, uri_path=("bs",)), peer)
-                assert done.code == codes.CHANGED, done.payload
-                request, _ = await asyncio.wait_for(second.asked.get(), 20)
+                    answer = await bootstrap.endpoint.request(message, peer)
+                    assert answer.code == codes.CHANGED, (message.opt.uri_path, answer.payload)
+                request, peer = await asyncio.wait_for(server.asked.get(), 20)
                 assert "lt=60" in request.opt.uri_query
+                get = Message(code=codes.GET, uri_path=("3", "0", "0"), accept=TEXT)
+                assert (await server.endpoint.request(get, peer)).payload == b"pdmlab"
             finally:
                 await asyncio.to_thread(client.close, 2.0)
 

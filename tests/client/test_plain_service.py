@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pdmlab.client.plain.factory import make_session
 from pdmlab.client.plain.objects import TableObject
-from pdmlab.client.plain.session import Session, make_session
+from pdmlab.client.plain.session import Session
 from pdmlab.coap.transport import Address, Opener
 from tests.service.corelab import CoreLab, play
 

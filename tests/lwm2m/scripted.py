@@ -9,8 +9,9 @@ from aiocoap import Message
 from aiocoap.numbers import codes
 from aiocoap.numbers.codes import Code
 
+from pdmlab.client.plain.factory import make_session
 from pdmlab.client.plain.objects import Lwm2mObject, TableObject
-from pdmlab.client.plain.session import Session, make_session
+from pdmlab.client.plain.session import Session
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.transport import Address, Opener
 from pdmlab.errors import PdmlabError

@@ -201,8 +201,7 @@ async def test_a_finish_that_is_repeated_is_answered_until_the_device_has_regist
     assert (await finish(bootstrap)).code == codes.CHANGED
 
 
-async def test_two_servers_are_registered_at_each_with_its_own_attributes(lab: Lab) -> None:
-    """950 and 951."""
+async def test_950_951_two_servers_each_with_its_own_attributes(lab: Lab) -> None:
     one, other = await lab.server(), await lab.server(OTHER)
     bootstrap = await asked(lab)
     await put(bootstrap, "/0", SECURITY)
@@ -354,8 +353,7 @@ async def test_closing_deregisters(lab: Lab) -> None:
     assert session.links[0].state == "ended"
 
 
-async def test_instances_that_come_and_go_are_in_the_next_update(lab: Lab) -> None:
-    """CONMGMT-1250."""
+async def test_1250_instances_that_come_and_go_are_in_the_next_update(lab: Lab) -> None:
     server, session = await lab.registered(TableObject(16, fixed=False))
     assert b"</16>" in server.requests[0].payload
     answer = await server.ask(codes.POST, "/16", b'[{"bn":"/16/1/","n":"0/0","vs":"host"}]', format=SENML_JSON)

@@ -19,9 +19,9 @@ from pdmlab.capture import MessageLog
 from pdmlab.client.background import Background
 from pdmlab.client.plain.accounts import Certificate, PreSharedKey
 from pdmlab.client.plain.connecting import HostNetwork
+from pdmlab.client.plain.factory import make_session
 from pdmlab.client.plain.link import ServerLink
 from pdmlab.client.plain.objects import Content, Lwm2mObject, TableObject
-from pdmlab.client.plain.session import make_session
 from pdmlab.client.plain.tree import SECURITY
 from pdmlab.client.platform import Platform, current_platform
 from pdmlab.coap.transport import Address, text_of
@@ -214,9 +214,10 @@ class Lwm2mClient:
 
     def restart(self) -> None:
         """Hang up without a word and register anew, as after a reset; on a board, reset it."""
-        if self._platform is not None:
-            self._platform.reset()
-        self._call(self._session.restart)
+        if self._platform is not None and self._background is not None:
+            self._background.post(self._platform.reset)  # once the answer to whoever asks for it has gone
+        else:
+            self._call(self._session.restart)
 
     # -- how it is -----------------------------------------------------------------------------------------------
 

@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Callable, Iterable
 from random import Random
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 from aiocoap.numbers import codes
 
-from pdmlab.client.plain.accounts import Account, Certificate, PreSharedKey, accounts_of, factory_objects
+from pdmlab.client.plain.accounts import Account, accounts_of
 from pdmlab.client.plain.bootstrapping import bootstrap
 from pdmlab.client.plain.connecting import HostNetwork, Network
 from pdmlab.client.plain.link import LONGEST_PAUSE, RETRY_AFTER, ServerLink
 from pdmlab.client.plain.objects import Lwm2mObject, Refusal, TableObject
-from pdmlab.client.plain.standard import (
-    DeviceObject,
-    Server,
-    ServerObject,
-    StatisticsObject,
-    device_values,
-    other_objects,
-)
-from pdmlab.client.plain.tree import SECURITY, ObjectTree
+from pdmlab.client.plain.standard import Server, ServerObject, StatisticsObject
+from pdmlab.client.plain.tree import ObjectTree
 from pdmlab.coap.endpoint import Endpoint, Tap
 from pdmlab.coap.transport import Address
 from pdmlab.errors import BootstrapFailed, ConfigError, PdmlabError
 from pdmlab.lwm2m.paths import Path
 
-FIRMWARE_VERSION = "1.0.0"
+_Work: TypeAlias = "asyncio.Future[Any]"  # tasks, whatever comes of them
 
 
 class Session:
@@ -71,6 +63,7 @@ class Session:
         self._seed = seed
         self._closing = self._bootstrap_wanted = self._restarting = False
         self._wake = asyncio.Event()
+        self._at_work: dict[_Work, ServerLink | None] = {}
         self.online = asyncio.Event()
         """Set once a server knows the device."""
         self._parting: Endpoint | None = None  # to the bootstrap server, which may not have heard the last answer
@@ -142,8 +135,11 @@ class Session:
         """Deregister everywhere, and end."""
         self._closing = True
         self._wake.set()
-        for link in self.links:
-            link.close()
+        for work, link in self._at_work.items():
+            if link is not None and link.online:
+                link.close()
+            else:  # there is nothing to withdraw
+                work.cancel()
 
     async def send(self, paths: list[Path | None]) -> None:
         """Send values to every server that knows the device; see ServerLink.send."""
@@ -183,19 +179,22 @@ class Session:
                 hint="give it the URI of one of them",
             )
         self._part()
+        seed = self.seed(("bootstrap", self.bootstraps))
+        asking = asyncio.ensure_future(
+            bootstrap(account, self.tree, self.endpoint_name, self.version, self.network, seed=seed, tap=self.tap)
+        )
+        self._at_work = {asking: None}
         try:
-            self._parting = await bootstrap(
-                account,
-                self.tree,
-                self.endpoint_name,
-                self.version,
-                self.network,
-                seed=self.seed(("bootstrap", self.bootstraps)),
-                tap=self.tap,
-            )
-        except PdmlabError as error:
+            await asyncio.wait([asking])
+        finally:
+            asking.cancel()
+        if asking.cancelled():
+            return False
+        error = asking.exception()
+        if isinstance(error, PdmlabError):
             self.report(error)
             return False
+        self._parting = asking.result()
         self.bootstraps += 1
         return True
 
@@ -215,7 +214,8 @@ class Session:
                 self.report(BootstrapFailed(f"/0/{account.instance} is of a server that /1 does not describe"))
                 continue
             self.links.append(ServerLink(self, account, instance))
-        tasks = [asyncio.ensure_future(link.run()) for link in self.links]
+        tasks: list[_Work] = [asyncio.ensure_future(link.run()) for link in self.links]
+        self._at_work = dict(zip(tasks, self.links, strict=True))
         try:
             while not self._restarting and not self._bootstrap_wanted and not all(each.done() for each in tasks):
                 waking = asyncio.ensure_future(self._wake.wait())
@@ -246,51 +246,3 @@ class Session:
         except TimeoutError:
             pass
         self._wake.clear()
-
-
-def make_session(
-    endpoint_name: str,
-    server: str,
-    *,
-    bootstrap: bool,
-    credentials: PreSharedKey | Certificate | None,
-    lifetime: int,
-    version: str,
-    queue_mode: bool,
-    objects: Iterable[Lwm2mObject],
-    network: Network | HostNetwork,
-    tap: Tap,
-    restart: Callable[[], object],
-    now: Callable[[], float] = time.time,
-    seed: int | None = None,
-) -> Session:
-    """Make the session of a device as it leaves the factory; see Lwm2mClient.
-
-    Raises:
-        ConfigError: something of it makes no sense.
-    """
-    if version not in ("1.0", "1.1"):
-        raise ConfigError(f"there is no LwM2M {version!r} here", hint='"1.0" or "1.1"')
-    if not endpoint_name or lifetime < (version == "1.0"):
-        raise ConfigError("a device has a name and a lifetime", hint="0 s is for ever, in LwM2M 1.1")
-    security, servers = factory_objects(server, credentials, bootstrap=bootstrap, lifetime=lifetime, version=version)
-    device = DeviceObject(
-        device_values(serial=endpoint_name, firmware=FIRMWARE_VERSION),
-        version=version,
-        reboot=lambda _: restart(),
-        factory_reset=lambda _: restart(),
-        now=now,
-    )
-    given = {each.id: each for each in objects}
-    standard = [device, StatisticsObject(), *other_objects(FIRMWARE_VERSION, now)]
-    return Session(
-        endpoint_name,
-        TableObject(SECURITY, security, version=version, fixed=False),
-        ServerObject(servers, version=version),
-        [*given.values(), *(each for each in standard if each.id not in given)],
-        version=version,
-        queue_mode=queue_mode,
-        network=network,
-        tap=tap,
-        seed=seed,
-    )

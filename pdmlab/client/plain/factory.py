@@ -1,0 +1,65 @@
+"""A device as it leaves the factory: an account of one server, and the objects that every device has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from pdmlab.client.plain.accounts import Certificate, PreSharedKey, factory_objects
+from pdmlab.client.plain.connecting import HostNetwork, Network
+from pdmlab.client.plain.objects import Lwm2mObject, TableObject
+from pdmlab.client.plain.session import Session
+from pdmlab.client.plain.standard import DeviceObject, ServerObject, StatisticsObject, device_values, other_objects
+from pdmlab.client.plain.tree import SECURITY
+from pdmlab.coap.endpoint import Tap
+from pdmlab.errors import ConfigError
+
+FIRMWARE_VERSION = "1.0.0"
+
+
+def make_session(
+    endpoint_name: str,
+    server: str,
+    *,
+    bootstrap: bool,
+    credentials: PreSharedKey | Certificate | None,
+    lifetime: int,
+    version: str,
+    queue_mode: bool,
+    objects: Iterable[Lwm2mObject],
+    network: Network | HostNetwork,
+    tap: Tap,
+    restart: Callable[[], object],
+    now: Callable[[], float] = time.time,
+    seed: int | None = None,
+) -> Session:
+    """Make the session of a device as it leaves the factory; see Lwm2mClient.
+
+    Raises:
+        ConfigError: something of it makes no sense.
+    """
+    if version not in ("1.0", "1.1"):
+        raise ConfigError(f"there is no LwM2M {version!r} here", hint='"1.0" or "1.1"')
+    if not endpoint_name or lifetime < (version == "1.0"):
+        raise ConfigError("a device has a name and a lifetime", hint="0 s is for ever, in LwM2M 1.1")
+    security, servers = factory_objects(server, credentials, bootstrap=bootstrap, lifetime=lifetime, version=version)
+    device = DeviceObject(
+        device_values(serial=endpoint_name, firmware=FIRMWARE_VERSION),
+        version=version,
+        reboot=lambda _: restart(),
+        factory_reset=lambda _: restart(),
+        now=now,
+    )
+    given = {each.id: each for each in objects}
+    standard = [device, StatisticsObject(), *other_objects(FIRMWARE_VERSION, now)]
+    return Session(
+        endpoint_name,
+        TableObject(SECURITY, security, version=version, fixed=False),
+        ServerObject(servers, version=version),
+        [*given.values(), *(each for each in standard if each.id not in given)],
+        version=version,
+        queue_mode=queue_mode,
+        network=network,
+        tap=tap,
+        seed=seed,
+    )
