@@ -101,6 +101,7 @@ class Delivery:
                 registration = self._core.registrations.find(device_id)
                 if obstacle is not None or registration is None:
                     raise Unreachable(obstacle or "the device is not registered")
+                below(message, registration.root)
                 line.doing = f"{message.code} /{'/'.join(message.opt.uri_path)}"
                 line.since, line.peer = self._core.now(), registration.peer
                 if begins is not None:
@@ -116,6 +117,12 @@ class Delivery:
             line.users -= 1
             if line.users == 0:
                 self._lines.pop(device_id, None)
+
+
+def below(message: Message, root: str) -> None:
+    """Send a request to where the device has its objects."""
+    if root:
+        message.opt.uri_path = (*root.split("/")[1:], *message.opt.uri_path)
 
 
 async def _outcome(exchange: asyncio.Future[Message]) -> Message:

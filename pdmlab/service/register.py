@@ -14,7 +14,8 @@ from pdmlab.coap.transport import Address
 class Registration:
     """A registered device; times in Unix seconds, `heard` is when its latest message came.
 
-    `lost_at` is when the connection to `peer` ended, and `lost_why` how; None while there is one, and for datagrams.
+    `root` is where its objects are, such as "/lwm2m"; "" if they are at the top, as mostly. `lost_at` is when the
+    connection to `peer` ended, and `lost_why` how; None while there is one, and for datagrams.
     """
 
     device_id: str
@@ -31,6 +32,7 @@ class Registration:
     registered_at: str
     updated_at: str
     heard: float
+    root: str = ""
     lost_at: float | None = None
     lost_why: str = ""
 

@@ -12,7 +12,7 @@ from aiocoap.numbers.codes import Code
 
 from pdmlab.errors import Lwm2mError
 from pdmlab.lwm2m import content
-from pdmlab.lwm2m.linkformat import Link
+from pdmlab.lwm2m.linkformat import Link, LinkList, parse_list
 from pdmlab.service.values import published
 
 MAX_NAME = 64  # characters of an endpoint name or type
@@ -121,6 +121,20 @@ def span_of(lifetime: int, version: str) -> int:
     if lifetime == 0 and version == "1.0":
         raise Lwm2mError(f"lt=0 is no lifetime in LwM2M 1.0: 1 to {MAX_LIFETIME} s")
     return lifetime or MAX_LIFETIME
+
+
+def read_links(payload: bytes, root: str = "") -> LinkList:
+    """Read the links of a registration, or of an update by a device whose objects are below root.
+
+    Raises:
+        Lwm2mError: they are not link format, or their root is too long.
+    """
+    if root and b"oma.lwm2m" not in payload:
+        payload = bytes(LinkList([], root)) + b"," + payload
+    found = parse_list(payload)
+    if len(found.root) > MAX_NAME:
+        raise Lwm2mError(f"the root {found.root[:40]!r} of the objects has more than {MAX_NAME} characters")
+    return found
 
 
 def facts_of(links: Iterable[Link]) -> dict[str, Any]:

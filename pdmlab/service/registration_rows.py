@@ -14,7 +14,7 @@ from pdmlab.service.store import Row, Rows
 
 _SET = sa.update(registrations).where(registrations.c.device_id == sa.bindparam("device"))
 _COLUMNS = [column.name for column in registrations.c if column.name not in ("device_id", "account_id")]
-REFRESHED = ("host", "port", "scheme", "serial", "lifetime", "binding", "queue_mode", "expires", "updated_at")
+REFRESHED = ("host", "port", "scheme", "serial", "root", "lifetime", "binding", "queue_mode", "expires", "updated_at")
 _KEPT = [name for name in _COLUMNS if name not in ("host", "port", "scheme", "serial")]
 INSERT = Statement(sa.insert(registrations), ["device_id", "account_id", *_COLUMNS])
 REPLACE = Statement(_SET.values({name: sa.bindparam(name) for name in _COLUMNS}))

@@ -13,11 +13,11 @@ from aiocoap.numbers import codes
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.transport import Address, Connection, scheme_of, text_of
 from pdmlab.errors import NetworkError, ServiceError
-from pdmlab.lwm2m.linkformat import Link, parse_links
+from pdmlab.lwm2m.linkformat import Link, LinkList
 from pdmlab.service.claims import RegistrationClaims
 from pdmlab.service.proof import Proof
 from pdmlab.service.register import Register, Registration
-from pdmlab.service.registering import DEFAULT_LIFETIME, answer, facts_of, read_wish, span_of
+from pdmlab.service.registering import DEFAULT_LIFETIME, answer, facts_of, read_links, read_wish, span_of
 from pdmlab.service.registration_rows import (
     DELETE,
     DEREGISTERED,
@@ -115,7 +115,8 @@ class Registrations:
         wish = read_wish(message)
         if isinstance(wish, Message):
             return wish
-        links = parse_links(message.payload)
+        said = read_links(message.payload)
+        links = said.links
         lifetime = DEFAULT_LIFETIME if wish.lifetime is None else wish.lifetime
         span = span_of(lifetime, wish.lwm2m_version)
         proof = self._core.credentials.proof(self._core.lwm2m, peer)
@@ -140,6 +141,7 @@ class Registrations:
                 registered_at=at,
                 updated_at=at,
                 heard=now,
+                root=said.root,
             )
             if old is None:
                 INSERT.run(db, device_id=device_id, account_id=account_id, **columns(new))
@@ -178,7 +180,8 @@ class Registrations:
         wish = read_wish(message, update=True)
         if isinstance(wish, Message):
             return wish
-        links = parse_links(message.payload) if message.payload else []
+        said = read_links(message.payload, old.root) if message.payload else LinkList([], old.root)
+        links = said.links
         now, lifetime = self._core.now(), old.lifetime if wish.lifetime is None else wish.lifetime
         span = span_of(lifetime, old.lwm2m_version)
         renewed = replace(
@@ -190,6 +193,7 @@ class Registrations:
             expires=now + span,
             updated_at=self._store.timestamp(),
             heard=now,
+            root=said.root,
             lost_at=None,
             lost_why="",
         )

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from pdmlab.errors import NetworkError, ServiceError
 from pdmlab.service.asking import METHODS, TIMEOUT, hint_of, message_of, result_of, split_uri, timeout
+from pdmlab.service.delivery import below
 from pdmlab.service.queue import Queue, queue
 from pdmlab.service.refusal import Refused
 from pdmlab.service.schema import api_keys, requests
@@ -137,9 +138,10 @@ class Requests:
             raise Refused(400, "RESOURCE_NOT_FOUND", hint=f"the device has registered no {path}")
         if len(payload) > MAX_UNANSWERED:
             raise Refused(413, "PAYLOAD_TOO_LARGE", hint=f"without an answer there are no blocks: {MAX_UNANSWERED} B")
-        row = {"method": method, "uri": uri, "payload": payload, "content_type": content_type}
+        message = message_of({"method": method, "uri": uri, "payload": payload, "content_type": content_type})
+        below(message, registration.root)
         try:
-            self._core.lwm2m.tell(message_of(row), registration.peer)
+            self._core.lwm2m.tell(message, registration.peer)
         except NetworkError as error:
             raise Refused(503, "DEVICE_NOT_CONNECTED", hint=error.message) from error
 

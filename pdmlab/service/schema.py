@@ -189,6 +189,7 @@ registrations = Table(
     Column("port", Integer, nullable=False),
     Column("scheme", String(9), nullable=False, server_default="coap"),
     Column("serial", BigInteger, nullable=False, server_default="0"),
+    Column("root", String(64), nullable=False, server_default=""),
     Column("lifetime", Integer, nullable=False),
     Column("binding", String(16), nullable=False),
     Column("queue_mode", Boolean, nullable=False, server_default=false()),
@@ -199,7 +200,7 @@ registrations = Table(
     Column("updated_at", Time, nullable=False),
     Index(None, "account_id"),
     comment="generation grows with each full registration; values and observations belong to the latest. host, port,"
-    " scheme and serial name the connection; serial is 0 for datagrams",
+    " scheme and serial name the connection; serial is 0 for datagrams. root: where its objects are, if not at the top",
 )
 
 resources = Table(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from aiocoap import Message
 from aiocoap.numbers import codes
 
 from pdmlab.service.refusal import Refused
 from pdmlab.service.requests import MAX_QUEUED
 from tests.service.corelab import CoreLab, FakeDevice, Stage, value
+
+OPAQUE = ("application/octet-stream", b"\1\2")
 
 
 def test_values_are_read_written_and_executed(play: Stage) -> None:
@@ -290,5 +293,76 @@ def test_deleting_a_device_ends_what_it_was_to_be_asked(play: Stage) -> None:
         assert lab.core.requests.queue() == []
         assert (await device.update()).code == codes.NOT_FOUND
         await asyncio.sleep(300)
+
+    play(story)
+
+
+def test_objects_that_are_not_at_the_top_are_asked_where_they_are(play: Stage) -> None:
+    # LwM2M 1.1 core, 6.4.1: the link with rt="oma.lwm2m" says below which path everything is.
+    async def story(lab: CoreLab) -> None:
+        device = await lab.device()
+        await device.bootstrap()
+        links = b'</iot/x>;rt="oma.lwm2m";ct="60 110 112",</iot/x/3/0/0>,</iot/x/5000/0/1>'
+        device.values = {"/iot/x/3/0/0": b"below", "/iot/x/5000/0/1": b"5", "/iot/x/5000/0/2": b"6"}
+        await device.register("ep=desk1", f"iep={device.id}", "lt=600", "lwm2m=1.1", "b=U", payload=links)
+        assert [row["path"] for row in lab.core.resources.list(device.id)] == ["/3/0/0", "/5000/0/1"]
+        for _ in range(2):
+            await lab.ask(device, "GET", "/3/0/0")
+            assert value((await lab.answers())[0]) == b"below"
+            await lab.restart()
+        await device.update(payload=b"</iot/x/5000/0/2>")
+        await lab.ask(device, "GET", "/5000/0/2")
+        assert value((await lab.answers())[0]) == b"6"
+        assert device.asked[-1] == "GET /iot/x/5000/0/2"
+        answer = await device.register("ep=desk1", payload=b"</" + b"x" * 70 + b'>;rt="oma.lwm2m"')
+        assert answer.code == codes.BAD_REQUEST and b"root" in answer.payload
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    ("path", "format", "payload", "shown"),
+    [
+        ("/3/0/9", 110, b'[{"n":"/3/0/9","v":97}]', ("text/plain", b"97")),
+        ("/3/0/9", 112, bytes.fromhex("81a200662f332f302f39021861"), ("text/plain", b"97")),
+        ("/3/0/9", 60, bytes.fromhex("1861"), ("text/plain", b"97")),
+        ("/3/0/9", 11543, b'{"bn":"/3/0/9","e":[{"v":97}]}', ("text/plain", b"97")),
+        ("/3/0/0", 110, b'[{"bn":"/3/0/","n":"0","vs":"maker"}]', ("text/plain", b"maker")),
+        ("/5000/0/1", 110, b'[{"n":"/5000/0/1","vb":true}]', ("text/plain", b"1")),
+        ("/5000/0/1", 112, bytes.fromhex("81a200692f353030302f302f310842 0102".replace(" ", "")), OPAQUE),
+        ("/3/0/9", 110, b'[{"n":"/3/0/10","v":97}]', ("application/senml+json", b'[{"n":"/3/0/10","v":97}]')),
+        ("/3/0/9", 110, b"[{", ("application/senml+json", b"[{")),
+        ("/3/0", 110, b'[{"n":"/3/0/9","v":97}]', ("application/senml+json", b'[{"n":"/3/0/9","v":97}]')),
+    ],
+)
+def test_a_single_value_is_text_whatever_a_device_answers_it_in(
+    path: str, format: int, payload: bytes, shown: tuple[str, bytes]
+) -> None:
+    from pdmlab.service.values import as_json
+
+    event = as_json(path, payload, format, 60)
+    assert (event["ct"], value(event)) == shown
+
+
+def test_a_large_value_is_read_in_blocks_though_its_size_is_told_wrong(play: Stage) -> None:
+    # pelion-wire 4.5: the answer to what was asked without a block is one of 512 B; Size2 says 1024 for some.
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered()
+        large = bytes(range(256)) * 8 + b"\0"
+        asked: list[object] = []
+
+        async def in_blocks(message: Message, peer: object) -> Message:
+            asked.append(message.opt.block2)
+            number = message.opt.block2.block_number if message.opt.block2 is not None else 0
+            part = large[number * 512 :][:512]
+            response = Message(code=codes.CONTENT, payload=part, content_format=42, max_age=0)
+            response.opt.block2, response.opt.size2 = (number, number < 4, 5), 1024
+            return response
+
+        device.endpoint.handler = in_blocks
+        await lab.ask(device, "GET", "/5000/0/1")
+        (answer,) = await lab.answers()
+        assert answer["status"] == 200 and value(answer) == large
+        assert asked[0] is None and [block.size_exponent for block in asked[1:]] == [5] * 4
 
     play(story)

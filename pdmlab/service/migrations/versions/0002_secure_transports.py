@@ -10,6 +10,7 @@ down_revision = "0001"
 def upgrade() -> None:
     op.add_column("registrations", sa.Column("scheme", sa.String(length=9), server_default="coap", nullable=False))
     op.add_column("registrations", sa.Column("serial", sa.BigInteger(), server_default="0", nullable=False))
+    op.add_column("registrations", sa.Column("root", sa.String(length=64), server_default="", nullable=False))
     op.add_column(
         "bootstrap_endpoints", sa.Column("security", sa.String(length=16), server_default="none", nullable=False)
     )
