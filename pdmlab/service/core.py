@@ -114,6 +114,7 @@ class Core:
         """
         self.store.open()
         try:
+            self.pki.open()
             openers: dict[Role, Opener] = {"bootstrap": bootstrap, "lwm2m": lwm2m}
             for number, (role, opener) in enumerate(openers.items()):
                 self._endpoints[role] = await Endpoint.open(

@@ -22,7 +22,7 @@ from pdmlab.errors import ServiceError
 from pdmlab.service import certificates
 from pdmlab.service.certificates import Subject
 from pdmlab.service.schema import device_certificates, own_certificates
-from pdmlab.service.store import Store
+from pdmlab.service.store import Row, Store
 
 Role: TypeAlias = Literal["bootstrap", "lwm2m"]
 
@@ -45,7 +45,7 @@ class _Own:
 
 
 class Pki:
-    """The CA of a service; it is made when it is first asked for, and kept in the service's database.
+    """The CA of a service, kept in its database; it is made when it is opened first.
 
     addresses   what the servers' certificates are for, besides loopback; clients that are not stock ones compare them
     """
@@ -56,6 +56,14 @@ class Pki:
 
     def __repr__(self) -> str:
         return f"<Pki {self.name!r}, P-256>" if "_authority" in self.__dict__ else "<Pki>"
+
+    def open(self) -> None:
+        """Read the CA, or make it: in a transaction of its own, before anything is signed in another.
+
+        Raises:
+            ServiceError: what is kept cannot be used, or a new one cannot be kept (503).
+        """
+        _ = self._authority
 
     @property
     def name(self) -> str:
@@ -168,8 +176,12 @@ class Pki:
             self._keep(role, kept)
         return kept
 
+    @cached_property
+    def _rows(self) -> dict[str, Row]:
+        return {row["role"]: row for row in self._store.rows(sa.select(own_certificates))}
+
     def _kept(self, role: str) -> _Own | None:
-        row = self._store.row(sa.select(own_certificates).where(own_certificates.c.role == role))
+        row = self._rows.get(role)
         if row is None:
             return None
         try:
@@ -200,3 +212,4 @@ class Pki:
             table = own_certificates
             if not db.execute(sa.update(table).where(table.c.role == role).values(values)).rowcount:
                 db.execute(sa.insert(table).values(role=role, **values))
+        self._rows[role] = {"role": role, **values}

@@ -117,6 +117,7 @@ class Service:
     async def _start(self) -> None:
         core, store = self.core, self.core.store
         store.open()
+        self._facts = store.facts()
         core.reachable_at = self.reach.address
         core.pki.addresses = self.reach.addresses
         await core.start(
@@ -129,7 +130,7 @@ class Service:
             core.firmware.url = f"http://{url_host(self.reach.address)}:{self._images.port}"
         from pdmlab.service.rest.app import make_app
 
-        self._http = await HttpServer.open(make_app(core), self._asked.port, store.fact("port"))
+        self._http = await HttpServer.open(make_app(core), self._asked.port, self._facts.get("port"))
         self.url = f"http://{LOOPBACK}:{self._http.port}"
         self.account_id = core.account_id
         self.bootstrap_uri, self.lwm2m_uri = core.bootstrap_uri, core.lwm2m_uri
@@ -138,7 +139,7 @@ class Service:
         self.image_url, self.addresses = core.firmware.url, self.reach.addresses
         self.api_key = self._home.api_key(core)
         self.ca_file = self._home.ca_file(core.pki.pem)
-        self._endpoint_name = store.fact("developer_endpoint") or store.ids.new()
+        self._endpoint_name = self._facts.get("developer_endpoint") or store.ids.new()
         self._ports = Ports(
             port=self._http.port,
             coaps_port=_port_of(self.lwm2m_uri),
@@ -147,11 +148,12 @@ class Service:
             bootstrap_port=_port_of(self.plain_bootstrap_uri),
             image_port=_port_of(self.image_url),
         )
-        with store.begin():
-            for what, number in dataclasses.asdict(self._ports).items():
-                if number:  # a port that is closed this time is not forgotten
-                    store.remember(what, str(number))
-            store.remember("developer_endpoint", self._endpoint_name)
+        # A port that is closed this time is not forgotten.
+        now = {what: str(number) for what, number in dataclasses.asdict(self._ports).items() if number}
+        if changed := (now | {"developer_endpoint": self._endpoint_name}).items() - self._facts.items():
+            with store.begin():
+                for what, value in changed:
+                    store.remember(what, value)
 
     def _opener(self, role: Role, secure: str, plain: str) -> Opener:
         return server_opener(
@@ -163,7 +165,7 @@ class Service:
         )
 
     def _wanted(self, what: str) -> Wanted:
-        return Wanted(getattr(self._asked, what), int(self.core.store.fact(what) or 0))
+        return Wanted(getattr(self._asked, what), int(self._facts.get(what, 0)))
 
     def _stop(self) -> None:
         if self._thread.running:

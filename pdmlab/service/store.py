@@ -275,6 +275,10 @@ class Store:
         value: str | None = self.scalar(sa.select(schema.facts.c.value).where(schema.facts.c.name == name))
         return value
 
+    def facts(self) -> dict[str, str]:
+        """Return all that `remember` kept."""
+        return {row["name"]: row["value"] for row in self.rows(sa.select(schema.facts))}
+
     def remember(self, name: str, value: str) -> None:
         """Keep a fact about the service itself."""
         with self.begin() as db:

@@ -269,7 +269,8 @@ store.open()
 pki = Pki(store)
 if sys.argv[2] == "before":
     with store.begin():
-        pki.certificate, pki.server_certificate("lwm2m")
+        pki.open()
+        pki.server_certificate("lwm2m")
         os.kill(os.getpid(), signal.SIGKILL)
 print(pki.certificate.hex(), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
