@@ -1,4 +1,4 @@
-"""DTLS with libcoap (on OpenSSL and on GnuTLS) and with openssl's own client and server, on loopback."""
+"""DTLS with libcoap (on OpenSSL and on GnuTLS), openssl's own client and server, and Mbed TLS, on loopback."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pdmlab.coap.security import Security
 from pdmlab.coap.transport import Address, Connection, DatagramSocket, Identity, udp
 from pdmlab.errors import HandshakeFailed
 from tests.coap.certificates import Authority
-from tests.tools import program
+from tests.tools import environment, program
 
 pytestmark = pytest.mark.debian
 
@@ -221,6 +221,33 @@ def test_coap_client_without_security_is_told_to_use_it(tmp_path: Path) -> None:
             assert [failure.reason for failure in shelf.failures] == ["not DTLS"]
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mbed_tls_is_answered_also_when_it_goes_on_from_another_port(kind: str, tmp_path: Path) -> None:
+    python = environment("python-mbedtls-2.10.1", "python-mbedtls==2.10.1", python="3.11")
+    certificate, key, ca = CA.write(tmp_path, "board")
+    options = (str(ca), str(certificate), str(key)) if kind == "certificates" else ("device", KEY)
+    peers: list[Address] = []
+
+    async def run() -> bytes:
+        socket_: DatagramSocket
+
+        def echo(data: bytes, peer: Address) -> None:
+            peers.append(peer)
+            socket_.send(data[::-1], peer)
+
+        socket_ = await dtls(udp(), ours(kind, server=True), timing=QUICK)(echo)
+        said = await said_by(
+            str(python), str(Path(__file__).with_name("mbed_tls_client.py")), str(socket_.address[1]), *options
+        )
+        socket_.close()
+        return said
+
+    suite, *answers = asyncio.run(run()).decode().splitlines()
+    assert suite.split()[0].endswith("WITH-AES-128-CCM-8")
+    assert answers == ["olleh", "niaga olleh"]
+    assert peers[0] == peers[1]
 
 
 # -- servers of others, asked by our client ----------------------------------------------------------
