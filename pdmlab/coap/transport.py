@@ -32,10 +32,12 @@ class Connection(tuple[str, int]):
 
     scheme: Scheme
     serial: int
+    _hash: int
 
     def __new__(cls, host: str, port: int, scheme: Scheme, serial: int = 0) -> Connection:
         new = super().__new__(cls, (host, port))
         new.scheme, new.serial = scheme, serial
+        new._hash = hash((host, port, scheme, serial))  # each message asks for it several times
         return new
 
     def __eq__(self, other: object) -> bool:
@@ -49,7 +51,7 @@ class Connection(tuple[str, int]):
         return not self == other
 
     def __hash__(self) -> int:
-        return hash((*self, self.scheme, self.serial))
+        return self._hash
 
     def __repr__(self) -> str:
         return f"Connection({self[0]!r}, {self[1]}, {self.scheme!r}, {self.serial})"
