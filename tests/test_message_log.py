@@ -369,8 +369,32 @@ def test_the_table_is_bounded_escaped_and_says_the_clock(log: MessageLog) -> Non
         log("in", PEER, made(codes.GET, "<script>", mid=number), number)
     table = log._repr_html_()
     assert "<script>" not in table and "&lt;script&gt;" in table
-    assert table.count("<tr") == 201
-    assert "300 messages and events, the latest 200" in table and "device clock" in table
+    assert table.count("<tr") == 202  # the head, and who the other end is
+    assert "300 messages and events, the latest 200 here" in table and "device clock" in table
+    assert "lwm2m ↔ 192.0.2.1:40000" in table
+
+
+def test_what_came_since_a_mark_knows_what_was_before(log: MessageLog) -> None:
+    log("out", PEER, made(codes.GET, "3/0/0", mid=1), 0)
+    mark = log.mark
+    assert mark == 1
+    log("out", PEER, made(codes.GET, "3/0/0", mid=1), 2_000 * MS)
+    log("in", PEER, made(codes.CONTENT, kind=ACK, mid=1), 2_010 * MS)
+    later = log.since(mark)
+    assert [(row.number, row.transmission, row.round_trip_ms) for row in later] == [(1, 2, None), (2, 1, 2010)]
+    assert len(later) == 2 and later.mark == 3 and "from number 1" in repr(later)
+    assert MessageLog().mark == 0
+
+
+def test_a_devices_own_log_is_about_one_device_whomever_it_talks_to() -> None:
+    log = MessageLog(endpoint="device", clock="device", dialect=LwM2M(), own=True)
+    servers = Connection("192.0.2.1", 5684, "coaps+tcp"), Connection("192.0.2.1", 5685, "coaps+tcp")
+    log("out", servers[0], made(codes.POST, "bs", uri_query=("ep=desk1",)), 0)
+    log("in", servers[0], made(codes.POST, "bs", mid=5, uri_query=("iep=dev1",)), 0)
+    log.event(servers[1], Event("step", "TCP connect took 3 ms"))
+    log("out", servers[1], made(codes.POST, "rd", uri_query=("ep=desk1",)), 0)
+    assert {(row.device, row.name) for row in log} == {("dev1", "desk1")}
+    assert len(log.counters()) == 1
 
 
 def test_rows_survive_json_and_the_frame_has_integers_where_there_are_some(log: MessageLog) -> None:

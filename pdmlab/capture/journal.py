@@ -27,11 +27,13 @@ class Journal:
     no endpoint.
     """
 
-    def __init__(self, path: Path, dialect: Dialect, line: Callable[[LoggedMessage], str] = as_json) -> None:
+    def __init__(
+        self, path: Path, dialect: Dialect, line: Callable[[LoggedMessage], str] = as_json, *, own: bool = False
+    ) -> None:
         self.path = path
         self.error: OSError | None = None
         self._line = line
-        self._reader = Reader(dialect)
+        self._reader = Reader(dialect, own=own)
         self._lock = threading.Lock()
         self._file: TextIO | None = path.open("a", encoding="utf-8")
 

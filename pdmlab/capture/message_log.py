@@ -39,6 +39,7 @@ class MessageLog(Messages):
     clock       the name of the clock that times are of
     now         returns Unix time (ns), to stand in place of what the endpoint's loop counts from its own beginning
     dialect     says what payloads mean
+    own         whether it is a device's own log: all of it is about that device, whomever it talked to
     """
 
     def __init__(
@@ -50,7 +51,9 @@ class MessageLog(Messages):
         journal: Path | None = None,
         now: Callable[[], int] | None = None,
         dialect: Dialect | None = None,
+        own: bool = False,
     ) -> None:
+        self.own = own
         self.endpoint = endpoint
         self.clock = clock
         self.dialect: Dialect = dialect if dialect is not None else Plain()
@@ -59,18 +62,18 @@ class MessageLog(Messages):
         self._numbers = itertools.count()
         self._secrets = Secrets(self.dialect)
         self._lock = threading.Lock()
-        self._own = Tap(self, endpoint)
+        self._tap = Tap(self, endpoint)
         self._watchers: tuple[Watcher, ...] = ()
-        self._journal = Journal(journal, self.dialect) if journal is not None else None
+        self._journal = Journal(journal, self.dialect, own=own) if journal is not None else None
         if self._journal is not None:
             self.watch(self._journal)
 
     def __call__(self, direction: Direction, peer: tuple[str, int], data: bytes, when: int) -> None:
-        self._own(direction, peer, data, when)
+        self._tap(direction, peer, data, when)
 
     def event(self, peer: tuple[str, int], event: Event, when: int = 0) -> None:
         """See Tap.event."""
-        self._own.event(peer, event, when)
+        self._tap.event(peer, event, when)
 
     def of(self, endpoint: str) -> Tap:
         """Return a tap whose rows name this endpoint."""
@@ -177,6 +180,11 @@ class Tap:
         """What the log is told that payloads mean."""
         return self._log.dialect
 
+    @property
+    def own(self) -> bool:
+        """Whether the log is a device's own."""
+        return self._log.own
+
     def event(self, peer: tuple[str, int], event: Event, when: int = 0) -> None:
         """Note something that happened to a connection or an exchange, at a time of the loop's clock (ns)."""
         self._log._add_event(self, peer, event, when)
@@ -190,7 +198,7 @@ class DeviceLog(Messages):
 
     def __init__(self, log: MessageLog, device: str) -> None:
         self.device = device
-        self.dialect = log.dialect
+        self.dialect, self.own = log.dialect, log.own
         self._log = log
 
     def __repr__(self) -> str:
@@ -209,8 +217,7 @@ class DeviceLog(Messages):
         return [each.kept for each in self._readings()[1]]
 
     def _readings(self) -> tuple[Reader, list[Reading]]:
-        reader = Reader(self.dialect)
-        readings = [reader.feed(each) for each in self._log.kept()]
+        reader, readings = self._log._readings()
         talks = _talks_with(self.device, readings)
         return reader, [each for each in readings if each.talk in talks]
 

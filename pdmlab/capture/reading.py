@@ -107,8 +107,10 @@ class Reading:
 class Reader:
     """Reads a log from its beginning, or follows it."""
 
-    def __init__(self, dialect: Dialect, most: int = 40_000) -> None:
+    def __init__(self, dialect: Dialect, *, own: bool = False, most: int = 40_000) -> None:
+        """Make one; `own`: all of the log is about the device whose it is, whomever that talked to."""
         self._dialect = dialect
+        self._own = Talk() if own else None
         self._talks: _Table[tuple[str, tuple[str, int]], Talk] = _Table(most)
         self._exchanges: _Table[tuple[str, tuple[str, int], bytes, str], _Exchange] = _Table(most)
         self._messages: _Table[tuple[str, tuple[str, int], str, int, bool], Reading] = _Table(most)
@@ -121,7 +123,7 @@ class Reader:
     def feed(self, kept: Kept | KeptEvent) -> Reading:
         """Take what comes next."""
         place = kept.endpoint, kept.peer
-        talk = self._talks.get(place)
+        talk = self._own or self._talks.get(place)
         if talk is None:
             talk = self._talks[place] = Talk()
         reading = Reading(kept, talk)
@@ -310,7 +312,7 @@ class Reader:
         other = (who.device and talk.device and who.device != talk.device) or (
             who.name and talk.name and who.name != talk.name and not (who.device and who.device == talk.device)
         )
-        if other:
+        if other and self._own is None:
             talk = Talk()
             self._talks[reading.kept.endpoint, reading.kept.peer] = talk
             reading.talk = talk

@@ -55,10 +55,15 @@ class LoggedMessage:
     @property
     def time(self) -> str:
         """The time as people read it: seconds of a board's clock, or the time of day (UTC) of the host's."""
-        if self.clock == "host" and self.time_ns > _A_YEAR:
+        if self.is_of_day:
             moment = datetime.fromtimestamp(self.time_ns // 1_000_000_000, UTC)
             return f"{moment:%H:%M:%S}.{self.time_ns % 1_000_000_000 // 1000:06d}"
         return f"{self.time_ns / 1e9:12.6f} s"
+
+    @property
+    def is_of_day(self) -> bool:
+        """Whether its time is Unix time, and not counted from some beginning."""
+        return self.clock == "host" and self.time_ns > _A_YEAR
 
     @property
     def place(self) -> str:

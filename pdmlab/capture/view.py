@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
@@ -28,6 +28,8 @@ class Messages(ABC):
 
     dialect: Dialect
     """Says what payloads mean."""
+    own = False
+    """Whether it is a device's own: all of it is about that device."""
 
     @abstractmethod
     def kept(self) -> list[Kept | KeptEvent]:
@@ -39,13 +41,23 @@ class Messages(ABC):
         """What it is, in a few words."""
 
     def _readings(self) -> tuple[Reader, list[Reading]]:
-        reader = Reader(self.dialect)
+        reader = Reader(self.dialect, own=self.own)
         return reader, [reader.feed(each) for each in self.kept()]
 
     def rows(self) -> list[LoggedMessage]:
         """Return a row a message or event, decoded now."""
         reader, readings = self._readings()
         return [reader.row(each) for each in readings]
+
+    @property
+    def mark(self) -> int:
+        """The number that the next message will have, for `since`."""
+        kept = self.kept()
+        return kept[-1].number + 1 if kept else 0
+
+    def since(self, mark: int) -> Since:
+        """Return what came after a `mark` was taken, with all that is known of it from before."""
+        return Since(self, mark)
 
     def __iter__(self) -> Iterator[LoggedMessage]:
         return iter(self.rows())
@@ -83,37 +95,79 @@ class Messages(ABC):
 
     def _repr_html_(self) -> str:
         rows = self.rows()
-        left_out = f", the latest {SHOWN}" if len(rows) > SHOWN else ""
-        head = "".join(f"<th>{name}</th>" for name in ("time", "", "peer", "type", "message", "payload", "delivery"))
-        body = "".join(map(_html, rows[-SHOWN:]))
+        left_out = f", the latest {SHOWN} here" if len(rows) > SHOWN else ""
         clocks = ", ".join(dict.fromkeys(row.clock for row in rows)) or "no"
-        caption = f"<b>{escape(self.title)}</b>: {len(rows)} messages and events{left_out}; {escape(clocks)} clock"
+        times = "UTC, " if any(row.is_of_day for row in rows) else ""
+        caption = (
+            f"<b>{escape(self.title)}</b>: {len(rows)} messages and events{left_out}; {times}{escape(clocks)} clock"
+        )
+        head = "".join(f"<th>{name}</th>" for name in ("time", "", "type", "message", "delivery"))
         return (
             f"<table style='font-size:90%'><caption style='text-align:left'>{caption}</caption>"
-            f"<tr style='text-align:left'>{head}</tr>{body}</table>"
+            f"<tr style='text-align:left'>{head}</tr>{''.join(_html(rows[-SHOWN:]))}</table>"
         )
+
+
+class Since(Messages):
+    """What came after a mark."""
+
+    def __init__(self, messages: Messages, mark: int) -> None:
+        self.dialect, self.own = messages.dialect, messages.own
+        self._messages = messages
+        self._mark = mark
+
+    def __repr__(self) -> str:
+        return f"<{self.title}, {len(self)} messages>"
+
+    def __len__(self) -> int:
+        return len(self.kept())
+
+    @property
+    def title(self) -> str:
+        """See Messages.title."""
+        return f"{self._messages.title}, from number {self._mark}"
+
+    def kept(self) -> list[Kept | KeptEvent]:
+        """See Messages.kept."""
+        return [each for each in self._messages.kept() if each.number >= self._mark]
+
+    def _readings(self) -> tuple[Reader, list[Reading]]:
+        reader, readings = self._messages._readings()
+        return reader, [each for each in readings if each.kept.number >= self._mark]
 
 
 _IN, _OUT, _EVENT, _BAD = "#0072b2", "#a84a00", "#6a3d9a", "#b00020"
 _ARROWS = {"in": ("←", _IN), "out": ("→", _OUT), "": ("•", _EVENT)}
+_LEFT = "text-align:left;vertical-align:top"
 
 
-def _html(row: LoggedMessage) -> str:
+def _html(rows: Sequence[LoggedMessage]) -> Iterator[str]:
+    """Yield the rows of a table; where the other end changes, a row that says who it is."""
+    place = ""
+    for row in rows:
+        if (here := f"{row.endpoint} ↔ {row.place}") != place:
+            place = here
+            about = " ".join(filter(None, (row.name, f"device {row.device}" if row.device else "")))
+            yield f"<tr><td colspan='5' style='{_LEFT}'><b>{escape(here)}</b> {escape(about)}</td></tr>"
+        yield _html_row(row)
+
+
+def _html_row(row: LoggedMessage) -> str:
     arrow, colour = _ARROWS[row.direction]
     bad = row.code[:2] in ("4.", "5.") or row.outcome in ("reset", "never acknowledged") or "failed" in row.code
     again = row.transmission > 1
     what = f"<b style='color:{_BAD if bad else colour}'>{escape(row.code)}</b> {escape(row.asked)}"
-    if row.options:
-        what += f"<br><small>{escape(row.options)}</small>"
+    what += f" <small>{escape(row.options)}</small>" if row.options else ""
     size = f"{row.payload_B} B " if row.payload_B else ""
+    what += f"<br>{size}{escape(row.payload)}" if size or row.payload else ""
     cells = (
         f"<code>{escape(row.time.strip())}</code>",
-        f"<span style='color:{colour}'>{escape(row.endpoint)}&nbsp;{arrow}</span>",
-        escape(row.place),
+        f"<span style='color:{colour}'>{arrow}</span>",
         escape(row.type),
         what,
-        size + escape(row.payload),
         f"<span style='color:{_BAD}'>{escape(row.remarks)}</span>" if bad or again else escape(row.remarks),
     )
-    style = "text-align:left;vertical-align:top" + (";opacity:.6" if again else "")
-    return f"<tr style='{style}'>" + "".join(f"<td style='text-align:left'>{cell}</td>" for cell in cells) + "</tr>"
+    wide = f"{_LEFT};max-width:52em;overflow-wrap:anywhere"
+    styles = (_LEFT, _LEFT, _LEFT, wide, _LEFT)
+    body = "".join(f"<td style='{style}'>{cell}</td>" for style, cell in zip(styles, cells, strict=True))
+    return f"<tr style='opacity:.6'>{body}</tr>" if again else f"<tr>{body}</tr>"

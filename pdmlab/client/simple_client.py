@@ -70,7 +70,7 @@ class SimpleMbedCloudClient:
         self._hooks = Hooks(self._registered, self._unregistered, self._failed)
         self.error_description = ""
         """What the last error was about."""
-        self.log = MessageLog(endpoint="device", clock=self._platform.clock.name, dialect=LwM2M())
+        self.log = MessageLog(endpoint="device", clock=self._platform.clock.name, dialect=LwM2M(), own=True)
         """Every message of the client, decoded."""
         self.steps = ConnectionSteps(self._platform.clock)
         """How long each step of its connections took: TCP, handshake, bootstrap, registration."""

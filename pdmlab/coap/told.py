@@ -37,6 +37,9 @@ def _event(tap: Tap, step: HandshakeStep) -> Event:
 
 
 def _who(tap: Tap, identity: Identity) -> Who | None:
+    """Return which device a peer is; to a device, its peers are servers."""
+    if tap.own:
+        return None
     if identity.kind == "psk":
         return Who(name=identity.name)
     found = tap.dialect.owner(identity.certificates[0]) if identity.certificates else None

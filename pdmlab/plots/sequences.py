@@ -108,7 +108,8 @@ def _draw_event(ax: Axes, line: _Line, number: int, place: float, colour: str) -
         number, place, height=0.62, color=colour, alpha=0.13, edgecolor=colour, linewidth=0, zorder=0,
         hatch="" if row.code != "closed" else "////",
     )  # fmt: skip
-    ax.text(place / 2, number, _cut(text, 74), ha="center", va="center", fontsize="small", color=colour)
+    # Beside the first lane, on no other lane's line.
+    ax.text(0.36, number, _cut(text, 74), ha="center", va="center", fontsize="small", color=colour)
 
 
 def _how(row: Any) -> str:  # Any: a row of itertuples()

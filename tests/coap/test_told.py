@@ -16,10 +16,10 @@ from pdmlab.capture.failures import Failure
 from pdmlab.clock import DeviceClock
 from pdmlab.coap.dtls import dtls, dtls_to
 from pdmlab.coap.endpoint import Endpoint
-from pdmlab.coap.security import Security
+from pdmlab.coap.security import HandshakeStep, Security
 from pdmlab.coap.tls import tls, tls_to
 from pdmlab.coap.told import tells
-from pdmlab.coap.transport import Connection, Scheme
+from pdmlab.coap.transport import Connection, Identity, Scheme
 from pdmlab.errors import HandshakeFailed
 from pdmlab.lwm2m.dialect import LwM2M
 from pdmlab.network.fabric import Fabric
@@ -161,11 +161,27 @@ def key_that_differs() -> tuple[Security, Security]:
     return Security(psk_of=lambda identity: bytes(16)), Security(psk=(b"desk1", KEY))
 
 
+def test_to_a_device_its_servers_are_no_devices() -> None:
+    log = MessageLog(clock="device", dialect=LwM2M(), own=True)
+    certificate = Authority().issue("the service")[0]
+    tell = tells(log.of("device"))
+
+    async def story() -> None:
+        tell(
+            Connection("192.0.2.1", 5684, "coaps+tcp"),
+            HandshakeStep("completed", "CCM8", identity=Identity("certificate", "the service", (certificate,))),
+        )
+
+    asyncio.run(story())
+    (row,) = log
+    assert (row.name, row.payload) == ("", "CCM8, certificate of the service")
+
+
 @BOTH
 @pytest.mark.parametrize(
     ("ends", "kinds", "happened", "means", "do"),
     [
-        (certificate_of_another_ca, ("unknown CA", "unknown CA"), "told so by alert unknown_ca (48)", "CA that the other does not know",
+        (certificate_of_another_ca, ("unknown CA", "unknown CA"), "by alert unknown_ca (48)", "the other does not know",
          "credentials of this service"),
         (server_of_another_ca, ("unknown CA", "unknown CA"), "alert unknown_ca (48)", "CA that the other does not know",
          "credentials of this service"),

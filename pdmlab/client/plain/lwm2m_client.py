@@ -26,6 +26,7 @@ from pdmlab.client.plain.tree import SECURITY
 from pdmlab.client.platform import Platform, current_platform
 from pdmlab.coap.transport import Address, text_of
 from pdmlab.errors import ConfigError, PdmlabError, TimedOut
+from pdmlab.lwm2m.dialect import LwM2M
 from pdmlab.lwm2m.paths import Path
 from pdmlab.network.interface import NetworkInterface
 
@@ -77,7 +78,8 @@ class Lwm2mClient:
             )
         self.endpoint_name = endpoint_name
         self.server = server
-        self.log = MessageLog(endpoint="device", clock="host" if self._platform is None else self._platform.clock.name)
+        clock = "host" if self._platform is None else self._platform.clock.name
+        self.log = MessageLog(endpoint="device", clock=clock, dialect=LwM2M(), own=True)
         """Every message of the client, decoded."""
         self._session = make_session(
             endpoint_name,
