@@ -26,6 +26,7 @@ class StreamParameters:
     message_timeout: float = 30.0  # from the first byte of a message, or a record, to its last
     write_timeout: float = 60.0  # how long a peer may take nothing of what waits for it
     release_timeout: float = 10.0  # for answers that a peer still wants when it has said that it goes (RFC 8323)
+    frame_gap: float = 0.01  # between two frames to a stock client on plain TCP, which takes one each time it reads
     max_unsent: int = 256 << 10  # B that wait for one peer
     max_connections: int = 20_000
     max_connections_per_host: int = 10_000  # many devices may be behind one address

@@ -89,6 +89,11 @@ class Link(asyncio.Protocol):
     def put(self, data: bytes) -> None:
         """Write what makes one message."""
 
+    @property
+    def unsent(self) -> int:
+        """How much waits to be sent (B)."""
+        return self.transport.get_write_buffer_size()
+
     def bye(self) -> None:  # TCP has nothing to say
         """Write what ends the connection, beside the framing's own words."""
 
@@ -170,7 +175,7 @@ class Link(asyncio.Protocol):
     def _write(self, data: bytes) -> None:
         if not data or self.gone:
             return
-        waits = self.transport.get_write_buffer_size()
+        waits = self.unsent
         if waits + len(data) > self.parameters.max_unsent:
             self.drop(NetworkError(f"{text_of(self.name)} takes nothing: {waits} B wait for it"))
         else:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections import deque
+from typing import TYPE_CHECKING
+
 from pdmlab.coap.admission import StreamParameters
 from pdmlab.coap.connections import ClientLink, OnMessage, ServerLinks
-from pdmlab.coap.framing import Way
+from pdmlab.coap.framing import Framing, Lengths, Way
 from pdmlab.coap.link import Link
 from pdmlab.coap.recognition import framing_for
 from pdmlab.coap.streams import Accept, Connect, accept_protocols, connect_protocol
 from pdmlab.coap.transport import Address, Opener
+
+if TYPE_CHECKING:
+    from pdmlab.coap.connections import Links
 
 
 def tcp(
@@ -54,7 +60,16 @@ def tcp_to(
 
 
 class TcpLink(Link):
-    """A TCP connection: what comes is the framing's, and so is what goes."""
+    """A TCP connection: what comes is the framing's, and so is what goes.
+
+    The stock client reads its socket once an event, takes one frame of what it has read, and loses the rest. So a
+    second frame goes out only when it will have read the first.
+    """
+
+    def __init__(self, owner: Links, framing: Framing | None) -> None:
+        super().__init__(owner, framing)
+        self._waiting: deque[bytes] = deque()
+        self._next = 0.0
 
     def begun(self) -> None:
         """See Link.begun."""
@@ -66,5 +81,33 @@ class TcpLink(Link):
             self.arrived(data)
 
     def put(self, data: bytes) -> None:
-        """See Link.put: one frame, one write. The stock client reads one frame at a time."""
+        """See Link.put: one frame, one write."""
+        if not isinstance(self.framing, Lengths):
+            self.transport.write(data)
+        elif self._waiting:
+            self._waiting.append(data)
+        elif self._loop.time() >= self._next:
+            self._put_now(data)
+        else:
+            self._waiting.append(data)
+            self._loop.call_at(self._next, self._put_next)
+
+    def _put_now(self, data: bytes) -> None:
         self.transport.write(data)
+        self._next = self._loop.time() + self.parameters.frame_gap
+
+    def _put_next(self) -> None:
+        if self._waiting:
+            self._put_now(self._waiting.popleft())
+        if self._waiting:
+            self._loop.call_at(self._next, self._put_next)
+
+    @property
+    def unsent(self) -> int:
+        """See Link.unsent."""
+        return super().unsent + sum(map(len, self._waiting))
+
+    def bye(self) -> None:
+        """See Link.bye: out with what waits."""
+        while self._waiting:
+            self.transport.write(self._waiting.popleft())

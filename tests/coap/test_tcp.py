@@ -342,7 +342,7 @@ def test_peer_that_reads_nothing_is_dropped_when_too_much_waits_for_it() -> None
 def test_peer_that_stops_reading_is_dropped_in_time() -> None:
     async def story() -> None:
         ear = Ear()
-        server = await ear.open(tcp(parameters=StreamParameters(write_timeout=0.05)))
+        server = await ear.open(tcp(parameters=StreamParameters(write_timeout=0.05, frame_gap=0)))
         raw = await Raw.to(server.address)
         raw.writer.transport.pause_reading()
         raw.send("00000004 40000001")
@@ -353,6 +353,27 @@ def test_peer_that_stops_reading_is_dropped_in_time() -> None:
         _, error = await ear.lost()
         assert isinstance(error, TimedOut) and "took nothing for 0.05 s" in str(error)
         server.close()
+        await raw.close()
+
+    run(story)
+
+
+def test_frames_to_a_stock_client_come_one_by_one() -> None:
+    async def story() -> None:
+        ear = Ear()
+        server = await ear.open(tcp())
+        raw = await Raw.to(server.address)
+        raw.send("00000004 40000001")
+        _, peer = await ear.heard()
+        for each in range(3):
+            server.send(bytes([each] * 4), peer)
+        assert server.find(peer).unsent == 16, "the first one is out, and two wait"
+        for each in range(3):
+            assert await raw.reader.read(4096) == bytes([0, 0, 0, 4]) + bytes([each] * 4)
+        server.send(b"last", peer)
+        server.send(b"more", peer)
+        server.close()
+        assert await raw.reader.read() == b"\0\0\0\4last\0\0\0\4more", "what waits goes out before the end"
         await raw.close()
 
     run(story)

@@ -166,6 +166,7 @@ def test_a_stock_device_without_security_speaks_tcp_with_lengths(service: Servic
     location = device.register("bench", "", LINKS, None, *more)
     assert location == ("rd", query["aid"][0], query["iep"][0])
     assert device.update(location) == "2.04"
+    device.line.close()
 
 
 def test_a_device_that_reconnects_updates_and_its_session_is_resumed(board: Board) -> None:
