@@ -89,7 +89,17 @@ class DtlsClient(ConnectionSocket):
             if not outcome.done():
                 outcome.set_result(how)
 
-        self._negotiation = Negotiation(under_way, self._seen, self._name, self._send, ended, self._timing, self._mtu)
+        def send(datagram: bytes) -> None:
+            try:
+                self._send(datagram)
+            except NetworkError as error:  # it is told at once that there is no way, and not when time is over
+                if not outcome.done():
+                    what = f"no handshake with {text_of(self._name)}: {error.message}"
+                    failed = HandshakeFailed(what, reason="no way", code=error.code, hint=error.hint)
+                    failed.__cause__ = error
+                    outcome.set_result(failed)
+
+        self._negotiation = Negotiation(under_way, self._seen, self._name, send, ended, self._timing, self._mtu)
         self._tell(HandshakeStep("started"))
         self._negotiation.begin()
         how = await outcome

@@ -187,6 +187,20 @@ def test_both_ends_on_real_sockets(server: Security, client: Security) -> None:
     asyncio.run(run())
 
 
+async def test_both_ends_write_the_key_log_that_wireshark_reads() -> None:
+    logs: dict[str, list[str]] = {"server": [], "client": []}
+    service = Service(Network(), replace(CERTIFIED_SERVER, keylog=logs["server"].append))
+    await service.open()
+    device = await connect(service.network, replace(CERTIFIED_CLIENT, keylog=logs["client"].append))
+    (line,) = logs["client"]
+    assert logs["server"] == [line]
+    label, random, secret = line.split()
+    hello = service.network.sent_by(CLIENT)[0]
+    assert (label, random, len(secret)) == ("CLIENT_RANDOM", hello[27:59].hex(), 96)
+    await device.close()
+    await service.endpoint.close()
+
+
 # -- the stock client's first bytes ------------------------------------------------------------------
 
 # pelion-wire.md 1.3 and 1.7: DTLS 1.2, suites 0xC0AE and 0x00FF, no session; signature algorithms 0403 and 0303,
@@ -374,6 +388,29 @@ async def test_a_handshake_that_takes_too_long_is_named_and_forgotten() -> None:
     assert [failure.reason for _, failure in service.failures] == ["timed out"]
     assert repr(service.socket) == "<DtlsServer with 0 associations and 0 handshakes>"
     await service.endpoint.close()
+
+
+async def test_a_client_without_a_way_out_is_told_so_at_once() -> None:
+    class Down:
+        address = CLIENT
+        closed = False
+
+        def send(self, data: bytes, address: Address) -> None:
+            raise Unreachable("the interface is down")
+
+        def close(self) -> None:
+            self.closed = True
+
+    down = Down()
+
+    async def opener(on_datagram: Callable[[bytes, Address], None]) -> Down:
+        return down
+
+    with pytest.raises(HandshakeFailed, match="no handshake with .*: the interface is down") as failed:
+        await Endpoint.open(dtls_to(opener, SERVER, PSK_CLIENT))
+    assert isinstance(failed.value.__cause__, Unreachable)
+    assert down.closed
+    assert asyncio.get_running_loop().time() == 0
 
 
 async def test_an_opening_that_is_given_up_leaves_nothing_behind() -> None:
