@@ -9,7 +9,7 @@ from enum import IntEnum
 from pdmlab.client import certificates
 from pdmlab.client.background import Background
 from pdmlab.client.est import enrol
-from pdmlab.client.provisioning import Identity
+from pdmlab.client.identity import Identity
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.transport import Address
 from pdmlab.errors import ConfigError, Lwm2mError, NetworkError, ResponseError, StorageError

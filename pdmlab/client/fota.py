@@ -11,10 +11,10 @@ from aiocoap.numbers import codes
 from pdmlab.client.background import Background
 from pdmlab.client.error import Error, error_of_update
 from pdmlab.client.hooks import Hooks, UpdateRequest
+from pdmlab.client.identity import Identity
 from pdmlab.client.objects import StandardObjects
 from pdmlab.client.observation import Observations
 from pdmlab.client.platform import Platform
-from pdmlab.client.provisioning import Identity
 from pdmlab.coap.blockwise import exponent
 from pdmlab.errors import ImageRejected, NetworkError, ResponseError
 from pdmlab.lwm2m.content import TEXT

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random
+from typing import TypeVar
 
 from aiocoap import Message
 
@@ -21,10 +22,10 @@ from pdmlab.client.enrollment import Renewal
 from pdmlab.client.error import Error, error_of
 from pdmlab.client.fota import FirmwareUpdate, running_firmware
 from pdmlab.client.hooks import Hooks
+from pdmlab.client.identity import Identity
 from pdmlab.client.objects import CURRENT_TIME, ENROLL, Actions, ObjectTree, current_time, enrollment, standard_objects
 from pdmlab.client.observation import Observations
 from pdmlab.client.platform import Platform
-from pdmlab.client.provisioning import Identity
 from pdmlab.client.queue_mode import sleepy
 from pdmlab.client.registration import UPDATE_AT, Registration
 from pdmlab.client.resource import MbedCloudClientResource, Resource
@@ -48,6 +49,7 @@ from pdmlab.errors import (
 )
 from pdmlab.network.interface import NetworkInterface
 
+T = TypeVar("T")
 KEEP_ALIVE = 540.0
 """MBED_CLIENT_TCP_KEEPALIVE_INTERVAL: after so long without a word of its own, the device pings the server (s)."""
 DISABLED = 86_400.0
@@ -108,6 +110,7 @@ class Session:
             self.add(resource)
         self._time: SecureTime | None = None
         self._told: ServerTime | None = None
+        self._session: bytes | None = None  # what is to be stored, or being stored
         self._registration: Registration | None = None
         self._endpoint: Endpoint | None = None
         self._host = ""
@@ -115,6 +118,7 @@ class Session:
         self._due = 0.0
         self._staying = self._wanted = self._closing = self._resting = self._chain_lost = self._associated = False
         self._lost: NetworkError | None = None
+        self._storing = asyncio.Lock()
         self._wake = asyncio.Event()
         self._online = asyncio.Event()
         self._task: asyncio.Task[object] | None = None
@@ -254,8 +258,8 @@ class Session:
             raise
         await self._take_time()
         self._registration, self._chain_lost = None, done.chain_lost and bool(done.server.certificates)
-        await self._background.blocking(lambda: identity.remember(done.server, device_id=done.device_id))
-        await self._background.blocking(identity.remember_time, done.time, done.offset, done.zone)
+        await self._store(lambda: identity.remember(done.server, device_id=done.device_id))
+        await self._store(identity.remember_time, done.time, done.offset, done.zone)
         if done.time is not None:
             await self._hear(done.time, trusted=True)
         if done.lifetime is not None:
@@ -266,9 +270,8 @@ class Session:
         identity = self.identity
         self._steps.server = "lwm2m"
         uri, security = ServerUri.parse(identity.lwm2m_uri or ""), identity.lwm2m_security()
-        session = await self._background.blocking(identity.session) if security is not None else None
-        made: list[bytes] = []
-        opener, self._peer = await self._way(uri, security, session, made.append)
+        session = await self._store(identity.session) if security is not None else None
+        opener, self._peer = await self._way(uri, security, session, self._keep_session)
         if self._mode(security) == "udp_queue":
             opener = sleepy(opener)
         self._lost, self._ear.spoke = None, self._loop.time()
@@ -279,17 +282,12 @@ class Session:
         except HandshakeFailed as error:
             if session is None:
                 raise
-            await self._background.blocking(identity.forget_session)  # perhaps it was to blame
+            await self._store(identity.forget_session)  # perhaps it was to blame
             raise Unreachable(f"{error.message}; next time without the session of before", hint=error.hint) from error
         await self._take_time()
         endpoint.on_lost = self._hung_up
         if isinstance(self._peer, Connection) and self._peer.scheme == "coaps":
             self._associated = self._associated or session is not None
-        if made:
-            try:
-                await self._background.blocking(identity.remember_session, made[-1])
-            except StorageError as error:  # it costs a full handshake next time
-                self.report(Error.ConnectorFailedToStoreCredentials, error.message)
         return endpoint
 
     async def _way(
@@ -309,6 +307,26 @@ class Session:
         opener, peer = await way_to(self._net, uri, self._mode(security), proof, self._steps)
         self._ear.peer = peer
         return opener, peer
+
+    async def _store(self, work: Callable[..., T], *args: object) -> T:
+        """Read or write credentials, one after the other."""
+        async with self._storing:
+            return await self._background.blocking(work, *args)
+
+    def _keep_session(self, session: bytes) -> None:
+        """Store what the connection can go on with after a reset: a new session, or how far its numbers have come."""
+        waiting, self._session = self._session, session
+        if waiting is None:
+            self._background.spawn(self._store_session())
+
+    async def _store_session(self) -> None:
+        while (session := self._session) is not None:
+            try:
+                await self._store(self.identity.remember_session, session)
+            except StorageError as error:  # it costs a full handshake next time
+                self.report(Error.ConnectorFailedToStoreCredentials, error.message)
+            if self._session is session:
+                self._session = None
 
     async def _take_time(self) -> None:
         """Set the device's clock by what the server has said in its handshake."""
@@ -357,7 +375,7 @@ class Session:
                 await registration.register(endpoint, self._peer)
             self._observations.registered(self._peer)
         if registration.device_id != self.identity.device_id:
-            await self._background.blocking(lambda: self.identity.remember(device_id=registration.device_id))
+            await self._store(lambda: self.identity.remember(device_id=registration.device_id))
         if not self.is_registered:
             self.is_registered = True
             self._background.post(self._hooks.registered)
@@ -414,7 +432,7 @@ class Session:
             return False
         self._associated, self._registration = False, None
         self._hang_up()
-        await self._background.blocking(self.identity.forget_session)
+        await self._store(self.identity.forget_session)
         return True
 
     async def _stumbled(self, error: PdmlabError) -> None:
@@ -442,7 +460,7 @@ class Session:
     async def _forget_server(self) -> None:
         self._registration = None
         try:
-            await self._background.blocking(self.identity.forget_server)
+            await self._store(self.identity.forget_server)
         except StorageError as error:  # the next start finds it again, and is refused again
             self.report(Error.ConnectorFailedToStoreCredentials, error.message)
 
@@ -529,7 +547,7 @@ class Session:
         await self._background.call(self._platform.reset)
 
     async def _factory_reset(self, payload: bytes) -> None:
-        await self._background.blocking(self.identity.store.factory_reset)
+        await self._store(self.identity.store.factory_reset)
         await self._reboot(payload)
 
 
