@@ -171,6 +171,9 @@ def udp(host: str = "127.0.0.1", port: int = 0) -> Opener:
         try:
             real.setblocking(False)
             real.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+            if family == socket.AF_INET6:
+                # :: is all of IPv6, on every system, as it is for TCP; peers' addresses are their own.
+                real.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             real.bind((host, port))
         except OSError as error:
             real.close()
