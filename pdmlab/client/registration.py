@@ -6,12 +6,13 @@ from aiocoap import Message
 from aiocoap.numbers import codes
 
 from pdmlab.client.bootstrap import VERSION
+from pdmlab.client.identity import Identity
 from pdmlab.client.objects import LIFETIME, MIN_LIFETIME, ObjectTree
 from pdmlab.client.server import PARAMETERS
 from pdmlab.client.server_uri import ServerUri
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.transport import Address
-from pdmlab.errors import RegistrationFailed, ResponseError
+from pdmlab.errors import ConfigError, RegistrationFailed, ResponseError
 from pdmlab.lwm2m.content import LINK_FORMAT
 from pdmlab.lwm2m.linkformat import Link, format_links
 
@@ -36,6 +37,22 @@ class Registration:
         self.lifetime = LIFETIME
         """How long it lasts: what the server was told, or has granted (s)."""
         self._asked = LIFETIME
+
+    @classmethod
+    def of(cls, identity: Identity, tree: ObjectTree, binding: str) -> Registration:
+        """Return that of a device at its LwM2M server.
+
+        Raises:
+            ConfigError: with security, there is no account to register for.
+        """
+        account = identity.account_id if identity.lwm2m_security() is not None else None
+        if account is None and identity.lwm2m_security() is not None:
+            raise ConfigError(
+                "neither the credentials nor the LwM2M server's URI name the account",
+                hint="the URI that bootstrap writes needs ?aid=ACCOUNT",
+            )
+        uri = ServerUri.parse(identity.lwm2m_uri or "")
+        return cls(uri, identity.endpoint_name, tree, account_id=account, binding=binding)
 
     @property
     def device_id(self) -> str:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from random import Random
-from typing import TypeVar
 
 from aiocoap import Message
 
 from pdmlab.capture import MessageLog
 from pdmlab.client.background import Background
 from pdmlab.client.backoff import rebootstrapping, reconnection
-from pdmlab.client.bootstrap import Asking, bootstrap
-from pdmlab.client.connection import Proof, chosen, way_to
+from pdmlab.client.connector import Connector
 from pdmlab.client.ear import Ear
 from pdmlab.client.enrollment import Renewal
 from pdmlab.client.error import Error, error_of
@@ -26,18 +23,13 @@ from pdmlab.client.identity import Identity
 from pdmlab.client.objects import CURRENT_TIME, ENROLL, Actions, ObjectTree, current_time, enrollment, standard_objects
 from pdmlab.client.observation import Observations
 from pdmlab.client.platform import Platform
-from pdmlab.client.queue_mode import sleepy
 from pdmlab.client.registration import UPDATE_AT, Registration
 from pdmlab.client.resource import MbedCloudClientResource, Resource
-from pdmlab.client.secure_time import SecureTime, ServerTime
-from pdmlab.client.server import PARAMETERS, ResourceServer
-from pdmlab.client.server_uri import ServerUri
+from pdmlab.client.secure_time import SecureTime
+from pdmlab.client.server import ResourceServer
 from pdmlab.client.steps import ConnectionSteps
-from pdmlab.client.transport import Transport
 from pdmlab.coap.endpoint import Endpoint
-from pdmlab.coap.security import Security
-from pdmlab.coap.told import tells
-from pdmlab.coap.transport import Address, Connection, Opener, text_of
+from pdmlab.coap.transport import Address, Connection, text_of
 from pdmlab.errors import (
     ConfigError,
     HandshakeFailed,
@@ -49,7 +41,6 @@ from pdmlab.errors import (
 )
 from pdmlab.network.interface import NetworkInterface
 
-T = TypeVar("T")
 KEEP_ALIVE = 540.0
 """MBED_CLIENT_TCP_KEEPALIVE_INTERVAL: after so long without a word of its own, the device pings the server (s)."""
 DISABLED = 86_400.0
@@ -84,7 +75,6 @@ class Session:
         self._steps = steps
         self._ear = Ear(log, platform.clock)
         steps.on_step = self._ear.step
-        self._transport = platform.image.transport
         self._random = Random(int.from_bytes(platform.random_bytes(8), "big"))
         self._backoff, self._rebootstrap = reconnection(self._random), rebootstrapping(self._random)
         self._background = Background(platform.clock)
@@ -106,19 +96,16 @@ class Session:
             platform, identity, self._objects, self._observations, self, hooks, self._background, net, running=running
         )
         self._renewal = Renewal(identity, self._background)
+        self._connector = Connector(
+            platform, net, identity, self._background, self._ear, steps, self._random, self.report
+        )
         for resource in [*self._objects.resources, *resources]:
             self.add(resource)
-        self._time: SecureTime | None = None
-        self._told: ServerTime | None = None
-        self._session: bytes | None = None  # what is to be stored, or being stored
         self._registration: Registration | None = None
         self._endpoint: Endpoint | None = None
-        self._host = ""
-        self._peer: Address = ("", 0)
         self._due = 0.0
-        self._staying = self._wanted = self._closing = self._resting = self._chain_lost = self._associated = False
+        self._staying = self._wanted = self._closing = self._resting = False
         self._lost: NetworkError | None = None
-        self._storing = asyncio.Lock()
         self._wake = asyncio.Event()
         self._online = asyncio.Event()
         self._task: asyncio.Task[object] | None = None
@@ -128,18 +115,18 @@ class Session:
     @property
     def address(self) -> Address | None:
         """Where anybody can reach the device: its UDP port; None over a connection, which has one other end."""
-        reachable = self._endpoint is not None and not isinstance(self._peer, Connection)
+        reachable = self._endpoint is not None and not isinstance(self._connector.peer, Connection)
         return self._endpoint.address if self._endpoint is not None and reachable else None
 
     @property
     def server(self) -> Address | None:
         """The LwM2M server that the device is connected to."""
-        return self._peer if self._staying else None
+        return self._connector.peer if self._staying else None
 
     @property
     def time(self) -> SecureTime | None:
         """What time the device thinks it is."""
-        return self._time
+        return self._connector.time
 
     def add(self, resource: Resource) -> None:
         """Offer a resource; a registered device says so with its next update.
@@ -192,7 +179,9 @@ class Session:
                     self.report(error_of(error), _sentence(error))
                     return
                 except PdmlabError as error:
-                    if not await self._doubts(error):
+                    if await self._connector.doubts(error):
+                        self._registration = None  # and in full: the server has lost more than the connection
+                    else:
                         await self._stumbled(error)
             await self._sign_off()
             await self._end()
@@ -203,7 +192,7 @@ class Session:
             self._observations.stop()
 
     async def _prepare(self) -> None:
-        self._time = await self._background.blocking(SecureTime, self._platform.clock, self._platform.nvstore)
+        await self._connector.prepare()
         try:
             await self._update.prepare()
         except StorageError as error:
@@ -213,23 +202,20 @@ class Session:
         """Do all that it takes to be registered, and stay so until close()."""
         self._hang_up()
         if self.identity.server is None:
-            await self._bootstrap()
-        if self._chain_lost:
-            raise HandshakeFailed(
-                "the certificate chain cannot be opened",
-                reason="chain lost",
-                hint="the bootstrap server wrote PUT /0/0 with bare resources, which removes the client's own: PUT /0 "
-                "with an object instance keeps them; the board finds them again when it is reset",
-            )
-        self._endpoint = await self._connect()
+            self._registration = None
+            done = await self._connector.bootstrap()
+            if done.lifetime is not None:
+                self._objects.lifetime.update(done.lifetime)
+        self._lost = None
+        self._endpoint = await self._connector.connect(self._server, self._hung_up)
         self._server.endpoint = self._endpoint
         if self._registration is None:
-            self._registration = self._first_registration()
+            self._registration = Registration.of(self.identity, self._tree, self._connector.binding)
         await self._sign_on(self._registration, self._endpoint)
         self._backoff.reset()
         self._rebootstrap.reset()
         self._staying = True
-        self._associated = isinstance(self._peer, Connection) and self._peer.scheme == "coaps"
+        self._connector.registered()
         self._observations.connected(self._endpoint)
         self._online.set()
         try:
@@ -238,144 +224,21 @@ class Session:
             self._staying = False
             self._online.clear()
 
-    def _seed(self, peer: Address) -> int | None:
-        """Return what the message IDs and tokens of an endpoint start from: a story repeats, real sockets do not.
-
-        A board that starts anew on a port that it had before would be taken for its own duplicate.
-        """
-        return self._random.getrandbits(64) if self._net.inside(peer[0]) else None
-
-    async def _bootstrap(self) -> None:
-        credentials, identity = self.identity.credentials, self.identity
-        self._steps.server = "bootstrap"
-        uri, security = ServerUri.parse(credentials.bootstrap_server_uri), identity.bootstrap_security()
-        opener, peer = await self._way(uri, security)
-        asking = Asking(credentials.bootstrap_endpoint_name, identity.device_id, credentials.account_id)
-        try:
-            done = await bootstrap(opener, peer, uri, asking, steps=self._steps, seed=self._seed(peer), tap=self._ear)
-        except PdmlabError:
-            await self._take_time()
-            raise
-        await self._take_time()
-        self._registration, self._chain_lost = None, done.chain_lost and bool(done.server.certificates)
-        await self._store(lambda: identity.remember(done.server, device_id=done.device_id))
-        await self._store(identity.remember_time, done.time, done.offset, done.zone)
-        if done.time is not None:
-            await self._hear(done.time, trusted=True)
-        if done.lifetime is not None:
-            self._objects.lifetime.update(done.lifetime)
-
-    async def _connect(self) -> Endpoint:
-        """Open a connection to the LwM2M server, by the session of the last one if it still knows that."""
-        identity = self.identity
-        self._steps.server = "lwm2m"
-        uri, security = ServerUri.parse(identity.lwm2m_uri or ""), identity.lwm2m_security()
-        session = await self._store(identity.session) if security is not None else None
-        opener, self._peer = await self._way(uri, security, session, self._keep_session)
-        if self._mode(security) == "udp_queue":
-            opener = sleepy(opener)
-        self._lost, self._ear.spoke = None, self._loop.time()
-        try:
-            endpoint = await Endpoint.open(
-                opener, self._server, parameters=PARAMETERS, seed=self._seed(self._peer), tap=self._ear
-            )
-        except HandshakeFailed as error:
-            if session is None:
-                raise
-            await self._store(identity.forget_session)  # perhaps it was to blame
-            raise Unreachable(f"{error.message}; next time without the session of before", hint=error.hint) from error
-        await self._take_time()
-        endpoint.on_lost = self._hung_up
-        if isinstance(self._peer, Connection) and self._peer.scheme == "coaps":
-            self._associated = self._associated or session is not None
-        return endpoint
-
-    async def _way(
-        self,
-        uri: ServerUri,
-        security: Security | None,
-        session: bytes | None = None,
-        on_session: Callable[[bytes], None] | None = None,
-    ) -> tuple[Opener, Address]:
-        self._host, self._told = uri.host, None
-        self._ear.peer = uri.host, uri.port
-        proof = None
-        if security is not None:
-            assert self._time is not None
-            self._told = self._time.at(trusted=self._steps.server == "bootstrap" or self.identity.tells_time)
-            proof = Proof(replace(security, clock=self._told, tells=tells(self._ear)), session, on_session)
-        opener, peer = await way_to(self._net, uri, self._mode(security), proof, self._steps)
-        self._ear.peer = peer
-        return opener, peer
-
-    async def _store(self, work: Callable[..., T], *args: object) -> T:
-        """Read or write credentials, one after the other."""
-        async with self._storing:
-            return await self._background.blocking(work, *args)
-
-    def _keep_session(self, session: bytes) -> None:
-        """Store what the connection can go on with after a reset: a new session, or how far its numbers have come."""
-        waiting, self._session = self._session, session
-        if waiting is None:
-            self._background.spawn(self._store_session())
-
-    async def _store_session(self) -> None:
-        while (session := self._session) is not None:
-            try:
-                await self._store(self.identity.remember_session, session)
-            except StorageError as error:  # it costs a full handshake next time
-                self.report(Error.ConnectorFailedToStoreCredentials, error.message)
-            if self._session is session:
-                self._session = None
-
-    async def _take_time(self) -> None:
-        """Set the device's clock by what the server has said in its handshake."""
-        told, self._told = self._told, None
-        if told is not None and told.heard is not None:
-            await self._hear(told.heard, trusted=told.trusted)
-
-    def _mode(self, security: Security | None) -> Transport:
-        return chosen(self._transport, secure=security is not None)
-
-    async def _hear(self, seconds: int, *, trusted: bool) -> None:
-        """Take what a server says that the time is."""
-        assert self._time is not None
-        try:
-            await self._background.blocking(lambda: self._time and self._time.hear(seconds, trusted=trusted))
-        except StorageError as error:  # it is known until the next reset
-            self.report(Error.ConnectorFailedToStoreCredentials, error.message)
-
-    def _first_registration(self) -> Registration:
-        identity, security = self.identity, self.identity.lwm2m_security()
-        account = identity.account_id
-        if security is not None and account is None:
-            raise ConfigError(
-                "neither the credentials nor the LwM2M server's URI name the account",
-                hint="the URI that bootstrap writes needs ?aid=ACCOUNT",
-            )
-        return Registration(
-            ServerUri.parse(identity.lwm2m_uri or ""),
-            identity.endpoint_name,
-            self._tree,
-            account_id=account if security is not None else None,
-            binding="UQ" if self._mode(security) == "udp_queue" else "U",
-        )
-
     async def _sign_on(self, registration: Registration, endpoint: Endpoint) -> None:
         """Tell the server that the device is there: by an update if it may still know it, else in full."""
         self._wanted = False
         self._offer_what_is_known()
         if registration.location:
             with self._steps.measure("update"):
-                known = await registration.update(endpoint, self._peer, self._lifetime)
+                known = await registration.update(endpoint, self._connector.peer, self._lifetime)
         else:
             known = False
         if not known:
             with self._steps.measure("register"):
-                await registration.register(endpoint, self._peer)
-            self._observations.registered(self._peer)
+                await registration.register(endpoint, self._connector.peer)
+            self._observations.registered(self._connector.peer)
         if registration.device_id != self.identity.device_id:
-            await self._store(lambda: self.identity.remember(device_id=registration.device_id))
+            await self._connector.store(lambda: self.identity.remember(device_id=registration.device_id))
         if not self.is_registered:
             self.is_registered = True
             self._background.post(self._hooks.registered)
@@ -384,8 +247,9 @@ class Session:
 
     def _offer_what_is_known(self) -> None:
         """Offer what a device has only once it knows something: its time, and a certificate to renew."""
-        if self._time is not None and self._time.known and self._tree.find(CURRENT_TIME) is None:
-            self.add(current_time(self._time.now))
+        time = self.time
+        if time is not None and time.known and self._tree.find(CURRENT_TIME) is None:
+            self.add(current_time(time.now))
         if self.identity.lwm2m_security() is not None and self._tree.find(ENROLL) is None:
             self.add(enrollment(self._renew))
 
@@ -405,12 +269,11 @@ class Session:
     @property
     def _keep_alive(self) -> float:
         """When to ping: over a stream only."""
-        stream = isinstance(self._peer, Connection) and self._peer.scheme in ("coap+tcp", "coaps+tcp")
-        return self._ear.spoke + KEEP_ALIVE if stream else math.inf
+        return self._ear.spoke + KEEP_ALIVE if self._connector.by_stream else math.inf
 
     async def _ping(self, endpoint: Endpoint) -> None:
         try:
-            await endpoint.ping(self._peer)
+            await endpoint.ping(self._connector.peer)
         except NetworkError as error:
             if endpoint is self._endpoint:
                 self._lose(error)
@@ -423,25 +286,14 @@ class Session:
         self._resting = self._wanted = False
         await self._idle(self._loop.time() + DISABLED)
 
-    async def _doubts(self, error: PdmlabError) -> bool:
-        """Whether to try again at once, with a new handshake: the server may know the DTLS association no more.
-
-        It does not answer what it cannot decrypt; so the stock client's "client hello ping", and a full registration.
-        """
-        if not (self._associated and isinstance(error, TimedOut)):
-            return False
-        self._associated, self._registration = False, None
-        self._hang_up()
-        await self._store(self.identity.forget_session)
-        return True
-
     async def _stumbled(self, error: PdmlabError) -> None:
         """Report what went wrong, and wait before the next attempt."""
         number = error_of(error)
         self._hang_up()
         if self._steps.server == "lwm2m" and (number is Error.ConnectInvalidParameters or _refuses(error)):
             delay = self._rebootstrap.next()
-            await self._forget_server()
+            self._registration = None
+            await self._connector.forget_server()
         else:
             delay = self._backoff.next()
         self.report(number, _sentence(error, f"; trying again in {delay:.1f} s"))
@@ -452,17 +304,10 @@ class Session:
         """Wait until a time of the loop (s), or until somebody wants an update."""
         # A server that is not in the simulation keeps the clock at the wall's pace, or an idle board would try
         # thousands of times a second.
-        inside = self._net.inside(self._host)
+        inside = self._net.inside(self._connector.host)
         with contextlib.nullcontext() if inside else self._platform.clock.outside():
             while self._loop.time() < until and not (self._closing or self._wanted):
                 await self._attention(until)
-
-    async def _forget_server(self) -> None:
-        self._registration = None
-        try:
-            await self._store(self.identity.forget_server)
-        except StorageError as error:  # the next start finds it again, and is refused again
-            self.report(Error.ConnectorFailedToStoreCredentials, error.message)
 
     async def _attention(self, until: float) -> None:
         """Wait until somebody wants something, or until a time of the loop (s)."""
@@ -477,7 +322,7 @@ class Session:
         registration, endpoint = self._registration, self._endpoint
         if registration is not None and registration.location and endpoint is not None:
             try:
-                await registration.withdraw(endpoint, self._peer)
+                await registration.withdraw(endpoint, self._connector.peer)
             except PdmlabError as error:
                 self.report(error_of(error), error.message)
 
@@ -506,7 +351,9 @@ class Session:
         self._wake.set()
 
     def _lose(self, why: NetworkError | None = None) -> None:
-        self._lost = why or TimedOut(f"the LwM2M server at {text_of(self._peer)} does not acknowledge any more")
+        self._lost = why or TimedOut(
+            f"the LwM2M server at {text_of(self._connector.peer)} does not acknowledge any more"
+        )
         self._wake.set()
 
     def _hung_up(self, peer: Address, why: NetworkError) -> None:
@@ -520,7 +367,7 @@ class Session:
         """Ask the LwM2M server."""
         if self._endpoint is None:
             raise Unreachable("there is no connection to the LwM2M server")
-        return await self._endpoint.request(message, self._peer)
+        return await self._endpoint.request(message, self._connector.peer)
 
     async def recover(self) -> None:
         """Connect anew, and wait until the server knows the device again."""
@@ -538,7 +385,7 @@ class Session:
 
     async def _renew(self, payload: bytes) -> bytes:
         endpoint = self._endpoint
-        return await self._renewal.carry_out(payload, endpoint, self._peer)
+        return await self._renewal.carry_out(payload, endpoint, self._connector.peer)
 
     async def _receive_manifest(self, payload: bytes) -> None:
         await self._update.receive(payload)
@@ -547,7 +394,7 @@ class Session:
         await self._background.call(self._platform.reset)
 
     async def _factory_reset(self, payload: bytes) -> None:
-        await self._store(self.identity.store.factory_reset)
+        await self._connector.store(self.identity.store.factory_reset)
         await self._reboot(payload)
 
 
