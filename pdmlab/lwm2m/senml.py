@@ -84,7 +84,7 @@ def _sum(one: object, other: object) -> int | float:
     total = sum(each for each in (one, other) if isinstance(each, int | float))
     if not math.isfinite(total):
         raise Lwm2mError("SenML: a sum of base value and value that is no finite number")
-    return total
+    return total if abs(total) < _WHOLE else float(total)
 
 
 def _fields(entry: object, binary: bool) -> dict[str, object]:
@@ -193,7 +193,8 @@ def write(records: Iterable[Record], *, binary: bool, base: str = "") -> bytes:
                 value = base64.urlsafe_b64encode(value).decode().rstrip("=")
             fields[record.kind] = value
         if record.time is not None:
-            fields["t"] = int(record.time) if record.time.is_integer() else record.time
+            whole = record.time.is_integer() and abs(record.time) < _WHOLE
+            fields["t"] = int(record.time) if whole else record.time
         pack.append(fields)
     if binary:
         return cbor.dumps([{_LABELS.get(name, name): value for name, value in each.items()} for each in pack])

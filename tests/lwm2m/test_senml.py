@@ -156,6 +156,20 @@ def test_what_is_written_is_read(records: list[Record], binary: bool, base: str)
     assert read(write(records, binary=binary, base=base), binary=binary) == records
 
 
+@pytest.mark.parametrize(
+    "record", [Record("a", "v", 1e30), Record("a", "v", 1, 1e30), Record("a", "v", -1.8e19, -1e30)]
+)
+def test_numbers_beyond_64_bits_are_floats(record: Record) -> None:
+    for binary in (False, True):
+        assert read(write([record], binary=binary), binary=binary) == [record]
+
+
+def test_sums_beyond_64_bits_are_floats() -> None:
+    (record,) = read(b'[{"bn":"a","bv":18446744073709551615,"v":18446744073709551615}]', binary=False)
+    assert record.value == 2.0**65
+    assert read(write([record], binary=True), binary=True) == [record]
+
+
 @given(st.binary(max_size=60), st.booleans())
 def test_any_bytes_are_records_or_an_error(payload: bytes, binary: bool) -> None:
     try:
