@@ -325,3 +325,4 @@ class TlsClientLink(TlsLink):
         super().lost(why)
         if not self.ready.done():
             self.ready.set_exception(why)
+            self.ready.exception()  # nobody may be waiting any more

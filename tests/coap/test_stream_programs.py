@@ -318,6 +318,19 @@ def test_s_client_resumes_its_session(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_s_client_is_told_that_this_is_coap(tmp_path: Path) -> None:
+    """RFC 8323 section 8.2; who offers other protocols, or none, is answered too."""
+
+    async def run() -> None:
+        async with our_server(CA.security("our end")) as (server, _, failures):
+            for offered, chosen in (("h2,coap", b"ALPN protocol: coap"), ("h2", b"No ALPN negotiated")):
+                said = await s_client(server.address[1], *openssls(tmp_path), "-cipher", SUITE, "-alpn", offered)
+                assert chosen in said
+            assert failures == []
+
+    asyncio.run(run())
+
+
 def test_s_client_may_renegotiate(tmp_path: Path) -> None:
     async def run() -> None:
         async with our_server(CA.security("our end")) as (server, steps, failures):
