@@ -21,7 +21,7 @@ from pdmlab.update.credentials import Credentials
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
 
-MAX_CERTIFICATES = 100  # of an account: a classroom has one a seat
+MAX_CERTIFICATES = 10_000  # of an account: a fleet of virtual boards has one each
 
 
 class Developers:
@@ -31,7 +31,14 @@ class Developers:
         self._core = core
         self._store = core.store
 
-    def add(self, account_id: str, name: str, *, description: str = "", endpoint_name: str | None = None) -> Row:
+    def add(
+        self,
+        account_id: str,
+        name: str,
+        *,
+        description: str = "",
+        endpoint_name: str | None = None,
+    ) -> Row:
         """Make a certificate and its key; without an endpoint name, the new id is it. Return the row.
 
         Raises:
@@ -39,10 +46,11 @@ class Developers:
                 name does not fit into a certificate (400).
         """
         c = developer_certificates.c
-        names = [row["name"] for row in self._store.rows(sa.select(c.name).where(c.account_id == account_id))]
-        if name in names:
+        mine = c.account_id == account_id
+        if self._store.scalar(sa.select(c.id).where(mine, c.name == name)) is not None:
             raise Refused(409, f"there is a developer certificate {name} already")
-        if len(names) >= MAX_CERTIFICATES:
+        count = sa.select(sa.func.count()).select_from(developer_certificates).where(mine)
+        if self._store.scalar(count) >= MAX_CERTIFICATES:
             raise Refused(403, f"an account has at most {MAX_CERTIFICATES} of them", type="account_limit_exceeded")
         id, at = self._store.ids.new(), self._store.timestamp()
         row = {

@@ -100,6 +100,16 @@ def test_an_administrators_key_is_kept_while_it_is_good(lab: RestLab) -> None:
     assert lab.run(administrator("ak_lost")) != lab.key
 
 
+def test_an_account_has_so_many_developer_certificates_and_no_more(
+    lab: RestLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pdmlab.service.developers.MAX_CERTIFICATES", 2)
+    path = "/v3/developer-certificates"
+    answers = [lab.call("POST", path, json={"name": f"board {n}"}) for n in range(3)]
+    assert [each.status_code for each in answers] == [201, 201, 403]
+    assert answers[-1].json()["type"] == "account_limit_exceeded"
+
+
 def test_developer_credentials_name_this_services_bootstrap_server(lab: RestLab) -> None:
     from pdmlab.update.credentials import Credentials
 
