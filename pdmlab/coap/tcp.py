@@ -28,10 +28,11 @@ def tcp(
 
     The opener raises Unreachable when the port cannot be bound.
     """
+    limits = parameters or StreamParameters()
 
     async def open_(on_message: OnMessage) -> ServerLinks:
-        links = ServerLinks("coap+tcp", parameters or StreamParameters(), on_message)
-        links.listener = await accept_protocols(host, port, accept, lambda: TcpLink(links, None))
+        links = ServerLinks("coap+tcp", limits, on_message)
+        links.listener = await accept_protocols(host, port, accept, lambda: TcpLink(links, None, limits.frame_gap))
         return links
 
     return open_
@@ -63,13 +64,15 @@ class TcpLink(Link):
     """A TCP connection: what comes is the framing's, and so is what goes.
 
     The stock client reads its socket once an event, takes one frame of what it has read, and loses the rest. So a
-    second frame goes out only when it will have read the first.
+    server sends it a second frame only after `gap` (s), when it will have read the first.
     """
 
-    def __init__(self, owner: Links, framing: Framing | None) -> None:
+    def __init__(self, owner: Links, framing: Framing | None, gap: float = 0.0) -> None:
         super().__init__(owner, framing)
-        self._waiting: deque[bytes] = deque()
+        self._gap = gap
         self._next = 0.0
+        self._waiting: deque[bytes] = deque()
+        self._waiting_size = 0
 
     def begun(self) -> None:
         """See Link.begun."""
@@ -82,30 +85,32 @@ class TcpLink(Link):
 
     def put(self, data: bytes) -> None:
         """See Link.put: one frame, one write."""
-        if not isinstance(self.framing, Lengths):
+        if not self._gap or not isinstance(self.framing, Lengths):
             self.transport.write(data)
-        elif self._waiting:
-            self._waiting.append(data)
-        elif self._loop.time() >= self._next:
+        elif not self._waiting and self._loop.time() >= self._next:
             self._put_now(data)
         else:
+            if not self._waiting:
+                self._loop.call_at(self._next, self._put_next)
             self._waiting.append(data)
-            self._loop.call_at(self._next, self._put_next)
+            self._waiting_size += len(data)
 
     def _put_now(self, data: bytes) -> None:
         self.transport.write(data)
-        self._next = self._loop.time() + self.parameters.frame_gap
+        self._next = self._loop.time() + self._gap
 
     def _put_next(self) -> None:
-        if self._waiting:
-            self._put_now(self._waiting.popleft())
-        if self._waiting:
-            self._loop.call_at(self._next, self._put_next)
+        if self._waiting and not self.gone:
+            data = self._waiting.popleft()
+            self._waiting_size -= len(data)
+            self._put_now(data)
+            if self._waiting:
+                self._loop.call_at(self._next, self._put_next)
 
     @property
     def unsent(self) -> int:
         """See Link.unsent."""
-        return super().unsent + sum(map(len, self._waiting))
+        return super().unsent + self._waiting_size
 
     def bye(self) -> None:
         """See Link.bye: out with what waits."""
