@@ -339,6 +339,12 @@ def put(payload: bytes, path: str = "0", **options: object) -> Message:
     return Message(code=codes.PUT, uri_path=path.split("/"), payload=payload, **{"content_format": TLV, **options})
 
 
+def instance(cloud: Cloud, number: int, *, more: tuple[int, bytes] | None = None) -> bytes:
+    """The security instance under another number, or with something behind it."""
+    entries = list(tlv.decode(cloud.security())[0].entries)
+    return tlv.encode([tlv.object_instance(number, [*entries, *([] if more is None else [tlv.resource(*more)])])])
+
+
 FINISH = Message(code=codes.POST, uri_path=("bs",))
 
 
@@ -371,6 +377,12 @@ def test_a_bootstrap_in_blocks_is_put_together(bench: Bench) -> None:
         (lambda cloud: put(cloud.security(mode=0)), "security mode 0 (a pre-shared key) is not compiled in"),
         (lambda cloud: put(cloud.security(mode=4)), "security mode 4 needs the server's CA"),
         (lambda cloud: put(cloud.security("coap://cloud")), "with the port"),
+        (lambda cloud: put(tlv.encode([tlv.object_instance(0, [tlv.resource(1, b"")])])), "has no server URI"),
+        (lambda cloud: put(cloud.security(f"coap://cloud:5685?{'x' * 1024}")), "and 1024 is the most"),
+        (lambda cloud: put(instance(cloud, 1)), "instance 1 is not the LwM2M server's"),
+        (lambda cloud: put(instance(cloud, 0, more=(99, b"x"))), "resource 99 at the end"),
+        (lambda cloud: put(tlv.encode(tlv.decode(cloud.security())[0].entries)), "no object instance"),
+        (lambda cloud: Message(code=codes.DELETE, uri_path=("0", "10")), "DELETE /0/10"),
         (lambda cloud: put(b"", "5/0"), "PUT /5/0"),
         (lambda cloud: FINISH, "before it wrote"),
     ],
@@ -508,3 +520,51 @@ def test_a_client_whose_board_is_gone_says_so(bench: Bench) -> None:
     client.close()
     with pytest.raises(BoardError, match="is closed"):
         client.init()
+
+
+def test_what_comes_before_the_request_is_answered_is_left_alone_until_it_comes_again(bench: Bench) -> None:
+    """pelion-wire 2.2 a."""
+
+    async def story() -> None:
+        cloud = await Cloud(bench).open()
+        usual, early = cloud.on_bootstrap, []
+
+        async def hasty(request: Message, peer: tuple[str, int]) -> Message:
+            async def delete() -> None:
+                early.append(await cloud.bs.request(Message(code=codes.DELETE, uri_path=("0",)), peer))
+
+            bench.clock.loop.create_task(delete())
+            await asyncio.sleep(0.05)
+            return await usual(request, peer)
+
+        cloud.on_bootstrap = hasty  # type: ignore[method-assign]
+        cloud.bs.abort()
+        cloud.rd.abort()
+        await cloud.open()
+        await bench.connect()
+        await cloud.registered.wait()
+        await asyncio.sleep(10)
+        deletes = [row for row in cloud.log if row.direction == "out" and row.code == "DELETE"]
+        assert len({row.mid for row in deletes}) == 2 and len(deletes) >= 3, "one of them more than once"
+
+    bench.play(story)
+
+
+def test_bootstrap_may_say_what_time_it_is(bench: Bench) -> None:
+    """pelion-wire 2.2 d: PUT /3."""
+
+    async def story() -> None:
+        now = 1_767_225_600
+        values = [(13, to_bytes(now, "time")), (14, b"+02:00"), (15, b"Europe/Helsinki")]
+        device = tlv.encode([tlv.object_instance(0, [tlv.resource(id, value) for id, value in values])])
+        cloud, client, answers = await bootstrap_with(bench, put(Cloud(bench).security()), put(device, "3"), FINISH)
+        assert answers == ["2.04 Changed"] * 3
+        await cloud.hears("POST rd")
+        assert now <= client.time < now + 10
+        assert now <= int((await cloud.get("/3/0/13")).payload) < now + 10
+        store = client._provisioning.identity.store
+        assert await bench.device(lambda: store.get("mbed.Timezone")) == b"Europe/Helsinki"
+        assert await bench.device(lambda: store.get("mbed.UTCOffset")) == b"+02:00"
+        assert await bench.device(lambda: store.get("mbed.CurrentTime")) == now.to_bytes(4, "little")
+
+    bench.play(story)

@@ -221,3 +221,18 @@ def test_registering_needs_init_and_a_client_needs_a_board(bench: Bench) -> None
         on(bench, lambda: bench.make_client().register_and_connect())
     with pytest.raises(ConfigError, match="runs on a board"):
         bench.make_client()
+
+
+def test_a_bootstrap_address_must_name_the_account_unless_the_device_is_to_be_claimed(bench: Bench) -> None:
+    """The factory configurator's check, pelion-wire 1.1."""
+    bench.image.credentials = replace(CREDENTIALS, bootstrap_server_uri="coap://cloud:5683").to_mapping()
+    assert boot(bench) == Error.ConnectorInvalidCredentials
+    assert "names no account (aid=)" in bench.uart.lines()[-1]
+
+    def claim() -> None:
+        fs = LittleFileSystem2("fs", bench.block_device)
+        CredentialStore(fs, bench.nvstore.get(SotpType.ROT)).set("mbed.FirstToClaim", (1).to_bytes(4, "little"))
+        fs.unmount()
+
+    on(bench, claim)
+    assert boot(bench) == 0

@@ -11,9 +11,12 @@ from aiocoap import Message
 from aiocoap.numbers import codes
 
 from pdmlab.client import SimpleMbedCloudClient
+from pdmlab.client.queue_mode import AWAKE
 from pdmlab.clock import SECOND
+from pdmlab.errors import TimedOut
 from pdmlab.lwm2m import tlv
 from pdmlab.lwm2m.content import TLV
+from pdmlab.network.link import Link
 from pdmlab.storage import CredentialStore
 from tests.client.bench import ACCOUNT, DEVICE, Bench, Cloud, secured
 from tests.client.pki import ALWAYS, Authority, Times, years
@@ -371,5 +374,55 @@ def test_a_server_that_has_forgotten_everything_is_registered_at_anew(carrier: C
         await cloud.until(lambda: cloud.heard.count("update") + cloud.heard.count("POST rd") >= 2, 200)
         await asyncio.sleep(1)
         assert client.is_client_registered() and cloud.heard.count("POST bs") == 1
+
+    bench.play(story)
+
+
+@BOTH
+def test_a_handshake_takes_as_many_round_trips_as_it_should(carrier: Carrier) -> None:
+    """Times of steps are the link's: TCP one round trip, a full handshake two, a resumed one, DTLS one for a cookie."""
+    bench, cloud = desk(carrier)
+    bench.network.link = Link.of("ethernet", latency=100_000_000)
+
+    async def story() -> None:
+        await cloud.open()
+        client = await bench.connect()
+        await settle(cloud)
+        if carrier == "tls":
+            assert round_trips(client, "TCP connect") == [1, 1]
+            # The certificate from bootstrap makes a flight of two segments, and Nagle holds back the second.
+            assert round_trips(client, "TLS handshake") == [2, 3]
+        else:
+            assert round_trips(client, "DTLS handshake") == [3, 3], "with the exchange of a cookie"
+        bench.cut_power()
+        await asyncio.sleep(1)
+        again = await bench.connect()
+        await settle(cloud, 2)
+        if carrier == "tls":
+            assert round_trips(again, "TLS handshake") == [1]
+        else:
+            assert round_trips(again, "DTLS handshake") == [0]
+
+    def round_trips(client: SimpleMbedCloudClient, name: str) -> list[int]:
+        return [round(step.duration_ns / 200_000_000) for step in client.steps if step.name == name]
+
+    bench.play(story)
+
+
+def test_queue_mode_over_dtls_keeps_its_association_while_it_sleeps() -> None:
+    bench, cloud = desk("dtls", grant=1200)
+    bench.image.transport = "udp_queue"
+
+    async def story() -> None:
+        await cloud.open()
+        client = await bench.connect()
+        await settle(cloud)
+        assert "b=UQ" in cloud.queries[-1]
+        with pytest.raises(TimedOut):
+            await asyncio.sleep(AWAKE + 1)
+            await cloud.get("/3/0/0")
+        await cloud.hears("update")
+        assert (await cloud.get("/3/0/0")).payload == b"dev_manufacturer"
+        assert len(handshakes(client)) == 4, "two that began and were completed"
 
     bench.play(story)
