@@ -1,7 +1,7 @@
 """Counters from a log: by device, how many messages, retransmissions and handshakes there were, and how long it took.
 
-They count what the log still has. A round trip (ms) is from a request's first transmission to its response, so that
-what was lost on the way is in it.
+They count what the log still has. A round trip (ms) is from the first transmission of a request of this end to its
+response, so that what was lost on the way is in it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Counters:
         self.duplicates += again and came
         self.resets += row.outcome == "reset" and not again
         self.errors += row.code[:2] in ("4.", "5.") and not again
-        if row.round_trip_ms is not None and row.answers is not None:
+        if row.round_trip_ms is not None and row.answers is not None and came:
             self.round_trips_ms.append(row.round_trip_ms)
 
     def _add_event(self, row: LoggedMessage) -> None:

@@ -101,10 +101,11 @@ class Messages(ABC):
         caption = (
             f"<b>{escape(self.title)}</b>: {len(rows)} messages and events{left_out}; {times}{escape(clocks)} clock"
         )
-        head = "".join(f"<th>{name}</th>" for name in ("time", "", "type", "message", "delivery"))
+        names = ("time", "", "type", "message", "delivery")
+        head = "".join(f"<th style='text-align:left'>{name}</th>" for name in names)
         return (
             f"<table style='font-size:90%'><caption style='text-align:left'>{caption}</caption>"
-            f"<tr style='text-align:left'>{head}</tr>{''.join(_html(rows[-SHOWN:]))}</table>"
+            f"<tr>{head}</tr>{''.join(_html(rows[-SHOWN:]))}</table>"
         )
 
 
@@ -168,6 +169,6 @@ def _html_row(row: LoggedMessage) -> str:
         f"<span style='color:{_BAD}'>{escape(row.remarks)}</span>" if bad or again else escape(row.remarks),
     )
     wide = f"{_LEFT};max-width:52em;overflow-wrap:anywhere"
-    styles = (_LEFT, _LEFT, _LEFT, wide, _LEFT)
+    styles = (_LEFT, _LEFT, _LEFT, wide, f"{_LEFT};white-space:nowrap")
     body = "".join(f"<td style='{style}'>{cell}</td>" for style, cell in zip(styles, cells, strict=True))
     return f"<tr style='opacity:.6'>{body}</tr>" if again else f"<tr>{body}</tr>"

@@ -62,8 +62,8 @@ SOLUTIONS: dict[str, tuple[str, str, list[str]]] = {
     ),
     "03.1": (
         "",
-        '("bootstrap request", "4.00")',
-        ['("bootstrap request", "")', '("network connected", "")', '("registered", "2.01")', '("dns", "")', "7"],
+        '("TCP connected", "unknown_ca")',
+        ['("TCP connected", "")', '("network connected", "")', '("registered", "48")', '("dns", "")', "7"],
     ),
     "04.1": (
         "",
