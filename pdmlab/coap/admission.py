@@ -121,10 +121,16 @@ def _less(counts: dict[str, int], host: str) -> None:
 
 
 def open_files() -> int | None:
-    """Return how many files this process may have open; None where there is no such limit."""
+    """Let this process have as many files open as it is granted, and return how many; None where there is no limit."""
     try:
         import resource
     except ImportError:  # Windows
         return None
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:  # often 1024, for programs that use select(); a thousand devices are more
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+        except (OSError, ValueError):  # what is granted is not always given
+            pass
     return None if soft == resource.RLIM_INFINITY else soft

@@ -217,6 +217,13 @@ class TlsLink(Link):
             self._timer = None
             self.fail(self._seen.timed_out(text_of(self.name), seconds))
 
+    def lost(self, why: NetworkError) -> None:
+        """See Link.lost."""
+        if self.identity is not None and not self.gone:
+            # Or OpenSSL would forget the session, and a device that lost its power could not resume it.
+            self._connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
+        super().lost(why)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         if self._done or self.gone:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -410,6 +412,19 @@ def test_admission_leaves_files_and_other_hosts_their_room() -> None:
     assert (many.max_connections, many.max_connections_per_host) == (20_000, 10_000)
     with pytest.raises(ConfigError):
         StreamParameters(max_unsent=100)
+
+
+def test_server_may_have_as_many_files_open_as_it_is_granted() -> None:
+    script = (
+        "import resource; _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))\n"
+        "from pdmlab.coap.admission import open_files\n"
+        "got = open_files()\n"
+        "assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard), hard\n"
+        "assert got == (None if hard == resource.RLIM_INFINITY else hard)\n"
+    )
+    pytest.importorskip("resource")
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_handshakes_wait_by_host_and_each_host_gets_its_turn() -> None:

@@ -15,10 +15,11 @@ from aiocoap.numbers import codes
 from OpenSSL import SSL
 
 from pdmlab.clock import DeviceClock
+from pdmlab.coap import psk
 from pdmlab.coap.admission import StreamParameters
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.handshake import Handshake
-from pdmlab.coap.openssl import client_context, connection
+from pdmlab.coap.openssl import client_context, connection, resumed
 from pdmlab.coap.security import HandshakeStep, Security
 from pdmlab.coap.tls import tls, tls_to
 from pdmlab.coap.transport import Address, Connection
@@ -169,8 +170,6 @@ def test_message_in_the_same_segment_as_the_end_of_the_handshake_is_not_lost() -
         socket.close()
         await ear.lost()
         device = await Device.to(server.address, shake=False)
-        from pdmlab.coap import psk
-
         psk.resume(device.end, kept[0])
         with pytest.raises(SSL.WantReadError):
             device.end.do_handshake()
@@ -361,6 +360,28 @@ def test_session_is_resumed_by_a_client_that_kept_it_over_its_reset() -> None:
         assert {step.suite for step in done} == {"ECDHE-ECDSA-AES128-CCM8"}
 
     run(story)
+
+
+def test_session_of_a_device_that_lost_its_power_is_resumed_but_not_one_that_broke() -> None:
+    async def story(ear: Ear, server: Any) -> None:
+        for end, resumes in (("power", True), ("garbage", False)):
+            device = await Device.to(server.address)
+            session = psk.session_bytes(device.end)
+            device.raw.writer.write(device.seal(GET))
+            await ear.heard()
+            if end == "power":
+                device.raw.writer.transport.abort()
+            else:
+                device.raw.writer.write(bytes.fromhex("1703030020") + bytes(32))
+            await ear.lost()
+            await device.raw.close()
+            again = await Device.to(server.address, shake=False)
+            psk.resume(again.end, session)
+            await again.shake()
+            assert resumed(again.end) is resumes
+            await again.raw.close()
+
+    served(story)
 
 
 def test_what_is_no_session_is_not_resumed() -> None:
