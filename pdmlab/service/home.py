@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -50,7 +52,7 @@ class Home:
             PortBusy: another process has it.
             ServiceError: it cannot be used (503).
         """
-        try:
+        with self._usable():
             # Keys and credentials are in the database: for its owner only. SQLite's other files take its mode.
             self.folder.mkdir(parents=True, exist_ok=True)
             self.folder.chmod(0o700)
@@ -61,11 +63,17 @@ class Home:
                 hint=f"use that one through Cloud(url, key), its key is in {self.folder / KEY_FILE}; or take another"
                 " name: serve(name='mine')",
             )
+
+    @contextlib.contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise ServiceError(
-                f"the state folder {self.folder} cannot be used: {error.strerror}",
+                f"the state folder {self.folder} cannot be used: {Path(error.filename or self.folder).name}:"
+                f" {error.strerror}",
                 status=503,
-                hint="set PDMLAB_STATE to a folder that you may write to; what is in it must be yours",
+                hint="set PDMLAB_STATE to a folder with room that you may write to; what is in it must be yours",
             ) from error
 
     def _close_to_others(self, file: Path) -> None:
@@ -75,10 +83,15 @@ class Home:
             _log.warning("%s, which holds private keys, could be read by others; it is closed to them now", file)
 
     def api_key(self, core: Core) -> str:
-        """Return the administrator's key in the file if it is good, else a new one that is written there."""
+        """Return the administrator's key in the file if it is good, else a new one that is written there.
+
+        Raises:
+            ServiceError: the file cannot be read or written (503). So with `ca_file`.
+        """
         file = self.folder / KEY_FILE
-        # What is no text is no key either.
-        kept = file.read_text(encoding="utf-8", errors="replace").strip() if file.exists() else None
+        with self._usable():
+            # What is no text is no key either.
+            kept = file.read_text(encoding="utf-8", errors="replace").strip() if file.exists() else None
         key = core.accounts.administrator(kept)
         self._keep(file, f"{key}\n".encode(), _SECRET)
         return key
@@ -91,10 +104,11 @@ class Home:
 
     def _keep(self, file: Path, content: bytes, mode: int) -> None:
         """Have a file say this, whole or not at all."""
-        if file.exists() and file.read_bytes() == content:
-            return
-        temporary = file.with_suffix(".new")
-        temporary.unlink(missing_ok=True)
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as out:
-            out.write(content)
-        os.replace(temporary, file)
+        with self._usable():
+            if file.exists() and file.read_bytes() == content:
+                return
+            temporary = file.with_suffix(".new")
+            temporary.unlink(missing_ok=True)
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as out:
+                out.write(content)
+            os.replace(temporary, file)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -21,9 +19,8 @@ from pdmlab.coap.dtls import dtls_to
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.security import Security
 from pdmlab.coap.transport import Connection, udp
-from pdmlab.errors import HandshakeFailed, ServiceError
+from pdmlab.errors import HandshakeFailed
 from pdmlab.service import _running, serve
-from pdmlab.service.home import DATABASE
 from pdmlab.service.service import Service
 from pdmlab.update.credentials import Credentials
 from tests.tools import program
@@ -159,17 +156,3 @@ def test_another_labs_credentials_do_not_open_this_one(service: Service) -> None
         with pytest.raises(HandshakeFailed) as failed:
             asyncio.run(come(security))
         assert failed.value.reason == reason
-
-
-@pytest.mark.skipif(os.name != "posix", reason="POSIX file kinds")
-@pytest.mark.parametrize("make", [Path.mkdir, lambda file: file.write_bytes(b"not a database at all" * 300)])
-def test_a_database_that_is_none_is_said(make: Callable[[Path], object]) -> None:
-    with serve() as first:
-        folder = first.folder
-    (folder / DATABASE).unlink()
-    make(folder / DATABASE)
-    with pytest.raises(ServiceError, match="cannot be used") as error:
-        serve()
-    assert error.value.hint and not _running
-    with socket.socket() as probe:  # nothing is left open
-        probe.bind(address_of(first.url))

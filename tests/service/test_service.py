@@ -319,6 +319,31 @@ def test_a_state_folder_that_cannot_be_written_is_said(
     assert "PDMLAB_STATE" in str(error.value)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="POSIX file kinds")
+@pytest.mark.parametrize("make", [Path.mkdir, lambda file: file.write_bytes(b"not a database at all" * 300)])
+def test_a_database_that_is_none_is_said(serve: Callable[..., Service], make: Callable[[Path], object]) -> None:
+    with serve() as first:
+        database = first.folder / "pdmlab.sqlite"
+    database.unlink()
+    make(database)
+    with pytest.raises(ServiceError, match="cannot be used") as error:
+        serve()
+    assert error.value.hint and package.current() is None
+    with socket.socket() as probe:  # nothing is left open
+        probe.bind(("127.0.0.1", first._ports.port))
+
+
+@pytest.mark.parametrize("name", ["ca.pem", "api-key"])
+def test_a_file_that_cannot_be_written_is_said(serve: Callable[..., Service], name: str) -> None:
+    with serve() as first:
+        file = first.folder / name
+    file.unlink()
+    (file / "in the way").mkdir(parents=True)
+    with pytest.raises(ServiceError, match=f"cannot be used: {name}: ") as error:
+        serve()
+    assert "PDMLAB_STATE" in error.value.hint and package.current() is None
+
+
 PROGRAM = "import pdmlab, sys; s = pdmlab.serve(); print(s.url, s.plain_lwm2m_uri, flush=True); sys.stdin.read()"
 
 
