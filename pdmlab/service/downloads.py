@@ -25,7 +25,7 @@ class Downloads:
         self._core = core
         self._owners: OrderedDict[str, str | None] = OrderedDict()
 
-    async def block(self, message: Message, peer: Address) -> Message:
+    def block(self, message: Message, peer: Address) -> Message:
         """Answer GET /fw with the block asked for and Size2; 4.04 if nobody here has that payload."""
         uri = message.opt.proxy_uri
         if uri is None:

@@ -291,6 +291,7 @@ class Observations(Subscriptions):
                 aobs = self._core.resources.tokens(device_id)
                 for each in [each for each, of in tokens.items() if of == path and each not in aobs]:
                     del tokens[each]
+                    self._fresh.get(device_id, {}).pop(each, None)
         with self._store.batch() as db:
             values = {"token": token, "state": state, "reason": reason, "updated_at": self._store.timestamp()}
             _SET.run(db, device=device_id, which=path, **values)

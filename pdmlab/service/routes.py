@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from aiocoap import Message
@@ -35,7 +36,7 @@ def routes(core: Core, role: str, endpoint: Endpoint) -> Handler:
     """
     router = Router()
 
-    async def well_known(message: Message, peer: Address) -> Message:
+    def well_known(message: Message, peer: Address) -> Message:
         response = Message(code=codes.CONTENT, payload=RESOURCES[role])
         response.opt.content_format = content.LINK_FORMAT
         return response
@@ -59,19 +60,33 @@ def routes(core: Core, role: str, endpoint: Endpoint) -> Handler:
 
 
 def _guarded(core: Core, endpoint: Endpoint, handler: Handler) -> Handler:
-    async def answered(message: Message, peer: Address) -> Message | None:
-        try:
-            answering = handler(message, peer)
-            response = await answering if inspect.isawaitable(answering) else answering
-        except (Lwm2mError, Refused) as error:
-            refused = answer(codes.BAD_REQUEST, error.message)
-            core.refusals.note(endpoint, message, peer, refused)
-            return refused
-        except ServiceError as error:
+    """Return the handler with its refusals as answers, which are noted; what answers at once still does."""
+
+    def refused(error: Lwm2mError | ServiceError) -> Message:
+        if isinstance(error, ServiceError) and not isinstance(error, Refused):
             # The device tries again; nothing that it said was kept.
             return answer(codes.SERVICE_UNAVAILABLE, error.message)
-        if response is not None and response.code >= 128:
+        return answer(codes.BAD_REQUEST, error.message)
+
+    def noted(message: Message, peer: Address, response: Message | None) -> Message | None:
+        if response is not None and 128 <= response.code < codes.INTERNAL_SERVER_ERROR:
             core.refusals.note(endpoint, message, peer, response)
         return response
+
+    async def waited(message: Message, peer: Address, answering: Awaitable[Message | None]) -> Message | None:
+        try:
+            response = await answering
+        except (Lwm2mError, ServiceError) as error:
+            response = refused(error)
+        return noted(message, peer, response)
+
+    def answered(message: Message, peer: Address) -> Awaitable[Message | None] | Message | None:
+        try:
+            response = handler(message, peer)
+        except (Lwm2mError, ServiceError) as error:
+            response = refused(error)
+        if inspect.isawaitable(response):
+            return waited(message, peer, response)
+        return noted(message, peer, response)
 
     return answered
