@@ -7,6 +7,7 @@ program with the same key gets its turn.
 from __future__ import annotations
 
 import asyncio
+import base64
 import functools
 import hashlib
 import queue
@@ -58,7 +59,20 @@ def refused(event: Event, what: str) -> ServiceError:
     """Return the error for an async-response that is one."""
     status, said = int(event["status"]), str(event.get("error", ""))
     text = f"{what}: {status}{', ' + said if said else ''}"
+    reason = _reason(event)
+    if reason:
+        text += f": {reason}"
     return ServiceError(text, status=status, problem={"message": said}, hint=_ANSWER_HINTS.get(status))
+
+
+def _reason(event: Event) -> str:
+    """Return why, in the words of the device or of the service, if they gave any."""
+    if event.get("ct") != "text/plain":
+        return ""
+    try:
+        return base64.b64decode(str(event.get("payload", ""))).decode("utf-8", "replace").strip()
+    except ValueError:
+        return ""
 
 
 class Mailbox:
