@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import cbor2
 
-from pdmlab.coap.dtls_record import SUITES, Content, Protection
+from pdmlab.coap.dtls_record import SALT, SUITES, Content, Protection
 from pdmlab.coap.transport import Address, Connection, Identity
 
 RESERVE = 1024
@@ -113,17 +113,21 @@ class Association:
         """
         try:
             form, name_host, name_port, serial, host, port, suite, *keys, sent, received, who = cbor2.loads(data)
-            if form != _FORMAT or len(keys) != 4:
+            kind, name, *certificates = who or ("psk", "")
+            suite = SUITES[suite]
+            _check(bytes, *keys, *certificates)
+            _check(str, name_host, host, name)
+            _check(int, name_port, serial, port, sent, received)
+            if form != _FORMAT or [len(key) for key in keys] != [suite.key, SALT, suite.key, SALT]:
                 raise ValueError(f"an association of format {form!r}")
-            identity = None if who is None else Identity(who[0], who[1], tuple(who[2:]))
-            association = cls(
-                Connection(name_host, name_port, "coaps", serial),
-                (host, port),
-                identity,
-                Protection(SUITES[suite], tuple(keys), sent, received),
-            )
-        except (cbor2.CBORDecodeError, KeyError, TypeError, IndexError) as error:
+        except (cbor2.CBORDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"no association: {error}") from error
+        association = cls(
+            Connection(name_host, name_port, "coaps", serial),
+            (host, port),
+            None if who is None else Identity("psk" if kind == "psk" else "certificate", name, tuple(certificates)),
+            Protection(suite, (keys[0], keys[1], keys[2], keys[3]), sent, received),
+        )
         association.reserved = sent
         return association
 
@@ -146,3 +150,9 @@ class Association:
             if data[0] in (_HELLO_REQUEST, _CLIENT_HELLO):
                 return [self.protection.seal(Content.ALERT, bytes((_WARNING, _NO_RENEGOTIATION)))], None
         return [], None
+
+
+def _check(kind: type, *values: object) -> None:
+    for value in values:
+        if not isinstance(value, kind):
+            raise TypeError(f"a {type(value).__name__} where {kind.__name__} belongs")

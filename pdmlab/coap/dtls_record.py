@@ -20,6 +20,7 @@ VERSION = b"\xfe\xfd"  # DTLS 1.2
 MAX_PLAINTEXT = 1 << 14  # B, RFC 5246 section 6.2.1
 WINDOW = 64  # records that may come late, RFC 6347 section 4.1.2.6
 
+SALT = 4  # B of each record's nonce that come from the handshake
 _NONCE = 8  # B of each record's nonce that stand in the record
 _EPOCH_1 = 1 << 48
 _LAST = (1 << 48) - 1
@@ -116,8 +117,8 @@ class Protection:
     ) -> Protection:
         """Derive the keys of one end from the handshake's secret (RFC 5246 section 6.3)."""
         n = suite.key
-        block = prf(master, b"key expansion", server_random + client_random, 2 * n + 8, suite.hash)
-        client, server_ = (block[:n], block[2 * n : 2 * n + 4]), (block[n : 2 * n], block[2 * n + 4 :])
+        block = prf(master, b"key expansion", server_random + client_random, 2 * (n + SALT), suite.hash)
+        client, server_ = (block[:n], block[2 * n : 2 * n + SALT]), (block[n : 2 * n], block[2 * n + SALT :])
         return cls(suite, server_ + client if server else client + server_)
 
     def __repr__(self) -> str:

@@ -232,7 +232,8 @@ class DtlsServer(ConnectionSocket):
         negotiation = self._negotiations.pop(address, None)
         if negotiation is not None:
             self._hosts[address[0]] -= 1
-            self._hosts += Counter()  # drops hosts that have none
+            if not self._hosts[address[0]]:
+                del self._hosts[address[0]]
         return negotiation
 
     def _negotiated(self, address: Address, outcome: Agreed | HandshakeFailed) -> None:

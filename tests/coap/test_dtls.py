@@ -406,7 +406,7 @@ async def test_a_client_without_a_way_out_is_told_so_at_once() -> None:
     async def opener(on_datagram: Callable[[bytes, Address], None]) -> Down:
         return down
 
-    with pytest.raises(HandshakeFailed, match="no handshake with .*: the interface is down") as failed:
+    with pytest.raises(HandshakeFailed, match=r"no handshake with .*: the interface is down") as failed:
         await Endpoint.open(dtls_to(opener, SERVER, PSK_CLIENT))
     assert isinstance(failed.value.__cause__, Unreachable)
     assert down.closed
