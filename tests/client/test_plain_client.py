@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Iterator
 
@@ -104,6 +105,43 @@ def test_an_executed_resource_may_be_a_coroutine_and_may_set_values(server: Serv
         client.wait_registered()
         assert server.ask("lamp-1", Message(code=codes.POST, uri_path=("3311", "0", "9"))).code == codes.CHANGED
         assert client["/3311/0/5850"] is True
+
+
+def test_an_application_hears_what_the_server_writes(server: Server) -> None:
+    written: list[tuple[object, ...]] = []
+    lamp = TableObject(3311, {0: {5850: False}}, on_write=lambda *what: written.append(what))
+    with Lwm2mClient("lamp-1", server.uri, objects=[lamp]) as client:
+        client.wait_registered()
+        put = Message(code=codes.PUT, uri_path=("3311", "0", "5850"), payload=b"1", content_format=TEXT)
+        assert server.ask("lamp-1", put).code == codes.CHANGED
+        client["/3311/0/5850"] = False  # its own doing
+    assert written == [(0, 5850, True)]
+
+
+def test_a_function_that_fails_is_told_to_who_reads_and_holds_up_nobody(server: Server) -> None:
+    sensor = TableObject(3303, {0: {5700: lambda: 1 / 0, 5701: "Cel"}, 1: {5700: lambda: "warm"}})
+    with Lwm2mClient("dev-1", server.uri, objects=[sensor]) as client:
+        client.wait_registered()
+        for instance, why in (("0", b"/3303/0/5700 cannot be read now: division by zero"), ("1", b"is no float")):
+            answer = server.ask("dev-1", Message(code=codes.GET, uri_path=("3303", instance, "5700"), accept=TEXT))
+            assert answer.code == codes.INTERNAL_SERVER_ERROR
+            assert why in answer.payload
+        get = Message(code=codes.GET, uri_path=("3303", "0", "5701"), accept=TEXT)
+        assert server.ask("dev-1", get).payload == b"Cel"
+
+
+def test_ipv6_and_names(server: Server) -> None:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("no IPv6 here")
+    endpoint = server.loop.run(Endpoint.open(udp("::1"), server._handle))
+    with Lwm2mClient("six", f"coap://[::1]:{endpoint.address[1]}") as client:
+        client.wait_registered()
+    server.loop.run(endpoint.close())
+    with Lwm2mClient("named", server.uri.replace("127.0.0.1", "localhost")) as client:
+        client.wait_registered()
 
 
 def test_callbacks_hear_of_registrations_and_of_what_went_wrong(server: Server) -> None:
@@ -232,6 +270,7 @@ def test_a_board_is_managed_over_its_own_network(secure: bool) -> None:
             client.start()
             client.wait_registered()
             client["/3/0/9"] = 30
+            assert client["/3/0/13"] == 0  # seconds since it was switched on
             return client
 
         client = await bench.device(main)

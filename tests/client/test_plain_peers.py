@@ -201,7 +201,7 @@ def test_1_2_404_a_secure_bootstrap_leads_to_a_secure_server(what: str) -> None:
 
 
 def free_port() -> int:
-    """Return a UDP port whose next one is free too, or was a moment ago: libcoap's DTLS takes that one."""
+    """Return an even UDP port that was free a moment ago; libcoap's DTLS takes the one above it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1]) & ~1
@@ -210,27 +210,30 @@ def free_port() -> int:
 @contextlib.contextmanager
 def coap_rd(*options: str) -> Iterator[int]:
     """Run libcoap's resource directory, and give its port."""
-    port = free_port()
     names = ("coap-rd-notls", "coap-rd") if not options else ("coap-rd-openssl",)
-    command = [program(*names), "-A", "127.0.0.1", "-p", str(port), *options]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        _wait_for(port)
-        yield port
-    finally:
-        process.kill()
-        process.wait()
+    for _ in range(5):
+        port = free_port()
+        command = [program(*names), "-A", "127.0.0.1", "-p", str(port), *options]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            if listens(process, port):
+                yield port
+                return
+        finally:
+            process.kill()
+            process.wait()
+    pytest.fail(f"{command[0]} found no port")
 
 
-def _wait_for(port: int) -> None:
-    """Wait until somebody listens on TCP, which libcoap opens with UDP."""
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
+def listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until it listens on TCP, which libcoap opens with UDP; return False if the port is another's."""
+    until = time.monotonic() + 3
+    while process.poll() is None and time.monotonic() < until:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+                return True
         time.sleep(0.01)
-    pytest.fail(f"coap-rd does not listen on {port}")
+    return False
 
 
 def links_of(port: int) -> list[str]:

@@ -25,6 +25,9 @@ class Host:
     async def resolve(self, name: str) -> str:
         return str(self.lab.fabric.host(name).address)
 
+    def inside(self, host: str) -> bool:
+        return True
+
     def opener(self, remote: Address) -> Opener:
         self.port += 1
         return self.host.opener(self.port)

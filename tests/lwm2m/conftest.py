@@ -6,9 +6,13 @@ import inspect
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from pdmlab.clock import DeviceClock
 from tests.lwm2m.scripted import Lab
+
+settings.register_profile("steady", deadline=None)  # a busy machine decides no test
+settings.load_profile("steady")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -35,6 +35,9 @@ class Memory:
     async def resolve(self, name: str) -> str:
         return name
 
+    def inside(self, host: str) -> bool:
+        return True
+
     def opener(self, remote: Address) -> Opener:
         address = ("192.0.2.100", 50_000 + len(self.opened))
         self.opened.append(address)

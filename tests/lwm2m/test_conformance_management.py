@@ -306,6 +306,16 @@ async def test_257_all_or_nothing(lab: Lab) -> None:
         assert answer.code == codes.UNSUPPORTED_CONTENT_FORMAT
 
 
+async def test_an_object_holds_what_it_has_room_for(lab: Lab) -> None:
+    blob = TableObject(26241, {0: {0: b""}, 1: {0: b""}})
+    server = await filled(lab, blob, portfolio())
+    assert await server.write("/26241/0/0", b"a" * 600_000, OPAQUE) == codes.CHANGED
+    assert await server.write("/26241/1/0", b"a" * 600_000, OPAQUE) == codes.REQUEST_ENTITY_TOO_LARGE
+    assert blob.read(1, 0) == b""
+    many = b"".join(bytes((0x60,)) + id.to_bytes(2, "big") for id in range(256, 1300))
+    assert await server.write("/16/0/0", b"\xb0\x00" + len(many).to_bytes(2, "big") + many) == codes.BAD_REQUEST
+
+
 async def test_651_652_the_clock_is_set_and_the_version_read(lab: Lab) -> None:
     server = await filled(lab)
     payload = bytes.fromhex("C4 0D 5182428F C6 0E 2B30323A3030 C8 0F 0C 4575726F70652F5061726973")

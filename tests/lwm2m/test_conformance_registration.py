@@ -192,6 +192,17 @@ async def test_senml_is_taken_from_a_bootstrap_server_too(lab: Lab) -> None:
     assert "lt=60" in (await server.next()).queries
 
 
+async def test_a_client_hold_off_time_is_kept(lab: Lab) -> None:
+    server = await lab.server()
+    bootstrap = await asked(lab)
+    await put(bootstrap, "/0", SECURITY)
+    await put(bootstrap, "/0/0/11", b"30", TEXT)
+    await put(bootstrap, "/1", ACCOUNT)
+    await finish(bootstrap)
+    finished = asyncio.get_running_loop().time()
+    assert 30 <= (await server.next()).when - finished <= 30.1
+
+
 async def test_a_finish_that_is_repeated_is_answered_until_the_device_has_registered(lab: Lab) -> None:
     bootstrap = await asked(lab)  # the LwM2M server is not there yet
     await put(bootstrap, "/0", SECURITY)

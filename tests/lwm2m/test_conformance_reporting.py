@@ -233,6 +233,16 @@ async def test_a_large_notification_comes_in_blocks(lab: Lab) -> None:
     assert (await watch.next())[1] == b"YmJi" * 1000
 
 
+async def test_a_large_composite_notification_comes_in_blocks(lab: Lab) -> None:
+    blob = TableObject(26241, {0: {0: b"a" * 3000}})
+    server, _ = await lab.registered(blob)
+    watch = await server.observe_composite(b'[{"n":"/26241/0/0"},{"n":"/3/0/0"}]')
+    assert watch.observation.first.payload.endswith(b"}]")
+    blob.set(0, 0, b"b" * 3000)
+    payload = (await watch.next())[1]
+    assert payload == b'[{"n":"/26241/0/0","vd":"' + b"YmJi" * 1000 + b'"},{"n":"/3/0/0","vs":"pdmlab"}]'
+
+
 async def test_a_large_composite_is_read_in_blocks(lab: Lab) -> None:
     server, _ = await lab.registered(TableObject(26241, {0: {0: b"a" * 3000}}))
     answer = await server.composite(b'[{"n":"/26241/0/0"},{"n":"/3/0/0"}]')

@@ -97,7 +97,10 @@ class DeviceManagement:
     def _read_composite(self, request: Message) -> Message:
         block = request.opt.block2
         if block is not None and block.block_number and not request.payload:
-            raise Refusal(codes.REQUEST_ENTITY_INCOMPLETE, "the answer that this block is of is not kept any more")
+            # Of a notification, whose paths the server does not repeat.
+            if self._observations.recent is None:
+                raise Refusal(codes.REQUEST_ENTITY_INCOMPLETE, "nothing was told that this could be a block of")
+            return composite_content_of(self._tree, *self._observations.recent)
         format = format_of(request)
         try:
             paths = decode_paths(request.payload, format)

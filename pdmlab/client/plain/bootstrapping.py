@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aiocoap import Message
 from aiocoap.numbers import codes
@@ -38,13 +38,13 @@ async def bootstrap(
     version: str,
     network: Network | HostNetwork,
     *,
-    seed: int | None,
+    seed: Callable[[Address], int | None],
     tap: Tap,
 ) -> Endpoint:
     """Ask the bootstrap server of an account, take what it writes into the tree, and return once it has finished.
 
     The endpoint that is returned still answers the server, which may not have heard that it was understood; the
-    caller ends it. When bootstrap fails, the tree is as it was before.
+    caller ends it. When bootstrap fails, the tree is as it was before. `seed` is of tokens and IDs towards a peer.
 
     Raises:
         BootstrapFailed: the server refused, or wrote accounts that make no sense.
@@ -53,7 +53,7 @@ async def bootstrap(
     opener, peer = await connection(account, network)
     sequence = BootstrapInterface(tree, account.instance, version, peer)
     before = sequence.snapshot()
-    endpoint = await Endpoint.open(opener, sequence, parameters=PARAMETERS, seed=seed, tap=tap)
+    endpoint = await Endpoint.open(opener, sequence, parameters=PARAMETERS, seed=seed(peer), tap=tap)
     try:
         queries = [f"ep={endpoint_name}"] + ([f"pct={SENML_CBOR}"] if version != "1.0" else [])
         response = await endpoint.request(Message(code=codes.POST, uri_path=("bs",), uri_query=queries), peer)

@@ -25,6 +25,10 @@ class Network(Protocol):
         """Return an opener of datagram sockets towards a server."""
         ...
 
+    def inside(self, host: str) -> bool:
+        """Return whether a host is in a simulation."""
+        ...
+
     async def connect_stream(self, remote: Address) -> ByteStream:
         """Connect a byte stream to a server."""
         ...
@@ -49,6 +53,10 @@ class HostNetwork:
             raise Unreachable(f"the name {name!r} is not known here: {error}") from error
         addresses = [str(each[4][0]) for each in found]
         return next((each for each in addresses if ":" not in each), addresses[0])
+
+    def inside(self, host: str) -> bool:
+        """See Network."""
+        return False
 
     def opener(self, remote: Address) -> Opener:
         """See Network."""

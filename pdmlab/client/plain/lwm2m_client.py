@@ -24,6 +24,7 @@ from pdmlab.client.plain.link import ServerLink
 from pdmlab.client.plain.objects import Content, Lwm2mObject, TableObject
 from pdmlab.client.plain.tree import SECURITY
 from pdmlab.client.platform import Platform, current_platform
+from pdmlab.clock import SECOND
 from pdmlab.coap.transport import Address, text_of
 from pdmlab.errors import ConfigError, PdmlabError, TimedOut
 from pdmlab.lwm2m.dialect import LwM2M
@@ -53,6 +54,7 @@ class Lwm2mClient:
         queue_mode: say that the device sleeps, and sleep: it hears nothing 93 s after its last message.
         objects: beside those that every device has (1, 3 to 7); one of an id of theirs takes its place.
         loop: runs several devices in one thread; the device ends its own, and leaves a given one alone.
+        seed: of what goes over a simulated network; real servers get what nobody can guess.
     """
 
     def __init__(
@@ -81,6 +83,10 @@ class Lwm2mClient:
         clock = "host" if self._platform is None else self._platform.clock.name
         self.log = MessageLog(endpoint="device", clock=clock, dialect=LwM2M(), own=True)
         """Every message of the client, decoded."""
+        now: Callable[[], float] = time.time
+        if self._platform is not None:
+            board, seed = self._platform, self._seed(self._platform, seed)
+            now = lambda: board.clock.now() / SECOND  # since it was switched on: a board knows no more
         self._session = make_session(
             endpoint_name,
             server,
@@ -93,6 +99,7 @@ class Lwm2mClient:
             network=HostNetwork() if net is None else net,
             tap=self.log,
             restart=self.restart,
+            now=now,
             seed=seed,
         )
         self._context = contextvars.copy_context()  # which board this is
@@ -100,6 +107,10 @@ class Lwm2mClient:
         self._own_loop = loop is None and self._platform is None
         self._loop = loop
         self._task: asyncio.Future[object] | None = None
+
+    @staticmethod
+    def _seed(board: Platform, seed: int | None) -> int:
+        return int.from_bytes(board.random_bytes(8), "big") if seed is None else seed
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -115,7 +126,7 @@ class Lwm2mClient:
         if self._background is not None:
             for each in self._session.tree:
                 if isinstance(each, TableObject):
-                    each.call = self._background.call
+                    each.call, each.post = self._background.call, self._background.post
             self._task = self._background.spawn(self._session.run())
         else:
             task: asyncio.Future[object] = asyncio.ensure_future(self._session.run())

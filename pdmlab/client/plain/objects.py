@@ -24,6 +24,10 @@ Action: TypeAlias = Callable[[str], object]
 
 MOST_INSTANCES = 1000
 """Object instances, or instances of one resource, that a server may create."""
+MOST_BYTES = 1 << 20
+"""What the values of one object may take (B), about; more is no device's."""
+
+_SMALL = 64  # B that any value takes, about
 
 
 class Refusal(Lwm2mError):
@@ -86,6 +90,7 @@ class TableObject:
         instances: instance id -> resource id -> value. A value is plain, a dict for a multiple resource, a function
             that is called for each read, or what to do when the resource is executed.
         fixed: servers may neither create nor delete instances: they stand for what the device has.
+        on_write: hears of each value that a server has written: instance, resource, value.
 
     >>> temperature = TableObject(3303, {0: {5700: 21.5}})
     >>> temperature.read(0, 5700)
@@ -100,6 +105,7 @@ class TableObject:
         definition: ObjectDefinition | None = None,
         version: str = "1.0",
         fixed: bool = True,
+        on_write: Callable[[int, int, Content], object] | None = None,
     ) -> None:
         Path.of(id)
         self.id = id
@@ -108,8 +114,11 @@ class TableObject:
         known = definition or core_objects().objects.get(id)
         self._definitions = dict(known.resources) if known is not None else {}
         self.fixed = fixed
+        self.on_write = on_write
         self.call: Callable[[Action, str], Awaitable[object]] | None = None
         """How actions are called, where they may not run on the loop itself."""
+        self.post: Callable[..., object] = lambda work, *given: work(*given)
+        """How `on_write` is called, likewise."""
         self._instances: dict[int, dict[int, Content]] = {}
         self._called: dict[tuple[int, int], Callable[..., object]] = {}
         for instance, resources in (instances or {}).items():
@@ -154,12 +163,19 @@ class TableObject:
         called = self._called.get((instance, resource))
         if called is None:
             return self._instances[instance][resource]
-        value = called()
-        assert isinstance(value, str | int | float | bytes | dict)
+        path = Path.of(self.id, instance, resource)
+        try:
+            value: Content = called()  # type: ignore[assignment]  # the next line looks whether it is one
+            self.fits(path, value)
+        except Exception as error:  # of the application's function; whoever reads is told, and nobody else is held up
+            raise Refusal(codes.INTERNAL_SERVER_ERROR, f"{path} cannot be read now: {error}") from error
         return value
 
     def check(self, instance: int, resource: int, value: Content) -> None:
         """See Lwm2mObject."""
+        held = sum(_size(each) for values in self._instances.values() for each in values.values())
+        if held + _size(value) > MOST_BYTES:
+            raise Refusal(codes.REQUEST_ENTITY_TOO_LARGE, f"/{self.id} has room for {MOST_BYTES} B")
 
     def write(self, instance: int, resource: int, value: Content | None) -> None:
         """See Lwm2mObject."""
@@ -169,6 +185,8 @@ class TableObject:
         else:
             values[resource] = value
         self.changed(instance, resource)
+        if value is not None and self.on_write is not None:
+            self.post(self.on_write, instance, resource, value)
 
     async def execute(self, instance: int, resource: int, arguments: str) -> None:
         """See Lwm2mObject."""
@@ -247,3 +265,9 @@ class TableObject:
     def restore(self, values: dict[int, dict[int, Content]]) -> None:
         """Set all instances back."""
         self._instances = copy.deepcopy(values)
+
+
+def _size(value: Content) -> int:
+    if isinstance(value, dict):
+        return sum(_size(each) for each in value.values())
+    return _SMALL + (len(value) if isinstance(value, str | bytes) else 0)

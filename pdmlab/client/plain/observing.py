@@ -76,6 +76,8 @@ class Observations:
         self._line = line
         self._loop = asyncio.get_running_loop()
         self._observers: dict[bytes, Observer] = {}
+        self.recent: tuple[list[Path | None], int] | None = None
+        """What was told last of several paths, and in which format: a server may ask for further blocks of it."""
 
     def __len__(self) -> int:
         return len(self._observers)
@@ -134,7 +136,10 @@ class Observations:
             self._look_at(observer, observer.looked_at + rules.epmin)
             return
         observer.looked_at = now
-        values = self._values(observer.paths)
+        try:
+            values = self._values(observer.paths)
+        except Refusal:  # the application's own function failed; the next look finds what it says then
+            values = observer.told
         latest = observer.told_at + rules.pmax if rules.pmax else None
         if self._worth_telling(observer, values) or (latest is not None and now >= latest):
             earliest = observer.told_at + (rules.pmin or 0)
@@ -195,6 +200,7 @@ class Observations:
 
     def _content(self, observer: Observer) -> Message:
         if observer.composite:
+            self.recent = observer.paths, observer.format
             return composite_content_of(self._tree, observer.paths, observer.format)
         (path,) = observer.paths
         assert path is not None

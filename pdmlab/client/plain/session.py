@@ -78,7 +78,7 @@ class Session:
 
     def seed(self, peer: Address) -> int | None:
         """Return what message IDs and tokens towards a peer start from."""
-        if self._seed is None:
+        if self._seed is None or not self.network.inside(peer[0]):
             return None
         return self.random.getrandbits(64) ^ int.from_bytes(hashlib.sha256(repr(peer).encode()).digest()[:8], "big")
 
@@ -179,9 +179,8 @@ class Session:
                 hint="give it the URI of one of them",
             )
         self._part()
-        seed = self.seed(("bootstrap", self.bootstraps))
         asking = asyncio.ensure_future(
-            bootstrap(account, self.tree, self.endpoint_name, self.version, self.network, seed=seed, tap=self.tap)
+            bootstrap(account, self.tree, self.endpoint_name, self.version, self.network, seed=self.seed, tap=self.tap)
         )
         self._at_work = {asking: None}
         try:

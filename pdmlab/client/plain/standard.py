@@ -51,6 +51,7 @@ class ServerObject(TableObject):
 
     def check(self, instance: int, resource: int, value: Content) -> None:
         """See Lwm2mObject."""
+        super().check(instance, resource, value)
         known = self._definitions[resource]
         if known.unit == "s" and not (isinstance(value, int) and 0 <= value <= _LONGEST):
             raise Refusal(codes.BAD_REQUEST, f"{known.name} of {value!r} s")
