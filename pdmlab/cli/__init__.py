@@ -64,7 +64,6 @@ _PORT = click.IntRange(0, 65535)
 @click.option("--name", default="default", help="Whose database it is; two names do not see each other.")
 @click.option(
     "--host",
-    default="127.0.0.1",
     help="Address of this machine that boards reach: one of its own, 0.0.0.0 or ::. Default: loopback, this machine"
     " alone. Elsewhere nothing is open that has no security; the REST API stays on loopback.",
 )

@@ -22,7 +22,7 @@ _running: dict[str, Service] = {}
 def serve(
     *,
     name: str = "default",
-    host: str = "127.0.0.1",
+    host: str | None = None,
     address: str | None = None,
     port: int = 0,
     coaps_port: int = 0,
@@ -38,8 +38,8 @@ def serve(
 
     Args:
         name: whose database it is; services of two names do not see each other.
-        host: the address that devices reach it at: loopback, one of this machine's, 0.0.0.0 or ::. Elsewhere than on
-            loopback there is no transport without security. The REST API is on loopback always.
+        host: the address that devices reach it at: loopback, which is the default, one of this machine's, 0.0.0.0 or
+            ::. Elsewhere than on loopback there is no transport without security. The REST API is on loopback always.
         address: what devices are told, where it is not the host: an address of several, or a name they can resolve.
         port: of the REST API; 0 takes the one it had last, or any free one. So with the others.
         coaps_port: of the LwM2M server (DTLS by UDP, TLS by TCP).
@@ -54,14 +54,14 @@ def serve(
         PortBusy: another process runs the service of that name.
         Unreachable: a port that was asked for is taken.
         ConfigError: host or address is none that boards reach; a port is asked for that is not opened there; the
-            service runs in this process already, but elsewhere; or the name is none.
+            service runs in this process already, but otherwise; or the name is none.
     """
     from pdmlab.service.service import Ports, Service
 
     ports = Ports(port, coaps_port, coaps_bootstrap_port, coap_port, bootstrap_port, image_port)
     running = _running.get(name)
     if running is not None:
-        running.must_be_at(host, address, ports)
+        running.must_be(host, address, ports, keylog)
         return running
     return Service(name=name, host=host, address=address, ports=ports, keylog=keylog)
 

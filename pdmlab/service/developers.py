@@ -84,11 +84,13 @@ class Developers:
             row |= made
         return row
 
-    def named(self, account_id: str, name: str, endpoint_name: str) -> Row:
-        """Return the row of that name; made if there is none. Raises as `add` does."""
+    def of_endpoint(self, account_id: str, endpoint_name: str) -> Row:
+        """Return the row of an endpoint name; made if there is none. Raises as `add` does."""
         c = developer_certificates.c
-        id = self._store.scalar(sa.select(c.id).where(c.account_id == account_id, c.name == name))
-        return self.add(account_id, name, endpoint_name=endpoint_name) if id is None else self.get(account_id, str(id))
+        mine = sa.select(c.id).where(c.account_id == account_id, c.endpoint_name == endpoint_name)
+        if (id := self._store.scalar(mine)) is None:
+            return self.add(account_id, f"endpoint {endpoint_name}", endpoint_name=endpoint_name)
+        return self.get(account_id, str(id))
 
     def credentials(self, row: Row, *, secure: bool | None = None) -> Credentials:
         """Return what a firmware compiles in; without security, the same name and no certificate.

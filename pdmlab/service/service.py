@@ -37,8 +37,6 @@ T = TypeVar("T")
 
 DOMAIN, MODEL = "pdmlab.example", "lab"
 """Whose update keys the lab's own are."""
-CREDENTIALS = "lab"
-"""The developer certificate that the lab's own boards are built with."""
 _STARTING = 30.0  # s
 
 
@@ -74,13 +72,13 @@ class Service:
         self,
         *,
         name: str = "default",
-        host: str = LOOPBACK,
+        host: str | None = None,
         address: str | None = None,
         ports: Ports = Ports(),
         keylog: Path | str | None = None,
     ) -> None:
         self.name = name
-        self.reach = Reach.at(host, address)
+        self.reach = Reach.at(host or LOOPBACK, address)
         self._home = Home(name)
         self.folder = self._home.folder
         self.log = MessageLog(endpoint="service", now=time.time_ns, dialect=LwM2M())
@@ -204,11 +202,11 @@ class Service:
         Raises:
             ServiceError: the service is not reached so; the endpoint name has more than 64 characters.
         """
-        name, endpoint_name = endpoint_name or CREDENTIALS, endpoint_name or self._endpoint_name
+        name = self._endpoint_name if endpoint_name is None else endpoint_name
 
         def made() -> Credentials:
             developers = self.core.developers
-            return developers.credentials(developers.named(self.account_id, name, endpoint_name), secure=secure)
+            return developers.credentials(developers.of_endpoint(self.account_id, name), secure=secure)
 
         found: Credentials = self.call(made)
         return found
@@ -244,16 +242,16 @@ class Service:
         """Return whose updates a device of the lab accepts."""
         return self.developer.resources
 
-    def must_be_at(self, host: str, address: str | None, ports: Ports) -> None:
-        """Raise ConfigError if the service is elsewhere; a port of 0 is any."""
-        asked, is_at = dataclasses.asdict(ports), dataclasses.asdict(self._ports)
-        differences = [(what, asked[what], is_at[what]) for what in asked if asked[what] not in (0, is_at[what])]
-        if (there := Reach.at(host, address)) != self.reach:
-            differences = [("host", there.host, self.reach.host), ("address", there.address, self.reach.address)]
-        for what, wanted, found in differences:
-            if wanted != found:
+    def must_be(self, host: str | None, address: str | None, ports: Ports, keylog: Path | str | None) -> None:
+        """Raise ConfigError if the service is another than was asked for; None is any, and so is a port of 0."""
+        asked, found = dataclasses.asdict(ports), dataclasses.asdict(self._ports)
+        asked |= {"host": host, "address": address, "keylog": None if keylog is None else Path(keylog)}
+        found |= {"host": self.reach.host, "address": self.reach.address}
+        found["keylog"] = None if self._keylog is None else self._keylog.path
+        for what, wanted in asked.items():
+            if wanted not in (0, None, found[what]):
                 raise ConfigError(
-                    f"the service {self.name!r} runs already, with {what}={found}, not {wanted}",
+                    f"the service {self.name!r} runs already, with {what}={found[what]}, not {wanted}",
                     hint="close it first, or take another name",
                 )
 

@@ -70,6 +70,16 @@ def test_running_a_cell_again_returns_the_service_that_runs(serve: Callable[...,
     assert serve(port=port) is service
     with pytest.raises(ConfigError, match=rf"runs already, with port={port}, not 1"):
         serve(port=1)
+    for asked, said in (
+        ({"host": "0.0.0.0"}, r"with host=127\.0\.0\.1, not 0\.0\.0\.0"),
+        ({"address": "lab.example"}, r"with address=127\.0\.0\.1, not lab\.example"),
+        ({"keylog": "keys.log"}, r"with keylog=None, not keys\.log"),
+        ({"coaps_port": 1}, r"with coaps_port=\d+, not 1"),
+        ({"image_port": 1}, r"with image_port=0, not 1"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            serve(**asked)
+    assert serve(host="127.0.0.1") is service and not Path("keys.log").exists()
     other = serve(name="other")
     assert other is not service and package.current() is other
     assert other.account_id != service.account_id and other.api_key != service.api_key
@@ -213,6 +223,10 @@ def test_every_endpoint_name_has_credentials_of_its_own_and_keeps_them(serve: Ca
     assert (first.bootstrap_endpoint_name, other.bootstrap_endpoint_name) == ("desk1", "desk2")
     assert first.bootstrap_device_private_key != other.bootstrap_device_private_key
     assert service.credentials(endpoint_name="desk1") == first
+    own = service.credentials()
+    for name in ("lab", "default", own.bootstrap_endpoint_name):
+        assert service.credentials(endpoint_name=name).bootstrap_endpoint_name == name
+    assert service.credentials(endpoint_name=own.bootstrap_endpoint_name) == own == service.credentials()
     with pytest.raises(ServiceError, match=r"the endpoint name 'x+' has 65 B; a certificate takes 1 to 64"):
         service.credentials(endpoint_name="x" * 65)
 
