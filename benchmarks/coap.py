@@ -1,9 +1,8 @@
 """How fast the CoAP endpoint is on loopback, side by side with libcoap's programs: requests, blocks, notifications,
 handshakes, and what a connected device costs.
 
-Two servers in processes of their own, ours and libcoap's, get the same load in turn, five times; the median counts.
-Seconds are the host's (perf_counter); "busy" is the share of them that the server spent on a CPU. Where it is near
-100 % the server was the limit, else whoever asked, or the time that the system takes to wake a process.
+Seconds are the host's (perf_counter). The load of both servers is the same: libcoap's client where one process of it
+can make enough of a load, else one that is written for no more than that (lean_coap.py).
 """
 
 from __future__ import annotations
@@ -11,25 +10,20 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from aiocoap import Message
 from aiocoap.numbers import codes
 
-from benchmarks import lean_coap
+from benchmarks import coap_secure, lean_coap
+from benchmarks.side_by_side import REPEATS, Comparison, Credentials, Done, Load, Server, libcoaps, ours, run_timed
 from benchmarks.table import Table
 from pdmlab.coap.endpoint import Endpoint
-from pdmlab.coap.transport import Address, udp
+from pdmlab.coap.transport import udp
 
-REPEATS = 5
 REQUESTS = 5000
 IMAGE = bytes(range(256)) * 4096
 """What is downloaded and uploaded in blocks: 1 MiB."""
@@ -39,169 +33,87 @@ NOTIFICATIONS = 2000
 CONNECTED = 1000
 AIM = 0.9
 """Of libcoap's rate, for requests and blocks."""
-
-Measure = Callable[[Address], float]
-
-
-class Server:
-    """A server's process, and what it costs."""
-
-    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
-        self.process = process
-        self.address: Address = ("127.0.0.1", port)
-
-    @property
-    def cpu_s(self) -> float:
-        """Seconds that it has spent on a CPU."""
-        return int(Path(f"/proc/{self.process.pid}/schedstat").read_text().split()[0]) / 1e9
-
-    @property
-    def resident_B(self) -> int:
-        """Bytes of memory that it has."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+PROGRAMS = ("coap-server-notls", "coap-client-notls", "coap-server-openssl", "coap-client-openssl", "openssl")
 
 
-@contextmanager
-def ours() -> Iterator[Server]:
-    """Run benchmarks/coap_server.py."""
-    command = (sys.executable, "-m", "benchmarks.coap_server")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield Server(process, int(process.stdout.readline()))
-        finally:
-            process.terminate()
+def small_gets(under_way: int) -> Load:
+    """Return a load of small GETs over UDP, so many under way at once."""
+    return lambda server: Done(lean_coap.gets(server.address, b"value", REQUESTS, under_way), REQUESTS)
 
 
-@contextmanager
-def libcoaps() -> Iterator[Server]:
-    """Run libcoap's example server, in which a PUT makes a resource that can be observed."""
-    port = free_port()
-    command = ("coap-server-notls", "-A", "127.0.0.1", "-p", str(port), "-d", "50", "-v", "0")
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True) as process:
-        try:
-            server = Server(process, port)
-            for _ in range(50):
-                try:
-                    lean_coap.put(server.address, b"value", b"21.5")
-                except OSError:
-                    time.sleep(0.1)  # it has not bound its port yet
-                else:
-                    break
-            yield server
-        finally:
-            process.terminate()
-
-
-def in_turn(measure: Measure, servers: list[Server]) -> tuple[list[float], list[float]]:
-    """Return the median of what each server reaches, and how busy it was (share), measured in turn."""
-    rates: list[list[float]] = [[] for _ in servers]
-    busy: list[list[float]] = [[] for _ in servers]
-    for _ in range(REPEATS):
-        for number, server in enumerate(servers):
-            start, cpu = time.perf_counter(), server.cpu_s
-            rates[number].append(measure(server.address))
-            busy[number].append((server.cpu_s - cpu) / (time.perf_counter() - start))
-    return [statistics.median(each) for each in rates], [statistics.median(each) for each in busy]
-
-
-# -- requests and blocks -----------------------------------------------------------------------------
-
-
-def requests(under_way: int) -> Measure:
-    """Return a measurement of small GETs a second."""
-    return lambda server: lean_coap.gets(server, b"value", REQUESTS, under_way)
-
-
-def coap_client(method: str, size: int, folder: Path) -> Measure:
-    """Return a measurement of libcoap's client with a body in blocks (MB/s), its start included."""
+def transfer(method: str, size: int, folder: Path, scheme: str = "coap", *options: str) -> Load:
+    """Return a load by libcoap's client: a body in blocks (MB/s), the client's start included."""
     body, got = folder / "body", folder / "got"
     body.write_bytes(IMAGE)
+    program = "coap-client-notls" if scheme == "coap" else "coap-client-openssl"
 
-    def measure(server: Address) -> float:
+    def load(server: Server) -> Done:
         what = ("-o", str(got)) if method == "get" else ("-f", str(body))
-        command = ("coap-client-notls", "-b", str(size), "-B", "60", "-m", method, *what)
         got.unlink(missing_ok=True)
-        start = time.perf_counter()
-        subprocess.run([*command, f"coap://{server[0]}:{server[1]}/fw"], check=True, capture_output=True)
-        seconds = time.perf_counter() - start
+        command = (program, "-b", str(size), "-B", "60", "-m", method, *what, *options, server.uri("fw", scheme))
+        seconds = run_timed(*command)
         assert method == "put" or got.read_bytes() == IMAGE
-        return len(IMAGE) / seconds / 1e6
+        return Done(len(IMAGE) / seconds / 1e6, len(IMAGE) // size)
 
-    return measure
+    return load
 
 
-def our_client(method: str, size: int) -> Measure:
-    """Return the same measurement of our client."""
+def bench_server(servers: tuple[Server, Server], folder: Path) -> None:
+    """Compare the servers' ends over UDP."""
+    comparison = Comparison(f"CoAP over UDP, server end: medians of {REPEATS}, in turn with coap-server-notls")
+    for server in servers:
+        transfer("put", 1024, folder)(server)
+    for under_way, what in ((1, "one by one"), (16, "16 under way")):
+        comparison.row(f"small GET, {what}", "requests/s", small_gets(under_way), servers, AIM)
+    for method, size in itertools.product(("get", "put"), BLOCK_SIZES):
+        what = f"{method.upper()} 1 MiB in {size} B by coap-client"
+        comparison.row(what, "MB/s", transfer(method, size, folder), servers, AIM)
 
-    async def ask(server: Address) -> float:
+
+# -- our client --------------------------------------------------------------------------------------
+
+
+def our_transfer(method: str, size: int, server: Server) -> float:
+    """Return the same of our client (MB/s)."""
+
+    async def ask() -> float:
         endpoint = await Endpoint.open(udp())
         message = Message(code=codes.GET if method == "get" else codes.PUT, uri_path=("fw",))
         message.payload = b"" if method == "get" else IMAGE
         start = time.perf_counter()
-        response = await endpoint.request(message, server, block_size=size)
+        response = await endpoint.request(message, server.address, block_size=size)
         seconds = time.perf_counter() - start
         assert response.code.is_successful() and (method == "put" or response.payload == IMAGE)
         await endpoint.close()
         return len(IMAGE) / seconds / 1e6
 
-    return lambda server: asyncio.run(ask(server))
-
-
-def bench_server(servers: list[Server], folder: Path) -> None:
-    """Compare the servers' ends under the same load."""
-    table = Table(
-        f"CoAP over UDP, server end, on loopback: medians of {REPEATS}, in turn with libcoap's coap-server",
-        {
-            "what": "",
-            "unit": "",
-            "ours": ".2f",
-            "libcoap": ".2f",
-            "ratio": ".2f",
-            "aim": ".1f",
-            "ours busy %": ".0f",
-            "libcoap busy %": ".0f",
-        },
-        text_width=34,
-    )
-
-    def row(what: str, unit: str, measure: Measure, aim: float | None = AIM) -> None:
-        (our, their), busy = in_turn(measure, servers)
-        table.row(what, unit, our, their, our / their, aim, *(100 * each for each in busy))
-
-    coap_client("put", 1024, folder)(servers[0].address)
-    coap_client("put", 1024, folder)(servers[1].address)
-    row("small GET, one by one", "requests/s", requests(1))
-    row("small GET, 16 under way", "requests/s", requests(16))
-    for method, size in itertools.product(("get", "put"), BLOCK_SIZES):
-        row(f"{method.upper()} of 1 MiB in {size} B, coap-client", "MB/s", coap_client(method, size, folder))
+    return asyncio.run(ask())
 
 
 def bench_client(server: Server, folder: Path) -> None:
     """Compare our client and libcoap's at libcoap's server."""
     table = Table(
-        "CoAP over UDP, client end, at libcoap's coap-server",
+        "CoAP over UDP, client end, at coap-server-notls",
         {"what": "", "unit": "", "ours": ".2f", "libcoap": ".2f", "ratio": ".2f", "aim": ".1f"},
-        text_width=34,
+        text_width=36,
     )
     for method, size in itertools.product(("get", "put"), BLOCK_SIZES):
         rates: tuple[list[float], list[float]] = [], []
         for _ in range(REPEATS):
-            rates[0].append(our_client(method, size)(server.address))
-            rates[1].append(coap_client(method, size, folder)(server.address))
+            rates[0].append(our_transfer(method, size, server))
+            rates[1].append(transfer(method, size, folder)(server).rate)
         our, their = (statistics.median(each) for each in rates)
-        table.row(f"{method.upper()} of 1 MiB in {size} B", "MB/s", our, their, our / their, AIM)
+        table.row(f"{method.upper()} 1 MiB in {size} B", "MB/s", our, their, our / their, AIM)
 
 
 # -- notifications -----------------------------------------------------------------------------------
 
 
-def notifications(server: Address, count: int) -> tuple[float, int, int]:
+def notifications(server: Server, count: int) -> tuple[float, int, int]:
     """Return notifications a second to so many observers in one burst, how many came again, and how many never."""
     path = b"seen%d" % count
-    lean_coap.put(server, path, b"0")
-    observers = lean_coap.Observers(server, path, count)
+    lean_coap.put(server.address, path, b"0")
+    observers = lean_coap.Observers(server.address, path, count)
     try:
         rounds = list(observers.rounds(max(5, NOTIFICATIONS // count)))
     finally:
@@ -209,10 +121,10 @@ def notifications(server: Address, count: int) -> tuple[float, int, int]:
     return count / statistics.median(took for took, _ in rounds), observers.late, sum(lost for _, lost in rounds)
 
 
-def bench_notifications(servers: list[Server]) -> None:
+def bench_notifications(servers: tuple[Server, Server]) -> None:
     """Compare bursts of confirmable notifications, each to a socket of its own."""
     table = Table(
-        "Confirmable notifications: one change, told to all observers at once",
+        "Confirmable notifications over UDP: one change, told to all observers at once (aim: 0 lost)",
         {
             "observers": "d",
             "ours/s": ".0f",
@@ -225,45 +137,56 @@ def bench_notifications(servers: list[Server]) -> None:
         },
     )
     for count in OBSERVERS:
-        (our, again, lost), (their, their_again, their_lost) = (notifications(each.address, count) for each in servers)
+        (our, again, lost), (their, their_again, their_lost) = (notifications(each, count) for each in servers)
         table.row(count, our, their, our / their, again, their_again, lost, their_lost)
 
 
 # -- memory ------------------------------------------------------------------------------------------
 
 
-def bench_memory(servers: list[Server]) -> None:
-    """Compare what a peer costs that has asked once."""
+def bench_memory(credentials: Credentials) -> None:
+    """Compare what a device costs that has asked once, or is connected: each time of servers that are new."""
     table = Table(
         f"Memory of the server for each of {CONNECTED} devices (B, resident)",
         {"what": "", "ours": ".0f", "libcoap": ".0f", "ratio": ".2f"},
-        text_width=34,
+        text_width=36,
     )
-    grown = []
-    for server in servers:
+
+    def grown(server: Server, connect: coap_secure.Connect) -> float:
         before = server.resident_B
-        for _ in range(CONNECTED):
-            lean_coap.put(server.address, b"value", b"21.5")
-        grown.append((server.resident_B - before) / CONNECTED)
-    table.row("UDP, asked once", *grown, grown[0] / grown[1] if grown[1] else None)
+        with connect(server, CONNECTED):
+            return (server.resident_B - before) / CONNECTED
 
-
-def free_port() -> int:
-    """Return a UDP port that nobody has at the moment, nor the one after it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
+    options = coap_secure.options_of_server(credentials)
+    for what, connect in (
+        ("UDP, asked once", coap_secure.ask_once),
+        ("DTLS by certificate, connected", coap_secure.connect_dtls(credentials)),
+        ("TLS, connected", coap_secure.connect_tls(credentials)),
+    ):
+        with ours(credentials) as our, libcoaps(credentials, "coap-server-openssl", *options) as their:
+            costs = [grown(server, connect) for server in (our, their)]
+        table.row(what, *costs, costs[0] / costs[1] if costs[1] > 0 else None)
 
 
 def bench() -> None:
     """Measure ours and libcoap's in turn."""
-    missing = [name for name in ("coap-server-notls", "coap-client-notls") if shutil.which(name) is None]
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
-        print(f"\nThere is no {' and no '.join(missing)} here (Debian's libcoap3-bin): nothing to compare with.")
+        print(
+            f"\nThere is no {' and no '.join(missing)} here (Debian's libcoap3-bin, openssl): nothing to compare with."
+        )
         return
-    with tempfile.TemporaryDirectory() as folder, lean_coap.many_files(), ours() as our, libcoaps() as their:
-        bench_memory([our, their])
-        bench_server([our, their], Path(folder))
-        bench_client(their, Path(folder))
-        bench_notifications([our, their])
+    with tempfile.TemporaryDirectory() as name, lean_coap.many_files():
+        folder = Path(name)
+        credentials = Credentials(folder)
+        bench_memory(credentials)
+        with (
+            ours(credentials) as our,
+            libcoaps(credentials, "coap-server-notls") as plain,
+            libcoaps(credentials, "coap-server-openssl", *coap_secure.options_of_server(credentials)) as secured,
+        ):
+            bench_server((our, plain), folder)
+            bench_client(plain, folder)
+            bench_notifications((our, plain))
+            coap_secure.bench_requests((our, secured), credentials, transfer, BLOCK_SIZES)
+            coap_secure.bench_handshakes((our, secured), credentials)

@@ -31,13 +31,6 @@ import httpx
 
 from benchmarks.table import Table
 
-# `pdmlab service`, but for how many developer certificates an account may have: each of these devices has its own.
-_SERVICE = """
-from pdmlab.cli import main
-from pdmlab.service import developers
-developers.MAX_CERTIFICATES = 1 << 20
-main(prog_name="pdmlab")
-"""
 COUNTER = "/3200/0/5501"
 READ = "/3/0/0"
 PER_PROCESS = 500
@@ -147,7 +140,8 @@ class Soak:
 
     async def start_service(self) -> None:
         """Start the service, the first time or again."""
-        self.service = await Process.start("-c", _SERVICE, "service", "--name", "soak")
+        run = "from pdmlab.cli import main; main(prog_name='pdmlab')"
+        self.service = await Process.start("-c", run, "service", "--name", "soak")
         said: dict[str, str] = {}
         while not said.get("CA certificate"):
             line = await self.service.line()
