@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key
 from OpenSSL import SSL
 from OpenSSL._util import lib
-from OpenSSL.crypto import X509
+from OpenSSL.crypto import X509, X509StoreFlags
 
 from pdmlab.coap import psk
 from pdmlab.coap.handshake import DTLS_1_2, TLS_1_2, Handshake
@@ -136,6 +136,7 @@ def _load(context: SSL.Context, security: Security) -> None:
         context.check_privatekey()
         store = context.get_cert_store()
         assert store is not None
+        store.set_flags(X509StoreFlags.PARTIAL_CHAIN)  # LwM2M's /0/x/4 may be the server's certificate itself
         for ca in security.trust:
             store.add_cert(X509.from_cryptography(x509.load_der_x509_certificate(ca)))
     except (ValueError, TypeError, SSL.Error) as error:

@@ -15,6 +15,9 @@ import pytest
 from aiocoap import Message
 from aiocoap.cli.rd import StandaloneResourceDirectory
 from aiocoap.numbers import codes
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdmlab.client import Certificate, Lwm2mClient, PreSharedKey, TableObject
 from pdmlab.coap.dtls import dtls
@@ -25,7 +28,7 @@ from pdmlab.coap.tls import tls
 from pdmlab.coap.transport import Address, Opener, udp
 from pdmlab.errors import HandshakeFailed, TimedOut
 from pdmlab.lwm2m.content import OPAQUE, TEXT, TLV
-from tests.client.pki import Authority, write_pem
+from tests.client.pki import ALWAYS, Authority, der, key_der, write_pem
 from tests.tools import program
 
 KEY = PreSharedKey("dev", b"sixteen byte key")
@@ -118,8 +121,31 @@ def test_106_401_402_404_406_a_device_is_managed_by_every_transport(way: str) ->
     with_device(opener(), scheme, credentials, managed)  # type: ignore[operator]
 
 
+def selfsigned() -> tuple[bytes, bytes]:
+    """Return a certificate that nobody but itself vouches for, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "leshan")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(ALWAYS[0]).not_valid_after(ALWAYS[1])
+    return der(builder.sign(key, hashes.SHA256())), key_der(key)
+
+
+@pytest.mark.parametrize("certificate", ["of a CA", "of itself"])
+@pytest.mark.parametrize("scheme", ["coaps", "coaps+tcp"])
+def test_402_404_the_server_may_be_known_by_its_very_certificate(scheme: str, certificate: str) -> None:
+    """As LwM2M means /0/x/4, and as Leshan's demo server has it."""
+    own, key = SERVER if certificate == "of a CA" else selfsigned()
+    security = Security(certificates=(own,), private_key=key, trust=(AUTHORITY.certificate,))
+    opener = dtls(udp(), security) if scheme == "coaps" else tls("127.0.0.1", 0, security)
+    with_device(opener, scheme, Certificate(*DEVICE, own), managed)
+
+
 STRANGER = Authority("Another CA")
 WRONG = {
+    "a server of another certificate": (
+        "402 DTLS with certificates",
+        Certificate(*DEVICE, AUTHORITY.issue(CN="server.example.com")[0]),
+    ),
     "a key of another": ("401 DTLS with a key", PreSharedKey("dev", b"another key 1234")),
     "an identity of nobody": ("401 DTLS with a key", PreSharedKey("who", KEY.key)),
     "a server of another CA": ("404 TLS with certificates", Certificate(*DEVICE, STRANGER.certificate)),
