@@ -107,6 +107,7 @@ class _Store(Generic[T]):
 
     def __init__(self, parameters: TransmissionParameters) -> None:
         self._parameters = parameters
+        self._lifetime = parameters.exchange_lifetime
         self._transfers: OrderedDict[Key, _Transfer[T]] = OrderedDict()
         self._of_peer: dict[Address, dict[Key, None]] = {}
         self._held = 0
@@ -122,13 +123,13 @@ class _Store(Generic[T]):
         """Keep an item that is there and wanted for another exchange's lifetime."""
         transfer = self._transfers.get(key)
         if transfer is not None and transfer.expires >= now:
-            transfer.expires = now + self._parameters.exchange_lifetime
+            transfer.expires = now + self._lifetime
             self._transfers.move_to_end(key)
 
     def put(self, key: Key, item: T, size: int, now: float) -> None:
         """Keep an item of size (B) for an exchange's lifetime from now on."""
         self.drop(key)
-        self._transfers[key] = _Transfer(item, size + _OVERHEAD, now + self._parameters.exchange_lifetime)
+        self._transfers[key] = _Transfer(item, size + _OVERHEAD, now + self._lifetime)
         self._of_peer.setdefault(key[0], {})[key] = None
         self._held += size + _OVERHEAD
         while len(self._transfers) > 1:

@@ -158,6 +158,7 @@ class Peers:
     def __init__(self, parameters: TransmissionParameters, seed: int | None) -> None:
         self.random: random.Random = secrets.SystemRandom() if seed is None else random.Random(seed)
         self._parameters = parameters
+        self._lifetime = parameters.exchange_lifetime
         self._peers: OrderedDict[Address, Peer] = OrderedDict()
         self._remembered = 0  # messages of all peers
 
@@ -177,7 +178,7 @@ class Peers:
 
     def _forget(self, now: float) -> None:
         # No timer does this: an idle endpoint must not keep a virtual clock moving.
-        oldest = now - self._parameters.exchange_lifetime
+        oldest = now - self._lifetime
         for peer in list(itertools.islice(self._peers.values(), 8)):
             if peer.active > oldest and len(self._peers) <= self._parameters.max_peers:
                 break
@@ -210,7 +211,7 @@ class Peers:
             seen.popitem(last=False)
         else:
             self._remembered += 1
-        new = seen[mid] = Seen(fingerprint, now + self._parameters.exchange_lifetime)
+        new = seen[mid] = Seen(fingerprint, now + self._lifetime)
         while self._remembered > self._parameters.max_remembered and len(self._peers) > 1:
             self._drop_oldest()
         return new, False
