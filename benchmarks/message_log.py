@@ -1,45 +1,35 @@
-"""What the message log costs an endpoint: small GETs answered from memory, without a log and with one, in one run.
+"""What the message log costs a server: small GETs over UDP, without a log and with one, in turn, in one run.
 
-No socket is between, so the request itself is as cheap as it can be; what a tap costs is compared with that. Decoding
-happens when somebody looks, and is measured apart.
+Each server is a process of its own; what counts is what a request costs it (CPU time by the kernel's own count, the
+least of several turns: what else runs only adds). Decoding happens when somebody looks, and is measured apart.
 """
 
 from __future__ import annotations
 
 import asyncio
-import statistics
+import contextlib
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
 from pathlib import Path
 
 from aiocoap import Message
 from aiocoap.numbers import codes
 
+from benchmarks import lean_coap
 from benchmarks.table import Table
 from pdmlab.capture import MessageLog
 from pdmlab.coap.endpoint import Endpoint
-from pdmlab.coap.transport import Address
+from pdmlab.coap.transport import Address, udp
 from pdmlab.lwm2m.dialect import LwM2M
 
-REQUESTS = 5000
-REPEATS = 7
+REQUESTS = 2000
+REPEATS = 15
 AIM = 0.10
 """Of a request: what its two messages may cost with the log on."""
-PEER: Address = ("192.0.2.1", 40_000)
-
-
-class Memory:
-    """A socket that nothing leaves."""
-
-    address: Address = ("192.0.2.2", 5683)
-
-    def send(self, data: bytes, address: Address) -> None:
-        """Take an answer."""
-
-    def close(self) -> None:
-        """Nothing to end."""
+KINDS = {"none": "none", "memory": "in memory", "captured": "and captured", "journaled": "and journaled"}
 
 
 def answer(request: Message, peer: Address) -> Message:
@@ -47,57 +37,60 @@ def answer(request: Message, peer: Address) -> Message:
     return Message(code=codes.CONTENT, payload=b"21.5", content_format=0, max_age=0)
 
 
-async def seconds_a_request(log: MessageLog | None, number: int) -> float:
-    """Return what a GET of /3303/0/5700 takes a server (s of CPU)."""
-    arrive: list[Callable[[bytes, Address], None]] = []
+async def serve(kind: str, folder: Path) -> None:
+    """Print the port of a server whose messages are logged, and answer until the end of standard input."""
+    log = MessageLog(now=time.time_ns, dialect=LwM2M(), journal=folder / "log.jsonl" if kind == "journaled" else None)
+    with contextlib.ExitStack() as ends:
+        if kind == "captured":
+            ends.enter_context(log.capture(folder / "log.pcapng"))
+        endpoint = await Endpoint.open(udp(), answer, tap=None if kind == "none" else log.of("lwm2m"))
+        print(endpoint.address[1], flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        await endpoint.close()
+        log.close()
 
-    async def opener(on_message: Callable[[bytes, Address], None]) -> Memory:
-        arrive.append(on_message)
-        return Memory()
 
-    endpoint = await Endpoint.open(opener, answer, tap=log.of("lwm2m") if log is not None else None, seed=1)
-    first = number * REQUESTS
-    heads = (
-        b"\x44\x01" + (first + each & 0xFFFF).to_bytes(2, "big") + each.to_bytes(4, "big") for each in range(REQUESTS)
-    )
-    datagrams = [head + b"\xb43303\x010\x045700" for head in heads]
-    start = time.process_time()
-    for each in datagrams:
-        arrive[0](each, PEER)
-    await asyncio.sleep(0)
-    took = time.process_time() - start
-    await endpoint.close()
-    return took / REQUESTS
+@contextlib.contextmanager
+def server(kind: str, folder: Path) -> Iterator[tuple[Address, int]]:
+    """Run a server; yield its address and the number of its process."""
+    command = [sys.executable, "-m", "benchmarks.message_log", kind, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        yield ("127.0.0.1", int(process.stdout.readline())), process.pid
+        process.stdin.close()
+
+
+def cpu_s(process: int) -> float:
+    """Return what a process has spent on a CPU (s)."""
+    return int(Path(f"/proc/{process}/schedstat").read_text().split()[0]) / 1e9
 
 
 def bench() -> None:
     """Print what a request costs, and what the log adds."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        logs: dict[str, tuple[MessageLog | None, Callable[[MessageLog], AbstractContextManager[object]]]] = {
-            "none": (None, lambda log: nullcontext()),
-            "in memory": (MessageLog(dialect=LwM2M()), lambda log: nullcontext()),
-            "and captured": (MessageLog(dialect=LwM2M()), lambda log: log.capture(place / "log.pcapng")),
-            "and journaled": (MessageLog(dialect=LwM2M(), journal=place / "log.jsonl"), lambda log: nullcontext()),
-        }
-        taken: dict[str, list[float]] = {name: [] for name in logs}
-        for number in range(REPEATS):
-            for name, (log, watched) in logs.items():
-                with watched(log) if log is not None else nullcontext():
-                    taken[name].append(asyncio.run(seconds_a_request(log, number)))
-        table = Table(
-            f"A small GET at the server's end, in memory (aim: the log adds at most {AIM:.0%})",
-            {"log": "", "us a request": ".1f", "more": ".1%"}, text_width=16,
-        )  # fmt: skip
-        plain = statistics.median(taken["none"])
-        for name, each in taken.items():
-            took = statistics.median(each)
-            table.row(name, took * 1e6, took / plain - 1)
-        log = logs["in memory"][0]
-        assert log is not None
-        start = time.perf_counter()
-        rows = log.rows()
-        print(f"Decoding {len(rows)} messages when somebody looks: {time.perf_counter() - start:.2f} s")
-        for each, _ in logs.values():
-            if each is not None:
-                each.close()
+    taken: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as ends:
+        running = {kind: ends.enter_context(server(kind, Path(folder))) for kind in KINDS}
+        for _ in range(REPEATS):
+            for kind, (address, process) in running.items():
+                before = cpu_s(process)
+                lean_coap.gets(address, b"value", REQUESTS, 1)
+                taken[kind].append((cpu_s(process) - before) / REQUESTS)
+    table = Table(
+        f"A small GET over UDP, at the server's end (aim: the log adds at most {AIM:.0%})",
+        {"log": "", "us of CPU": ".1f", "more": ".1%"}, text_width=16,
+    )  # fmt: skip
+    plain = min(taken["none"])
+    for kind, each in taken.items():
+        took = min(each)
+        table.row(KINDS[kind], took * 1e6, took / plain - 1)
+    log = MessageLog(dialect=LwM2M())
+    for number in range(10_000):
+        head = bytes((0x44, 1)) + number.to_bytes(2, "big") + number.to_bytes(4, "big")
+        log("in", ("192.0.2.1", 5683), head + b"\xb43303\x010\x045700", number)
+    start = time.perf_counter()
+    rows = log.rows()
+    print(f"Decoding {len(rows)} messages when somebody looks: {time.perf_counter() - start:.2f} s")
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(sys.argv[1], Path(sys.argv[2])))

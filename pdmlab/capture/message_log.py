@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from pdmlab.capture.dialect import Dialect, Plain
 from pdmlab.capture.journal import Journal
-from pdmlab.capture.kept import MOST, Direction, Event, Kept, KeptEvent
-from pdmlab.capture.parts import first_segment, take_apart
+from pdmlab.capture.kept import MOST, Direction, Event, Kept, KeptEvent, Secret
+from pdmlab.capture.parts import take_apart
 from pdmlab.capture.reading import Reader, Reading, Talk
 from pdmlab.capture.secrets import PATHS, Secrets
 from pdmlab.capture.view import Messages
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pdmlab.capture.plain import PlainCapture
 
 Watcher = Callable[[Kept | KeptEvent], None]
-_FIRST = {path[:1].encode() for path in PATHS}
+_FIRST = frozenset(ord(path[0]) for path in PATHS)
 _make_kept: Callable[[type[Kept], tuple[object, ...]], Kept] = tuple.__new__
 """Makes a Kept of its fields in their order, at a third of what its own constructor takes."""
 
@@ -59,7 +59,7 @@ class MessageLog(Messages):
         self.dialect: Dialect = dialect if dialect is not None else Plain()
         self._now = now
         self._kept: deque[Kept | KeptEvent] = deque(maxlen=limit)
-        self._numbers = itertools.count()
+        self._next_number = itertools.count().__next__
         self._secrets = Secrets(self.dialect)
         self._lock = threading.Lock()
         self._tap = Tap(self, endpoint)
@@ -130,30 +130,9 @@ class MessageLog(Messages):
             self.unwatch(self._journal)
             self._journal.close()
 
-    def _add(self, tap: Tap, direction: Direction, peer: tuple[str, int], data: bytes, when: int) -> None:
-        # Endpoints wait for this: no lock (a deque's append is one step), nothing decoded, one tuple made.
-        code, size, secret = data[1], len(data), None
-        if 0 < code < 32:
-            if first_segment(data)[:1] in _FIRST or tap.endpoint in self._secrets.held:
-                secret = self._secrets.of_request(tap.endpoint, direction, peer, take_apart(data))
-        elif code and tap.endpoint in self._secrets.held:
-            secret = self._secrets.of_response(tap.endpoint, direction, peer, take_apart(data))
-        if secret is not None:
-            data = data[: take_apart(data).payload_at]
-        now = when if self._now is None else self._now()
-        if size > MOST:
-            data = data[:MOST]
-        kept = _make_kept(
-            Kept,
-            (next(self._numbers), now, self.clock, tap.endpoint, tap.here, direction, peer, data, size, secret),
-        )
-        self._kept.append(kept)
-        for watcher in self._watchers:
-            watcher(kept)
-
     def _add_event(self, tap: Tap, peer: tuple[str, int], event: Event, when: int) -> None:
         when = when if self._now is None else self._now()
-        kept = KeptEvent(next(self._numbers), when, self.clock, tap.endpoint, tap.here, peer, event)
+        kept = KeptEvent(self._next_number(), when, self.clock, tap.endpoint, tap.here, peer, event)
         self._kept.append(kept)
         for watcher in self._watchers:
             watcher(kept)
@@ -173,7 +152,37 @@ class Tap:
         self.here: Mapping[str, tuple[str, int]] = {}
 
     def __call__(self, direction: Direction, peer: tuple[str, int], data: bytes, when: int) -> None:
-        self._log._add(self, direction, peer, data, when)
+        # Endpoints wait for this: no lock (a deque's append is one step), nothing decoded, one tuple made.
+        log, code, size, secret = self._log, data[1], len(data), None
+        if code and (self.endpoint in log._secrets.held or (code < 32 and _may_be_secret(data, size))):
+            secret = self._secret(direction, peer, data, code)
+            if secret is not None:
+                data = data[: take_apart(data).payload_at]
+        if size > MOST:
+            data = data[:MOST]
+        now = log._now
+        kept = _make_kept(
+            Kept,
+            (
+                log._next_number(),
+                when if now is None else now(),
+                log.clock,
+                self.endpoint,
+                self.here,
+                direction,
+                peer,
+                data,
+                size,
+                secret,
+            ),
+        )
+        log._kept.append(kept)
+        for watcher in log._watchers:
+            watcher(kept)
+
+    def _secret(self, direction: Direction, peer: tuple[str, int], data: bytes, code: int) -> Secret | None:
+        take = self._log._secrets.of_request if code < 32 else self._log._secrets.of_response
+        return take(self.endpoint, direction, peer, take_apart(data))
 
     @property
     def dialect(self) -> Dialect:
@@ -191,6 +200,12 @@ class Tap:
 
     def __repr__(self) -> str:
         return f"<Tap of {self._log!r} for {self.endpoint}>"
+
+
+def _may_be_secret(data: bytes, size: int) -> bool:
+    """Whether a request is worth a closer look: not if its path is the first option, and begins as no secret one does."""
+    at = 4 + (data[0] & 15)
+    return size > at + 1 and (data[at + 1] in _FIRST or not 0xB0 <= data[at] <= 0xBC)
 
 
 class DeviceLog(Messages):

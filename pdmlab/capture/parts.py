@@ -87,14 +87,3 @@ def _extended(data: bytes, at: int, nibble: int) -> tuple[int, int]:
     if nibble == 14 and at + 1 < len(data):
         return (data[at] << 8 | data[at + 1]) + 269, at + 2
     return nibble, at
-
-
-def first_segment(data: bytes) -> bytes:
-    """Return the first segment of a request's path; b"" without one. Fast where the path is the first option."""
-    at = 4 + (data[0] & 15)
-    head = data[at] if at < len(data) else 0xFF
-    if head >> 4 == URI_PATH and head & 15 < 13:
-        return data[at + 1 : at + 1 + (head & 15)]
-    if head == 0xFF:
-        return b""
-    return take_apart(data).options.get(URI_PATH, [b""])[0]
