@@ -483,10 +483,13 @@ async def test_1630_create_an_instance(lab: Lab) -> None:
     assert await server.read("/16/1", TLV) == inside
     assert b"</16/1>" in (await server.next(within=1)).payload
     assert (await server.ask(codes.POST, "/16", payload, format=TLV)).code == codes.BAD_REQUEST  # it is there now
-    answer = await server.ask(codes.POST, "/16", inside, format=TLV)
-    assert answer.code == codes.BAD_REQUEST  # a resource of no instance
+    answer = await server.ask(codes.POST, "/16", inside, format=TLV)  # the device chooses the id
+    assert (answer.code, answer.opt.location_path) == (codes.CREATED, ("16", "2"))
+    assert await server.read("/16/2", TLV) == inside
     answer = await server.ask(codes.POST, "/16", b"", format=TLV)
-    assert answer.opt.location_path == ("16", "2")
+    assert answer.opt.location_path == ("16", "3")
+    for wrong in (b"\x08", b"\x41\x00\x61", payload + payload.replace(b"\x08\x01", b"\x08\x09", 1)):
+        assert (await server.ask(codes.POST, "/16", wrong, format=TLV)).code == codes.BAD_REQUEST
 
 
 async def test_1635_delete_all_instances(lab: Lab) -> None:

@@ -86,9 +86,26 @@ async def test_4_bootstrap_delete_spares_its_own_account(lab: Lab) -> None:
     assert (await bootstrap.ask(codes.DELETE, "/")).code == codes.DELETED
     left = (await bootstrap.ask(codes.GET, "/", accept=LINK_FORMAT)).payload.decode()
     assert "</0/1>" in left and "</3/0>" in left
+    assert (await bootstrap.ask(codes.DELETE, "/99")).code == codes.NOT_FOUND
+    assert (await bootstrap.ask(codes.DELETE, "/1/0/1")).code == codes.BAD_REQUEST
     await put(bootstrap, "/0/0", SECURITY[3:])
     await put(bootstrap, "/1/0", ACCOUNT[3:])
     assert (await finish(bootstrap)).code == codes.CHANGED
+
+
+async def test_4_a_bootstrap_server_may_move_its_own_account(lab: Lab) -> None:
+    """As Leshan's does: itself to /0/0, and the server to where the device had the bootstrap server."""
+    server = await lab.server()
+    bootstrap = await asked(lab)
+    itself = URI.replace("2E31", "2E39")
+    await put(bootstrap, "/0/0", bytes.fromhex(f"C8 00 10 {itself} C1 01 01 C1 02 03"))
+    await put(bootstrap, "/0/1", SECURITY[3:])
+    await put(bootstrap, "/1/0", ACCOUNT[3:])
+    assert (await bootstrap.ask(codes.DELETE, "/0/0")).code == codes.BAD_REQUEST
+    assert (await finish(bootstrap)).code == codes.CHANGED
+    await server.next(codes.POST, "/rd")
+    assert (await server.ask(codes.POST, "/1/0/9")).code == codes.CHANGED
+    await bootstrap.next(codes.POST, "/bs")
 
 
 async def test_5_server_initiated_bootstrap(lab: Lab) -> None:
@@ -243,7 +260,7 @@ async def test_101_register(lab: Lab) -> None:
     assert request.queries == ["ep=urn:dev:1", "lt=86400", "lwm2m=1.1", "b=U"]
     assert int(request.message.opt.content_format) == LINK_FORMAT
     links = request.payload.decode().split(",")
-    assert links[0] == '</>;rt="oma.lwm2m";ct="60 110 112 11542 11543"'
+    assert links[0] == '</>;rt="oma.lwm2m";ct=110'
     assert {"</1/0>", "</3/0>", "</1>;ver=1.1"} <= set(links)
     assert not any(each.startswith(("</0", "</21")) for each in links)
 
@@ -253,7 +270,7 @@ async def test_101_register_as_1_0(lab: Lab) -> None:
     lab.device(version="1.0")
     request = await server.next()
     assert request.queries == ["ep=urn:dev:1", "lt=86400", "lwm2m=1.0", "b=U"]
-    assert request.payload.startswith(b'</>;rt="oma.lwm2m";ct="11542 11543",</1/0>,</3/0>')
+    assert request.payload.startswith(b'</>;rt="oma.lwm2m";ct=11543,</1/0>,</3/0>')
 
 
 async def test_102_update_of_a_lifetime(lab: Lab) -> None:

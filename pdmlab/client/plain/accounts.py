@@ -19,7 +19,7 @@ BOOTSTRAP_INSTANCE = 1
 DEFAULT_PORTS = {"coap": 5683, "coaps": 5684, "coap+tcp": 5683, "coaps+tcp": 5684}
 MAX_HOLD_OFF = 3600  # s
 
-_URI, _BOOTSTRAP, _MODE, _IDENTITY, _SERVER_KEY, _KEY, _SHORT_ID, _HOLD_OFF = 0, 1, 2, 3, 4, 5, 10, 11
+_URI, BOOTSTRAP, _MODE, _IDENTITY, _SERVER_KEY, _KEY, _SHORT_ID, _HOLD_OFF = 0, 1, 2, 3, 4, 5, 10, 11
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _account(security: TableObject, instance: int) -> Account:
     uri, mode, short_id, hold_off = said.get(_URI), said.get(_MODE), said.get(_SHORT_ID, 0), said.get(_HOLD_OFF, 0)
     if not isinstance(uri, str) or not isinstance(mode, int):
         raise ConfigError(f"/0/{instance} has no URI, or no security mode")
-    bootstrap = said.get(_BOOTSTRAP) is True
+    bootstrap = said.get(BOOTSTRAP) is True
     assert isinstance(short_id, int) and isinstance(hold_off, int)
     if not bootstrap and not 0 < short_id < 0xFFFF:
         raise ConfigError(f"/0/{instance} has no short server id from 1 to 65534")
@@ -153,7 +153,7 @@ def security_instance(
     Raises:
         ConfigError: the URI is none, or does not go with the credentials.
     """
-    values: dict[int, Content] = {_URI: uri, _BOOTSTRAP: bootstrap, _SHORT_ID: short_id}
+    values: dict[int, Content] = {_URI: uri, BOOTSTRAP: bootstrap, _SHORT_ID: short_id}
     values |= _NOTHING if credentials is None else credentials.resources
     _account(TableObject(SECURITY, {0: values}), 0).security()
     return values

@@ -17,6 +17,7 @@ from pdmlab.client.plain.reading import composite_content_of, content_of, defaul
 from pdmlab.client.plain.tree import SERVER, ObjectTree
 from pdmlab.client.plain.writing import (
     create_instance,
+    read_new_instance,
     read_payload,
     write_composite,
     write_instance,
@@ -148,7 +149,7 @@ class DeviceManagement:
 
     async def _post(self, path: Path, request: Message) -> Message:
         if path.instance is None:
-            values = read_payload(self._tree, path, request.payload, format_of(request))
+            values = read_new_instance(self._tree, path, request.payload, format_of(request))
             created = create_instance(self._tree, path, values)
             return Message(code=codes.CREATED, location_path=created.segments)
         if path.resource is None:

@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from aiocoap import Message
 from aiocoap.numbers import codes
 
-from pdmlab.client.plain.accounts import Account, accounts_of
+from pdmlab.client.plain.accounts import BOOTSTRAP, Account, accounts_of
 from pdmlab.client.plain.answering import answer, format_of, path_of
 from pdmlab.client.plain.connecting import HostNetwork, Network, connection
 from pdmlab.client.plain.discovering import bootstrap_discovered
 from pdmlab.client.plain.objects import Content, Refusal, TableObject
 from pdmlab.client.plain.reading import default_format
-from pdmlab.client.plain.standard import DEVICE, Server, ServerObject
-from pdmlab.client.plain.tree import OSCORE, SECURITY, SERVER, ObjectTree
+from pdmlab.client.plain.standard import Server, ServerObject
+from pdmlab.client.plain.tree import SECURITY, SERVER, ObjectTree
 from pdmlab.client.plain.writing import read_payload
 from pdmlab.coap.endpoint import Endpoint, Tap
 from pdmlab.coap.parameters import TransmissionParameters
@@ -51,7 +51,7 @@ async def bootstrap(
         NetworkError: it cannot be reached, or fell silent for EXCHANGE_LIFETIME (247 s).
     """
     opener, peer = await connection(account, network)
-    sequence = BootstrapInterface(tree, account.instance, version, peer)
+    sequence = BootstrapInterface(tree, version, peer)
     before = sequence.snapshot()
     endpoint = await Endpoint.open(opener, sequence, parameters=PARAMETERS, seed=seed(peer), tap=tap)
     try:
@@ -69,11 +69,10 @@ async def bootstrap(
 
 
 class BootstrapInterface:
-    """Takes what a bootstrap server does, whatever the objects otherwise allow; `account` is its own instance of /0."""
+    """Takes what a bootstrap server does, whatever the objects otherwise allow."""
 
-    def __init__(self, tree: ObjectTree, account: int, version: str, peer: Address) -> None:
+    def __init__(self, tree: ObjectTree, version: str, peer: Address) -> None:
         self._tree = tree
-        self._account = account
         self._version = version
         self._peer = peer
         self._loop = asyncio.get_running_loop()
@@ -158,17 +157,18 @@ class BootstrapInterface:
     # -- delete ----------------------------------------------------------------------------------------------
 
     def _delete(self, path: Path | None) -> Message:
-        """Take away an instance, those of an object, or all; never the bootstrap account, nor what cannot be missed."""
+        """Take away an instance, those of an object, or all; never a bootstrap account, nor what the device has."""
         if path is not None and path.resource is not None:
             raise Refusal(codes.BAD_REQUEST, "objects and instances are deleted")
-        if path in (Path.of(SECURITY, self._account), Path.of(DEVICE), Path.of(DEVICE, 0)):
+        if path is not None and path.object not in self._tree:
+            raise Refusal(codes.NOT_FOUND, f"there is no object {path}")
+        found = self._tables() if path is None else [each for each in self._tables() if each.id == path.object]
+        if path is not None and (found[0].fixed or (path.instance is not None and _is_bootstraps(found[0], path))):
             raise Refusal(codes.BAD_REQUEST, f"{path} stays")
-        for each in self._tables():
-            if path is None and each.id not in (SECURITY, SERVER, ACCESS_CONTROL, OSCORE) and each.fixed:
-                continue
-            for instance in each.instances():
+        for each in found:
+            for instance in each.instances() if not each.fixed else ():
                 here = Path.of(each.id, instance)
-                if (path is None or path.contains(here)) and here != Path.of(SECURITY, self._account):
+                if (path is None or path.contains(here)) and not _is_bootstraps(each, here):
                     each.drop(instance)
         return answer(codes.DELETED)
 
@@ -193,8 +193,6 @@ class BootstrapInterface:
             instances.setdefault(path.instance, {})
         if table.fixed and not set(instances) <= set(table.instances()):
             raise Refusal(codes.BAD_REQUEST, f"/{path.object} has one instance")
-        if table.id == SECURITY and self._account in instances:
-            raise Refusal(codes.BAD_REQUEST, f"/0/{self._account} is the bootstrap server's own account")
         for instance, resources in instances.items():
             # An instance is replaced by what is written of it; a resource leaves the others alone.
             if instance not in table.instances() or (path.resource is None and not table.fixed):
@@ -222,6 +220,14 @@ class BootstrapInterface:
         except ConfigError as error:
             return error.message
         return _mismatch([each.short_id for each in accounts], servers)
+
+
+def _is_bootstraps(table: TableObject, path: Path) -> bool:
+    """Return whether a path is an account of a bootstrap server."""
+    instance = path.instance
+    if table.id != SECURITY or instance not in table.instances() or instance is None:
+        return False
+    return BOOTSTRAP in table.resources(instance) and table.read(instance, BOOTSTRAP) is True
 
 
 def _mismatch(accounts: Sequence[int], servers: ServerObject) -> str | None:

@@ -23,7 +23,7 @@ from pdmlab.client.plain.tree import SERVER, ObjectTree
 from pdmlab.coap.endpoint import Endpoint, Tap
 from pdmlab.coap.exchange import Outcome
 from pdmlab.coap.parameters import TransmissionParameters
-from pdmlab.coap.transport import Address, Opener
+from pdmlab.coap.transport import Address, DatagramSocket, Opener
 from pdmlab.errors import Lwm2mError, NetworkError, PdmlabError, Unreachable
 from pdmlab.lwm2m.attributes import NotificationAttributes
 from pdmlab.lwm2m.content import SENML_CBOR
@@ -291,7 +291,7 @@ class ServerLink:
         if not self._device.queue_mode:
             return opener
 
-        async def open_(on_message):  # type: ignore[no-untyped-def]  # an Opener, as it says
+        async def open_(on_message: Callable[[bytes, Address], None]) -> DatagramSocket:
             def heard(data: bytes, peer: Address) -> None:
                 if not self.asleep:
                     self._heard = self._loop.time()

@@ -9,12 +9,15 @@ from pdmlab.client.plain.objects import Refusal
 from pdmlab.client.plain.tree import ObjectTree
 from pdmlab.errors import Lwm2mError
 from pdmlab.lwm2m import content
-from pdmlab.lwm2m.content import CBOR, JSON, OPAQUE, RECORDS, SENML_CBOR, SENML_JSON, SINGLE, TEXT, TLV, TLVS
+from pdmlab.lwm2m.content import JSON, OPAQUE, RECORDS, SENML_CBOR, SENML_JSON, SINGLE, TEXT, TLV, TLVS
 from pdmlab.lwm2m.paths import Path
 from pdmlab.lwm2m.payload import Values, encode_all
 
-FORMATS = {"1.0": (TLV, JSON), "1.1": (CBOR, SENML_JSON, SENML_CBOR, TLV, JSON)}
-"""What registration says that the client speaks, besides text and opaque, by version of LwM2M."""
+LISTED = {"1.0": JSON, "1.1": SENML_JSON}
+"""The format that registration names (ct), by version of LwM2M, as its examples do; the client speaks all there are.
+
+One only: Wakaama's server refuses a device that lists several.
+"""
 
 
 def default_format(version: str) -> int:

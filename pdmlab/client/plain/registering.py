@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from aiocoap import Message
 from aiocoap.numbers import codes
 
-from pdmlab.client.plain.reading import FORMATS
+from pdmlab.client.plain.reading import LISTED
 from pdmlab.client.plain.tree import ObjectTree
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.transport import Address
@@ -59,7 +59,7 @@ class Registration:
         self.terms = Terms(0, "U", "1.1", False)
 
     def _list(self, version: str) -> bytes:
-        return bytes(LinkList(self._tree.links(), formats=FORMATS[version]))
+        return bytes(LinkList(self._tree.links(), formats=(LISTED[version],)))
 
     async def register(self, endpoint: Endpoint, peer: Address, terms: Terms) -> None:
         """Register in full.

@@ -7,7 +7,7 @@ from aiocoap.numbers import codes
 from pdmlab.client.plain.objects import MOST_INSTANCES, Content, Lwm2mObject, Refusal
 from pdmlab.client.plain.tree import ObjectTree
 from pdmlab.errors import Lwm2mError
-from pdmlab.lwm2m import content
+from pdmlab.lwm2m import content, tlv
 from pdmlab.lwm2m.content import RECORDS, SINGLE, TLVS
 from pdmlab.lwm2m.paths import MAX_ID, Path
 from pdmlab.lwm2m.payload import Values, decode_all
@@ -43,6 +43,28 @@ def read_payload(tree: ObjectTree, path: Path | None, payload: bytes, format: in
         raise
     except Lwm2mError as error:
         raise Refusal(codes.BAD_REQUEST, error.message) from error
+
+
+def read_new_instance(tree: ObjectTree, path: Path, payload: bytes, format: int | None) -> Values:
+    """Return what a Create of an object says; in TLV it may leave the instance's id to the device.
+
+    Raises:
+        Refusal: as read_payload does.
+    """
+    if format in TLVS and payload:
+        try:
+            first = tlv.decode(payload)[0].kind
+        except Lwm2mError as error:
+            raise Refusal(codes.BAD_REQUEST, error.message) from error
+        if first in (tlv.Kind.RESOURCE, tlv.Kind.MULTIPLE_RESOURCE):
+            path = path / free_instance(tree.object(path))
+    return read_payload(tree, path, payload, format)
+
+
+def free_instance(found: Lwm2mObject) -> int:
+    """Return the least id that no instance has."""
+    there = set(found.instances())
+    return next(id for id in range(MAX_ID + 1) if id not in there)
 
 
 def write_resource(tree: ObjectTree, path: Path, values: Values, *, partial: bool) -> None:
@@ -89,7 +111,7 @@ def create_instance(tree: ObjectTree, path: Path, values: Values) -> Path:
     found = tree.object(path)
     wanted = {each.ids[1] for each in values}
     there = list(found.instances())
-    instance = wanted.pop() if wanted else next(id for id in range(MAX_ID + 1) if id not in there)
+    instance = wanted.pop() if wanted else free_instance(found)
     if wanted:
         raise Refusal(codes.BAD_REQUEST, "one instance is created at a time")
     if instance in there:
