@@ -203,7 +203,7 @@ class Tap:
 
 
 def _may_be_secret(data: bytes, size: int) -> bool:
-    """Whether a request is worth a closer look: not if its path is the first option, and begins as no secret one does."""
+    """Whether a request needs a closer look: not if its path is its first option, and begins as no secret one does."""
     at = 4 + (data[0] & 15)
     return size > at + 1 and (data[at + 1] in _FIRST or not 0xB0 <= data[at] <= 0xBC)
 
