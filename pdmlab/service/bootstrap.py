@@ -190,6 +190,7 @@ class Bootstrap:
             signed = self._core.pki.device_certificate(
                 key.public_key(), sequence.name, device["id"], device["account_id"]
             )
+            self._core.credentials.prune(device["id"], sequence.proof.serial_number)
             told = secured(self._core, sequence.plan, uri, signed, key_der(key))
         problems = told.problems()
         if problems:

@@ -69,9 +69,9 @@ class BootstrapClaims:
                 fault = self._fault(known, account_id, proof)
                 return known if fault is None else answer(codes.FORBIDDEN, fault)
             # Deleted from the directory: it is another device from now on.
-        elif mine is not None:
+        if mine is not None:
             return mine
-        elif (tried := self._tried(account_id, name, proof, peer)) is not None:
+        if (tried := self._tried(account_id, name, proof, peer)) is not None:
             # Whoever it was, and whatever it was told: it has not come through, and gets all of it anew.
             self._core.credentials.withdraw(tried["id"])
             return tried

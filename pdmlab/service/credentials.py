@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 LWM2M = "LWM2M"
 """The certificate that a device registers with, by the client's own name for it."""
 
+KEPT = 16
+"""Certificates of a device that are remembered: it may ask for as many as it likes."""
+
 _DEVICE = table.c.device_id == sa.bindparam("device")
 _THIS = table.c.serial_number == sa.bindparam("serial")
 _GOOD = Statement(sa.select(table.c.device_id).where(_THIS, table.c.name == LWM2M, table.c.replaced_at.is_(None)))
@@ -75,6 +78,22 @@ class Credentials:
         """Note that a device has registered with a certificate: older ones are good no more."""
         with self._store.batch() as db:
             _OTHERS.run(db, device=proof.device_id, serial=proof.serial_number, at=self._store.timestamp())
+
+    def prune(self, device_id: str, in_use: str = "") -> None:
+        """Forget certificates of a device that are old news: all but the latest, and the one with a serial number."""
+        latest = self._store.rows(
+            sa.select(table.c.serial_number)
+            .where(table.c.device_id == device_id)
+            .order_by(table.c.created_at.desc(), table.c.serial_number)
+            .limit(KEPT)
+        )
+        keep = [row["serial_number"] for row in latest]
+        if len(keep) < KEPT:
+            return
+        with self._store.batch() as db:
+            db.execute(
+                sa.delete(table).where(table.c.device_id == device_id, table.c.serial_number.not_in([*keep, in_use]))
+            )
 
     def withdraw(self, device_id: str) -> None:
         """Let none of the certificates of a device be good any more."""

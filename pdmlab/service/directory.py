@@ -28,6 +28,10 @@ EVENTS = {
 }
 """Event types and their descriptions; campaigns add their own (UPD4_…)."""
 
+MAX_EVENTS = 10_000
+"""Events of a device that are kept, about."""
+ROOM_EVERY = 1_000
+
 _DEVICE = sa.select(devices).where(devices.c.id == sa.bindparam("device"))
 _SHORT = sa.select(
     *(devices.c[name] for name in ["id", "account_id", "state", "endpoint_name", "endpoint_type"]),
@@ -53,6 +57,7 @@ class Directory:
     def __init__(self, core: Core) -> None:
         self._store = core.store
         self._core = core
+        self._told: dict[str, int] = {}  # events of each device since the start, or since some made way
 
     def find(self, device_id: str, account_id: str | None = None) -> Row | None:
         """Return a device's row; None if there is none, or none in that account."""
@@ -108,6 +113,7 @@ class Directory:
             self._core.registrations.forget(device_id)
             self._core.campaigns.removed(device_id)
             self._core.refusals.forget(device_id)
+            self._told.pop(device_id, None)
         return bool(gone)
 
     def event(
@@ -140,6 +146,19 @@ class Directory:
                 state_change=state_change,
                 created_at=at,
             )
+            self._make_room(db, device_id)
+
+    def _make_room(self, db: sa.Connection, device_id: str) -> None:
+        """Let a device's oldest events go, now and then: it decides how many there are."""
+        told = self._told[device_id] = self._told.get(device_id, 0) + 1
+        if told < ROOM_EVERY:
+            return
+        del self._told[device_id]
+        mine = device_events.c.device_id == device_id
+        newest = sa.select(device_events.c.id).where(mine).order_by(device_events.c.id.desc()).offset(MAX_EVENTS)
+        last = db.scalar(newest.limit(1))
+        if last is not None:
+            db.execute(sa.delete(device_events).where(mine, device_events.c.id <= last))
 
     def events(self, account_id: str, device_id: str | None = None) -> Rows:
         """Return events, the oldest first."""

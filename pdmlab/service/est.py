@@ -82,6 +82,7 @@ class Est:
             self._core.bootstrap.did(
                 sequence, ENROLL, str(response.code), len(message.payload), self._core.now() - begun
             )
+            self._core.credentials.prune(sequence.device["id"])
             await self._store.written()
             if not sequence.enrolled.done():
                 sequence.enrolled.set_result(None)
@@ -102,6 +103,7 @@ class Est:
             return answer(codes.FORBIDDEN, "the device was deleted")
         response = self._enroll(message, device, registration.endpoint_name, name)
         if response.code < 128:
+            self._core.credentials.prune(device["id"], proof.serial_number)
             self._core.directory.event(
                 device["account_id"],
                 device["id"],

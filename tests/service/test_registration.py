@@ -660,3 +660,39 @@ def test_an_endpoint_that_is_no_device_is_answered_too(play: Stage) -> None:
         await stranger.close()
 
     play(story)
+
+
+def test_what_a_device_makes_the_service_remember_has_an_end(play: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pdmlab.service import credentials, directory
+
+    monkeypatch.setattr(directory, "MAX_EVENTS", 40)
+    monkeypatch.setattr(directory, "ROOM_EVERY", 10)
+    monkeypatch.setattr(credentials, "KEPT", 4)
+
+    async def story(lab: CoreLab) -> None:
+        device = await registered(lab)
+        in_use = device.own
+        for _ in range(80):
+            assert (await device.register()).code == codes.CREATED
+        events = lab.core.directory.events(lab.core.account_id, device.id)
+        assert 40 <= len(events) <= 50
+        assert {each["event_type"] for each in events} == {"update.device.device-registered"}  # older ones made way
+        for _ in range(9):
+            assert (await device.enroll("est/LWM2M/sen")).code == codes.CHANGED
+        newest, device.own = device.own, in_use
+        kept = [bytes(row["certificate"]) for row in lab.core.credentials.of_device(device.id)]
+        assert len(kept) == 5 and in_use in kept and newest in kept
+        await device.disconnect("lwm2m")
+        assert (await device.come()).code == codes.CREATED  # what it has still counts
+        for _ in range(9):
+            await device.first_boot("ep=desk1", f"iep={'0' * 32}")
+        assert len(lab.core.directory.list(lab.core.account_id)) == 10  # one each time that it came through
+        for _ in range(9):
+            await device.connect("bootstrap")
+            await device.endpoint.request(
+                request(codes.POST, "bs", "ep=desk1", f"iep={'0' * 32}"), device.bootstrap_server
+            )
+            await device.disconnect("bootstrap")
+        assert len(lab.core.directory.list(lab.core.account_id)) == 11  # and one that never did
+
+    play(story)
