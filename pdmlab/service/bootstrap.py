@@ -87,9 +87,14 @@ class Bootstrap:
                 return device
             sequence = Sequence(endpoint, peer, device, name, proof, self.plan(account_id), self._core.now())
             self._note(sequence, "requested")
-        await self._store.written()
         self._drop(peer)  # the device has begun anew
-        self._sequences[peer] = sequence
+        self._sequences[peer] = sequence  # at once: another board must not be told the same id meanwhile
+        try:
+            await self._store.written()
+        except BaseException:
+            if self._sequences.get(peer) is sequence:
+                del self._sequences[peer]
+            raise
         sequence.task = asyncio.get_running_loop().create_task(self._run(sequence))
         return Message(code=codes.CHANGED)
 

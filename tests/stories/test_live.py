@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import re
 import subprocess
@@ -18,7 +19,7 @@ from pdmlab.coap.transport import scheme_of
 from pdmlab.network.interface import NetworkInterface
 from pdmlab.service import Service
 from pdmlab.sim.board import VirtualBoard
-from pdmlab.storage import FATFileSystem
+from pdmlab.storage import FATFileSystem, LittleFileSystem2
 from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.update.manifest import Manifest
 from tests.tools import program
@@ -227,3 +228,24 @@ def test_each_transport_carries_a_bootstrap_a_registration_and_a_read(
         with Cloud(service.url, service.api_key) as cloud:
             assert cloud.device(client.device_id).read("/3201/0/5853") == "assign new value"
         assert (abs(client.time - time.time()) < 3600) is secure, "only a secure server tells the time"
+
+
+def test_boards_with_one_certificate_that_come_at_once_are_as_many_devices(service: Service) -> None:
+    def prepare() -> SimpleMbedCloudClient:
+        net = NetworkInterface.get_default_instance()
+        net.connect()
+        client = SimpleMbedCloudClient(net, BlockDevice.get_default_instance(), LittleFileSystem2("fs"))
+        assert client.init() == 0
+        return client
+
+    with contextlib.ExitStack() as boards:
+        clients = [
+            boards.enter_context(VirtualBoard("K64F", id=f"many{number}", memory=True)).run(prepare)
+            for number in range(8)
+        ]
+        registered: queue.Queue[str] = queue.Queue()
+        for client in clients:
+            client.on_registered(lambda info: registered.put(info.internal_endpoint_name))
+            client.register_and_connect()
+        ids = {registered.get(timeout=30) for _ in clients}
+        assert len(ids) == len(clients) and [client.error_description for client in clients] == [""] * len(clients)
