@@ -15,6 +15,7 @@ from pdmlab.lazy import lazily
 if TYPE_CHECKING:
     from pdmlab.widgets.cutting import power_cuts
     from pdmlab.widgets.drawing import explore, redraw
+    from pdmlab.widgets.logs import messages
     from pdmlab.widgets.management import campaign, queue, resources
     from pdmlab.widgets.serial import console
     from pdmlab.widgets.stopping import stop_button
@@ -25,12 +26,15 @@ _HOMES = {
     "campaign": "management",
     "console": "serial",
     "explore": "drawing",
+    "messages": "logs",
     "power_cuts": "cutting",
     "queue": "management",
     "redraw": "drawing",
     "resources": "management",
     "stop_button": "stopping",
 }
-__all__ = ["View", "campaign", "console", "explore", "power_cuts", "queue", "redraw", "resources", "stop_button"]
+__all__ = [
+    "View", "campaign", "console", "explore", "messages", "power_cuts", "queue", "redraw", "resources", "stop_button",
+]  # fmt: skip
 
 __getattr__ = lazily(__name__, _HOMES)
