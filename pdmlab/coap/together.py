@@ -37,6 +37,9 @@ class Together(ConnectionSocket):
             if isinstance(each, ConnectionSocket):
                 each.on_lost = self._lost
 
+    def __repr__(self) -> str:
+        return f"<Together: {', '.join(f'{scheme} on port {each.address[1]}' for scheme, each in self.sockets.items())}>"
+
     def _lost(self, address: Address, why: NetworkError) -> None:
         if self.on_lost is not None:
             self.on_lost(address, why)
