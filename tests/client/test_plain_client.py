@@ -159,6 +159,29 @@ def test_callbacks_hear_of_registrations_and_of_what_went_wrong(server: Server) 
     assert server.asked.count("POST rd") == 2
 
 
+def test_a_callback_that_fails_ends_no_registration(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    with Lwm2mClient("dev-1", server.uri) as client:
+        client.on_registered(lambda link: 1 / 0)
+        client.wait_registered()
+        client.restart()
+        assert server.heard("POST rd", 2)
+        client.update()
+        assert server.heard("POST rd/1")
+    assert "what hears of dev-1 failed" in caplog.text
+
+
+def test_an_account_that_is_of_no_use_is_said(server: Server) -> None:
+    useless = Certificate(b"no", b"certificate", b"at all")
+    client, failed = Lwm2mClient("dev-1", "coaps://127.0.0.1:9", credentials=useless), threading.Event()
+    client.on_error(lambda error: failed.set())
+    with client:
+        assert failed.wait(20)
+        assert isinstance(client.error, ConfigError)
+        with pytest.raises(TimedOut) as caught:
+            client.wait_registered(0.01)
+        assert client.error.message in str(caught.value)
+
+
 def test_many_devices_share_a_thread_and_end_together(server: Server) -> None:
     with LoopThread("fleet") as loop:
         clients = [Lwm2mClient(f"dev-{number}", server.uri, loop=loop) for number in range(20)]

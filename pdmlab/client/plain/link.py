@@ -24,7 +24,7 @@ from pdmlab.coap.endpoint import Endpoint, Tap
 from pdmlab.coap.exchange import Outcome
 from pdmlab.coap.parameters import TransmissionParameters
 from pdmlab.coap.transport import Address, DatagramSocket, Opener
-from pdmlab.errors import Lwm2mError, NetworkError, PdmlabError, Unreachable
+from pdmlab.errors import ConfigError, Lwm2mError, NetworkError, PdmlabError, Unreachable
 from pdmlab.lwm2m.attributes import NotificationAttributes
 from pdmlab.lwm2m.content import SENML_CBOR
 from pdmlab.lwm2m.paths import Path
@@ -178,11 +178,12 @@ class ServerLink:
                     await self._register()
                     failures = 0
                     await self._stay()
-                except (NetworkError, Lwm2mError) as error:
+                except PdmlabError as error:
                     self._hang_up()
                     failures += 1
                     self._device.report(error)
-                    if failures > self._number(Server.RETRY_COUNT, RETRIES):
+                    # An account that makes no sense makes none later either.
+                    if isinstance(error, ConfigError) or failures > self._number(Server.RETRY_COUNT, RETRIES):
                         raise
                     self.state = "waiting"
                     first = self._number(Server.RETRY_TIMER, RETRY_AFTER)

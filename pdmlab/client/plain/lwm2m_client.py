@@ -134,8 +134,13 @@ class Lwm2mClient:
             self._task = task
 
     def _ended(self, task: asyncio.Future[object]) -> None:
-        if not task.cancelled() and isinstance(error := task.exception(), PdmlabError):
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, PdmlabError):
             self._session.report(error)
+        else:
+            context = {"message": f"the client {self.endpoint_name} failed", "exception": error}
+            task.get_loop().call_exception_handler(context)
 
     def wait_registered(self, timeout: float = 30.0) -> None:
         """Wait until a server knows the device.
@@ -256,11 +261,16 @@ class Lwm2mClient:
 
     def on_registered(self, callback: Callable[[ServerLink], object]) -> None:
         """Call back, on the client's own thread, each time that a server knows the device."""
-        self._session.on_registered = callback
+        self._session.on_registered = self._posted(callback)
 
     def on_error(self, callback: Callable[[PdmlabError], object]) -> None:
         """Call back, on the client's own thread, with what went wrong; the client goes on trying."""
-        self._session.on_error = callback
+        self._session.on_error = self._posted(callback)
+
+    def _posted(self, callback: Callable[[T], object]) -> Callable[[T], object]:
+        """Return what calls back where the callback may block: on a board, in a device thread."""
+        background = self._background
+        return callback if background is None else lambda what: background.post(callback, what)
 
     def __repr__(self) -> str:
         states = ", ".join(f"server {each.account.short_id} {each.state}" for each in self._session.links)

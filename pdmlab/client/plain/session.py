@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Iterable
 from random import Random
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from aiocoap.numbers import codes
 
@@ -19,9 +19,10 @@ from pdmlab.client.plain.standard import Server, ServerObject, StatisticsObject
 from pdmlab.client.plain.tree import ObjectTree
 from pdmlab.coap.endpoint import Endpoint, Tap
 from pdmlab.coap.transport import Address
-from pdmlab.errors import BootstrapFailed, ConfigError, PdmlabError
+from pdmlab.errors import BootstrapFailed, ConfigError, PdmlabError, Unreachable
 from pdmlab.lwm2m.paths import Path
 
+T = TypeVar("T")
 _Work: TypeAlias = "asyncio.Future[Any]"  # tasks, whatever comes of them
 
 
@@ -91,13 +92,20 @@ class Session:
     def report(self, error: PdmlabError) -> None:
         """Hear what went wrong."""
         self.error = error
-        self.on_error(error)
+        self._tell(self.on_error, error)
 
     def registered(self, link: ServerLink) -> None:
         """Hear that a server knows the device now."""
         self._part()
         self.online.set()
-        self.on_registered(link)
+        self._tell(self.on_registered, link)
+
+    def _tell(self, listener: Callable[[T], object], what: T) -> None:
+        try:
+            listener(what)
+        except Exception as error:  # a listener's defect ends no registration; the loop reports it
+            context = {"message": f"what hears of {self.endpoint_name} failed", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
 
     # -- what others want ------------------------------------------------------------------------------------
 
@@ -142,9 +150,15 @@ class Session:
                 work.cancel()
 
     async def send(self, paths: list[Path | None]) -> None:
-        """Send values to every server that knows the device; see ServerLink.send."""
+        """Send values to every server that knows the device and takes them; raises as ServerLink.send if none does."""
+        refused: list[PdmlabError] = []
         for link in self.links:
-            await link.send(paths)
+            try:
+                await link.send(paths)
+            except PdmlabError as error:
+                refused.append(error)
+        if len(refused) == len(self.links):
+            raise refused[0] if refused else Unreachable(f"{self.endpoint_name} is not registered anywhere")
 
     # -- at work -----------------------------------------------------------------------------------------------
 
