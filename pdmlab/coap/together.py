@@ -38,7 +38,8 @@ class Together(ConnectionSocket):
                 each.on_lost = self._lost
 
     def __repr__(self) -> str:
-        return f"<Together: {', '.join(f'{scheme} on port {each.address[1]}' for scheme, each in self.sockets.items())}>"
+        ports = ", ".join(f"{scheme} on port {each.address[1]}" for scheme, each in self.sockets.items())
+        return f"<Together: {ports}>"
 
     def _lost(self, address: Address, why: NetworkError) -> None:
         if self.on_lost is not None:
