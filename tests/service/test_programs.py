@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from pdmlab.coap.dtls import dtls_to
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.security import Security
-from pdmlab.coap.transport import Connection, udp
+from pdmlab.coap.tls import tls_to
+from pdmlab.coap.transport import Connection, Opener, udp
 from pdmlab.errors import HandshakeFailed
 from pdmlab.service import _running, serve
 from pdmlab.service.service import Service
@@ -142,6 +144,25 @@ def test_a_dtls_connection_outlives_the_service(service: Service) -> None:
     first, second = asyncio.run(story())
     assert b"</rd>" in first and first == second
     assert handshakes == []
+
+
+def test_keys_of_sessions_are_kept_for_wireshark_where_that_is_asked(service: Service, tmp_path: Path) -> None:
+    service.close()
+    file = tmp_path / "keys.log"
+    with serve(keylog=file) as again:
+        security = security_of(again.credentials())
+        for role in (again.bootstrap_uri, again.lwm2m_uri):
+            for opener in (dtls_to(udp(), address_of(role), security), tls_to(address_of(role), security)):
+
+                async def come(opener: Opener = opener) -> None:
+                    await (await Endpoint.open(opener)).close()
+
+                asyncio.run(come())
+    lines = file.read_text().splitlines()
+    assert len(lines) == 4 and all(
+        re.fullmatch(r"CLIENT_RANDOM [0-9A-Fa-f]{64} [0-9A-Fa-f]{96}", each) for each in lines
+    )
+    assert file.stat().st_mode & 0o077 == 0 or os.name != "posix"
 
 
 def test_another_labs_credentials_do_not_open_this_one(service: Service) -> None:
