@@ -16,6 +16,7 @@ from pdmlab.aio import LoopThread
 from pdmlab.capture import MessageLog
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.transport import udp
+from pdmlab.lwm2m.dialect import LwM2M
 from pdmlab.service.core import Core
 from pdmlab.service.rest.app import make_app
 
@@ -35,7 +36,7 @@ class RestLab:
         self._start()
 
     def _start(self) -> None:
-        self.core = Core(f"sqlite:///{self.database}", log=MessageLog())
+        self.core = Core(f"sqlite:///{self.database}", log=MessageLog(dialect=LwM2M()))
         self.run(self.core.start(bootstrap=udp(), lwm2m=udp()))
         self.key = self.run(self._key(self.key or None))
         self.app = make_app(self.core, hold_s=self.hold_s)

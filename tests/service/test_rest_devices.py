@@ -174,8 +174,11 @@ def test_an_account_sees_nothing_of_another(lab: RestLab) -> None:
         ("GET", f"/v2/endpoints/{mine}"),
         ("PUT", f"/v2/subscriptions/{mine}/3/0/0"),
         ("GET", f"/lab/queue/{mine}"),
+        ("GET", f"/lab/log/{mine}"),
         ("GET", f"/v3/api-keys/{lab.key_id(lab.key)}"),
     ):
         assert lab.call(method, path, key=key).status_code == 404
+    spoke = lab.device("speaks").id
+    assert spoke in str(lab.get("/lab/log")) and spoke not in str(lab.get("/lab/log", key=key))
     assert lab.get("/v3/device-events", key=key)["total_count"] == 1
     assert lab.get("/v3/api-keys", key=key)["total_count"] == 1

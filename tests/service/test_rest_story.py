@@ -176,3 +176,7 @@ def test_the_log_shows_the_conversation_and_no_secret(lab: RestLab) -> None:
     log = lab.get("/lab/log?limit=4")
     assert len(log) == 4
     assert any(row["path"] == "/3/0/0" and row["direction"] == "out" for row in log)
+    mine = lab.get(f"/lab/log/{device.id}")
+    assert {row["device"] for row in mine} == {device.id} and mine[0]["path"] == "/rd"
+    assert lab.get(f"/lab/log/{device.id}?after={mine[-2]['number']}") == mine[-1:]
+    assert lab.call("GET", f"/lab/log/{'0' * 32}").status_code == 404

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from pdmlab.capture import LoggedMessage
 from pdmlab.capture.view import Messages
 from pdmlab.service.refusal import not_found
 from pdmlab.service.rest.context import TheCore, TheKey
@@ -22,8 +23,14 @@ After = Annotated[int, Query(ge=-1, description="Those with a greater `number` o
 
 @router.get("/log", summary="List CoAP messages")
 async def get_log(core: TheCore, key: TheKey, limit: Limit = 10_000, after: After = -1) -> list[Json]:
-    """Messages between the service and devices, oldest first; none where the service keeps no log."""
-    return [] if core.log is None else await _rows(core.log, limit, after)
+    """Messages between the service and the account's devices, or whom nobody knows yet, oldest first.
+
+    None where the service keeps no log.
+    """
+    rows = [] if core.log is None else await _rows(core.log, after)
+    known = {row.device for row in rows} - {""}
+    mine = {"", *(device for device in known if core.directory.account_of(device) == key.account_id)}
+    return [asdict(row) for row in rows if row.device in mine][-limit:]
 
 
 @router.get("/log/{device_id}", summary="List a device's CoAP messages")
@@ -33,13 +40,13 @@ async def get_device_log(
     """Messages between the service and a device, over all its addresses, bootstrap included; oldest first."""
     if core.directory.find(device_id, key.account_id) is None:
         raise not_found("device", device_id)
-    return [] if core.log is None else await _rows(core.log.of_device(device_id), limit, after)
+    rows = [] if core.log is None else await _rows(core.log.of_device(device_id), after)
+    return [asdict(row) for row in rows[-limit:]]
 
 
-async def _rows(messages: Messages, limit: int, after: int) -> list[Json]:
+async def _rows(messages: Messages, after: int) -> list[LoggedMessage]:
     # In a thread: decoding ten thousand takes half a second, and devices do not wait for that.
-    rows = await asyncio.to_thread(messages.rows)
-    return [asdict(row) for row in rows if row.number > after][-limit:]
+    return await asyncio.to_thread(messages.since(after + 1).rows)
 
 
 @router.get("/queue", summary="List what waits")
