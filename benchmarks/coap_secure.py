@@ -179,7 +179,6 @@ def bench_requests(
     """Compare the servers' ends over DTLS and TLS."""
     comparison = Comparison(f"CoAP over DTLS and TLS, server end: medians of {REPEATS}, with coap-server-openssl")
     for server in servers:
-        lean_coap.put(server.address, b"value", b"21.5")
         transfer("put", 1024, credentials.folder)(server)
     for under_way, what in ((1, "one by one"), (16, "16 under way")):
         load = dtls_gets(credentials, "psk", under_way)

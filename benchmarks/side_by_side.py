@@ -81,7 +81,9 @@ def ours(credentials: Credentials) -> Iterator[Server]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            yield Server("ours", process, json.loads(process.stdout.readline()))
+            server = Server("ours", process, json.loads(process.stdout.readline()))
+            lean_coap.put(server.address, b"value", b"21.5")
+            yield server
         finally:
             process.terminate()
 
