@@ -117,9 +117,9 @@ class ServerLinks(Links):
     def forget(self, link: Link, why: NetworkError) -> None:
         """See Links.forget."""
         self._all.discard(link)
-        self._links.pop(link.name, None)
+        established = self._links.pop(link.name, None) is not None
         self.admission.disconnect(link.name[0])
-        if not isinstance(why, HandshakeFailed):
+        if established or not isinstance(why, HandshakeFailed):  # who never came in is in nobody's mind
             self._tell(link, why)
 
     def failed(self, link: Link, why: HandshakeFailed) -> None:

@@ -260,6 +260,26 @@ def test_renegotiating_for_ever_is_not_allowed() -> None:
     served(story, max_renegotiations=2)
 
 
+def test_renegotiation_that_fails_ends_the_connection_for_all_to_hear() -> None:
+    async def story(ear: Ear, server: Any) -> None:
+        device = await Device.to(server.address)
+        device.raw.writer.write(device.seal(GET))
+        _, peer = await ear.heard()
+        device.end.renegotiate()
+        with pytest.raises(SSL.WantReadError):
+            device.end.do_handshake()
+        device.flush()
+        device.raw.writer.write(bytes.fromhex("1603030020") + bytes(32))
+        lost, why = await ear.lost()
+        assert lost == peer and isinstance(why, HandshakeFailed)
+        assert not server.connected(peer)
+        await device.raw.ended()
+        await device.raw.close()
+
+    (failure,) = served(story)
+    assert failure.reason == "wrong key"
+
+
 def test_nobody_becomes_another_in_a_renegotiation() -> None:
     async def story(ear: Ear, server: Any) -> None:
         device = await Device.to(server.address)
