@@ -156,6 +156,10 @@ class StreamTransport(asyncio.Transport):
         except NetworkError as error:
             self._stream.abort()
             self._end(error)
+        except Exception as error:  # a protocol's defect ends its connection, as asyncio's transports have it
+            self._loop.call_exception_handler({"message": "a connection's protocol failed", "exception": error})
+            self._stream.abort()
+            self._end(error)
         finally:
             self._busy = False
 
@@ -166,7 +170,7 @@ class StreamTransport(asyncio.Transport):
             self._full = False
             self._protocol.resume_writing()
 
-    def _end(self, error: NetworkError | None) -> None:
+    def _end(self, error: Exception | None) -> None:
         if not self._gone:
             self._gone = True
             self._stream.on_event = None

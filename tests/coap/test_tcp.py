@@ -491,6 +491,28 @@ async def test_board_that_is_reset_loses_its_connection_without_a_word(clock: De
     await server.close()
 
 
+async def test_defect_above_a_connection_ends_that_connection_only(clock: DeviceClock) -> None:
+    fabric = Fabric(clock)
+    cloud, board = fabric.host("cloud"), fabric.host("board")
+    problems: list[str] = []
+    clock.loop.set_exception_handler(lambda _, context: problems.append(context["message"]))
+
+    def defect(data: bytes, peer: object) -> None:
+        raise RuntimeError("a defect")
+
+    server = await tcp(accept=cloud.acceptor(5683))(defect)
+    ears = Ear(), Ear()
+    clients = [await ear.open(tcp_to(server.address, connect=board.connect)) for ear in ears]
+    clients[0].send(b"\x40\x00\x00\x01", clients[0].name)
+    _, why = await ears[0].lost()
+    assert "reset the connection" in str(why)
+    assert problems == ["a connection's protocol failed"]
+    assert clients[1].connected(clients[1].name)
+    for each in (*clients, server):
+        each.close()
+    await asyncio.sleep(1)
+
+
 async def test_large_writes_through_a_small_window(clock: DeviceClock) -> None:
     from pdmlab.network.link import Link
 
