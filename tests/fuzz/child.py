@@ -37,9 +37,9 @@ def fuzz(name: str, inputs: int, seed: int, folder: str) -> None:
         import atheris  # only here: it is not to be had everywhere
 
         with atheris.instrument_imports(include=["pdmlab.coap", "pdmlab.lwm2m"]):
-            from tests.fuzz.targets import LONGEST, TARGETS
+            from tests.fuzz.targets import TARGETS
     else:
-        from tests.fuzz.targets import LONGEST, TARGETS
+        from tests.fuzz.targets import TARGETS
     from tests.fuzz.findings import Findings
     from tests.fuzz.mutate import Mutator
 
@@ -48,12 +48,12 @@ def fuzz(name: str, inputs: int, seed: int, folder: str) -> None:
         findings.run(data)
     run = counted(findings.run, findings.found, inputs)
     if not folder:
-        mutator = Mutator(corpus, seed)
+        mutator = Mutator(corpus, seed, TARGETS[name].longest)
         while True:
             run(mutator.next())
     for number, data in enumerate(corpus):
         (Path(folder) / f"corpus-{number}").write_bytes(data)
-    flags = [f"-seed={seed}", "-runs=-1", f"-max_len={LONGEST}", "-verbosity=0", "-timeout=30"]
+    flags = [f"-seed={seed}", "-runs=-1", f"-max_len={TARGETS[name].longest}", "-verbosity=0", "-timeout=30"]
     atheris.Setup([name, *flags, f"-artifact_prefix={folder}/", folder], run)
     atheris.Fuzz()
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import random
 
-from tests.fuzz.targets import LONGEST
-
 _INTERESTING = (0, 1, 4, 7, 8, 12, 13, 14, 15, 16, 32, 64, 127, 128, 129, 192, 208, 224, 240, 252, 253, 254, 255)
 
 
 class Mutator:
-    """Makes inputs out of others: the same seed and corpus make the same ones."""
+    """Makes inputs of at most `longest` (B) out of others: the same seed and corpus make the same ones."""
 
-    def __init__(self, corpus: list[bytes], seed: int) -> None:
+    def __init__(self, corpus: list[bytes], seed: int, longest: int = 1024) -> None:
+        self._longest = longest
         self._corpus = corpus
         self._random = random.Random(seed)
 
@@ -22,7 +21,7 @@ class Mutator:
         data = bytearray(draw.choice(self._corpus))
         for _ in range(draw.choice((1, 1, 1, 2, 2, 3, 6))):
             self._change(data)
-        return bytes(data[:LONGEST])
+        return bytes(data[: self._longest])
 
     def _change(self, data: bytearray) -> None:
         draw = self._random
