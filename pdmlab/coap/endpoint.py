@@ -23,7 +23,7 @@ from pdmlab.coap.flow import Flow
 from pdmlab.coap.framing import STOCK_BLOCK
 from pdmlab.coap.observation import Observation
 from pdmlab.coap.parameters import TransmissionParameters
-from pdmlab.coap.requester import Requester
+from pdmlab.coap.requester import Late, Requester
 from pdmlab.coap.responder import Responder
 from pdmlab.coap.transport import Address, ConnectionSocket, DatagramSocket, Identity, Opener, text_of
 from pdmlab.coap.waiting import Waiting
@@ -141,19 +141,21 @@ class Endpoint:
         block_size: int | None = None,
         on_block: Callable[[int, int | None], None] | None = None,
         timeout: float | None = None,
+        late: Late | None = None,
     ) -> Message:
         """Send a confirmable request to a numeric address and return the response, error codes included.
 
         A payload over one block (block_size, B) goes out as Block1, a response in Block2 blocks comes back
         whole; all blocks have one token. `on_block(done, total)` hears of progress (B; total if announced).
-        A message that names a Block2 number itself gets that one block.
+        A message that names a Block2 number itself gets that one block. Where the peer acknowledges before it answers,
+        the wait is an exchange's lifetime, unless `late` says otherwise.
 
         Raises:
             TimedOut: no acknowledgement after all tries, no response after it, or `timeout` (s) is over.
             Unreachable: the peer reset the request, or it could not be sent.
             NetworkError: the response's blocks do not fit together, or exceed max_body.
         """
-        return await self._requester.request(message, peer, block_size, on_block, timeout)
+        return await self._requester.request(message, peer, block_size, on_block, timeout, late)
 
     def new_token(self, peer: Address) -> bytes:
         """Return a token that nothing under way to the peer has; a message that carries one goes out with it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiocoap import Message
@@ -25,6 +26,14 @@ _ATTEMPTS = 4  # to read a resource that changes in mid-transfer
 OnBlock = Callable[[int, int | None], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Late:
+    """What to make of an answer that takes its time: how long to wait for it (s), and who hears that it will."""
+
+    patience: float
+    acknowledged: Callable[[], None]
+
+
 class Requester:
     """What an endpoint asks of its peers."""
 
@@ -32,15 +41,21 @@ class Requester:
         self._endpoint = endpoint
 
     async def request(
-        self, message: Message, peer: Address, block_size: int | None, on_block: OnBlock | None, timeout: float | None
+        self,
+        message: Message,
+        peer: Address,
+        block_size: int | None,
+        on_block: OnBlock | None,
+        timeout: float | None,
+        late: Late | None = None,
     ) -> Message:
         """See Endpoint.request."""
         token = message.token or self.new_token(peer)
         if timeout is None:
-            return await self._transfer(message, peer, token, block_size, on_block)
+            return await self._transfer(message, peer, token, block_size, on_block, late)
         try:
             async with asyncio.timeout(timeout):
-                return await self._transfer(message, peer, token, block_size, on_block)
+                return await self._transfer(message, peer, token, block_size, on_block, late)
         except TimeoutError as error:
             raise TimedOut(f"{message.code} {uri(message, peer)}: no answer in {timeout:g} s") from error
 
@@ -54,14 +69,20 @@ class Requester:
                 return token
 
     async def _transfer(
-        self, message: Message, peer: Address, token: bytes, block_size: int | None, on_block: OnBlock | None
+        self,
+        message: Message,
+        peer: Address,
+        token: bytes,
+        block_size: int | None,
+        on_block: OnBlock | None,
+        late: Late | None,
     ) -> Message:
         size = block_size or self._endpoint.block_size(peer)
         if message.opt.block1 is not None or len(message.payload) <= size:
             asking = message
             if block_size is not None and message.opt.block2 is None and message.code in (codes.GET, codes.FETCH):
                 asking = derive(message, message.payload, block2=(0, False, exponent(size)))
-            response = await self.exchange(asking, peer, token)
+            response = await self.exchange(asking, peer, token, late)
             hint = response.opt.block1
             if (
                 response.code == codes.REQUEST_ENTITY_TOO_LARGE
@@ -69,13 +90,19 @@ class Requester:
                 and hint is not None
                 and 16 << hint.size_exponent < len(message.payload)
             ):
-                response = await self._upload(message, peer, token, 16 << hint.size_exponent, on_block)
+                response = await self._upload(message, peer, token, 16 << hint.size_exponent, on_block, late)
         else:
-            response = await self._upload(message, peer, token, size, on_block)
+            response = await self._upload(message, peer, token, size, on_block, late)
         return await self.collect(message, response, peer, token, on_block)
 
     async def _upload(
-        self, message: Message, peer: Address, token: bytes, size: int, on_block: OnBlock | None
+        self,
+        message: Message,
+        peer: Address,
+        token: bytes,
+        size: int,
+        on_block: OnBlock | None,
+        late: Late | None,
     ) -> Message:
         total, done = len(message.payload), 0
         while True:
@@ -84,7 +111,7 @@ class Requester:
             block = derive(
                 message, part, block1=(done // size, more, exponent(size)), size1=total if done == 0 else None
             )
-            response = await self.exchange(block, peer, token)
+            response = await self.exchange(block, peer, token, None if more else late)
             wanted = response.opt.block1
             smaller = 16 << wanted.size_exponent if wanted is not None and wanted.size_exponent < 7 else size
             if response.code == codes.REQUEST_ENTITY_TOO_LARGE and done == 0 and smaller < size:
@@ -157,7 +184,7 @@ class Requester:
                     raise NetworkError(f"{request.code} {uri(request, peer)}: the response changed while it was read")
                 return None
 
-    async def exchange(self, message: Message, peer: Address, token: bytes) -> Message:
+    async def exchange(self, message: Message, peer: Address, token: bytes, late: Late | None = None) -> Message:
         """Send one confirmable request and wait for its response."""
         endpoint = self._endpoint
         parameters = endpoint.parameters
@@ -166,7 +193,9 @@ class Requester:
 
         def ended(outcome: Outcome, error: NetworkError | None) -> None:
             if outcome == "acknowledged":
-                waiting.expect_response(parameters.exchange_lifetime)
+                waiting.expect_response(parameters.exchange_lifetime if late is None else late.patience)
+                if late is not None:
+                    late.acknowledged()
             elif outcome == "reset":
                 waiting.fail("the peer reset it")
             elif error is not None:

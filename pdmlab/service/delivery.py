@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from aiocoap import Message
+from aiocoap.numbers import codes
 
+from pdmlab.coap.requester import Late
 from pdmlab.coap.transport import Address
 from pdmlab.errors import Unreachable
 
@@ -21,16 +22,27 @@ COMES_BACK_S = 14.0
 """Within which the stock client connects again (pelion-wire 1.8: 10 s, a round trip of 3 s, and 10 % of it)."""
 
 
+PATIENCE_S = 900.0
+"""For how long the answer to an execution is waited for that the device has acknowledged."""
+
+
 @dataclass
 class _Line:
-    """A device's turn-taking: who waits, and what is under way."""
+    """A device's turn-taking: who waits, and what is under way, with the peer that each of it went to."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
     doing: str = ""
     since: float = 0.0
-    peer: Address = ("", 0)
-    exchange: asyncio.Future[Message] | None = None
+    exchanges: dict[asyncio.Future[Message], Address] = field(default_factory=dict)
+
+
+class Asking:
+    """A request from its turn on: whether it has been sent, and acknowledged ahead of its answer."""
+
+    def __init__(self) -> None:
+        self.sent = False
+        self.acknowledged = asyncio.Event()
 
 
 class Delivery:
@@ -81,13 +93,15 @@ class Delivery:
     def moved(self, device_id: str, peer: Address) -> None:
         """Give up what is under way to an address that the device has left: nobody answers there."""
         line = self._lines.get(device_id)
-        if line is not None and line.exchange is not None and line.peer != peer:
-            line.exchange.cancel()
+        for exchange, went_to in list(line.exchanges.items()) if line is not None else ():
+            if went_to != peer:
+                exchange.cancel()
 
-    async def ask(self, device_id: str, message: Message, *, begins: Callable[[], None] | None = None) -> Message:
+    async def ask(self, device_id: str, message: Message, asking: Asking | None = None) -> Message:
         """Send a confirmable request when the device's turn comes; return its answer, errors included.
 
-        begins is called when it is sent: until then the device cannot have heard of it.
+        A device that acknowledges an execution before it answers takes its time: its turn is over then, unless it is in
+        queue mode, where it may fall asleep. `asking` tells how far the request is.
 
         Raises:
             Unreachable: it is not registered, not connected or asleep, it reset the request, or is elsewhere meanwhile.
@@ -95,28 +109,51 @@ class Delivery:
         """
         line = self._lines.setdefault(device_id, _Line())
         line.users += 1
+        asking = asking or Asking()
         try:
-            async with line.lock:
-                obstacle = self.obstacle(device_id)
-                registration = self._core.registrations.find(device_id)
-                if obstacle is not None or registration is None:
-                    raise Unreachable(obstacle or "the device is not registered")
-                below(message, registration.root)
-                line.doing = f"{message.code} /{'/'.join(message.opt.uri_path)}"
-                line.since, line.peer = self._core.now(), registration.peer
-                if begins is not None:
-                    begins()
-                line.exchange = asyncio.ensure_future(self._core.lwm2m.request(message, registration.peer))
-                try:
-                    answer = await _outcome(line.exchange)
-                finally:
-                    line.doing, line.exchange = "", None
-                self._core.registrations.hear(device_id)
-                return answer
+            await line.lock.acquire()
+            return await self._ask(line, device_id, message, asking)
         finally:
             line.users -= 1
             if line.users == 0:
                 self._lines.pop(device_id, None)
+
+    async def _ask(self, line: _Line, device_id: str, message: Message, asking: Asking) -> Message:
+        """Ask, with the line's lock held; give it back."""
+        holding = True
+
+        def release() -> None:
+            nonlocal holding
+            if holding:
+                holding, line.doing = False, ""
+                line.lock.release()
+
+        def acknowledged() -> None:
+            if not queue_mode:
+                release()
+            asking.acknowledged.set()
+
+        try:
+            obstacle = self.obstacle(device_id)
+            registration = self._core.registrations.find(device_id)
+            if obstacle is not None or registration is None:
+                raise Unreachable(obstacle or "the device is not registered")
+            queue_mode, peer = registration.queue_mode, registration.peer
+            below(message, registration.root)
+            line.doing, line.since = f"{message.code} /{'/'.join(message.opt.uri_path)}", self._core.now()
+            patience = self._core.parameters.exchange_lifetime if queue_mode else PATIENCE_S
+            late = Late(patience, acknowledged) if message.code == codes.POST else None
+            asking.sent = True
+            exchange = asyncio.ensure_future(self._core.lwm2m.request(message, peer, late=late))
+            line.exchanges[exchange] = peer
+            try:
+                answer = await _outcome(exchange)
+            finally:
+                del line.exchanges[exchange]
+            self._core.registrations.hear(device_id)
+            return answer
+        finally:
+            release()
 
 
 def below(message: Message, root: str) -> None:

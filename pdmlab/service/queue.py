@@ -76,9 +76,8 @@ def _of_kind(rows: Iterable[Row], shape: Callable[[Row], Row], core: Core) -> li
     shown: list[Row] = []
     ahead: dict[str, int] = {}
     for row in rows:
-        before = ahead.get(row["device_id"], 0)
-        ahead[row["device_id"]] = before + 1
-        one = shape(row)
+        one, before = shape(row), ahead.get(row["device_id"], 0)
+        ahead[row["device_id"]] = before + (one["state"] != "acknowledged")
         shown.append({"device_id": row["device_id"], **one, "why": _why(core, row["device_id"], one, before)})
     return shown
 
@@ -125,6 +124,8 @@ def _manifest(row: Row) -> Row:
 def _why(core: Core, device_id: str, row: Row, before: int) -> str:
     """Say why something waits, with `before` of its kind ahead of it; row["why"] is what was noted of it."""
     delivery, noted = core.delivery, str(row["why"])
+    if row["state"] == "acknowledged":
+        return noted
     obstacle = delivery.obstacle(device_id)
     if obstacle is not None:
         return f"{noted}; {obstacle}" if noted else obstacle

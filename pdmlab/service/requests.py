@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from pdmlab.errors import NetworkError, ServiceError
 from pdmlab.service.asking import METHODS, TIMEOUT, hint_of, message_of, result_of, split_uri, timeout
-from pdmlab.service.delivery import below
+from pdmlab.service.deadline import Deadline
+from pdmlab.service.delivery import Asking, below
 from pdmlab.service.queue import Queue, queue
 from pdmlab.service.refusal import Refused
 from pdmlab.service.schema import api_keys, requests
@@ -36,7 +37,9 @@ _ASYNC_ID = re.compile(r"[A-Za-z0-9_\-]{1,40}", re.ASCII)
 _MINE = requests.c.device_id == sa.bindparam("device")
 _THIS = requests.c.number == sa.bindparam("which")
 _COUNT = Statement(sa.select(sa.func.count()).where(_MINE))
-_NEXT = Statement(sa.select(requests).where(_MINE).order_by(requests.c.number).limit(1))
+_NEXT = Statement(
+    sa.select(requests).where(_MINE, requests.c.state != "acknowledged").order_by(requests.c.number).limit(1)
+)
 _GIVEN = [column.name for column in requests.c if column.name not in ("number", "state", "reason")]
 _INSERT = Statement(sa.insert(requests), _GIVEN)
 _MARK = Statement(
@@ -55,10 +58,10 @@ class Requests:
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._kicked: set[str] = set()
         self._sending: set[int] = set()
+        self._asking: dict[asyncio.Task[bool], str] = {}
         self._patient: set[str] = set()  # devices with a request that waits to be sent again
         self._waiting: set[str] = set()  # devices that may have a request in their queue
-        self._timer: asyncio.TimerHandle | None = None
-        self._next_end = float("inf")
+        self._deadline = Deadline(core, self._expire)
 
     async def submit(
         self,
@@ -114,8 +117,7 @@ class Requests:
                 created_at=self._store.timestamp(),
             )
         await self._store.written()
-        if expires < self._next_end:
-            self._arm(expires)
+        self._deadline.at(expires)
         self._waiting.add(device_id)
         self.kick(device_id)
 
@@ -156,10 +158,10 @@ class Requests:
         rows = self._store.rows(sa.select(requests))
         with self._store.begin():
             for row in rows:
-                if row["state"] == "sent" and row["method"] == "POST":
+                if row["state"] in ("sent", "acknowledged") and row["method"] == "POST":
                     # The service ended between sending and hearing: whether the device did it, nobody knows.
                     self._answer(row, TIMEOUT)
-        self._arm()
+        self._deadline.next()
         self._waiting |= {row["device_id"] for row in rows}
         self._patient |= {row["device_id"] for row in rows if row["state"] == "waiting"}
         for device_id in {row["device_id"]: None for row in rows}:
@@ -167,9 +169,8 @@ class Requests:
 
     async def close(self) -> None:
         """Deliver nothing any more; the queues stay on disk."""
-        if self._timer is not None:
-            self._timer.cancel()
-        workers = list(self._workers.values())
+        self._deadline.close()
+        workers = [*self._workers.values(), *self._asking]
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
@@ -206,20 +207,42 @@ class Requests:
             if row["expires"] <= self._core.now():
                 self._finish(row, TIMEOUT)
                 continue
-            asked = self._core.registrations.find(device_id)
-            begun = asyncio.Event()
+            asking = Asking()
             self._sending.add(row["number"])
-            try:
-                await self._mark(row, "sent", "")
-                answer = await self._core.delivery.ask(device_id, message_of(row), begins=begun.set)
-            except NetworkError as error:
-                self._sending.discard(row["number"])
-                if not await self._again(row, asked, error, begun=begun.is_set()):
+            task = asyncio.get_running_loop().create_task(self._ask(row, asking))
+            self._asking[task] = device_id
+            task.add_done_callback(self._asked)
+            if await _settled(task, asking.acknowledged):
+                if not task.result():
                     return
-            else:
-                self._finish(row, result_of(row, answer))
-            finally:
-                self._sending.discard(row["number"])
+            elif row["state"] == "sent":
+                await self._mark(row, "acknowledged", "the device has it, and has not answered yet")
+
+    def _asked(self, task: asyncio.Task[bool]) -> None:
+        device_id = self._asking.pop(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.error("a request to device %s: %s", device_id, error)
+
+    async def _ask(self, row: Row, asking: Asking) -> bool:
+        """Ask a device once; return whether to go on with its queue at once."""
+        device_id = row["device_id"]
+        asked = self._core.registrations.find(device_id)
+        try:
+            await self._mark(row, "sent", "")
+            answer = await self._core.delivery.ask(device_id, message_of(row), asking)
+        except NetworkError as error:
+            self._sending.discard(row["number"])
+            go_on = await self._again(row, asked, error, asking)
+            if asking.acknowledged.is_set() and row["state"] == "queued":
+                self._waiting.add(device_id)  # the queue has gone on without it
+                self.kick(device_id)
+            return go_on
+        else:
+            self._finish(row, result_of(row, answer))
+            return True
+        finally:
+            self._sending.discard(row["number"])
 
     async def _mark(self, row: Row, state: str, reason: str) -> None:
         row.update(state=state, reason=reason)
@@ -229,7 +252,7 @@ class Requests:
             _MARK.run(db, which=row["number"], **{k: row[k] for k in ("state", "reason", "retries")})
         await self._store.written()
 
-    async def _again(self, row: Row, asked: Registration | None, error: NetworkError, *, begun: bool) -> bool:
+    async def _again(self, row: Row, asked: Registration | None, error: NetworkError, asking: Asking) -> bool:
         """Decide after a failure; return whether to go on with the queue at once."""
         device_id = row["device_id"]
         now = self._core.registrations.find(device_id)
@@ -237,22 +260,24 @@ class Requests:
             self._finish(row, timeout(error))
             return True
         moved = now is None or asked is None or now.peer != asked.peer or now.lost_at is not None
-        if moved or now is not asked or self._core.delivery.obstacle(device_id) is not None:
-            # It has registered, moved, gone or fallen asleep meanwhile: where it is now, it has not been asked.
-            if begun and moved and row["method"] == "POST":
-                # But it may have done what it was told, and only the answer is lost: doing it twice may do harm.
-                if row["retries"] == 0:
-                    self._finish(row, timeout(error, "it may have been executed: without retry= it is not sent twice"))
-                    return True
-                row["retries"] -= 1
-            await self._mark(row, "queued", error.message)
-            return True
-        if now is not None and (now.queue_mode or row["retries"] > 0):
+        arrived = asking.acknowledged.is_set()
+        if row["method"] == "POST" and (arrived or (moved and asking.sent)):
+            # It may have done what it was told, and only the answer is lost: doing it twice may do harm.
+            if row["retries"] == 0:
+                hint = "it may have been executed: without retry= it is not sent twice"
+                self._finish(row, timeout(error, hint if moved else hint_of(row)))
+                return True
+            row["retries"] -= 1
+        elif now is not None and now is asked and self._core.delivery.obstacle(device_id) is None:
+            if not now.queue_mode and row["retries"] == 0:
+                self._finish(row, timeout(error, hint_of(row)))
+                return True
             row["retries"] = max(row["retries"] - 1, 0)
             self._patient.add(device_id)
             await self._mark(row, "waiting", f"{error.message}; it is sent again when the device is heard")
             return False
-        self._finish(row, timeout(error, hint_of(row)))
+        # Where it is now, or when it wakes, it has not been asked.
+        await self._mark(row, "queued", error.message)
         return True
 
     def _finish(self, row: Row, result: Row) -> None:
@@ -266,19 +291,6 @@ class Requests:
 
     # -- expiring ------------------------------------------------------------------------------------------
 
-    def _arm(self, expires: float | None = None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        now = self._core.now()
-        if expires is None:
-            first = sa.select(sa.func.min(requests.c.expires).label("first")).where(requests.c.expires > now)
-            row = self._store.row(first)
-            expires = row["first"] if row is not None else None
-        self._next_end = float("inf") if expires is None else expires
-        if expires is not None:
-            self._timer = asyncio.get_running_loop().call_later(max(expires - now, 0.001), self._expire)
-
     def _expire(self) -> None:
         try:
             for row in self._store.rows(sa.select(requests).where(requests.c.expires <= self._core.now())):
@@ -286,4 +298,14 @@ class Requests:
                     self._finish(row, TIMEOUT)
         except ServiceError as error:
             _log.error("requests cannot expire: %s", error)
-        self._arm()
+        self._deadline.next()
+
+
+async def _settled(task: asyncio.Task[bool], acknowledged: asyncio.Event) -> bool:
+    """Wait until a device has answered, or has said that it will; return whether it has answered."""
+    waiting = asyncio.ensure_future(acknowledged.wait())
+    try:
+        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+    return task.done()

@@ -52,9 +52,9 @@ def test_a_notification_right_behind_the_answer_is_taken(play: Stage) -> None:
         endpoint, taken = lab.core.lwm2m, []
         request = endpoint.request
 
-        async def overtaken(message: Message, peer: Address) -> Message:
+        async def overtaken(message: Message, peer: Address, **options: Any) -> Message:
             """Let a notification arrive when the answer is here, and nobody has looked at it yet."""
-            answer = await request(message, peer)
+            answer = await request(message, peer, **options)
             if message.opt.observe == 0:
                 told = Message(code=codes.CONTENT, payload=b"at once", observe=1, content_format=0)
                 told.token = answer.token

@@ -12,7 +12,7 @@ from pdmlab.service.refusal import Refused
 from pdmlab.service.requests import MAX_QUEUED
 from tests.service.corelab import CoreLab, FakeDevice, Stage, value
 from tests.service.fota import publish, updatable
-from tests.service.secure import registered
+from tests.service.secure import SecureDevice, registered
 
 WINDOW_S = 93.0
 """MAX_TRANSMIT_WAIT of RFC 7252: for so long after its last message a device in queue mode listens."""
@@ -178,34 +178,91 @@ def test_the_twenty_first_request_is_refused_and_the_next_is_taken_when_one_is_d
     play(story)
 
 
-def test_a_delayed_answer_is_waited_for_and_a_missing_one_is_told_with_a_hint(play: Stage) -> None:
-    """A delayed resource acknowledges at once; with the wrong Content-Format that is all it ever does."""
+async def delaying(lab: CoreLab, seconds: float) -> SecureDevice:
+    """Return a device that acknowledges executions at once, and answers them after a while, or never.
 
-    async def story(lab: CoreLab) -> None:
-        device = await registered(lab)
-        answer = device._answer
+    It never does where the Content-Format is not one that it takes (pelion-wire 4.3).
+    """
+    device = await registered(lab)
+    answer = device._answer
 
-        async def delayed(message, peer):  # type: ignore[no-untyped-def]
-            if message.code != codes.POST:
-                return await answer(message, peer)
-            device.endpoint.acknowledge(message)
-            if message.opt.content_format not in (None, 0):
-                return None
-            await asyncio.sleep(180)
+    async def delayed(message, peer):  # type: ignore[no-untyped-def]
+        if message.code != codes.POST:
             return await answer(message, peer)
+        device.endpoint.acknowledge(message)
+        if message.opt.content_format not in (None, 0):
+            return None
+        await asyncio.sleep(seconds)
+        return await answer(message, peer)
 
-        device._answer = delayed  # type: ignore[method-assign]
-        await device.reconnect()
+    device._answer = delayed  # type: ignore[method-assign]
+    await device.reconnect()
+    return device
+
+
+def test_an_answer_that_takes_minutes_is_waited_for_and_holds_up_nothing(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await delaying(lab, 600)
         begun = lab.now()
-        await lab.ask(device, "POST", "/5000/0/1", b"x", content_type="text/plain")
-        (late,) = await lab.answers()
-        assert late["status"] == 200 and lab.now() - begun == pytest.approx(180, abs=1)
+        execution = await lab.ask(device, "POST", "/5000/0/1", b"x", content_type="text/plain")
+        reading = await lab.ask(device, "GET", "/3/0/0")
+        (answer,) = await lab.answers()
+        assert (answer["id"], answer["status"]) == (reading, 200) and lab.now() - begun < 1
+        await lab.ask(device, "GET", "/5000/0/1")
+        (row,) = [row for row in lab.core.requests.queue(device.id) if row["async_id"] == execution]
+        assert (row["state"], row["why"]) == ("acknowledged", "the device has it, and has not answered yet")
+        assert (await lab.answers())[0]["status"] == 200
+        (late,) = await lab.answers(hold_s=700)
+        assert (late["id"], late["status"]) == (execution, 200)
+        assert lab.now() - begun == pytest.approx(600, abs=1)
+        assert device.asked.count("POST /5000/0/1") == 1 and lab.core.requests.queue(device.id) == []
+
+    play(story)
+
+
+def test_an_answer_that_never_comes_ends_with_a_hint(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await delaying(lab, 1)
         await lab.ask(device, "POST", "/5000/0/1", b"x", content_type="application/octet-stream")
-        (never,) = await lab.answers()
+        (never,) = await lab.answers(hold_s=1000)
         assert (never["status"], never["error"]) == (504, "TIMEOUT")
-        assert "acknowledged, but no response in 247.0 s" in value(never).decode()
+        assert "acknowledged, but no response in 900.0 s" in value(never).decode()
         assert "leave it out" in value(never).decode()
         await lab.ask(device, "GET", "/3/0/0")
         assert (await lab.answers())[0]["status"] == 200  # the device is no worse for it
+
+    play(story)
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_an_execution_that_a_device_has_is_not_given_to_it_again_by_a_restarted_service(
+    play: Stage, kill: bool
+) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await delaying(lab, 600)
+        await lab.ask(device, "POST", "/5000/0/1")
+        await asyncio.sleep(1)
+        await lab.restart(kill=kill)
+        await device.connect("lwm2m")
+        await device.update()
+        assert (await lab.answers())[0]["status"] == 504
+        assert lab.core.requests.queue(device.id) == []
+
+    play(story)
+
+
+def test_what_a_device_in_queue_mode_has_acknowledged_is_not_sent_to_it_again(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.device()
+        await device.bootstrap()
+        await device.register("ep=desk1", f"iep={device.id}", "lt=3600", "lwm2m=1.0", "b=UQ")
+        device.silent = True
+        await lab.ask(device, "POST", "/5000/0/1")
+        (never,) = await lab.answers()
+        assert never["status"] == 504 and device.asked.count("POST /5000/0/1") == 1
+        device.silent = False
+        await device.update()
+        await asyncio.sleep(10)
+        assert device.asked.count("POST /5000/0/1") == 1
 
     play(story)

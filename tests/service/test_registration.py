@@ -678,6 +678,7 @@ def test_what_a_device_makes_the_service_remember_has_an_end(play: Stage, monkey
         assert 40 <= len(events) <= 50
         assert {each["event_type"] for each in events} == {"update.device.device-registered"}  # older ones made way
         for _ in range(9):
+            await asyncio.sleep(1)
             assert (await device.enroll("est/LWM2M/sen")).code == codes.CHANGED
         newest, device.own = device.own, in_use
         kept = [bytes(row["certificate"]) for row in lab.core.credentials.of_device(device.id)]
