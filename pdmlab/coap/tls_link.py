@@ -70,7 +70,8 @@ class TlsLink(Link):
         while size - at >= _HEADER:
             end = at + _HEADER + (data[at + 3] << 8 | data[at + 4])
             if not 20 <= data[at] <= 23 or data[at + 1] != 3 or end - at > _MAX_RECORD:
-                self._record(0, data[at:])  # OpenSSL says what is wrong
+                if not self._done:
+                    self._record(0, data[at:])  # OpenSSL says what is wrong
                 if not self.gone:
                     self.drop(NetworkError(f"{text_of(self.name)}: what came is no TLS record"))
                 return
@@ -200,7 +201,8 @@ class TlsLink(Link):
         if self._seen.begun > self._seen.done or not self._done:
             self.fail(why)
         else:
-            self.drop(NetworkError(f"{text_of(self.name)}: {error}"))
+            what = why.message.partition(": ")[2]  # behind "no handshake with …"
+            self.drop(NetworkError(f"{text_of(self.name)}: {what}"))
 
     def fail(self, why: HandshakeFailed) -> None:
         """End a connection whose handshake has failed, the first or a later one."""

@@ -481,12 +481,16 @@ def test_garbage_is_refused_and_named(sent: bytes, reason: str, words: str) -> N
 
 def test_garbage_in_an_established_connection_ends_it_with_a_reason() -> None:
     async def story(ear: Ear, server: Any) -> None:
-        for garbage in (b"GET / HTTP/1.1\r\n\r\n", bytes.fromhex("1703030020") + bytes(32)):
+        for garbage, what in (
+            (b"GET / HTTP/1.1\r\n\r\n", "what came is no TLS record"),
+            (bytes.fromhex("1703030020") + bytes(32), "what it sends does not decrypt"),
+        ):
             device = await Device.to(server.address)
             device.raw.writer.write(device.seal(GET) + garbage)
             _, peer = await ear.heard()
             lost, why = await ear.lost()
             assert lost == peer and not isinstance(why, HandshakeFailed)
+            assert what in str(why)
             await device.raw.ended()
             await device.raw.close()
 
