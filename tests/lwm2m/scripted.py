@@ -193,8 +193,8 @@ class Watch:
 class Lab:
     """A network, servers on it, and devices; everything ends with the test."""
 
-    def __init__(self, *, loss: float = 0.0) -> None:
-        self.network = Lossy(1, loss=loss)
+    def __init__(self, *, loss: float = 0.0, seed: int = 1) -> None:
+        self.network = Lossy(seed, loss=loss)
         self.sessions: list[tuple[Session, asyncio.Task[None]]] = []
         self.servers: list[Server] = []
         self.errors: list[PdmlabError] = []
