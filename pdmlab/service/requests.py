@@ -207,16 +207,21 @@ class Requests:
             if row["expires"] <= self._core.now():
                 self._finish(row, TIMEOUT)
                 continue
-            asking = Asking()
-            self._sending.add(row["number"])
-            task = asyncio.get_running_loop().create_task(self._ask(row, asking))
-            self._asking[task] = device_id
-            task.add_done_callback(self._asked)
-            if await _settled(task, asking.acknowledged):
-                if not task.result():
-                    return
-            elif row["state"] == "sent":
-                await self._mark(row, "acknowledged", "the device has it, and has not answered yet")
+            if not await (self._execute(row) if row["method"] == "POST" else self._ask(row, Asking())):
+                return
+
+    async def _execute(self, row: Row) -> bool:
+        """Ask a device to do something; once it has acknowledged that, the queue need not wait for its answer."""
+        asking = Asking()
+        self._sending.add(row["number"])
+        task = asyncio.get_running_loop().create_task(self._ask(row, asking))
+        self._asking[task] = row["device_id"]
+        task.add_done_callback(self._asked)
+        if await _settled(task, asking.acknowledged):
+            return task.result()
+        if row["state"] == "sent":
+            await self._mark(row, "acknowledged", "the device has it, and has not answered yet")
+        return True
 
     def _asked(self, task: asyncio.Task[bool]) -> None:
         device_id = self._asking.pop(task)
@@ -228,6 +233,7 @@ class Requests:
         """Ask a device once; return whether to go on with its queue at once."""
         device_id = row["device_id"]
         asked = self._core.registrations.find(device_id)
+        self._sending.add(row["number"])
         try:
             await self._mark(row, "sent", "")
             answer = await self._core.delivery.ask(device_id, message_of(row), asking)
