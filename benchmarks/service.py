@@ -119,7 +119,8 @@ def bench() -> None:
     )
     with LoopThread("bench") as loop, serve(name="bench") as service:
         device, other, client = (loop.run(Peer().open()) for _ in range(3))
-        host, _, port = service.lwm2m_uri.removeprefix("coap://").partition(":")
+        assert service.plain_lwm2m_uri is not None
+        host, _, port = service.plain_lwm2m_uri.removeprefix("coap://").partition(":")
         server = host, int(port.partition("?")[0].rstrip("/"))
 
         for at_once, what in ((1, "one after the other"), (16, "16 at once")):

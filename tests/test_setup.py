@@ -249,7 +249,7 @@ def test_an_unknown_command_shows_what_there_is_and_makes_nothing(tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
-@pytest.mark.parametrize("command", ["lab", "test", "bench", "lint", "setup"])
+@pytest.mark.parametrize("command", ["lab", "test", "bench", "soak", "fuzz", "lint", "setup"])
 def test_make_calls_lab_with_its_arguments(command):
     done = subprocess.run(
         ["make", "-n", command, "PYTHON=python3.12", "ARGS=--port 8899"],
