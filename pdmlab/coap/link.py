@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pdmlab.coap.connections import Links
 
 _NOWHERE = asyncio.Transport()  # until there is one
-_NOWHERE = asyncio.Transport()  # until there is one
 _KEEP_ALIVE_INTERVAL, _KEEP_ALIVE_TRIES = 30, 4
 
 

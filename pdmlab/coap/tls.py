@@ -14,7 +14,7 @@ from pdmlab.coap.openssl import client_context, server_context
 from pdmlab.coap.recognition import framing_for
 from pdmlab.coap.security import Security
 from pdmlab.coap.streams import Accept, Connect, accept_protocols, connect_protocol
-from pdmlab.coap.tls_link import TlsClientLink, TlsServerLink
+from pdmlab.coap.tls_ends import TlsClientLink, TlsServerLink
 from pdmlab.coap.transport import Address, Opener
 
 _ALPN = b"coap"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -10,13 +9,12 @@ from typing import TypeAlias
 
 from OpenSSL import SSL
 
-from pdmlab.coap import psk
 from pdmlab.coap.connections import ClientLink, ServerLinks
 from pdmlab.coap.framing import Framing
 from pdmlab.coap.handshake import Handshake
 from pdmlab.coap.link import Link
-from pdmlab.coap.openssl import completed, connection, failure, forgiven, settle
-from pdmlab.coap.security import HandshakeStep, Security
+from pdmlab.coap.openssl import completed, connection, failure
+from pdmlab.coap.security import HandshakeStep
 from pdmlab.coap.transport import Address, text_of
 from pdmlab.errors import HandshakeFailed, NetworkError
 
@@ -232,106 +230,3 @@ class TlsLink(Link):
             super().connection_lost(exc)
         else:
             self.fail(self._seen.closed(text_of(self.name)))
-
-
-class TlsServerLink(TlsLink):
-    """A server's end; its handshake begins when its host may have one more."""
-
-    owner: ServerLinks
-    _counted = False
-
-    def begun(self) -> None:
-        """See Link.begun."""
-        self._seen = Handshake(server=True)
-        self.transport.pause_reading()
-        self.await_within(self.parameters.first_timeout, "")  # in case that it has to wait
-        self.owner.admission.begin(self.name[0], self._go)
-
-    def _go(self) -> bool:
-        if self.gone or self.owner.closed:
-            return False
-        self._counted = True
-        self.start(self._seen)
-        self.transport.resume_reading()
-        return True
-
-    def late(self, seconds: float, what: str) -> None:
-        """See Link.late."""
-        if not self._started:
-            what = f"no handshake with {text_of(self.name)}: others of its host were under way for {seconds:g} s"
-            self.fail(HandshakeFailed(what, reason="timed out", hint="does one host connect more than it should?"))
-        else:
-            super().late(seconds, what)
-
-    def complete(self) -> None:
-        """See TlsLink.complete."""
-        self._leave()
-
-    def lost(self, why: NetworkError) -> None:
-        """See Link.lost."""
-        super().lost(why)
-        self._leave()
-
-    def _leave(self) -> None:
-        if self._counted:
-            self._counted = False
-            self.owner.admission.end(self.name[0])
-
-
-class TlsClientLink(TlsLink):
-    """A client's end; `ready` is done when the handshake is complete, or has failed."""
-
-    owner: ClientLink
-
-    def __init__(
-        self,
-        owner: ClientLink,
-        framing: Framing,
-        context: SSL.Context,
-        security: Security,
-        session: bytes | None,
-        on_session: Callable[[bytes], None] | None,
-    ) -> None:
-        super().__init__(owner, framing, context, security.tells)
-        self.ready: asyncio.Future[None] = self._loop.create_future()
-        self._clock = security.clock
-        self._session = session
-        self._on_session = on_session
-
-    def begun(self) -> None:
-        """See Link.begun."""
-        seen = Handshake(server=False)
-        seen.forgiven = forgiven(self._clock)
-        self.start(seen)
-        if self._clock is not None:
-            psk.judge_by(self._connection, self._clock.now())
-        if self._session:
-            psk.resume(self._connection, self._session)
-        self._shake_hands()
-
-    def _shake_hands(self) -> None:
-        try:
-            self._connection.do_handshake()
-        except SSL.WantReadError:
-            self._flush()
-
-    def settled(self) -> bool:
-        """See TlsLink.settled; the stock client shakes hands again when its clock seems to be wrong."""
-        if self._clock is not None and settle(self._connection, self._seen, self._clock):
-            self._shake_hands()
-            return False
-        return True
-
-    def complete(self) -> None:
-        """See TlsLink.complete."""
-        if self._on_session is not None:
-            self._on_session(psk.session_bytes(self._connection))
-        if not self.ready.done():
-            self.ready.set_result(None)
-
-    def lost(self, why: NetworkError) -> None:
-        """See Link.lost."""
-        super().lost(why)
-        if not self.ready.done():
-            self.ready.set_exception(why)
-            self.ready.exception()  # nobody may be waiting any more
