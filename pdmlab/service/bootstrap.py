@@ -95,6 +95,8 @@ class Bootstrap:
             if self._sequences.get(peer) is sequence:
                 del self._sequences[peer]
             raise
+        if self._sequences.get(peer) is not sequence:
+            return Message(code=codes.CHANGED)  # and has once more, meanwhile
         sequence.task = asyncio.get_running_loop().create_task(self._run(sequence))
         return Message(code=codes.CHANGED)
 

@@ -224,6 +224,22 @@ def test_boards_of_one_file_are_devices_of_their_own(play: Stage) -> None:
     play(story)
 
 
+def test_a_device_that_asks_several_times_at_once_is_finished_once(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await secure_device(lab)
+        await device.connect("bootstrap")
+        ask = ("ep=desk1", f"aid={lab.core.account_id}")
+        both = [device.endpoint.request(request(codes.POST, "bs", *ask), device.bootstrap_server) for _ in range(3)]
+        assert {answer.code for answer in await asyncio.gather(*both)} == {codes.CHANGED}
+        await device.bootstrapped.wait()
+        await asyncio.sleep(1)
+        assert device.asked[-3:] == ["DELETE /0", "PUT /0", f"POST /bs?iep={device.id}"]
+        assert device.asked.count(f"POST /bs?iep={device.id}") == 1  # what was begun for the others was broken off
+        assert [row["id"] for row in lab.core.directory.list(lab.core.account_id)] == [device.id]
+
+    play(story)
+
+
 def test_a_device_that_brings_its_id_is_the_same_and_its_old_certificate_goes_with_the_new_one(play: Stage) -> None:
     async def story(lab: CoreLab) -> None:
         device = await registered(lab)
