@@ -11,9 +11,12 @@ import pytest
 from aiocoap import Message
 from aiocoap.numbers import codes
 from aiocoap.numbers.types import Type
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pdmlab.capture import Event, KeyLog, LoggedMessage, MessageLog, Who
 from pdmlab.capture.kept import Kept
+from pdmlab.capture.plain import packet
 from pdmlab.clock import DeviceClock
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.transport import Connection
@@ -512,6 +515,56 @@ def test_nothing_large_stays_of_a_row(log: MessageLog) -> None:
     (kept,) = log.kept()
     assert isinstance(kept, Kept)
     assert len(kept.data) == 1536 and kept.size > 60_000
+
+
+# -- hostile -----------------------------------------------------------------------------------------
+
+PATHS = (("rd",), ("bs",), ("0",), ("est", "sen"), ("3", "0"), ("3", "0", "0"), ("21",), ("rd", "a", "d"))
+
+
+@st.composite
+def passed(draw: st.DrawFn) -> tuple[str, bytes]:
+    """Draw a message that a peer may send: half right, or nothing but bytes."""
+    direction = draw(st.sampled_from(("in", "out")))
+    if draw(st.booleans()):
+        return direction, draw(st.binary(min_size=4, max_size=200))
+    code = draw(st.sampled_from((1, 2, 3, 4, 65, 68, 69, 95, 132, 160)))
+    options: dict[str, object] = {"content_format": draw(st.sampled_from((0, 40, 42, 110, 112, 11542, 65535)))}
+    block = draw(st.sampled_from((None, (0, True, 0), (1, False, 0), (0, False, 5), (99999, True, 6))))
+    if block is not None:
+        options["block1" if code < 32 else "block2"] = block
+    if code < 32:
+        options["uri_path"] = draw(st.sampled_from(PATHS))
+        options["uri_query"] = draw(st.sampled_from(((), ("ep=desk1",), ("iep=dev1",), ("ep", "=", "ep=\x1b[2J"))))
+    else:
+        options["location_path"] = draw(st.sampled_from(((), ("rd", "a", "dev1"), ("",))))
+    payload = draw(
+        st.one_of(
+            st.binary(max_size=80),
+            st.sampled_from(
+                (b'</3/0/0>;v="1";aobs="511"', b"\x30\x03\x02\x01\x00", b"\1\1\0\2\x30\0", b"[{}]", b"\x80")
+            ),
+        )
+    )
+    message = Message(code=codes.Code(code), payload=payload, **options)
+    message.mtype = Type(draw(st.integers(0, 3)))
+    message.mid, message.token = draw(st.integers(0, 3)), draw(st.sampled_from((b"", b"\1", b"\1\xff")))
+    return direction, message.encode()
+
+
+@given(st.lists(passed(), max_size=12))
+def test_whatever_passed_can_be_looked_at_in_every_way(messages: list[tuple[str, bytes]]) -> None:
+    log = MessageLog(clock="device", dialect=LwM2M())
+    for number, (direction, data) in enumerate(messages):
+        log(direction, PEER, data, number)  # type: ignore[arg-type]
+    assert len(log.rows()) == len(messages)
+    assert log.lines().replace("\n", "").isprintable()
+    assert "\x1b" not in log._repr_html_() + repr(log.failures()) + log.failures()._repr_html_()
+    assert len(log.of_device("desk1")) <= len(log) and len(log.since(3)) <= len(log)
+    log.counters(), log.frame()
+    for kept in log.kept():
+        if isinstance(kept, Kept):
+            packet(kept)
 
 
 # -- certificates ------------------------------------------------------------------------------------

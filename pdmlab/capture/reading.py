@@ -33,6 +33,7 @@ from pdmlab.capture.words import TYPES, as_text, code_in_words, options_in_words
 LIFETIME = 247 * 10**9
 """How long a message ID means the same message (ns): EXCHANGE_LIFETIME of RFC 7252 section 4.8.2."""
 LONGEST_BODY = 64 << 10  # B of blocks that are put together
+LONGEST_ID = 128  # characters of an id or a name
 LONGEST_WORDS = 600  # characters of a payload in words
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
@@ -141,7 +142,7 @@ class Reader:
 
     def row(self, reading: Reading) -> LoggedMessage:
         """Return the row of a message, with all that is known of it by now."""
-        kept, talk = reading.kept, reading.talk
+        kept, device, name = reading.kept, shown(reading.talk.device, LONGEST_ID), shown(reading.talk.name, LONGEST_ID)
         host, port = kept.peer
         peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         scheme = scheme_of(kept.peer)
@@ -151,7 +152,7 @@ class Reader:
             if event.mid >= 0 and reading.first is not None:
                 words = _given_up(kept, reading.first[0]) + (f": {words}" if words else "")
             return LoggedMessage(
-                kept.number, kept.time_ns, kept.clock, kept.endpoint, talk.device, talk.name, "", scheme, peer,
+                kept.number, kept.time_ns, kept.clock, kept.endpoint, device, name, "", scheme, peer,
                 _CARRIERS.get(scheme, "UDP"), event.what, max(event.mid, 0), "", reading.path, "",
                 event.reason or _how(event), 0, shown(words, LONGEST_WORDS),
             )  # fmt: skip
@@ -163,8 +164,8 @@ class Reader:
             time_ns=kept.time_ns,
             clock=kept.clock,
             endpoint=kept.endpoint,
-            device=talk.device,
-            name=talk.name,
+            device=device,
+            name=name,
             direction=kept.direction,
             scheme=scheme,
             peer=peer,
@@ -339,7 +340,7 @@ class Reader:
             if given_up is not None:
                 reading.exchange = given_up.exchange
                 reading.first = given_up, 1
-                reading.path = "/" + "/".join(given_up.exchange.path) if given_up.exchange is not None else ""
+                reading.path = shown("/" + "/".join(given_up.exchange.path)) if given_up.exchange is not None else ""
                 if given_up.outcome == "":
                     given_up.outcome = "never acknowledged"
 

@@ -223,7 +223,7 @@ def _security_entries(body: Body) -> Iterator[tuple[int, tlv.Entry]]:
         if entry.kind == tlv.Kind.OBJECT_INSTANCE:
             yield from ((entry.id, each) for each in entry.entries)
         else:
-            yield int(body.path[1]) if len(body.path) > 1 and body.path[1].isdigit() else 0, entry
+            yield int(body.path[1]) if len(body.path) > 1 and body.path[1].isdecimal() else 0, entry
 
 
 def _enrolment(body: Body) -> str | None:

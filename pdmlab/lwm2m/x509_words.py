@@ -21,7 +21,7 @@ def subject_of(der: bytes) -> dict[str, str] | None:
     """Return what a certificate (DER) says of its owner, by the short names CN, L, OU and O; None if it is none."""
     try:
         return _named(x509.load_der_x509_certificate(der).subject)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         return None
 
 
@@ -37,7 +37,7 @@ def request_in_words(der: bytes) -> str | None:
     """Return "certificate request, 250 B, L=…, CN=desk1" of a PKCS#10 one; None if it is none."""
     try:
         subject = _named(x509.load_der_x509_csr(der).subject)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         return None
     return f"certificate request, {len(der)} B, {_joined(subject)}".rstrip(", ")
 
