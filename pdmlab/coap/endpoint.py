@@ -185,14 +185,17 @@ class Endpoint:
             return
         self._responder.notify(peer, message, token, on_result)
 
-    def tell(self, message: Message, peer: Address) -> None:
+    def tell(self, message: Message, peer: Address, *, says_so: bool = True) -> None:
         """Send a non-confirmable request that wants no answer (RFC 7967), once; whether it arrives, nobody learns.
+
+        says_so: False leaves out the option, for peers that reset what has one that they do not know.
 
         Raises:
             Unreachable: it could not be sent.
         """
         mid = self._peers.next_mid(peer, self._loop.time())
-        message.opt.no_response = _NO_ANSWER
+        if says_so:
+            message.opt.no_response = _NO_ANSWER
         data = encode(message, Type.NON, mid, message.token)
         self._tapped("out", peer, data)
         self._send(data, peer)

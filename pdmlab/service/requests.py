@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from pdmlab.coap.transport import scheme_of
 from pdmlab.errors import NetworkError, ServiceError
 from pdmlab.service.asking import METHODS, TIMEOUT, hint_of, message_of, result_of, split_uri, timeout
 from pdmlab.service.deadline import Deadline
@@ -134,7 +135,8 @@ class Requests:
         registration = self._core.registrations.find(device_id)
         if registration is None:
             raise Refused(404, "DEVICE_NOT_FOUND", hint="the device is not registered")
-        if registration.queue_mode or "T" in registration.binding:
+        over_tcp = "T" in registration.binding or scheme_of(registration.peer).endswith("tcp")
+        if registration.queue_mode or over_tcp:
             raise Refused(409, "NO_RESPONSE_NOT_SUPPORTED", hint="the device is in queue mode, or on TCP")
         if self._core.resources.missing(device_id, path):
             raise Refused(400, "RESOURCE_NOT_FOUND", hint=f"the device has registered no {path}")
@@ -142,8 +144,10 @@ class Requests:
             raise Refused(413, "PAYLOAD_TOO_LARGE", hint=f"without an answer there are no blocks: {MAX_UNANSWERED} B")
         message = message_of({"method": method, "uri": uri, "payload": payload, "content_type": content_type})
         below(message, registration.root)
+        # pelion-wire 1.9: the stock client resets what has an option that it does not know, this one among them.
+        stock = self._core.resources.get(device_id, "/10252/0/2") is not None
         try:
-            self._core.lwm2m.tell(message, registration.peer)
+            self._core.lwm2m.tell(message, registration.peer, says_so=not stock)
         except NetworkError as error:
             raise Refused(503, "DEVICE_NOT_CONNECTED", hint=error.message) from error
 

@@ -11,6 +11,7 @@ from aiocoap.numbers import codes
 from pdmlab.service.refusal import Refused
 from pdmlab.service.requests import MAX_QUEUED
 from tests.service.corelab import CoreLab, FakeDevice, Stage, value
+from tests.service.secure import registered
 
 OPAQUE = ("application/octet-stream", b"\1\2")
 
@@ -364,5 +365,24 @@ def test_a_large_value_is_read_in_blocks_though_its_size_is_told_wrong(play: Sta
         (answer,) = await lab.answers()
         assert answer["status"] == 200 and value(answer) == large
         assert asked[0] is None and [block.size_exponent for block in asked[1:]] == [5] * 4
+
+    play(story)
+
+
+def test_what_wants_no_answer_says_so_to_those_who_understand_it(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        plain, stock = await lab.device("plain"), await lab.device("stock")
+        stock.values["/10252/0/2"] = b"1"
+        for device in (plain, stock):
+            await device.bootstrap()
+            await device.register()
+            lab.core.requests.tell(device.id, "PUT", "/5000/0/1", b"told")
+        await asyncio.sleep(1)
+        assert plain.values["/5000/0/1"] == stock.values["/5000/0/1"] == b"told"
+        sent = [m.options for m in lab.log if m.path == "/5000/0/1" and m.code == "PUT" and m.direction == "out"]
+        assert ["No-Response" in options for options in sent] == [True, False]
+        secure = await registered(lab)
+        with pytest.raises(Refused, match="NO_RESPONSE_NOT_SUPPORTED"):
+            lab.core.requests.tell(secure.id, "PUT", "/5000/0/1", b"told")
 
     play(story)
