@@ -200,6 +200,7 @@ class _UdpSocket:
         self._loop = asyncio.get_running_loop()
         self._received: deque[tuple[bytes, tuple[Any, ...]]] = deque()
         self._held = 0  # B received and not delivered yet
+        self._delivering = False  # the next batch is scheduled
         self._expected = 1
         self._unsent: deque[tuple[bytes, Address]] = deque()
         self.address: Address = real.getsockname()[:2]
@@ -207,7 +208,8 @@ class _UdpSocket:
 
     def _readable(self) -> None:
         self._read()
-        self._deliver()
+        if not self._delivering:
+            self._deliver()
 
     def _read(self) -> None:
         received = self._received
@@ -224,19 +226,18 @@ class _UdpSocket:
             pass
 
     def _deliver(self) -> None:
-        received = self._received
+        received, left = self._received, _BATCH
+        self._delivering = False
         try:
-            for _ in range(min(len(received), _BATCH)):
+            while received and left:
+                left -= 1
                 data, peer = received.popleft()
                 self._held -= len(data) + _PER_DATAGRAM
                 self._on_datagram(data, peer if len(peer) == 2 else peer[:2])
         finally:
             if received:
-                self._loop.call_soon(self._deliver_more)
-
-    def _deliver_more(self) -> None:
-        if self._received:
-            self._deliver()
+                self._delivering = True
+                self._loop.call_soon(self._deliver)
 
     def send(self, data: bytes, address: Address) -> None:
         if self._real.fileno() < 0:
