@@ -1,4 +1,4 @@
-"""What CoAP over TCP and TLS costs a server, ours and libcoap's, and what a flood of handshakes costs others.
+"""What requests over TCP and TLS cost a server, ours and libcoap's, and what a flood of handshakes costs others.
 
 Each server has a process of its own; the client is ours and speaks RFC 8323 to both.
 """
@@ -38,8 +38,6 @@ from pdmlab.coap.transport import Address, Connection, Opener
 from pdmlab.errors import NetworkError
 
 REQUESTS = 2000
-HANDSHAKES = 200
-CONNECTIONS = 400
 FLOOD = 100  # handshakes that one host has going at all times
 REPEATS = 3
 
@@ -56,12 +54,6 @@ class Server:
         self.process, self.security = process, security
         self.tcp = Connection("127.0.0.1", tcp_port, "coap+tcp")
         self.tls = Connection("127.0.0.1", tls_port, "coaps+tcp")
-
-    @property
-    def memory(self) -> int:
-        """Bytes of memory that it has."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
     @property
     def cpu(self) -> float:
@@ -182,31 +174,6 @@ def requests(secure: bool) -> Measure:
     return measure
 
 
-async def handshakes(server: Server) -> float:
-    """Return what a full handshake with certificates on both sides takes the server (us of processor)."""
-    opener, before = server.over_tls(), server.cpu
-    for _ in range(HANDSHAKES):
-        (await opener(_ignore)).close()
-    return (server.cpu - before) / HANDSHAKES * 1e6
-
-
-async def memory(server: Server) -> float:
-    """Return what the server has more for each TLS connection that has asked once and is idle (B)."""
-
-    async def connect() -> Endpoint:
-        client = await Endpoint.open(server.over_tls())
-        await client.request(Message(code=codes.GET, uri_path=("value",)), server.tls)
-        return client
-
-    clients = [await connect() for _ in range(20)]
-    before = server.memory
-    clients += [await connect() for _ in range(CONNECTIONS)]
-    grown = server.memory - before
-    for client in clients:
-        await client.close()
-    return grown / CONNECTIONS
-
-
 def _ignore(data: bytes, peer: Address) -> None:
     pass
 
@@ -253,12 +220,7 @@ def flood(port: int, folder: str) -> None:
     asyncio.run(run())
 
 
-MEASURES: dict[str, tuple[Measure, int]] = {
-    "GET over TCP (us)": (requests(False), REPEATS),
-    "GET over TLS (us)": (requests(True), REPEATS),
-    "full TLS handshake (us)": (handshakes, REPEATS),
-    "memory, TLS, idle (B)": (memory, 1),  # before it, a server has no gaps in its heap
-}
+MEASURES = {"GET over TCP": requests(False), "GET over TLS": requests(True)}
 
 
 def bench() -> None:
@@ -275,13 +237,11 @@ def bench() -> None:
             stack.enter_context(libcoaps(device_of(0), files)),
         ]
         table = Table(
-            "CoAP over TCP and TLS (RFC 8323): what the server has of the processor for each, and of memory",
+            "CoAP over TCP and TLS (RFC 8323): what a request has of the server's processor (us)",
             {"what": "", "ours": ".0f", "libcoap": ".0f", "ratio": ".2f"},
-            text_width=26,
         )
-        for what in reversed(MEASURES):
-            measure, repeats = MEASURES[what]
-            each = [statistics.median(asyncio.run(measure(server)) for _ in range(repeats)) for server in servers]
+        for what, measure in MEASURES.items():
+            each = [statistics.median(asyncio.run(measure(server)) for _ in range(REPEATS)) for server in servers]
             table.row(what, *each, each[0] / each[1])
         table = Table(
             f"A request over TLS while {FLOOD} handshakes of one host are always under way (ms)",
