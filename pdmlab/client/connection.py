@@ -87,9 +87,16 @@ def _stream(
 
 
 def _dtls(net: NetworkInterface, remote: Address, proof: Proof, steps: ConnectionSteps) -> tuple[Opener, Address]:
-    from pdmlab.coap.dtls import dtls_to
+    from pdmlab.coap.dtls import STOCK_TIMING, dtls_to
 
-    opener = dtls_to(net.opener(remote), remote, proof.security, session=proof.session, on_session=proof.on_session)
+    opener = dtls_to(
+        net.opener(remote),
+        remote,
+        proof.security,
+        session=proof.session,
+        on_session=proof.on_session,
+        timing=STOCK_TIMING,
+    )
 
     async def open_(on_message: Callable[[bytes, Address], None]) -> DatagramSocket:
         with steps.measure("DTLS handshake"):
