@@ -137,6 +137,7 @@ def test_a_server_that_has_vanished_is_found_out_by_the_ping_and_connected_to_an
         cloud = await Cloud(bench, carrier="tcp").open()
         client = await bench.connect()
         await cloud.registered.wait()
+        await asyncio.sleep(1)
         bench.fabric.hosts["cloud"].online = False
         await asyncio.sleep(700)
         assert client.error_description
