@@ -7,7 +7,7 @@ learns the time from the very handshake in which the certificate comes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pdmlab.client.server_uri import ServerUri
@@ -26,7 +26,7 @@ class Proof:
     """What to prove oneself with, and the session to go on with if there is one; on_session takes a new one."""
 
     security: Security
-    session: bytes | None = None
+    session: bytes | None = field(default=None, repr=False)
     on_session: Callable[[bytes], None] | None = None
 
 

@@ -16,6 +16,7 @@ from pdmlab.codes import explain
 from pdmlab.errors import (
     BootstrapFailed,
     ConfigError,
+    HandshakeFailed,
     NetworkError,
     PdmlabError,
     RegistrationFailed,
@@ -44,6 +45,7 @@ def test_a_number_and_a_name_from_the_console_are_explained() -> None:
     ("error", "number"),
     [
         (TimedOut("x"), Error.ConnectTimeout),
+        (HandshakeFailed("x", reason="unknown CA"), Error.ConnectSecureConnectionFailed),
         (nsapi_error(NsapiError.DNS_FAILURE, "x"), Error.ConnectDnsResolvingFailed),
         (NetworkError("x"), Error.ConnectNetworkError),
         (BootstrapFailed("x"), Error.ConnectBootstrapFailed),
