@@ -1,9 +1,9 @@
 """A CoAP endpoint: client and server of any number of peers over one socket.
 
 The message layer (retransmission, duplicates, resets) and the request layer (tokens, blocks, observations)
-meet here; requester.py is the asking half, responder.py the answering one. All timers are the running loop's,
-and all randomness comes from the seed, so that on a device's virtual clock the same seed gives the same
-conversation.
+meet here; receiver.py sorts what arrives, requester.py is the asking half, responder.py the answering one. All
+timers are the running loop's, and all randomness comes from the seed, so that on a device's virtual clock the
+same seed gives the same conversation.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from aiocoap.numbers import codes
 from aiocoap.numbers.types import Type
 
 from pdmlab.capture import Event
-from pdmlab.coap.codec import Malformed, blank, decode, empty, encode
-from pdmlab.coap.exchange import Outcome, Peers, Seen, Transmission
+from pdmlab.coap.codec import blank, empty, encode
+from pdmlab.coap.exchange import Outcome, Peers, Transmission
 from pdmlab.coap.flow import Flow
 from pdmlab.coap.framing import STOCK_BLOCK
 from pdmlab.coap.observation import Observation
 from pdmlab.coap.parameters import TransmissionParameters
+from pdmlab.coap.receiver import Receiver
 from pdmlab.coap.requester import Late, Requester
 from pdmlab.coap.responder import Responder
 from pdmlab.coap.transport import Address, ConnectionSocket, DatagramSocket, Identity, Opener, text_of
@@ -75,6 +76,7 @@ class Endpoint:
         self._tasks: set[asyncio.Task[None]] = set()
         self._requester = Requester(self)
         self._responder = Responder(self)
+        self._receiver = Receiver(self)
 
     @classmethod
     async def open(
@@ -96,7 +98,7 @@ class Endpoint:
             Unreachable: the socket cannot be opened.
         """
         endpoint = cls(handler, parameters or TransmissionParameters(), seed, tap)
-        endpoint._socket = await opener(endpoint._received)
+        endpoint._socket = await opener(endpoint._receiver.received)
         if isinstance(endpoint._socket, ConnectionSocket):
             endpoint._socket.on_lost = endpoint._lost
         return endpoint
@@ -370,91 +372,3 @@ class Endpoint:
                 self.on_lost(peer, why)
             except Exception as error:  # a listener's defect must not silence the endpoint; the loop reports it
                 self._report("what hears of lost connections failed", error)
-
-    # -- receiving -----------------------------------------------------------------------------------
-
-    def _received(self, data: bytes, peer: Address) -> None:
-        if self._socket is None:
-            return
-        try:
-            message, unknown = decode(data, peer, self.parameters.known_options)
-        except Malformed as error:
-            self.malformed += 1
-            if error.mid is not None:
-                self._send_empty(Type.RST, error.mid, peer)
-            return
-        self._tapped("in", peer, data)
-        self._sort(message, peer, data, unknown)
-        self._flow.heard(peer, self._loop.time())
-
-    def _sort(self, message: Message, peer: Address, data: bytes, unknown: int | None) -> None:
-        kind, code_class = message.mtype, message.code >> 5
-        if message.code == 0:
-            self._empty(message, peer)
-        elif kind == Type.RST or (kind == Type.ACK and code_class not in (2, 4, 5)):
-            self.malformed += 1
-        elif kind == Type.ACK:
-            self._piggybacked(message, peer, unknown)
-        else:
-            seen, again = self._peers.received(peer, message.mid, data, self._loop.time())
-            if again:
-                # RFC 7252 section 4.3: a NON that comes twice is not answered twice.
-                if seen.reply is not None and kind == Type.CON:
-                    self._send_again(seen.reply, peer)
-            elif code_class == 0:
-                self._responder.requested(message, peer, seen, unknown)
-            elif code_class in (2, 4, 5) and unknown is None:
-                self._responded(message, peer, seen)
-            elif kind == Type.CON:
-                seen.reply = self._send_empty(Type.RST, message.mid, peer)
-
-    def _empty(self, message: Message, peer: Address) -> None:
-        if message.mtype == Type.CON:  # a ping
-            self._send_empty(Type.RST, message.mid, peer)
-            return
-        transmission = self._transmissions.get((peer, message.mid))
-        if transmission is not None and message.mtype != Type.NON:
-            transmission.end("acknowledged" if message.mtype == Type.ACK else "reset")
-
-    def _piggybacked(self, message: Message, peer: Address, unknown: int | None) -> None:
-        waiting = self._waiting.get((peer, message.token))
-        if waiting is None or waiting.mid != message.mid:
-            return
-        transmission = self._transmissions.pop((peer, message.mid), None)
-        if transmission is not None:
-            transmission.cancel()
-        if unknown is None:
-            self._answered(message, peer, waiting)
-        else:
-            waiting.fail(f"the response has the critical option {unknown}, which nobody here knows")
-
-    def _responded(self, message: Message, peer: Address, seen: Seen) -> None:
-        """Take a response, or a notification, in a message of its own."""
-        key = peer, message.token
-        waiting, observation = self._waiting.get(key), self._observations.get(key)
-        if observation is not None and observation.told_by(message):
-            waiting = None
-        known = waiting is not None or observation is not None
-        if not known and self.on_unasked is not None:
-            try:
-                known = self.on_unasked(message, peer)
-            except Exception as error:  # as with handlers, the loop reports it; the peer's next try is taken anew
-                self._report("what takes unasked messages failed", error)
-                self._peers.forget(peer, message.mid)
-                return
-        if message.mtype == Type.CON or not known:
-            # Before anybody hears of it: what they do then cannot hold the acknowledgement up.
-            seen.reply = self._send_empty(Type.ACK if known else Type.RST, message.mid, peer)
-        if waiting is not None:
-            transmission = self._transmissions.pop((peer, waiting.mid), None)
-            if transmission is not None:  # the response tells that the request arrived
-                transmission.cancel()
-            self._answered(message, peer, waiting)
-        elif observation is not None:
-            self._requester.notified(observation, message)
-
-    def _answered(self, message: Message, peer: Address, waiting: Waiting) -> None:
-        observation = self._observations.get((peer, message.token))
-        if observation is not None and not observation.established:
-            self._requester.established(observation, message)
-        waiting.answer(message)

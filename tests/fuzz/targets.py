@@ -129,7 +129,7 @@ def check_endpoint(data: bytes) -> None:
     at, before, delivered = 0, socket.sent, 0
     while at < len(data):
         size = data[at]
-        endpoint._received(data[at + 1 : at + 1 + size], ("192.0.2.1", size % 16))
+        endpoint._receiver.received(data[at + 1 : at + 1 + size], ("192.0.2.1", size % 16))
         at, delivered = at + 1 + size, delivered + 1
     assert socket.sent - before <= delivered  # nothing is amplified in number
     assert len(endpoint._peers) <= 8 and endpoint._peers._remembered <= 32
