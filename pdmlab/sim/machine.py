@@ -58,7 +58,7 @@ class Machine:
         self.started_ns = board.clock.now()
         self.boot_steps: list[BootStep] = []
         self.thread: DeviceThread[object] | None = None
-        self._random = random.Random(f"{board.seed} {board.boots}")
+        self._random = random.Random(f"{board.seed} {board.id} {board.boots}")
 
     def start(self) -> None:
         """Start executing from the reset vector; call it on the board's loop."""
