@@ -81,7 +81,7 @@ class Connector:
         identity, credentials = self._identity, self._identity.credentials
         self._steps.server = "bootstrap"
         uri = ServerUri.parse(credentials.bootstrap_server_uri)
-        opener, peer = await self._way(uri, identity.bootstrap_security())
+        opener, peer = await self._way(uri, identity.bootstrap_security(), trusted=True)
         asking = Asking(credentials.bootstrap_endpoint_name, identity.device_id, credentials.account_id)
         try:
             done = await bootstrap(opener, peer, uri, asking, steps=self._steps, seed=self._seed(peer), tap=self._ear)
@@ -115,7 +115,7 @@ class Connector:
             )
         uri, security = ServerUri.parse(identity.lwm2m_uri or ""), identity.lwm2m_security()
         session = await self.store(identity.session) if security is not None else None
-        opener, self.peer = await self._way(uri, security, session, self._keep_session)
+        opener, self.peer = await self._way(uri, security, session, self._keep_session, trusted=identity.tells_time)
         if self._mode(security) == "udp_queue":
             opener = sleepy(opener)
         self._ear.spoke = self._background.loop.time()
@@ -199,12 +199,14 @@ class Connector:
         security: Security | None,
         session: bytes | None = None,
         on_session: Callable[[bytes], None] | None = None,
+        *,
+        trusted: bool,
     ) -> tuple[Opener, Address]:
         self.host, self._told, proof = uri.host, None, None
         self._ear.peer = uri.host, uri.port
         if security is not None:
             assert self.time is not None
-            self._told = self.time.at(trusted=self._steps.server == "bootstrap" or self._identity.tells_time)
+            self._told = self.time.at(trusted=trusted)
             proof = Proof(replace(security, clock=self._told, tells=tells(self._ear)), session, on_session)
         opener, peer = await way_to(self._net, uri, self._mode(security), proof, self._steps)
         self._ear.peer = peer

@@ -290,7 +290,7 @@ class Session:
         """Report what went wrong, and wait before the next attempt."""
         number = error_of(error)
         self._hang_up()
-        if self._steps.server == "lwm2m" and (number is Error.ConnectInvalidParameters or _refuses(error)):
+        if self.identity.server is not None and (number is Error.ConnectInvalidParameters or _refuses(error)):
             delay = self._rebootstrap.next()
             self._registration = None
             await self._connector.forget_server()
