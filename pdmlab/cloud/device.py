@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pdmlab.capture import LoggedMessage
 from pdmlab.cloud.channel import Channel, Event, refused
-from pdmlab.cloud.frames import EVENT_COLUMNS, QUEUE_COLUMNS, frame_of
+from pdmlab.cloud.frames import BOOTSTRAP_COLUMNS, EVENT_COLUMNS, QUEUE_COLUMNS, frame_of
 from pdmlab.cloud.observation import Observation
 from pdmlab.cloud.rest import Rest, refusal
 from pdmlab.cloud.values import Value, decode, encode
@@ -91,6 +91,18 @@ class Device:
     def queue(self) -> pd.DataFrame:
         """Return what waits for the device, and why: requests, observations to be made, a campaign's manifest."""
         return frame_of(self._rest.call("GET", f"/lab/queue/{self.id}").json(), QUEUE_COLUMNS)
+
+    def bootstrap_steps(self) -> pd.DataFrame:
+        """Return the steps of the device's latest bootstrap, with its answers; the one that failed is the last.
+
+        Raises:
+            ServiceError: it never asked to bootstrap (404).
+        """
+        last = self._rest.call("GET", f"/lab/bootstrap/{self.id}").json()
+        steps = list(last["steps"])
+        if last["state"] != "finished":
+            steps.append({"at": last["updated_at"], "step": last["step"], "answer": last["reason"] or last["state"]})
+        return frame_of(steps, BOOTSTRAP_COLUMNS)
 
     def log(self) -> pd.DataFrame:
         """Return the messages between the service and the device, bootstrap included, oldest first."""

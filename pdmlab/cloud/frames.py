@@ -17,6 +17,7 @@ DEVICE_COLUMNS = (
 )
 EVENT_COLUMNS = ("date_time", "device_id", "event_type", "description", "changes", "data", "state_change", "id")
 QUEUE_COLUMNS = ("device_id", "kind", "async_id", "request", "payload_B", "state", "why", "since", "until")
+BOOTSTRAP_COLUMNS = ("at", "step", "answer", "payload_B", "seconds")
 PROGRESS_COLUMNS = ("device_id", "endpoint_name", "phase", "block", "done_B", "total_B", "left_s", "description")
 
 

@@ -56,9 +56,11 @@ class Bootstrap:
         """Set how devices of an account bootstrap from now on."""
         self._store.remember(_fact(account_id), json.dumps(plan.as_json()))
 
-    def transcript(self, account_id: str) -> list[Row]:
-        """Return each device's latest bootstrap: state, all steps with their answers, and why it failed."""
+    def transcript(self, account_id: str, device_id: str | None = None) -> list[Row]:
+        """Return each device's latest bootstrap, or one's: state, all steps with their answers, and why it failed."""
         mine = sa.select(table).where(table.c.account_id == account_id)
+        if device_id is not None:
+            mine = mine.where(table.c.device_id == device_id)
         return self._store.rows(mine.order_by(table.c.device_id))
 
     def rehearse(self, account_id: str, endpoint_name: str = "device", *, secure: bool | None = None) -> list[Row]:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import httpx
 import pandas as pd
 import pytest
+from aiocoap import Message
+from aiocoap.numbers import codes
 
 import pdmlab
 from pdmlab.aio import LoopThread
@@ -414,3 +416,21 @@ def test_waiting_for_a_campaign_outlives_a_restart_of_the_service(loop: LoopThre
     assert list(outcome["device_id"]) == [silent.id]
     silent.close()
     again[0].close()
+
+
+def test_a_bootstrap_is_told_step_by_step(cloud: Cloud, service: Service, desk: Device) -> None:
+    with pytest.raises(ServiceError, match="404"):
+        cloud.device(desk.id).bootstrap_steps()
+    message = Message(code=codes.POST)
+    message.opt.uri_path, message.opt.uri_query = ("bs",), (f"ep={desk.name}",)
+    address = service.core._addresses["bootstrap"]["coap"]
+    assert desk.run(desk.endpoint.request(message, address)).code == codes.CHANGED
+    (found,) = [row["id"] for row in cloud.devices(endpoint_name=desk.name).to_dict("records") if row["id"] != desk.id]
+    device = cloud.device(found)
+    for _ in range(1000):
+        steps = device.bootstrap_steps()
+        if "4.04" in steps.iloc[-1]["answer"] and len(steps) == 2:
+            break
+    # The device of this test has nothing to delete, which is well, and takes no configuration, which is not.
+    assert list(steps["step"]) == ["DELETE /0", "PUT /0"]
+    assert list(steps["answer"]) == ["4.04 Not Found", "the device answered 4.04 Not Found"]

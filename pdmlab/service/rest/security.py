@@ -60,6 +60,14 @@ async def rehearse(
     return core.bootstrap.rehearse(key.account_id, endpoint_name)
 
 
+@router.get("/lab/bootstrap/{device_id}", summary="Get a device's bootstrap")
+async def get_bootstrap(core: TheCore, key: TheKey, device_id: str) -> Json:
+    """The latest: its state, every step with the device's answer, and why it failed."""
+    for row in core.bootstrap.transcript(key.account_id, device_id):
+        return row
+    raise not_found("bootstrap of a device", device_id)
+
+
 @router.post("/v3/devices/{device_id}/certificates/{name}/renew", summary="Renew a certificate", status_code=201)
 async def renew(core: TheCore, key: TheKey, device_id: str, name: str) -> Json:
     """Ask a device to renew a certificate: LWM2M is what it registers with. The enrollment tells how it went."""
