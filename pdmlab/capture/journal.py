@@ -11,7 +11,7 @@ from typing import TextIO
 
 from pdmlab.capture.dialect import Dialect
 from pdmlab.capture.kept import Kept, KeptEvent
-from pdmlab.capture.reading import Reader
+from pdmlab.capture.reading import FOLLOWING, Reader
 from pdmlab.capture.rows import LoggedMessage
 
 
@@ -33,7 +33,7 @@ class Journal:
         self.path = path
         self.error: OSError | None = None
         self._line = line
-        self._reader = Reader(dialect, own=own)
+        self._reader = Reader(dialect, own=own, most=FOLLOWING)
         self._lock = threading.Lock()
         self._file: TextIO | None = path.open("a", encoding="utf-8")
 

@@ -18,8 +18,9 @@ from pdmlab.capture.dialect import Dialect, Plain
 from pdmlab.capture.journal import Journal
 from pdmlab.capture.kept import MOST, Direction, Event, Kept, KeptEvent, Secret
 from pdmlab.capture.parts import take_apart
-from pdmlab.capture.reading import Reader, Reading, Talk
+from pdmlab.capture.reading import Reader
 from pdmlab.capture.secrets import PATHS, Secrets
+from pdmlab.capture.talks import Reading, Talk
 from pdmlab.capture.view import Messages
 
 if TYPE_CHECKING:

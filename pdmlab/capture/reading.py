@@ -6,10 +6,6 @@ came after. Its tables are bounded, so that it can follow a log for ever.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Hashable
-from typing import TypeVar
-
 from pdmlab.capture.dialect import Body, Dialect, Who
 from pdmlab.capture.kept import Event, Kept, KeptEvent, scheme_of
 from pdmlab.capture.parts import (
@@ -23,100 +19,39 @@ from pdmlab.capture.parts import (
     SIZE1,
     SIZE2,
     URI_PATH,
-    URI_QUERY,
     Parts,
-    take_apart,
 )
 from pdmlab.capture.rows import HINT, LoggedMessage
+from pdmlab.capture.talks import Exchange, Reading, Table, Talk
 from pdmlab.capture.words import TYPES, as_text, code_in_words, options_in_words, preview, shown
 
 LIFETIME = 247 * 10**9
 """How long a message ID means the same message (ns): EXCHANGE_LIFETIME of RFC 7252 section 4.8.2."""
-LONGEST_BODY = 64 << 10  # B of blocks that are put together
+LONGEST_BODY = 16 << 10  # B of blocks that are put together
 LONGEST_ID = 128  # characters of an id or a name
 LONGEST_WORDS = 600  # characters of a payload in words
-_K = TypeVar("_K", bound=Hashable)
-_V = TypeVar("_V")
 
 
-class _Table(OrderedDict[_K, _V]):
-    """A dictionary of the latest entries."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self._most = most
-
-    def __setitem__(self, key: _K, value: _V) -> None:
-        super().__setitem__(key, value)
-        if len(self) > self._most:
-            self.popitem(last=False)
-
-
-class Talk:
-    """What one device and one endpoint say to each other over one address or connection."""
-
-    __slots__ = ("device", "name", "tokens")
-
-    def __init__(self, who: Who | None = None) -> None:
-        self.device = who.device if who is not None else ""
-        self.name = who.name if who is not None else ""
-        self.tokens: dict[bytes, str] = {}
-
-    def __repr__(self) -> str:
-        return f"<Talk with {self.device or 'nobody known'} {self.name}>"
-
-
-class _Exchange:
-    """A request with its blocks, and what was answered by its token."""
-
-    __slots__ = ("code", "path", "query", "request", "sent", "size", "told")
-
-    def __init__(self, parts: Parts, path: tuple[str, ...]) -> None:
-        self.code, self.path = parts.code, path
-        self.query = parts.texts(URI_QUERY)
-        self.request: Reading | None = None
-        self.sent, self.told = bytearray(), bytearray()  # bodies as far as they are together
-        self.size: dict[int, int] = {}
-
-
-class Reading:
-    """A kept message, and what its log knows of it; `again` are later transmissions of the same."""
-
-    __slots__ = (
-        *("about", "again", "answers", "body", "exchange", "first", "kept", "outcome", "parts", "path", "since"),
-        "talk",
-    )
-
-    def __init__(self, kept: Kept | KeptEvent, talk: Talk) -> None:
-        self.kept = kept
-        self.parts = take_apart(kept.data, kept.size) if isinstance(kept, Kept) else _NOTHING
-        self.talk = talk
-        self.exchange: _Exchange | None = None
-        self.path = ""  # where there is no exchange
-        self.first: tuple[Reading, int] | None = None  # the first transmission, and which this is
-        self.again = 0
-        self.answers: Reading | None = None
-        self.since: int | None = None  # when what it replies to was first sent or came (ns)
-        self.outcome = ""
-        self.about: int | None = None  # blocks there are
-        self.body: bytes | None = None  # whole, where this is its last block
-
-    def __repr__(self) -> str:
-        return f"<Reading {self.kept.number} of {self.talk!r}>"
+FOLLOWING = 4_000
+"""What a reader that never ends remembers: peers decide what they send, and not how much is kept of it."""
 
 
 class Reader:
     """Reads a log from its beginning, or follows it."""
 
     def __init__(self, dialect: Dialect, *, own: bool = False, most: int = 40_000) -> None:
-        """Make one; `own`: all of the log is about the device whose it is, whomever that talked to."""
+        """Make one.
+
+        own     all of the log is about the device whose it is, whomever that talked to
+        most    of each, talks, exchanges and messages, that it remembers
+        """
         self._dialect = dialect
         self._own = Talk() if own else None
-        self._talks: _Table[tuple[str, tuple[str, int]], Talk] = _Table(most)
-        self._exchanges: _Table[tuple[str, tuple[str, int], bytes, str], _Exchange] = _Table(most)
-        self._messages: _Table[tuple[str, tuple[str, int], str, int, bool], Reading] = _Table(most)
-        self._begun: _Table[tuple[str, str, str, int], Reading] = _Table(most)  # handshakes
-        self._tokens: _Table[str, dict[bytes, str]] = _Table(most)  # device id -> its auto-observations
+        self._talks: Table[tuple[str, tuple[str, int]], Talk] = Table(most)
+        self._exchanges: Table[tuple[str, tuple[str, int], bytes, str], Exchange] = Table(most)
+        self._messages: Table[tuple[str, tuple[str, int], str, int, bool], Reading] = Table(most)
+        self._begun: Table[tuple[str, str, str, int], Reading] = Table(most)  # handshakes
+        self._tokens: Table[str, dict[bytes, str]] = Table(most)  # device id -> its auto-observations
 
     def __repr__(self) -> str:
         return f"<Reader of {len(self._talks)} talks, {len(self._exchanges)} exchanges>"
@@ -219,7 +154,7 @@ class Reader:
         path = parts.texts(URI_PATH)
         exchange = self._exchanges.get(key)
         if exchange is None or (exchange.path, exchange.code) != (path, parts.code):
-            exchange = self._exchanges[key] = _Exchange(parts, path)
+            exchange = self._exchanges[key] = Exchange(parts, path)
         reading.exchange = exchange
         if reading.first is not None:
             reading.about, reading.body = reading.first[0].about, reading.first[0].body
@@ -363,7 +298,6 @@ class Reader:
         return preview(parts.payload)
 
 
-_NOTHING = take_apart(b"")
 _CARRIERS = {"coap": "UDP", "coaps": "DTLS", "coap+tcp": "TCP", "coaps+tcp": "TLS"}
 
 

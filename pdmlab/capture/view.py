@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from pdmlab.capture.dialect import Dialect
 from pdmlab.capture.failures import Failures
 from pdmlab.capture.kept import Kept, KeptEvent
-from pdmlab.capture.reading import Reader, Reading
+from pdmlab.capture.reading import Reader
 from pdmlab.capture.rows import LoggedMessage
+from pdmlab.capture.talks import Reading
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -84,9 +84,9 @@ class _Printed:
     """Writes lines to stdout."""
 
     def __init__(self, log: MessageLog) -> None:
-        from pdmlab.capture.reading import Reader
+        from pdmlab.capture.reading import FOLLOWING, Reader
 
-        self._reader = Reader(log.dialect)
+        self._reader = Reader(log.dialect, most=FOLLOWING)
 
     def __call__(self, kept: Kept | KeptEvent) -> None:
         print(self._reader.row(self._reader.feed(kept)), file=sys.stdout, flush=True)

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -121,9 +122,11 @@ def test_the_service_writes_its_log_while_it_runs(tmp_path: Path) -> None:
         port = int(re.findall(r"coap://127\.0\.0\.1:(\d+)", said)[-1])
         device = Device(lambda work: loop.run(work, timeout=30), ("127.0.0.1", port), "desk1")
         device.register()
-        lines = file.read_text().splitlines()
-        assert [line.split("  ")[5] for line in lines] == ["POST", "2.01 Created"]
+        end = time.monotonic() + 20
+        while len(lines := file.read_text().splitlines()) < 2 and time.monotonic() < end:
+            time.sleep(0.01)  # the answer may be here before its line is written
         device.close()
+        assert [line.split("  ")[5] for line in lines] == ["POST", "2.01 Created"]
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
 
