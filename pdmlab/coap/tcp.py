@@ -64,7 +64,7 @@ class TcpLink(Link):
     """A TCP connection: what comes is the framing's, and so is what goes.
 
     The stock client reads its socket once an event, takes one frame of what it has read, and loses the rest. So a
-    server sends it a second frame only after `gap` (s), when it will have read the first.
+    server sends it a second frame only when it has said something since the first, or after `gap` (s).
     """
 
     def __init__(self, owner: Links, framing: Framing | None, gap: float = 0.0) -> None:
@@ -81,6 +81,8 @@ class TcpLink(Link):
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
         if not self.gone:
+            if not self._waiting:
+                self._next = 0.0
             self.arrived(data)
 
     def put(self, data: bytes) -> None:

@@ -372,6 +372,13 @@ def test_frames_to_a_stock_client_come_one_by_one() -> None:
         assert server.find(peer).unsent == 16, "the first one is out, and two wait"
         for each in range(3):
             assert await raw.reader.read(4096) == bytes([0, 0, 0, 4]) + bytes([each] * 4)
+        raw.send("00000004 40000002")
+        await ear.heard()
+        server.send(b"read", peer)
+        assert server.find(peer).unsent == 0, "it has said something, and so has read what came before"
+        assert await raw.reader.read(4096) == b"\0\0\0\4read"
+        raw.send("00000004 40000003")
+        await ear.heard()
         server.send(b"last", peer)
         server.send(b"more", peer)
         server.close()
