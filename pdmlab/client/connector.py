@@ -23,7 +23,7 @@ from pdmlab.client.steps import ConnectionSteps
 from pdmlab.client.transport import Transport
 from pdmlab.coap.endpoint import Endpoint, Handler
 from pdmlab.coap.security import Security
-from pdmlab.coap.told import tells
+from pdmlab.coap.told import placed, tells
 from pdmlab.coap.transport import Address, Connection, Opener
 from pdmlab.errors import HandshakeFailed, NetworkError, PdmlabError, StorageError, TimedOut, Unreachable
 from pdmlab.network.interface import NetworkInterface
@@ -210,7 +210,7 @@ class Connector:
             proof = Proof(replace(security, clock=self._told, tells=tells(self._ear)), session, on_session)
         opener, peer = await way_to(self._net, uri, self._mode(security), proof, self._steps)
         self._ear.peer = peer
-        return opener, peer
+        return placed(opener, self._ear), peer
 
     def _mode(self, security: Security | None) -> Transport:
         return chosen(self._platform.image.transport, secure=security is not None)

@@ -1,14 +1,15 @@
-"""Handshakes as lines of a message log."""
+"""What a log is told beside messages: handshakes, and where a socket is."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import get_args
 
 from pdmlab.capture import Event, Tap, Who
 from pdmlab.coap.handshake import alert_name
 from pdmlab.coap.security import HandshakeStep
-from pdmlab.coap.transport import Address, Identity
+from pdmlab.coap.transport import Address, DatagramSocket, Identity, Opener, Scheme
 
 
 def tells(tap: Tap) -> Callable[[Address, HandshakeStep], None]:
@@ -18,6 +19,17 @@ def tells(tap: Tap) -> Callable[[Address, HandshakeStep], None]:
         tap.event(peer, _event(tap, step), round(asyncio.get_running_loop().time() * 1e9))
 
     return tell
+
+
+def placed(opener: Opener, tap: Tap) -> Opener:
+    """Return an opener of a client's socket that tells a tap where it is, for captures."""
+
+    async def open_(on_message: Callable[[bytes, Address], None]) -> DatagramSocket:
+        socket = await opener(on_message)
+        tap.here = dict.fromkeys(get_args(Scheme), socket.address)
+        return socket
+
+    return open_
 
 
 def _event(tap: Tap, step: HandshakeStep) -> Event:

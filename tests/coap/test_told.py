@@ -11,14 +11,15 @@ import pytest
 from aiocoap import Message
 from aiocoap.numbers import codes
 
-from pdmlab.capture import MessageLog
+from pdmlab.capture import Kept, MessageLog, Tap
 from pdmlab.capture.failures import Failure
+from pdmlab.capture.plain import packet
 from pdmlab.clock import DeviceClock
 from pdmlab.coap.dtls import dtls, dtls_to
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.security import HandshakeStep, Security
 from pdmlab.coap.tls import tls, tls_to
-from pdmlab.coap.told import tells
+from pdmlab.coap.told import placed, tells
 from pdmlab.coap.transport import Connection, Identity, Scheme
 from pdmlab.errors import HandshakeFailed
 from pdmlab.lwm2m.dialect import LwM2M
@@ -41,6 +42,7 @@ class Lab:
         self.fabric = Fabric(clock)
         self.log = MessageLog(clock="device", dialect=LwM2M())
         self.host = self.fabric.host("server")
+        self.taps: dict[str, Tap] = {}
         self.peer = Connection(self.host.address, 5684, scheme)
 
     async def serve(self, security: Security) -> Endpoint:
@@ -53,7 +55,7 @@ class Lab:
         return await Endpoint.open(opener, lambda request, peer: Message(code=codes.CONTENT), tap=tap)
 
     async def connect(self, security: Security, session: bytes | None = None, **options: object) -> Endpoint:
-        tap = self.log.of("client")
+        tap = self.taps["client"] = self.log.of("client")
         security = dataclasses.replace(security, tells=tells(tap))
         host = self.fabric.host("client")
         if self.scheme == "coaps":
@@ -61,7 +63,7 @@ class Lab:
         else:
             options.pop("handshake", None)
             opener = tls_to(self.peer, security, connect=host.connect, session=session, **options)  # type: ignore[arg-type]
-        return await Endpoint.open(opener, tap=tap)
+        return await Endpoint.open(placed(opener, tap), tap=tap)
 
 
 def play(scheme: Scheme, story: Callable[[Lab], Awaitable[None]]) -> Lab:
@@ -159,6 +161,24 @@ def identity_that_nobody_knows() -> tuple[Security, Security]:
 
 def key_that_differs() -> tuple[Security, Security]:
     return Security(psk_of=lambda identity: bytes(16)), Security(psk=(b"desk1", KEY))
+
+
+@BOTH
+def test_a_clients_messages_are_captured_with_its_own_address(scheme: Scheme) -> None:
+    ca = Authority()
+
+    async def story(lab: Lab) -> None:
+        server = await lab.serve(ca.security("the service"))
+        client = await lab.connect(ca.security("desk1"))
+        await client.request(Message(code=codes.GET, uri_path=("3", "0", "0")), lab.peer)
+        host, port = client.address
+        assert lab.taps["client"].here[scheme] == (host, port) and port
+        await client.close()
+        await server.close()
+
+    log = play(scheme, story).log
+    (get,) = [each for each in log.kept() if isinstance(each, Kept) and each.direction == "out" and each.data[1] == 1]
+    assert get.here[scheme][1].to_bytes(4, "big") in packet(get)[0]
 
 
 def test_to_a_device_its_servers_are_no_devices() -> None:
