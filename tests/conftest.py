@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 
+import hypothesis  # noqa: F401  # its plugin would load it at the end, when CPython 3.11 miscounts after greenlets
 import pytest
 
 _numbers = itertools.count()
