@@ -65,9 +65,7 @@ def test_a_seed_means_the_same_on_every_interpreter(name, tmp_path):
     for library in LIBRARIES:
         there, here = golden["versions"][library], metadata.version(library)
         if there != here:
-            unavailable(
-                f"made with {library} {there}, here is {here}; python -m tests.test_digests makes them anew"
-            )
+            unavailable(f"made with {library} {there}, here is {here}; python -m tests.test_digests makes them anew")
     found = [swept(name, seed, tmp_path).digest for seed in SEEDS]
     assert found == golden["digests"][name], "if a part, driver or bearer was changed: python -m tests.test_digests"
 
