@@ -174,7 +174,7 @@ def _options(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
         delta, at = _nibble(data, head >> 4, at + 1)
         length, at = _nibble(data, head & 15, at)
         number += delta
-        if at + length > len(data):
+        if at + length > len(data) or number > 0xFFFF:
             raise _abort(f"option {number} does not end")
         options.append((number, data[at : at + length]))
         at += length
