@@ -180,12 +180,15 @@ class StoreAgainstADictionary(RuleBasedStateMachine):
         self.unfinished = self.torn = False
 
     def perform(self, change: Callable[[], None]) -> None:
-        """Change the store; Mbed's refuses once where a restart found a record that was never finished."""
-        torn, self.torn = self.torn, False
+        """Change the store; Mbed's refuses once where a restart has left a record that was never finished.
+
+        That is the first record that would lie on what the other left: one that ends before it is taken.
+        """
         try:
             change()
         except CorruptMedium:
-            assert torn
+            assert self.torn
+            self.torn = False
             change()
         self.unfinished = False
 
