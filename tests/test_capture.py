@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import stat
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,9 @@ from aiocoap.numbers.optionnumbers import OptionNumber
 from aiocoap.numbers.types import Type
 
 from pdmlab.capture import LoggedMessage, MessageLog
+from pdmlab.capture.journal import Journal
 from pdmlab.capture.kept import MOST, Kept
+from pdmlab.capture.plain import PlainCapture
 from pdmlab.capture.words import LONGEST
 from pdmlab.clock import DeviceClock
 from pdmlab.coap.endpoint import Endpoint
@@ -93,7 +97,6 @@ def test_only_the_latest_are_in_memory_and_all_in_the_journal(tmp_path: Path) ->
     log = MessageLog(limit=3, journal=journal)
     for n in range(10):
         log("in", PEER, message(codes.GET, f"3/0/{n}"), n)
-        assert len(journal.read_text().splitlines()) == n + 1  # at once: a killed process loses nothing
     assert [row.path for row in log] == ["/3/0/7", "/3/0/8", "/3/0/9"]
     log.close()
     log.close()
@@ -117,13 +120,89 @@ def test_a_full_disk_ends_the_journal_and_not_the_endpoint() -> None:
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("there is no /dev/full here")
+    mode = full.stat().st_mode
     log = MessageLog(journal=full)
     log("in", PEER, message(codes.GET, "3"), 0)
+    log.close()
+    assert full.stat().st_mode == mode  # it is everybody's
     assert log.journal_error is not None
     assert "journal ended" in repr(log)
     log("in", PEER, message(codes.GET, "3"), 0)
     log.close()
     assert len(log) == 2
+
+
+def test_a_slow_disk_holds_no_message_up_and_loses_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pdmlab.capture.journal.MOST_WAITING", 8)
+    disk, written = threading.Event(), list[int]()
+
+    def line(row: LoggedMessage) -> str:
+        if threading.current_thread() is not threading.main_thread():
+            disk.wait(30)
+        written.append(row.number)
+        return str(row.number)
+
+    log = MessageLog()
+    journal = Journal(tmp_path / "log.txt", log.dialect, line)
+    log.watch(journal)
+    for n in range(8):
+        log("in", PEER, message(codes.GET, f"3/0/{n}"), n)  # nobody writes yet, and nobody waits
+    assert not (tmp_path / "log.txt").read_text()
+    disk.set()
+    for n in range(300):
+        log("in", PEER, message(codes.GET, f"3/0/{n}"), n)
+    assert len(journal._waiting) <= 9
+    journal.close()
+    assert written == list(range(308))
+    assert (tmp_path / "log.txt").read_text().split() == [str(n) for n in range(308)]
+
+
+def test_what_passed_is_on_the_disk_soon_though_nobody_closes_the_journal(tmp_path: Path) -> None:
+    log = MessageLog(journal=tmp_path / "log.jsonl")
+    log("in", PEER, message(codes.GET, "3"), 0)
+    end = time.monotonic() + 20
+    while not (found := (tmp_path / "log.jsonl").read_text()) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert json.loads(found)["path"] == "/3"
+    log.close()
+
+
+def test_a_journal_that_is_large_is_set_aside_and_begun_anew(tmp_path: Path) -> None:
+    log = MessageLog()
+    journal = Journal(tmp_path / "log.jsonl", log.dialect, most_B=20_000)
+    log.watch(journal)
+    for n in range(200):
+        log("in", PEER, message(codes.GET, f"3/0/{n}"), n)
+    journal.close()
+    older, newer = ((tmp_path / name).read_text().splitlines() for name in ("log.jsonl.1", "log.jsonl"))
+    numbers = [json.loads(line)["number"] for line in older + newer]
+    assert numbers == list(range(numbers[0], 200)) and len(older) > 10
+    assert all(file.stat().st_size < 50_000 for file in tmp_path.iterdir())
+    assert journal.error is None
+
+
+def test_a_capture_that_is_large_is_set_aside_and_begun_anew(tmp_path: Path) -> None:
+    log = MessageLog()
+    with PlainCapture(log, tmp_path / "x.pcapng", most_B=20_000):
+        for n in range(200):
+            log("in", PEER, message(codes.GET, f"3/0/{n}"), n)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["x.pcapng", "x.pcapng.1"]
+    assert all(file.stat().st_size < 21_000 for file in tmp_path.iterdir())
+    assert all(file.read_bytes().startswith(bytes.fromhex("0a0d0d0a")) for file in tmp_path.iterdir())
+    assert b"199" in (tmp_path / "x.pcapng").read_bytes()
+
+
+def test_what_was_said_is_for_its_owner_alone(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text("")
+    (tmp_path / "log.jsonl").chmod(0o644)
+    log = MessageLog(journal=tmp_path / "log.jsonl")
+    with log.capture(tmp_path / "live.pcapng"):
+        log("in", PEER, message(codes.GET, "3"), 0)
+    log.save(tmp_path / "after.pcapng")
+    log.close()
+    assert {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == dict.fromkeys(
+        ("log.jsonl", "live.pcapng", "after.pcapng"), 0o600
+    )
 
 
 # -- secrets -----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
+from pdmlab.capture.files import opened
 from pdmlab.errors import ConfigError
 
 
@@ -23,8 +24,7 @@ class KeyLog:
         self.lines = 0
         self._lock = threading.Lock()
         try:
-            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            os.chmod(self.path, 0o600)  # one that was there before, too
+            handle = opened(self.path)
         except OSError as error:
             raise ConfigError(
                 f"the key log {self.path} cannot be written: {error.strerror}", hint="name a file in a folder of yours"

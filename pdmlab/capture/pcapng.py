@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 from errno import EDQUOT, ENOSPC
 from os import SEEK_END
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from pdmlab.capture.files import opened, set_aside
 from pdmlab.errors import NetworkError
 
 Direction = Literal["in", "out"]
@@ -26,9 +28,9 @@ class PcapngFile:
 
     def __init__(self, path: Path | str, *, link_type: int, name: str, hardware: str, comment: str) -> None:
         self.path = Path(path)
-        self.packets = 0
+        self.packets = self.size_B = 0
         try:
-            self._file = self.path.open("wb")
+            self._file: BinaryIO = os.fdopen(opened(self.path, anew=True), "wb")
         except OSError as error:
             raise _unwritable(self.path, error) from error
         self._interfaces = 0
@@ -80,6 +82,18 @@ class PcapngFile:
         self._write(_block(ENHANCED_PACKET, fixed + _padded(data), options + _END))
         self.packets += 1
 
+    def set_aside(self) -> None:
+        """Close the file and rename it to its name and `.1`.
+
+        Raises:
+            NetworkError: it cannot be written, or renamed.
+        """
+        self.close()
+        try:
+            set_aside(self.path)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
     def flush(self) -> None:
         """Write what is still in memory: whoever follows the file sees it.
 
@@ -115,6 +129,7 @@ class PcapngFile:
     def _write(self, block: bytes) -> None:
         try:
             self._file.write(block)
+            self.size_B += len(block)
         except OSError as error:
             raise _unwritable(self.path, error) from error
 

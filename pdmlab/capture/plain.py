@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from pdmlab.capture.files import MOST_B
 from pdmlab.capture.kept import Kept, KeptEvent, scheme_of
 from pdmlab.capture.pcapng import PcapngFile
 from pdmlab.errors import NetworkError
@@ -53,13 +54,16 @@ def comment(kept: Kept) -> str:
 
 
 class PlainCapture:
-    """A capture under way; get it with `log.capture(path)`, as a context manager."""
+    """A capture under way; get it with `log.capture(path)`, as a context manager.
 
-    def __init__(self, log: MessageLog, path: Path | str) -> None:
+    At `most_B` its file is set aside as `.1`, and begun anew.
+    """
+
+    def __init__(self, log: MessageLog, path: Path | str, most_B: int = MOST_B) -> None:
         self.path = Path(path)
         self.error: NetworkError | None = None
         """Why the capture ended early: a full disk must not stop the endpoint."""
-        self._log = log
+        self._log, self._most_B = log, most_B
         self._lock = threading.Lock()
         self._file: PcapngFile | None = open_plain(path, log.title)
         log.watch(self)
@@ -87,6 +91,9 @@ class PlainCapture:
                 return
             try:
                 _add(self._file, kept)
+                if self._file.size_B >= self._most_B and self.path.is_file():
+                    self._file.set_aside()
+                    self._file = open_plain(self.path, self._log.title)
                 self._file.flush()
             except NetworkError as error:
                 self.error = error
