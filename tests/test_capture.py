@@ -18,10 +18,11 @@ from aiocoap.numbers.types import Type
 from pdmlab.capture import LoggedMessage, MessageLog
 from pdmlab.capture.journal import Journal
 from pdmlab.capture.kept import MOST, Kept
-from pdmlab.capture.plain import PlainCapture
+from pdmlab.capture.plain import PlainCapture, packet
 from pdmlab.capture.words import LONGEST
 from pdmlab.clock import DeviceClock
 from pdmlab.coap.endpoint import Endpoint
+from pdmlab.lwm2m.dialect import LwM2M
 from pdmlab.network.fabric import Fabric
 
 PEER = ("192.0.2.1", 5683)
@@ -314,3 +315,68 @@ def test_a_tap_sees_every_message_duplicates_and_their_replies_too() -> None:
     assert len(others) == 8
     assert {row.path for row in others} == {"/3303/0/5700"}
     assert all(row.clock == "device" for row in others)
+
+
+# -- what is no message ------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_read_is_a_line_in_its_devices_log_and_says_why() -> None:
+    log = MessageLog(endpoint="lwm2m", clock="device", dialect=LwM2M())
+    register = message(codes.POST, "rd", uri_query=("ep=desk1",))
+
+    def handler(request: Message, peer: object) -> Message:
+        return Message(code=codes.CREATED, location_path=("rd", "acc", "dev1"))
+
+    async def story() -> None:
+        server = await Endpoint.open(fabric.host("server").opener(5683), handler, tap=log, seed=1)
+        device = fabric.host("device").open_datagram(lambda data, peer: None)
+        for data in (
+            register,
+            "4001aaaaff",
+            "5001bbbb9c",
+            "2001cccc",
+            "41",
+            f"4003ddddb180ff{SECRET.hex()}",
+            "4000eeee",
+        ):
+            device.send(data if isinstance(data, bytes) else bytes.fromhex(data), server.address)
+            await asyncio.sleep(1)
+        assert server.malformed == 5
+        await server.close()
+
+    with DeviceClock() as clock:
+        fabric = Fabric(clock)
+        clock.call_async(story())
+    rows = list(log.of_device("dev1"))
+    said = [(row.direction, row.type, row.code, row.payload_B, row.payload) for row in rows[2:]]
+    assert said == [
+        ("in", "CON", "unreadable", 5, "a payload marker without a payload; it begins 40 01 aa aa…"),
+        ("out", "RST", "reset", 0, ""),
+        ("in", "NON", "unreadable", 5, "option 9 does not end; it begins 50 01 bb bb 9c"),
+        ("in", "", "unreadable", 4, "not a CoAP version 1 message; it begins 20 01 cc cc"),
+        ("in", "", "unreadable", 1, "not a CoAP version 1 message; it begins 41"),
+        ("in", "CON", "unreadable", 32, "option 11 is not UTF-8; it begins 40 03 dd dd b1 80…"),
+        ("out", "RST", "reset", 0, ""),
+        ("in", "CON", "ping", 0, ""),
+        ("out", "RST", "reset", 0, ""),
+    ]
+    assert (rows[2].outcome, rows[3].mid) == ("reset", 0xAAAA)
+    assert not any(SECRET[:4] in kept.data for kept in log.kept() if isinstance(kept, Kept))
+    failures = list(log.failures())
+    assert [each.kind for each in failures] == ["unreadable"] * 5  # and the ping, which is reset, is no failure
+    assert failures[0].happened.endswith("40 01 aa aa…; it was answered by a reset")
+    assert "unreadable" in log.lines() and "unreadable" in log._repr_html_()
+    assert any(isinstance(kept, Kept) and kept.fault and packet(kept) for kept in log.kept())
+
+
+def test_a_reset_is_told_from_the_end_that_sent_it() -> None:
+    log = MessageLog(clock="device")
+    reset = bytes.fromhex("70001234")
+    log("in", PEER, message(codes.CONTENT, payload=b"21", observe=4), 0)
+    log("out", PEER, reset, 0)
+    log("out", ("192.0.2.2", 5683), message(codes.GET, "3"), 0)
+    log("in", ("192.0.2.2", 5683), reset, 0)
+    ours, theirs = log.failures()
+    assert (ours.kind, ours.happened) == ("reset by this end", "this end answered CON 2.05 Content by a reset")
+    assert "nobody observes" in ours.means and "restarted" not in ours.means
+    assert (theirs.kind, theirs.happened) == ("reset", "CON GET /3 was reset by the peer")

@@ -90,8 +90,15 @@ def _found(rows: Iterable[LoggedMessage]) -> Iterator[Failure]:
             yield Failure(row, row.options or reason, happened, table[reason]["means"], do)
         elif row.code == "gave up":
             yield _failure(row, "never acknowledged", f"{row.path or 'a message'}: {row.payload}")
-        elif row.outcome == "reset" and row.transmission == 1:
-            yield _failure(row, "reset", f"{row.type} {row.code} {row.path} was reset")
+        elif row.code == "unreadable":
+            answered = "; it was answered by a reset" if row.outcome == "reset" else ""
+            yield _failure(row, "unreadable", f"{row.payload_B} B that are no message: {row.payload}{answered}")
+        elif row.outcome == "reset" and row.transmission == 1 and row.code != "ping":  # which asks for a reset
+            what = " ".join(filter(None, (row.type, row.code, row.path)))
+            if row.direction == "in":
+                yield _failure(row, "reset by this end", f"this end answered {what} by a reset")
+            else:
+                yield _failure(row, "reset", f"{what} was reset by the peer")
         elif row.code[:2] in ("4.", "5."):
             said = f": {row.payload}" if row.payload else ""
             yield _failure(row, "refused", f"{row.code} to {row.path or '/'}{said}")

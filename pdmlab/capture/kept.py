@@ -15,6 +15,8 @@ Direction: TypeAlias = Literal["in", "out"]
 
 MOST = 1536
 """Bytes of a message that are kept: a block of 1024 B with the longest header of the stock client is whole."""
+MOST_UNREADABLE = 16
+"""Bytes that are kept of what could not be read, up to what may begin a payload: that may be a secret."""
 
 
 class Secret(NamedTuple):
@@ -28,7 +30,7 @@ class Kept(NamedTuple):
     """A message: its bytes as they stand in UDP, of which the first MOST are kept; `size` is how many there were.
 
     `time_ns` is of the endpoint's clock; `here` says where the endpoint is reached by which scheme; `secret` stands for
-    the payload, which is then not in `data`.
+    the payload, which is then not in `data`. `fault` says why the endpoint could not read it.
     """
 
     number: int
@@ -41,6 +43,7 @@ class Kept(NamedTuple):
     data: bytes
     size: int
     secret: Secret | None = None
+    fault: str = ""
 
 
 What: TypeAlias = Literal[

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pdmlab.capture.dialect import Dialect, Plain
 from pdmlab.capture.journal import Journal
-from pdmlab.capture.kept import MOST, Direction, Event, Kept, KeptEvent, Secret
+from pdmlab.capture.kept import MOST, MOST_UNREADABLE, Direction, Event, Kept, KeptEvent, Secret
 from pdmlab.capture.parts import take_apart
 from pdmlab.capture.reading import Reader
 from pdmlab.capture.secrets import PATHS, Secrets
@@ -76,6 +76,10 @@ class MessageLog(Messages):
         """See Tap.event."""
         self._tap.event(peer, event, when)
 
+    def unreadable(self, peer: tuple[str, int], data: bytes, why: str, when: int) -> None:
+        """See Tap.unreadable."""
+        self._tap.unreadable(peer, data, why, when)
+
     def of(self, endpoint: str) -> Tap:
         """Return a tap whose rows name this endpoint."""
         return Tap(self, endpoint)
@@ -134,6 +138,9 @@ class MessageLog(Messages):
     def _add_event(self, tap: Tap, peer: tuple[str, int], event: Event, when: int) -> None:
         when = when if self._now is None else self._now()
         kept = KeptEvent(self._next_number(), when, self.clock, tap.endpoint, tap.here, peer, event)
+        self._add(kept)
+
+    def _add(self, kept: Kept | KeptEvent) -> None:
         self._kept.append(kept)
         for watcher in self._watchers:
             watcher(kept)
@@ -175,11 +182,24 @@ class Tap:
                 data,
                 size,
                 secret,
+                "",
             ),
         )
         log._kept.append(kept)
         for watcher in log._watchers:
             watcher(kept)
+
+    def unreadable(self, peer: tuple[str, int], data: bytes, why: str, when: int) -> None:
+        """Note something that came and is no message, at a time of the loop's clock (ns)."""
+        log, now = self._log, self._log._now
+        payload_at = data.find(b"\xff", 4)
+        head = data[:MOST_UNREADABLE] if payload_at < 0 else data[: min(payload_at, MOST_UNREADABLE)]
+        log._add(
+            Kept(
+                log._next_number(), when if now is None else now(), log.clock, self.endpoint, self.here, "in", peer,
+                head, len(data), None, why,
+            )
+        )  # fmt: skip
 
     def _secret(self, direction: Direction, peer: tuple[str, int], data: bytes, code: int) -> Secret | None:
         take = self._log._secrets.of_request if code < 32 else self._log._secrets.of_response

@@ -66,6 +66,9 @@ class Reader:
         if isinstance(kept, KeptEvent):
             self._happened(reading, kept.event)
             return reading
+        if kept.fault:  # it acknowledges nothing, and may be reset
+            self._messages[(*place, "in", reading.parts.mid, False)] = reading
+            return reading
         self._delivered(reading, kept)
         if reading.parts.is_request:
             self._asked(reading, kept)
@@ -104,14 +107,14 @@ class Reader:
             direction=kept.direction,
             scheme=scheme,
             peer=peer,
-            type=TYPES[parts.type],
-            code=code_in_words(parts),
+            type="" if kept.fault and not _is_coap(kept) else TYPES[parts.type],
+            code="unreadable" if kept.fault else code_in_words(parts),
             mid=parts.mid,
-            token=parts.token.hex(),
+            token="" if kept.fault else parts.token.hex(),
             path=path,
             query=shown("?" + "&".join(exchange.query)) if exchange is not None and exchange.query else "",
-            options=options_in_words(parts, reading.about),
-            payload_B=parts.size,
+            options="" if kept.fault else options_in_words(parts, reading.about),
+            payload_B=kept.size if kept.fault else parts.size,
             payload=self._payload(reading, kept),
             transmission=transmission,
             transmissions=1 + first.again,
@@ -283,6 +286,9 @@ class Reader:
 
     def _payload(self, reading: Reading, kept: Kept) -> str:
         parts = reading.parts
+        if kept.fault:
+            rest = "" if len(kept.data) == kept.size else "…"
+            return shown(f"{kept.fault}; it begins {kept.data.hex(' ')}{rest}", LONGEST_WORDS)
         if not parts.size:
             return ""
         if kept.secret is not None:
@@ -315,6 +321,10 @@ def _given_up(kept: KeptEvent, first: Reading) -> str:
     seconds = (kept.time_ns - first.kept.time_ns) / 1e9
     times = f"{first.again + 1} transmissions" if first.again else "1 transmission"
     return f"{code_in_words(first.parts)} was not acknowledged after {times} in {seconds:.3g} s"
+
+
+def _is_coap(kept: Kept) -> bool:
+    return len(kept.data) >= 4 and kept.data[0] >> 6 == 1
 
 
 def _is_block(parts: Parts) -> bool:

@@ -15,7 +15,8 @@ class LoggedMessage:
     time_ns         of the clock that `clock` names; of the host's, ns since 1970
     endpoint        whose socket it passed: "lwm2m"; `peer` and `scheme` say who was at the other end, and by what
     device, name    the id and the endpoint name of the device that it is about, "" while nobody knows
-    type, code      "CON" and "GET"; of an event, what it is about and what it is: "TLS", "handshake failed"
+    type, code      "CON" and "GET"; of an event, what it is about and what it is: "TLS", "handshake failed"; code is
+                    "unreadable" of what came and is no message: then payload says why, and payload_B is the size of all
     path, query     of a response, its request's
     payload         in words; what is secret is left out
     transmission    1 the first time, 2 when it is sent or comes again, of `transmissions` in all so far

@@ -157,6 +157,7 @@ def _html(rows: Sequence[LoggedMessage]) -> Iterator[str]:
 def _html_row(row: LoggedMessage) -> str:
     arrow, colour = _ARROWS[row.direction]
     bad = row.code[:2] in ("4.", "5.") or row.outcome in ("reset", "never acknowledged") or "failed" in row.code
+    bad = bad or row.code == "unreadable"
     again = row.transmission > 1
     what = f"<b style='color:{_BAD if bad else colour}'>{escape(row.code)}</b> {escape(row.asked)}"
     what += f" <small>{escape(row.options)}</small>" if row.options else ""

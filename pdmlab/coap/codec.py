@@ -173,7 +173,7 @@ def _read_options(
             if at + length > size or number > 0xFFFF:
                 raise Malformed(f"option {number} does not end", reset)
             if known is not None and number not in known:
-                raise Malformed(f"option {number}", reset)
+                raise Malformed(f"option {number}, which is not known here", reset)
             row = _OPTIONS.get(number)
             if row is None or not row[2] <= length <= row[3] or (number in options and not row[4]):
                 # Section 5.4.3 and 5.4.5: as an option that is not known. Elective ones are left out.

@@ -40,7 +40,7 @@ Tap: TypeAlias = Callable[[Literal["in", "out"], Address, bytes, int], None]
 """Sees each message with its direction, peer, bytes as they stand in UDP, and time (ns of the loop's clock).
 
 One that has a method `event(peer, event, when)`, as a log's has, hears too of messages that were given up and of
-connections that ended.
+connections that ended; one with `unreadable(peer, data, why, when)`, of what came and is no message.
 """
 
 OnResult: TypeAlias = Callable[[Outcome], None]
@@ -66,6 +66,7 @@ class Endpoint:
         self.on_lost: Callable[[Address, NetworkError], None] | None = None
         self._tap = tap
         self._tell: Callable[[Address, Event, int], None] | None = getattr(tap, "event", None)
+        self._tell_unreadable: Callable[[Address, bytes, str, int], None] | None = getattr(tap, "unreadable", None)
         self._socket: DatagramSocket | None = None
         self._loop = asyncio.get_running_loop()
         self._peers = Peers(parameters, seed)
@@ -295,6 +296,11 @@ class Endpoint:
     def _happened(self, peer: Address, event: Event) -> None:
         if self._tell is not None:
             self._tell(peer, event, round(self._loop.time() * 1e9))
+
+    def _unreadable(self, peer: Address, data: bytes, why: str) -> None:
+        self.malformed += 1
+        if self._tell_unreadable is not None:
+            self._tell_unreadable(peer, data, why, round(self._loop.time() * 1e9))
 
     def _send_confirmable(
         self,

@@ -30,7 +30,7 @@ class Receiver:
         try:
             message, unknown = decode(data, peer, endpoint.parameters.known_options)
         except Malformed as error:
-            endpoint.malformed += 1
+            endpoint._unreadable(peer, data, str(error))
             if error.mid is not None:
                 endpoint._send_empty(Type.RST, error.mid, peer)
             return
