@@ -46,6 +46,7 @@ _ANSWER_HINTS = {
     412: "the resource is not observable: the client decides with resource.observable(True)",
     415: "the device takes another content format: write text, or bytes for opaque resources",
     429: "the device's queue is full, or was cleared because it registered again or left",
+    502: "the device's connection ended, or what it sent is no answer: the log of messages shows which",
     504: "the device did not answer in time: is it asleep, switched off, or off the network?",
 }
 

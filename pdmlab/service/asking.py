@@ -8,7 +8,7 @@ from aiocoap import Message
 from aiocoap.numbers import codes
 from aiocoap.numbers.codes import Code
 
-from pdmlab.errors import Lwm2mError, NetworkError
+from pdmlab.errors import Lwm2mError, NetworkError, TimedOut
 from pdmlab.lwm2m import content
 from pdmlab.lwm2m.paths import Path
 from pdmlab.service.refusal import Refused
@@ -17,13 +17,26 @@ from pdmlab.service.values import as_json, format_number, max_age_of
 
 METHODS: dict[str, Code] = {"GET": codes.GET, "PUT": codes.PUT, "POST": codes.POST, "DELETE": codes.DELETE}
 TIMEOUT = {"status": 504, "error": "TIMEOUT"}
+NOT_CONNECTED = {"status": 502, "error": "DEVICE_NOT_CONNECTED"}
+BAD_GATEWAY = {"status": 502, "error": "BAD_GATEWAY"}
+"""What came from the device is no answer: it has reset the request, say, or its blocks do not fit together."""
 MAX_URI = 512  # characters
 
+_DONE = {codes.CREATED, codes.DELETED, codes.CHANGED, codes.CONTENT}
+_SUCCESSES = {method: {codes.CONTENT} if method == "GET" else _DONE for method in METHODS}
 
-def timeout(error: NetworkError, hint: str = "") -> Row:
-    """Return the async-response of a request that was sent and got no answer, with the reason in its payload."""
-    said = f"{error.message}; {hint}" if hint else error.message
-    return {**TIMEOUT, "payload": base64.b64encode(said.encode()).decode(), "ct": "text/plain"}
+
+def unanswered(error: NetworkError, hint: str = "", *, left: bool = False) -> Row:
+    """Return the async-response of a request that was sent and got no answer, with the reason in its payload.
+
+    left: the device is no longer where the request went.
+    """
+    what = TIMEOUT if isinstance(error, TimedOut) else NOT_CONNECTED if left else BAD_GATEWAY
+    return {**what, **_words(f"{error.message}; {hint}" if hint else error.message)}
+
+
+def _words(said: str) -> Row:
+    return {"payload": base64.b64encode(said.encode()).decode(), "ct": "text/plain"}
 
 
 def hint_of(row: Row) -> str:
@@ -64,8 +77,14 @@ def message_of(row: Row) -> Message:
 
 
 def result_of(row: Row, answer: Message) -> Row:
-    """Return an async-response without its id: 200 for every 2.xx, c.dd as c·100 + dd otherwise."""
+    """Return an async-response without its id: 200 for a success of the method, c.dd as c·100 + dd for an error.
+
+    Codes that answer nothing of the kind are an error too, and no empty value: 2.31 is for blocks, to begin with.
+    """
     code = int(answer.code)
+    if code not in _SUCCESSES[row["method"]] and code >> 5 not in (4, 5):
+        said = f"the device answered {answer.code}, which is no answer to a {row['method']}"
+        return {**BAD_GATEWAY, **_words(said)}
     if code < 128:
         format = answer.opt.content_format
         path = str(split_uri(row["uri"])[0])

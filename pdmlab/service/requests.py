@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from pdmlab.coap.transport import scheme_of
 from pdmlab.errors import NetworkError, ServiceError
-from pdmlab.service.asking import METHODS, TIMEOUT, hint_of, message_of, result_of, split_uri, timeout
+from pdmlab.service.asking import METHODS, TIMEOUT, hint_of, message_of, result_of, split_uri, unanswered
 from pdmlab.service.deadline import Deadline
 from pdmlab.service.delivery import Asking, below
 from pdmlab.service.queue import Queue, queue
@@ -266,21 +266,21 @@ class Requests:
         """Decide after a failure; return whether to go on with the queue at once."""
         device_id = row["device_id"]
         now = self._core.registrations.find(device_id)
-        if row["expires"] <= self._core.now():
-            self._finish(row, timeout(error))
-            return True
         moved = now is None or asked is None or now.peer != asked.peer or now.lost_at is not None
+        if row["expires"] <= self._core.now():
+            self._finish(row, unanswered(error, left=moved))
+            return True
         arrived = asking.acknowledged.is_set()
         if row["method"] == "POST" and (arrived or (moved and asking.sent)):
             # It may have done what it was told, and only the answer is lost: doing it twice may do harm.
             if row["retries"] == 0:
                 hint = "it may have been executed: without retry= it is not sent twice"
-                self._finish(row, timeout(error, hint if moved else hint_of(row)))
+                self._finish(row, unanswered(error, hint if moved else hint_of(row), left=moved))
                 return True
             row["retries"] -= 1
         elif now is not None and now is asked and self._core.delivery.obstacle(device_id) is None:
             if not now.queue_mode and row["retries"] == 0:
-                self._finish(row, timeout(error, hint_of(row)))
+                self._finish(row, unanswered(error, hint_of(row)))
                 return True
             row["retries"] = max(row["retries"] - 1, 0)
             self._patient.add(device_id)

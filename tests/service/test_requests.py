@@ -8,6 +8,7 @@ import pytest
 from aiocoap import Message
 from aiocoap.numbers import codes
 
+from pdmlab.coap.transport import Address
 from pdmlab.service.refusal import Refused
 from pdmlab.service.requests import MAX_QUEUED
 from tests.service.corelab import CoreLab, FakeDevice, Stage, value
@@ -365,6 +366,84 @@ def test_a_large_value_is_read_in_blocks_though_its_size_is_told_wrong(play: Sta
         (answer,) = await lab.answers()
         assert answer["status"] == 200 and value(answer) == large
         assert asked[0] is None and [block.size_exponent for block in asked[1:]] == [5] * 4
+
+    play(story)
+
+
+@pytest.mark.parametrize("retry", [0, 1])
+def test_a_reset_is_no_timeout(play: Stage, retry: int) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered()
+        times = 0
+
+        async def reset(message: Message, peer: Address) -> None:
+            nonlocal times
+            times += 1
+            device.endpoint._socket.send(b"\x70\0" + message.mid.to_bytes(2, "big"), peer)
+            device.endpoint.ignore(message)
+
+        device.endpoint.handler = reset
+        await lab.ask(device, "GET", "/5000/0/1", retry=retry)
+        if retry:
+            assert await lab.answers(hold_s=10.0) == []
+            await device.update()
+        (answer,) = await lab.answers()
+        assert (answer["status"], answer["error"], times) == (502, "BAD_GATEWAY", 1 + retry)
+        assert "the peer reset it" in value(answer).decode()
+
+    play(story)
+
+
+def test_blocks_that_do_not_fit_together_are_no_timeout(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered()
+
+        async def always_the_first(message: Message, peer: object) -> Message:
+            response = Message(code=codes.CONTENT, payload=bytes(512), content_format=42)
+            response.opt.block2 = (0, True, 5)
+            return response
+
+        device.endpoint.handler = always_the_first
+        await lab.ask(device, "GET", "/5000/0/1")
+        (answer,) = await lab.answers()
+        assert (answer["status"], answer["error"]) == (502, "BAD_GATEWAY")
+        assert "does not continue the 512 B before it" in value(answer).decode()
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    ("method", "code", "status"),
+    [
+        ("GET", codes.CONTENT, 200),
+        ("GET", codes.CONTINUE, 502),
+        ("GET", codes.CHANGED, 502),
+        ("GET", codes.VALID, 502),
+        ("PUT", codes.CHANGED, 200),
+        ("PUT", codes.CREATED, 200),
+        ("PUT", codes.CONTINUE, 502),
+        ("POST", codes.CHANGED, 200),
+        ("POST", codes.CONTINUE, 502),
+        ("DELETE", codes.DELETED, 200),
+        ("DELETE", codes.VALID, 502),
+        ("GET", codes.UNAUTHORIZED, 401),
+        ("GET", codes.GATEWAY_TIMEOUT, 504),
+    ],
+)
+def test_a_success_that_is_none_of_the_method_is_an_error(
+    play: Stage, method: str, code: codes.Code, status: int
+) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered()
+        device.refuse, device.refuse_with = code, b"said"
+        await lab.ask(device, method, "/5000/0/1", b"x" if method == "PUT" else b"")
+        (answer,) = await lab.answers()
+        assert answer["status"] == status
+        if status == 502:
+            said = f"the device answered {code}, which is no answer to a {method}"
+            assert (answer["error"], value(answer).decode()) == ("BAD_GATEWAY", said)
+        else:
+            assert value(answer) == b"said"
 
     play(story)
 
