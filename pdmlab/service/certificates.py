@@ -185,7 +185,8 @@ def _readable(what: str) -> Iterator[None]:
             warnings.simplefilter("ignore")  # of lengths and encodings; what matters is checked here
             yield
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
-        raise Refused(400, f"the {what} cannot be read: {error}") from error
+        # Not in the parser's words: they are for who wrote the parser, and other ones with its next version.
+        raise Refused(400, f"the {what} cannot be read: its DER is broken, cut off, or of something else") from error
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:

@@ -135,6 +135,19 @@ def test_nobody_gets_a_certificate_who_was_not_told_to_ask(play: Stage) -> None:
     play(story)
 
 
+def test_a_request_that_cannot_be_read_is_refused_in_words(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await registered(lab)
+        whole = csr(ec.generate_private_key(ec.SECP256R1()), CN=device.name)
+        for wanted in (b"\x30", b"", b"nonsense", whole[:-1], whole[:40] + b"\xff" + whole[41:]):
+            answer = await device.send(codes.POST, "est/LWM2M/sen", payload=wanted)
+            said = answer.payload.decode()
+            assert answer.code == codes.BAD_REQUEST and said.startswith("the certificate request ")
+            assert "{" not in said and "Error" not in said
+
+    play(story)
+
+
 def test_a_request_for_somebody_else_is_refused(play: Stage) -> None:
     async def story(lab: CoreLab) -> None:
         device, other = await registered(lab), await registered(lab, "desk2")
