@@ -75,6 +75,9 @@ class BootstrapClaims:
             # Whoever it was, and whatever it was told: it has not come through, and gets all of it anew.
             self._core.credentials.withdraw(tried["id"])
             return tried
+        full = directory.full(account_id)
+        if full is not None:
+            return answer(codes.SERVICE_UNAVAILABLE, full)
         return directory.add(account_id, endpoint_name=name, state="cloud_enrolling")
 
     def _fault(self, device: Row, account_id: str, proof: Proof) -> str | None:
@@ -189,13 +192,18 @@ class RegistrationClaims:
         if wish.account_id not in (None, account_id):
             return answer(codes.BAD_REQUEST, f"the pre-shared key is not of the account {wish.account_id}")
         device = self._named(account_id, wish)
+        if isinstance(device, Message):
+            return device
         if wish.device_id not in (None, device["id"]):
             return answer(codes.FORBIDDEN, f"iep={wish.device_id} is not the device of the pre-shared key")
         return device
 
-    def _named(self, account_id: str, wish: Wish) -> Row:
+    def _named(self, account_id: str, wish: Wish) -> Row | Message:
         directory = self._core.directory
         device = directory.identity_named(account_id, wish.endpoint_name)
+        if device is None and (full := directory.full(account_id)) is not None:
+            # Not 4.00 or 4.03: on those the stock client drops what it was told; so it registers again, later.
+            return answer(codes.SERVICE_UNAVAILABLE, full)
         return device or directory.add(account_id, endpoint_name=wish.endpoint_name, endpoint_type=wish.endpoint_type)
 
 

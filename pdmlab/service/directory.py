@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from pdmlab.service.schema import device_certificates, device_events, devices
+from pdmlab.service.ids import timestamp
+from pdmlab.service.refusal import Refused
+from pdmlab.service.schema import bootstrap_endpoints, device_certificates, device_events, devices
 from pdmlab.service.statements import Statement
 from pdmlab.service.store import Row, Rows
 
@@ -25,12 +27,19 @@ EVENTS = {
     "update.device.device-updated": "Device changed",
     "update.device.certificate-enrolled": "Certificate enrolled",
     "update.device.request-refused": "Request refused",
+    "update.device.allocation-exceeded": "No room for another device",
 }
 """Event types and their descriptions; campaigns add their own (UPD4_…)."""
 
 MAX_EVENTS = 10_000
 """Events of a device that are kept, about."""
 ROOM_EVERY = 1_000
+MAX_DEVICES = 10_000
+"""Devices of an account, unless `set_quota` says otherwise: whoever reaches a port without security can make some."""
+UNFINISHED_S = 12 * 3600.0
+"""How long a device is kept that began to bootstrap and never finished: the stock client tries again within 6 h."""
+PAUSE_S = 60.0
+"""Between two events of an account that is full, and between two looks for what never finished."""
 
 _DEVICE = sa.select(devices).where(devices.c.id == sa.bindparam("device"))
 _SHORT = sa.select(
@@ -47,6 +56,20 @@ _NAMED = Statement(
     .order_by(devices.c.id.desc())
     .limit(1)
 )
+_COUNT = Statement(
+    sa.select(sa.func.count()).select_from(devices).where(devices.c.account_id == sa.bindparam("account"))
+)
+_UNFINISHED = (
+    sa.select(devices.c.id)
+    .join(bootstrap_endpoints, bootstrap_endpoints.c.device_id == devices.c.id)
+    .where(
+        devices.c.account_id == sa.bindparam("account"),
+        devices.c.state == "cloud_enrolling",
+        bootstrap_endpoints.c.state != "finished",
+        bootstrap_endpoints.c.updated_at < sa.bindparam("before"),
+    )
+    .limit(500)
+)
 _ACCOUNT_OF = Statement(sa.select(devices.c.account_id).where(devices.c.id == sa.bindparam("device")))
 _EVENT = Statement(sa.insert(device_events), [column.name for column in device_events.c])
 
@@ -58,6 +81,8 @@ class Directory:
         self._store = core.store
         self._core = core
         self._told: dict[str, int] = {}  # events of each device since the start, or since some made way
+        self._pruned: dict[str, float] = {}  # by account
+        self._full: dict[str, float] = {}
 
     def find(self, device_id: str, account_id: str | None = None) -> Row | None:
         """Return a device's row; None if there is none, or none in that account."""
@@ -86,7 +111,14 @@ class Directory:
         return self._store.rows(sa.select(devices).where(mine, *conditions).order_by(devices.c.id))
 
     def add(self, account_id: str, **fields: object) -> Row:
-        """Make a device; return its row. Part of the open transaction, if there is one."""
+        """Make a device; return its row. Part of the open transaction, if there is one.
+
+        Raises:
+            Refused: the account has as many as it may have (403).
+        """
+        full = self.full(account_id)
+        if full is not None:
+            raise Refused(403, full, type="account_limit_exceeded")
         at = self._store.timestamp()
         row: Row = {"id": self._store.ids.new(), "account_id": account_id, "created_at": at, "updated_at": at, **fields}
         row.setdefault("name", row.get("endpoint_name"))
@@ -95,6 +127,45 @@ class Directory:
             found = db.execute(_DEVICE, {"device": row["id"]}).mappings().one()
             self.event(account_id, row["id"], "update.device.device-created")
         return dict(found)
+
+    def quota(self, account_id: str) -> int:
+        """Return how many devices an account may have."""
+        kept = self._store.fact(f"device_quota/{account_id}")
+        return MAX_DEVICES if kept is None else int(kept)
+
+    def set_quota(self, account_id: str, devices: int) -> None:
+        """Set how many devices an account may have from now on; those that it has stay.
+
+        Raises:
+            Refused: it is less than 0 (400).
+        """
+        if devices < 0:
+            raise Refused(400, f"an account cannot have {devices} devices", type="validation_error")
+        self._store.remember(f"device_quota/{account_id}", str(devices))
+
+    def full(self, account_id: str) -> str | None:
+        """Say that an account has as many devices as it may have, which is an event; None if there is room.
+
+        Devices that began to bootstrap and never finished make room.
+        """
+        now = self._store.now()
+        if now - self._pruned.get(account_id, -PAUSE_S) >= PAUSE_S:
+            self._pruned[account_id] = now
+            self._prune(account_id, now - UNFINISHED_S)
+        quota, count = self.quota(account_id), self._store.scalar(_COUNT, account=account_id)
+        if count < quota:
+            return None
+        said = f"allocation: the account has {count} of {quota} devices"
+        if now - self._full.get(account_id, -PAUSE_S) >= PAUSE_S:
+            self._full[account_id] = now
+            # Of no device: there is none.
+            self.event(account_id, "", "update.device.allocation-exceeded", description=said, data={"quota": quota})
+        return said
+
+    def _prune(self, account_id: str, before: float) -> None:
+        """Delete devices that began to bootstrap, and have not been heard of since (Unix s)."""
+        for row in self._store.rows(_UNFINISHED, account=account_id, before=timestamp(before)):
+            self.remove(account_id, row["id"])
 
     def change(self, device_id: str, **fields: object) -> None:
         """Set fields of a device."""

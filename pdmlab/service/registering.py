@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from aiocoap import Message
 from aiocoap.numbers import codes
@@ -12,7 +13,8 @@ from aiocoap.numbers.codes import Code
 
 from pdmlab.errors import Lwm2mError
 from pdmlab.lwm2m import content
-from pdmlab.lwm2m.linkformat import Link, LinkList, parse_list
+from pdmlab.lwm2m.linkformat import Link, LinkList, parse_in_pieces
+from pdmlab.lwm2m.paths import Path
 from pdmlab.service.values import published
 
 MAX_NAME = 64  # characters of an endpoint name or type
@@ -21,7 +23,13 @@ MAX_LIFETIME = 0x7FFF_FFFF  # s
 VERSIONS = ("1.0", "1.1")
 DEFAULT_LIFETIME = 86_400  # s, LwM2M 1.0 section 5.3.1
 
-_FACTS = {"/3/0/2": "serial_number", "/10255/0/3": "vendor_id", "/10255/0/4": "device_class"}
+_FACTS = {
+    Path.parse("/3/0/2"): "serial_number",
+    Path.parse("/10255/0/3"): "vendor_id",
+    Path.parse("/10255/0/4"): "device_class",
+}
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,18 @@ def span_of(lifetime: int, version: str) -> int:
     return lifetime or MAX_LIFETIME
 
 
-def read_links(payload: bytes, root: str = "") -> LinkList:
+async def in_pieces(work: Generator[None, None, T]) -> T:
+    """Carry out what yields now and then, and let others have their turn there."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            done: T = end.value
+            return done
+        await asyncio.sleep(0)
+
+
+async def read_links(payload: bytes, root: str = "") -> LinkList:
     """Read the links of a registration, or of an update by a device whose objects are below root.
 
     Raises:
@@ -131,7 +150,7 @@ def read_links(payload: bytes, root: str = "") -> LinkList:
     """
     if root and b"oma.lwm2m" not in payload:
         payload = bytes(LinkList([], root)) + b"," + payload
-    found = parse_list(payload)
+    found = await in_pieces(parse_in_pieces(payload))
     if len(found.root) > MAX_NAME:
         raise Lwm2mError(f"the root {found.root[:40]!r} of the objects has more than {MAX_NAME} characters")
     return found
@@ -141,7 +160,7 @@ def facts_of(links: Iterable[Link]) -> dict[str, Any]:
     """Return what the directory shows of a device's own values: serial number, vendor id and class id (hex)."""
     found: dict[str, Any] = {}
     for link in links:
-        name = _FACTS.get(str(link.path))
+        name = _FACTS.get(link.path)
         if name is None or link.v is None:
             continue
         value, _ = published(link.path, link.v)

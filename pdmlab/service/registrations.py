@@ -17,7 +17,7 @@ from pdmlab.lwm2m.linkformat import Link, LinkList
 from pdmlab.service.claims import RegistrationClaims
 from pdmlab.service.proof import Proof
 from pdmlab.service.register import Register, Registration
-from pdmlab.service.registering import DEFAULT_LIFETIME, answer, facts_of, read_links, read_wish, span_of
+from pdmlab.service.registering import DEFAULT_LIFETIME, answer, facts_of, in_pieces, read_links, read_wish, span_of
 from pdmlab.service.registration_rows import (
     DELETE,
     DEREGISTERED,
@@ -31,7 +31,7 @@ from pdmlab.service.registration_rows import (
     event_of,
     listed,
 )
-from pdmlab.service.resources import as_listed
+from pdmlab.service.resources import as_listed, listed_in_pieces
 from pdmlab.service.schema import registrations
 from pdmlab.service.store import Row
 
@@ -115,11 +115,12 @@ class Registrations:
         wish = read_wish(message)
         if isinstance(wish, Message):
             return wish
-        said = read_links(message.payload)
+        proof = self._core.credentials.proof(self._core.lwm2m, peer)  # while its connection is there
+        said = await read_links(message.payload)
         links = said.links
+        resources = await in_pieces(listed_in_pieces(links))
         lifetime = DEFAULT_LIFETIME if wish.lifetime is None else wish.lifetime
         span = span_of(lifetime, wish.lwm2m_version)
-        proof = self._core.credentials.proof(self._core.lwm2m, peer)
         with self._store.batch() as db:
             found = self._claims.device(wish, proof)
             if isinstance(found, Message):
@@ -150,7 +151,7 @@ class Registrations:
             shown = {"state": "registered", "endpoint_name": wish.endpoint_name, "endpoint_type": wish.endpoint_type}
             if any(found[name] != value for name, value in shown.items()):
                 REGISTERED.run(db, device=device_id, updated_at=at, **shown)
-            self._core.resources.replace(account_id, device_id, links, new=True)
+            self._core.resources.replace(account_id, device_id, resources, new=True)
             self._learn(found, links)
             self._core.directory.event(
                 account_id,
@@ -180,8 +181,13 @@ class Registrations:
         wish = read_wish(message, update=True)
         if isinstance(wish, Message):
             return wish
-        said = read_links(message.payload, old.root) if message.payload else LinkList([], old.root)
-        links = said.links
+        said, resources = LinkList([], old.root), None
+        if message.payload:
+            said = await read_links(message.payload, old.root)
+            resources = await in_pieces(listed_in_pieces(said.links))
+            old = self._located(message, peer)  # it may have left meanwhile, or may have moved
+            if old is None:
+                return _stale()
         now, lifetime = self._core.now(), old.lifetime if wish.lifetime is None else wish.lifetime
         span = span_of(lifetime, old.lwm2m_version)
         renewed = replace(
@@ -200,8 +206,8 @@ class Registrations:
         with self._store.batch() as db:
             row = columns(renewed)
             REFRESH.run(db, device=renewed.device_id, **{name: row[name] for name in REFRESHED})
-            if links:
-                self._core.resources.replace(renewed.account_id, renewed.device_id, links, new=False)
+            if said.links and resources is not None:
+                self._core.resources.replace(renewed.account_id, renewed.device_id, resources, new=False)
                 self._core.observations.relisted(renewed)
             if self._somebody_listens(renewed.account_id):
                 shown = as_listed(self._core.resources.list(renewed.device_id))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from pdmlab.lwm2m.linkformat import Link
+from pdmlab.lwm2m.linkformat import PIECE, Link
 from pdmlab.lwm2m.paths import Path
 from pdmlab.service.schema import resources
 from pdmlab.service.statements import Statement
@@ -24,6 +25,11 @@ _MINE = resources.c.device_id == sa.bindparam("device")
 _AT = resources.c.path == sa.bindparam("which")
 _ALL = Statement(sa.select(resources).where(_MINE))
 _ONE = Statement(sa.select(resources).where(_MINE, _AT))
+_WORTH = Statement(
+    sa.select(*(resources.c[name] for name in ("path", "aobs", "value", "content_format"))).where(
+        _MINE, sa.or_(resources.c.aobs.is_not(None), resources.c.value.is_not(None))
+    )
+)
 _PATHS = Statement(sa.select(resources.c.path).where(_MINE))
 _TOKENS = Statement(sa.select(resources.c.path, resources.c.aobs).where(_MINE, resources.c.aobs.is_not(None)))
 _DELETE = Statement(sa.delete(resources).where(_MINE))
@@ -36,31 +42,50 @@ _KEEP = Statement(
 )
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A registration's list as rows, without their device; gone: paths that it marks as deleted."""
+
+    rows: Rows
+    gone: set[str]
+
+
+def listed_in_pieces(links: Sequence[Link]) -> Generator[None, None, Listed]:
+    """Make rows of links, and yield after every PIECE of them."""
+    rows: dict[Path, Row | None] = {}
+    for number, link in enumerate(links, 1):
+        if number % PIECE == 0:
+            yield
+        if link.path.object not in _SECRET:
+            rows[link.path] = None if link.deleted else _row(link)
+    gone = {str(path) for path, row in rows.items() if row is None}
+    return Listed([row for row in rows.values() if row is not None], gone)
+
+
 class Resources:
     """The resources of all registered devices."""
 
     def __init__(self, core: Core) -> None:
         self._store = core.store
 
-    def replace(self, account_id: str, device_id: str, links: Sequence[Link], *, new: bool) -> None:
+    def replace(self, account_id: str, device_id: str, listed: Listed, *, new: bool) -> None:
         """Take a registration's list for the whole truth.
 
         new: a full registration, of which nothing older survives. Else an update: values of paths that are
         still there stay, and links marked as deleted make it a list of changes.
         """
-        links = list({link.path: link for link in links if link.path.object not in _SECRET}.values())
+        rows = [{**row, "device_id": device_id, "account_id": account_id} for row in listed.rows]
         with self._store.batch() as db:
-            if new:
+            if not new:
+                known = {row["path"]: row for row in self._store.rows(_WORTH, device=device_id)}
+                for row in rows if known else ():
+                    if (before := known.get(row["path"])) is not None:
+                        _keep_on(row, before)
+            if new or not listed.gone:
                 _DELETE.run(db, device=device_id)
-                known: Row = {}
             else:
-                known = {row["path"]: row for row in self._store.rows(_ALL, device=device_id)}
-                listed = {str(link.path) for link in links}
-                gone = {str(link.path) for link in links if link.deleted}
-                if not gone:
-                    gone = set(known) - listed
-                _DELETE_ONE.run_many(db, [{"device": device_id, "which": path} for path in gone | listed])
-            rows = [_row(account_id, device_id, link, known.get(str(link.path))) for link in links if not link.deleted]
+                changed = listed.gone | {row["path"] for row in rows}
+                _DELETE_ONE.run_many(db, [{"device": device_id, "which": path} for path in changed])
             if rows:
                 _INSERT.run_many(db, rows)
 
@@ -85,7 +110,8 @@ class Resources:
     def list(self, device_id: str) -> Rows:
         """Return the rows of a device's leaves in numeric order: resources, and instances that list none."""
         rows = self._store.rows(_ALL, device=device_id)
-        return [row for row in sorted(rows, key=_numbers) if row["path"] in leaves(row["path"] for row in rows)]
+        shown = leaves(row["path"] for row in rows)
+        return sorted((row for row in rows if row["path"] in shown), key=_numbers)
 
     def missing(self, device_id: str, path: Path) -> bool:
         """Whether a registered device can be said not to have a path.
@@ -110,20 +136,21 @@ class Resources:
         return {row["aobs"].to_bytes(2, "big"): row["path"] for row in rows}
 
 
-def _row(account_id: str, device_id: str, link: Link, known: Row | None) -> Row:
+def _keep_on(row: Row, before: Row) -> None:
+    """Let a path of an update keep what it had, where the update says nothing else."""
+    if row["aobs"] is None and before["aobs"] is not None:
+        row["aobs"], row["observable"] = before["aobs"], True
+    if row["value"] is None:
+        row["value"], row["content_format"] = before["value"], before["content_format"]
+
+
+def _row(link: Link) -> Row:
     value, content_format = (None, None) if link.v is None else published(link.path, link.v)
-    aobs = link.aobs
-    if known is not None:
-        aobs = known["aobs"] if aobs is None else aobs
-        if value is None:
-            value, content_format = known["value"], known["content_format"]
     return {
-        "device_id": device_id,
         "path": str(link.path),
-        "account_id": account_id,
         "rt": (link.rt or "")[:128],
-        "observable": link.obs or aobs is not None,
-        "aobs": aobs,
+        "observable": link.obs or link.aobs is not None,
+        "aobs": link.aobs,
         "value": value,
         "content_format": content_format,
         "value_expires": None,

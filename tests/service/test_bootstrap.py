@@ -18,6 +18,7 @@ from pdmlab.lwm2m import tlv
 from pdmlab.network.link import Link
 from pdmlab.service.bootstrap_plan import Plan, Told, security_object
 from pdmlab.service.certificates import Subject
+from pdmlab.service.directory import UNFINISHED_S
 from tests.service.corelab import CoreLab, Stage, play, request
 from tests.service.secure import SecureDevice, name_of, registered, secure_device
 
@@ -116,6 +117,29 @@ def test_a_device_that_tries_again_after_a_failure_is_no_second_device(play: Sta
         device.refuse = None
         await device.bootstrap()
         assert [row["id"] for row in lab.core.directory.list(lab.core.account_id)] == [device.id]
+
+    play(story)
+
+
+def test_a_device_that_never_finishes_is_deleted_after_a_while(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        core = lab.core
+        kept = await lab.registered("kept")
+        waits = core.directory.add(core.account_id, endpoint_name="made by hand")["id"]
+        device = await lab.device("never")
+        device.refuse = codes.BAD_REQUEST
+        await device.endpoint.request(request(codes.POST, "bs", "ep=never"), device.bootstrap_server)
+        await asyncio.sleep(UNFINISHED_S - 60)
+        first = await lab.device("first")
+        first.refuse = codes.BAD_REQUEST
+        await first.endpoint.request(request(codes.POST, "bs", "ep=first"), first.bootstrap_server)
+        names = {row["endpoint_name"] for row in core.directory.list(core.account_id)}
+        assert names == {"kept", "made by hand", "never", "first"}
+        await asyncio.sleep(120)
+        await (await lab.device("second")).bootstrap()
+        names = {row["endpoint_name"] for row in core.directory.list(core.account_id)}
+        assert names == {"kept", "made by hand", "first", "second"}
+        assert core.directory.find(kept.id) is not None and core.directory.find(waits) is not None
 
     play(story)
 

@@ -15,7 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdmlab.coap.endpoint import Endpoint
+from pdmlab.lwm2m.linkformat import PIECE
 from pdmlab.service.certificates import Subject
+from pdmlab.service.directory import MAX_DEVICES
+from pdmlab.service.refusal import Refused
 from pdmlab.service.register import Register, Registration
 from pdmlab.service.registering import MAX_PAYLOAD
 from tests.service.corelab import CoreLab, FakeDevice, Stage, play, request, value
@@ -377,7 +380,7 @@ def test_a_device_that_lost_its_connection_is_asked_when_it_is_back(play: Stage)
 def test_what_was_under_way_is_asked_again_but_an_execution_is_not_done_twice(play: Stage) -> None:
     async def story(lab: CoreLab) -> None:
         device = await registered(lab)
-        for method, sent, status in (("GET", 2, 200), ("PUT", 2, 200), ("POST", 1, 504)):
+        for method, sent, status in (("GET", 2, 200), ("PUT", 2, 200), ("POST", 1, 502)):
             device.silent = True
             asked = len(device.asked)
             await lab.ask(device, method, "/5000/0/1", b"x" if method == "PUT" else b"")
@@ -658,6 +661,72 @@ def test_an_endpoint_that_is_no_device_is_answered_too(play: Stage) -> None:
         assert (await stranger.request(request(codes.GET, "nothing"), address)).code == codes.NOT_FOUND
         assert (await stranger.request(request(codes.GET, "fw"), address)).code == codes.BAD_REQUEST
         await stranger.close()
+
+    play(story)
+
+
+def test_a_full_account_takes_no_device_and_drops_none(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        directory, account_id = lab.core.directory, lab.core.account_id
+        assert directory.quota(account_id) == MAX_DEVICES
+        known = await lab.registered()
+        directory.set_quota(account_id, 1)
+        query = ("ep=another", f"d={account_id}")
+        for _ in range(3):
+            answer = await known.send(codes.POST, "rd", *query, payload=STOCK, content_format=40)
+            # 4.00 and 4.03 would make the stock client drop its credentials
+            assert (answer.code, answer.payload[:11]) == (codes.SERVICE_UNAVAILABLE, b"allocation:")
+        newcomer = await lab.device("newcomer")
+        answer = await newcomer.bootstrap()
+        assert (answer.code, answer.payload[:11]) == (codes.SERVICE_UNAVAILABLE, b"allocation:")
+        with pytest.raises(Refused, match="allocation") as refused:
+            directory.add(account_id, endpoint_name="by hand")
+        assert (refused.value.status, refused.value.problem) == (403, {"type": "account_limit_exceeded"})
+        told = [each for each in directory.events(account_id) if "allocation" in each["event_type"]]
+        assert [(each["device_id"], each["description"]) for each in told] == [
+            ("", "allocation: the account has 1 of 1 devices")
+        ]
+        # Whoever is there stays, and comes back; another account has its own number.
+        assert (await known.register()).code == codes.CREATED
+        assert (await known.bootstrap(f"ep={known.name}", f"aid={account_id}", f"iep={known.id}")).code == codes.CHANGED
+        other = lab.new_account()
+        answer = await known.send(codes.POST, "rd", "ep=another", f"d={other}", payload=STOCK, content_format=40)
+        assert answer.code == codes.CREATED
+        directory.set_quota(account_id, 2)
+        await lab.restart()
+        assert lab.core.directory.quota(account_id) == 2
+        answer = await known.send(codes.POST, "rd", *query, payload=STOCK, content_format=40)
+        assert answer.code == codes.CREATED
+        with pytest.raises(Refused, match="-1"):
+            lab.core.directory.set_quota(account_id, -1)
+
+    play(story)
+
+
+def test_others_have_their_turn_while_the_longest_list_is_read(play: Stage) -> None:
+    links = b",".join(b'</%d/%d/5700>;v="%d"' % (3000 + n % 50, n, n) for n in range(2500))
+    assert MAX_PAYLOAD * 0.9 < len(links) <= MAX_PAYLOAD
+
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered()
+        loop, turns = asyncio.get_running_loop(), 0
+
+        def turn() -> None:
+            nonlocal turns
+            turns += 1
+            loop.call_soon(turn)
+
+        query = ("ep=desk1", f"d={lab.core.account_id}", f"iep={device.id}")
+        message = request(codes.POST, "rd", *query, payload=links, content_format=40)
+        peer = lab.core.registrations.find(device.id).peer
+        loop.call_soon(turn)
+        answering = asyncio.ensure_future(lab.core.registrations.register(message, peer))
+        while len(lab.core.resources.list(device.id)) != 2500:
+            await asyncio.sleep(0)
+        assert turns >= 2500 / PIECE * 2
+        assert (await answering).code == codes.CREATED
+        shown = [row["path"] for row in lab.core.resources.list(device.id)]
+        assert shown == sorted(shown, key=lambda path: [int(part) for part in path[1:].split("/")])
 
     play(story)
 
