@@ -18,18 +18,21 @@ EVERY = 0.5  # s between two looks at the service's log
 
 
 @click.command("log")
-@click.argument("device")
+@click.argument("device", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on until Ctrl-C.")
 @click.option("--why", is_flag=True, help="Show what failed, what it means and what to do, instead.")
 @click.option("-a", "--api-key", help="Its key; default: PDMLAB_API_KEY, else the running service's.")
 @click.option("--host", help="Address of the service; default: PDMLAB_HOST, else the one that runs here.")
-def device_log(device: str, follow: bool, why: bool, api_key: str | None, host: str | None) -> None:
-    """Show what the service and a DEVICE (its id or name) said to each other, bootstrap included."""
+def device_log(device: str | None, follow: bool, why: bool, api_key: str | None, host: str | None) -> None:
+    """Show what the service and a DEVICE (its id or name) said to each other, bootstrap included.
+
+    Without DEVICE: all devices, and what came from peers that never became one.
+    """
     from pdmlab.capture.failures import Failures
     from pdmlab.cloud import Cloud
 
     with Cloud(host, api_key) as cloud:
-        found = cloud.device(device)
+        found = cloud if device is None else cloud.device(device)
         rows = found.messages()
         if why:
             click.echo(repr(Failures(rows)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,9 @@ from pdmlab.update.credentials import Credentials
 
 if TYPE_CHECKING:
     import pandas as pd
+
+SHOWN_IDS = 10
+"""Of devices that share a name: in an error."""
 
 
 class Cloud:
@@ -93,8 +97,15 @@ class Cloud:
         for field in ("id", "endpoint_name", "name"):
             found = found or list(self._rest.items("/v3/devices", **_filtered({field: id})))
         if len(found) != 1:
-            what = f"{len(found)} devices" if found else "no device"
-            raise ConfigError(f"the directory has {what} {id!r}", hint="cloud.devices() lists them, each with its id")
+            what, ids = "no device", ""
+            if found:
+                shown, left_out = [str(each["id"]) for each in found[:SHOWN_IDS]], len(found) - SHOWN_IDS
+                what = f"{len(found)} devices"
+                ids = f": {', '.join(shown)}" + (f" and {left_out} more" if left_out > 0 else "")
+            raise ConfigError(
+                f"the directory has {what} {id!r}{ids}",
+                hint="give one's id" if found else "cloud.devices() lists them, each with its id",
+            )
         return Device(self._rest, str(found[0]["id"]))
 
     def events(self, **conditions: str) -> pd.DataFrame:
@@ -103,7 +114,12 @@ class Cloud:
 
     def log(self) -> pd.DataFrame:
         """Return the messages between the service and its devices, oldest first; device.log() has those of one."""
-        return frame_of(self._rest.call("GET", "/lab/log").json(), list(LoggedMessage.__dataclass_fields__))
+        return frame_of(map(asdict, self.messages()), list(LoggedMessage.__dataclass_fields__))
+
+    def messages(self, after: int = -1) -> list[LoggedMessage]:
+        """Return the rows of the service's log with a greater `number` than `after`, of peers too that nobody knows."""
+        found = self._rest.call("GET", "/lab/log", parameters={"after": str(after)}).json()
+        return [LoggedMessage(**row) for row in found]
 
     # -- updates -----------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -78,6 +79,35 @@ def test_why_tells_what_failed_what_it_means_and_what_to_do(service: Service, de
 def test_a_device_that_nobody_knows_is_an_error(service: Service) -> None:
     done = run("nobody")
     assert done.exit_code == 1 and "the directory has no device 'nobody'" in done.output
+
+
+def test_without_a_device_the_log_is_of_all_and_of_peers_that_nobody_knows(service: Service, device: Device) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.settimeout(20)
+        stranger.sendto(bytes.fromhex("4145123407ff") + b"who am I?", device.server)  # an answer to nothing
+        assert stranger.recv(100) == bytes.fromhex("70001234")
+    said = run()
+    assert said.exit_code == 0, said.output
+    assert "/rd?ep=desk1" in said.output and "who am I?" in said.output
+    assert "who am I?" not in run("desk1").output and run("desk1", "--why").output == "nothing failed\n"
+    assert "reset by this end" in run("--why").output
+    with Cloud(service.url, service.api_key) as cloud:
+        last = cloud.messages()[-1].number
+        assert [row.number for row in cloud.messages(last - 1)] == [last]
+        assert len(cloud.log()) > len(cloud.device("desk1").log())
+
+
+def test_a_name_that_several_devices_have_is_an_error_with_their_ids(service: Service, device: Device) -> None:
+    ids = [device.id]
+
+    def add() -> None:
+        for _ in range(2):
+            ids.append(str(service.core.directory.add(service.account_id, endpoint_name="desk1")["id"]))
+
+    service.call(add)
+    done = run("desk1")
+    assert done.exit_code == 1 and "the directory has 3 devices 'desk1': " in done.output
+    assert all(id in done.output for id in ids) and "give one's id" in done.output
 
 
 # -- written as it passes ----------------------------------------------------------------------------
