@@ -1,6 +1,7 @@
 """Who may connect to a server of streams, and whose handshake is next: limits in all, and for each host.
 
 A host that floods takes its own share and no other's: past it its connections are refused, and its handshakes wait.
+Who has not even said hello holds no handshake, and makes way for who comes later.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ class StreamParameters:
     """Times (s) and limits of connections; what a hostile peer can make a server hold follows from them."""
 
     connect_timeout: float = 30.0  # of a client
-    handshake_timeout: float = 30.0  # from the connection, or the end of its waiting, to the end of the handshake
+    hello_timeout: float = 5.0  # from the connection to the end of the ClientHello
+    handshake_timeout: float = 30.0  # from then, or the end of its waiting, to the end of the handshake
     first_timeout: float = 60.0  # from then to a peer's first message
     message_timeout: float = 30.0  # from the first byte of a message, or a record, to its last
     write_timeout: float = 60.0  # how long a peer may take nothing of what waits for it
@@ -32,12 +34,15 @@ class StreamParameters:
     max_connections_per_host: int = 10_000  # many devices may be behind one address
     max_handshakes: int = 512  # under way at once; more of them wait
     max_handshakes_per_host: int = 32
+    messages_a_turn: int = 32  # of one connection, before others have their turn
     max_renegotiations: int = 4  # of one connection that the client begins; the stock client's first boot has one
     keep_alive: int = 600  # of silence, and the kernel asks whether the peer is still there; stock clients ping at 540
 
     def __post_init__(self) -> None:
         if self.max_unsent < MAX_MESSAGE:
             raise ConfigError(f"max_unsent of {self.max_unsent} B has no room for one message ({MAX_MESSAGE} B)")
+        if self.messages_a_turn < 1:
+            raise ConfigError(f"messages_a_turn is {self.messages_a_turn}, and nothing would ever be taken")
 
 
 class Admission:
@@ -53,6 +58,7 @@ class Admission:
         self.max_connections_per_host = min(parameters.max_connections_per_host, max(room * 3 // 4, 1))
         self._connections: dict[str, int] = {}
         self._handshakes: dict[str, int] = {}
+        self._silent: dict[str, dict[Callable[[], None], None]] = {}  # how each of them is sent away, oldest first
         self._waiting: OrderedDict[str, deque[Callable[[], bool]]] = OrderedDict()
         self.connections = 0
         self.handshakes = 0
@@ -66,13 +72,34 @@ class Admission:
         return sum(len(each) for each in self._waiting.values())
 
     def connect(self, host: str) -> bool:
-        """Count a connection from a host; False if it is one too many."""
+        """Count a connection from a host; False if it is one too many, and nobody silent could make way for it."""
+        if self._connections.get(host, 0) >= self.max_connections_per_host:
+            self._send_away(self._silent.get(host))
+        elif self.connections >= self.max_connections:
+            self._send_away(self._silent.get(host) or max(self._silent.values(), key=len, default=None))
         mine = self._connections.get(host, 0)
         if self.connections >= self.max_connections or mine >= self.max_connections_per_host:
             return False
         self._connections[host] = mine + 1
         self.connections += 1
         return True
+
+    def await_hello(self, host: str, leave: Callable[[], None]) -> None:
+        """Take note of a connection that has said nothing; `leave` ends it, and `disconnect` follows from that."""
+        self._silent.setdefault(host, {})[leave] = None
+
+    def heard_hello(self, host: str, leave: Callable[[], None]) -> None:
+        """Forget what `await_hello` noted; a second time does nothing."""
+        mine = self._silent.get(host)
+        if mine is not None:
+            mine.pop(leave, None)
+            if not mine:
+                del self._silent[host]
+
+    def _send_away(self, silent: dict[Callable[[], None], None] | None) -> None:
+        """Have the one of them leave that has been silent longest."""
+        if silent:
+            next(iter(silent))()
 
     def disconnect(self, host: str) -> None:
         """Count a connection less."""

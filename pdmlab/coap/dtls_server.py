@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 from OpenSSL import SSL
 
@@ -24,6 +25,7 @@ from pdmlab.coap.transport import Address, Connection, ConnectionSocket, Datagra
 from pdmlab.errors import HandshakeFailed, NetworkError, Unreachable
 
 _RANDOM = slice(HEADER + 12 + 2, HEADER + 12 + 2 + 32)  # in a ClientHello: behind its header and version
+_RECORDS = 16  # of one datagram; a flight is of six, and 64 KB may hold two thousand messages
 _REMEMBERED = 256  # ClientHellos of finished handshakes
 
 
@@ -131,7 +133,7 @@ class DtlsServer(ConnectionSocket):
         if self._inner is None:
             return
         none = True
-        for record in split(datagram):
+        for record in islice(split(datagram), _RECORDS):  # the others are lost, as on the way
             none = False
             epoch = record[3] << 8 | record[4]
             if epoch == 1:

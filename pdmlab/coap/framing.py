@@ -7,6 +7,7 @@ returns what to write.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from typing import Literal
 
@@ -52,12 +53,16 @@ class Framing(ABC):
     leaving: str | None = None
     """Why the peer wants the connection to end, once it does; it still waits for answers unless `answered`."""
     answered = True
+    more = False
+    """Whether `receive` left messages for the next call, which may bring nothing new."""
 
     __slots__ = ()
 
     @abstractmethod
-    def receive(self, data: bytes) -> list[bytes]:
+    def receive(self, data: bytes, most: int = sys.maxsize) -> list[bytes]:
         """Take what arrived, a record or a piece of the stream, and return the messages that are whole now.
+
+        At most `most` of them, those that are the framing's own included; see `more`.
 
         Raises:
             BadFrame: it cannot be a message.
@@ -112,7 +117,7 @@ class Records(Framing):
     limit = STOCK_LIMIT
     __slots__ = ()
 
-    def receive(self, data: bytes) -> list[bytes]:
+    def receive(self, data: bytes, most: int = sys.maxsize) -> list[bytes]:
         """See Framing.receive; what is wrong with a message, the endpoint tells the peer."""
         return [data]
 
@@ -128,22 +133,28 @@ class Lengths(Framing):
 
     way = "length"
     limit = STOCK_LIMIT
-    __slots__ = ("_rest",)
+    __slots__ = ("_rest", "more")
 
     def __init__(self) -> None:
         self._rest = b""
+        self.more = False
 
-    def receive(self, data: bytes) -> list[bytes]:
+    def receive(self, data: bytes, most: int = sys.maxsize) -> list[bytes]:
         """See Framing.receive."""
         if self._rest:
             data = self._rest + data
-        messages, at, size = [], 0, len(data)
+        messages: list[bytes] = []
+        at, size = 0, len(data)
+        self.more = False
         while size - at >= _LENGTH:
             length = int.from_bytes(data[at : at + _LENGTH], "big")
             if not 4 <= length <= MAX_MESSAGE:
                 raise BadFrame(f"a length of {length} B, and no message has that (4 to {MAX_MESSAGE} B)")
             end = at + _LENGTH + length
             if end > size:
+                break
+            if len(messages) == most:
+                self.more = True
                 break
             messages.append(data[at + _LENGTH : end])
             at = end

@@ -37,6 +37,9 @@ class Link(asyncio.Protocol):
         self.transport: asyncio.Transport = _NOWHERE
         self._loop = asyncio.get_running_loop()
         self._start = b""  # of a peer whose framing is not known yet
+        self.left = 0  # how many messages more there may be in this turn
+        self.put_off = False  # the rest of what has arrived, until the next turn
+        self._ended: list[Exception | None] = []  # the reason, of a connection that ended before its next turn
         self._timer: asyncio.TimerHandle | None = None  # of what has to come in time
         self._stall: asyncio.TimerHandle | None = None
 
@@ -56,9 +59,40 @@ class Link(asyncio.Protocol):
             self.gone = True
             self.transport.abort()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Tell why, unless it is known already."""
+    def data_received(self, data: bytes) -> None:
+        """Take what came; what is more than a turn's messages waits for the next."""
         if not self.gone:
+            self.left = self.parameters.messages_a_turn
+            self.take(data)
+
+    def wait_for_turn(self) -> None:
+        """Go on when others have been served, without anything new; nothing more is read until then."""
+        if not self.put_off:
+            self.put_off = True
+            self.transport.pause_reading()
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self.put_off = False
+        try:
+            self.data_received(b"")
+        except Exception as error:  # a defect ends its connection, as asyncio's transports have it
+            self._loop.call_exception_handler({"message": "a connection's protocol failed", "exception": error})
+            self.transport.abort()
+            self.connection_lost(error)
+            return
+        if self.put_off:
+            return
+        if self._ended:
+            self.connection_lost(self._ended.pop())
+        else:
+            self.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell why, unless it is known already, and when all that came before it has been taken."""
+        if self.put_off and not self.gone:
+            self._ended.append(exc)
+        elif not self.gone:
             why = f"{text_of(self.name)} closed the connection" if exc is None else f"{text_of(self.name)}: {exc}"
             error = exc if isinstance(exc, NetworkError) else Unreachable(why)
             self.lost(error)
@@ -83,6 +117,10 @@ class Link(asyncio.Protocol):
     @abstractmethod
     def begun(self) -> None:
         """The connection is there."""
+
+    @abstractmethod
+    def take(self, data: bytes) -> None:
+        """Take what came, as far as `left` goes; b"" to go on with what the turn before this one left."""
 
     @abstractmethod
     def put(self, data: bytes) -> None:
@@ -112,12 +150,13 @@ class Link(asyncio.Protocol):
                 return
             if self._start:
                 data, self._start = self._start, b""
-            messages = framing.receive(data)
+            messages = framing.receive(data, self.left)
         except BadFrame as error:
             self._write(error.farewell)
             self.drop(NetworkError(f"{text_of(self.name)}: {error.message}", hint=error.hint))
             return
-        if framing.unfinished:
+        self.left -= len(messages)
+        if framing.unfinished and not framing.more:
             if self._timer is None or messages:
                 self.await_within(self.parameters.message_timeout, "did not finish a message")
         elif self._timer is not None:
@@ -129,7 +168,10 @@ class Link(asyncio.Protocol):
             if self.gone:
                 return
             on_message(message, name)
-        if framing.leaving is not None:
+        if framing.more:
+            self.left = 0
+            self.wait_for_turn()
+        elif framing.leaving is not None:
             self._let_go(framing)
 
     def _recognise(self, data: bytes) -> Framing | None:
@@ -145,7 +187,7 @@ class Link(asyncio.Protocol):
     def send(self, message: bytes) -> None:
         """Send one message; see ConnectionSocket.send."""
         framing = self.framing
-        if framing is None or self.gone:
+        if framing is None or self.gone or self.transport.is_closing():
             raise Unreachable(f"{text_of(self.name)} is not connected")
         data = framing.send(message)
         self._write(data)
@@ -163,7 +205,7 @@ class Link(asyncio.Protocol):
 
     def _let_go(self, framing: Framing) -> None:
         """End the connection of a peer that wants to go, once it has its answers."""
-        if self.gone:
+        if self.gone or framing.more:
             return
         if framing.answered:
             self.finish()
@@ -172,7 +214,7 @@ class Link(asyncio.Protocol):
             self.await_within(self.parameters.release_timeout, "went, and its requests were not answered")
 
     def _write(self, data: bytes) -> None:
-        if not data or self.gone:
+        if not data or self.gone or self.transport.is_closing():
             return
         waits = self.unsent
         if waits + len(data) > self.parameters.max_unsent:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from pdmlab.coap.framing import MAX_MESSAGE, BadFrame, Framing
 
 _CON, _NON, _ACK = 0, 1, 2
@@ -16,11 +18,12 @@ class Reliable(Framing):
 
     way = "rfc8323"
     signals = True
-    __slots__ = ("_back", "_mid", "_owed", "_rest", "_unanswered", "leaving", "limit")
+    __slots__ = ("_back", "_mid", "_owed", "_rest", "_unanswered", "leaving", "limit", "more")
 
     def __init__(self) -> None:
         self.limit = 1152  # section 5.3.1: until the peer's CSM says otherwise
         self._rest = b""
+        self.more = False
         self._back = b""
         self._owed: list[bytes] = []
         self._mid = 0
@@ -75,17 +78,22 @@ class Reliable(Framing):
             self._owed.append(bytes((0x40 | _ACK << 4, 0, message[2], message[3])))
         return frame
 
-    def receive(self, data: bytes) -> list[bytes]:
+    def receive(self, data: bytes, most: int = sys.maxsize) -> list[bytes]:
         """See Framing.receive."""
         if self._rest:
             data = self._rest + data
         messages, at = [], 0
+        self.more = False
         while (head := _head(data, at)) is not None:
             token_at, body_at, end = head
             if end - at > MAX_MESSAGE:
                 raise _abort(f"a message of {end - at} B; {MAX_MESSAGE} B at most")
             if end > len(data):
                 break
+            if not most:
+                self.more = True
+                break
+            most -= 1
             code, token, rest = data[token_at - 1], data[token_at:body_at], data[body_at:end]
             at = end
             if code >> 5 == 7:

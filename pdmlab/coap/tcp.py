@@ -78,12 +78,11 @@ class TcpLink(Link):
         """See Link.begun."""
         self.opened()
 
-    def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
-        if not self.gone:
-            if not self._waiting:
-                self._next = 0.0
-            self.arrived(data)
+    def take(self, data: bytes) -> None:
+        """See Link.take."""
+        if not self._waiting:
+            self._next = 0.0
+        self.arrived(data)
 
     def put(self, data: bytes) -> None:
         """See Link.put: one frame, one write."""

@@ -1,4 +1,4 @@
-"""The two ends of a TLS connection: a server's, whose handshake may have to wait, and a client's."""
+"""The two ends of a TLS connection: a server's, which waits for its hello and then its turn, and a client's."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pdmlab.coap import psk
 from pdmlab.coap.connections import ClientLink, ServerLinks
 from pdmlab.coap.framing import Framing
 from pdmlab.coap.handshake import Handshake
+from pdmlab.coap.hello import MAX_HELLO, is_whole
 from pdmlab.coap.openssl import forgiven, settle
 from pdmlab.coap.security import Security
 from pdmlab.coap.tls_link import TlsLink
@@ -19,29 +20,50 @@ from pdmlab.errors import HandshakeFailed, NetworkError
 
 
 class TlsServerLink(TlsLink):
-    """A server's end; its handshake begins when its host may have one more."""
+    """A server's end; its handshake begins when its ClientHello is there and its host may have one more."""
 
     owner: ServerLinks
-    _counted = False
+    _counted = _queued = False
 
     def begun(self) -> None:
         """See Link.begun."""
         self._seen = Handshake(server=True)
-        self.transport.pause_reading()
+        self.await_within(min(self.parameters.hello_timeout, self.parameters.handshake_timeout), "")
+        self.owner.admission.await_hello(self.name[0], self._make_way)
+
+    def greeted(self, data: bytes) -> None:
+        """See TlsLink.greeted."""
+        self._rest += data
+        if self._queued or not is_whole(self._rest):
+            return
+        self.owner.admission.heard_hello(self.name[0], self._make_way)
         self.await_within(self.parameters.first_timeout, "")  # in case that it has to wait
         self.owner.admission.begin(self.name[0], self._go)
+        if self._started:
+            self.take(b"")
+        else:
+            self._queued = True
+            self.transport.pause_reading()
+            if len(self._rest) > MAX_HELLO:  # a client has nothing more to say until it is answered
+                what = f"no handshake with {text_of(self.name)}: it sent {len(self._rest)} B and no ClientHello"
+                self.fail(HandshakeFailed(what, reason="other"))
 
     def _go(self) -> bool:
         if self.gone or self.owner.closed:
             return False
         self._counted = True
         self.start(self._seen)
-        self.transport.resume_reading()
+        if self._queued:
+            self.wait_for_turn()
         return True
+
+    def _make_way(self) -> None:
+        what = f"no handshake with {text_of(self.name)}: no ClientHello came of it, and more connections did"
+        self.fail(HandshakeFailed(what, reason="timed out", hint="does one host connect more than it should?"))
 
     def late(self, seconds: float, what: str) -> None:
         """See Link.late."""
-        if not self._started:
+        if self._queued and not self._started:
             what = f"no handshake with {text_of(self.name)}: others of its host were under way for {seconds:g} s"
             self.fail(HandshakeFailed(what, reason="timed out", hint="does one host connect more than it should?"))
         else:
@@ -57,6 +79,7 @@ class TlsServerLink(TlsLink):
         self._leave()
 
     def _leave(self) -> None:
+        self.owner.admission.heard_hello(self.name[0], self._make_way)
         if self._counted:
             self._counted = False
             self.owner.admission.end(self.name[0])

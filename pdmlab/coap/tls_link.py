@@ -58,14 +58,22 @@ class TlsLink(Link):
 
     # -- arriving --------------------------------------------------------------------------------------
 
-    def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
-        if self.gone:
+    def take(self, data: bytes) -> None:
+        """See Link.take; a record counts as a message even if it holds none."""
+        if not self._started:
+            self.greeted(data)
             return
+        if (framing := self.framing) is not None and framing.more:
+            self.arrived(b"")
+            if self.gone:
+                return
         if self._rest:
             data = self._rest + data
         at, size = 0, len(data)
         while size - at >= _HEADER:
+            if self.left <= 0:
+                self.wait_for_turn()
+                break
             end = at + _HEADER + (data[at + 3] << 8 | data[at + 4])
             if not 20 <= data[at] <= 23 or data[at + 1] != 3 or end - at > _MAX_RECORD:
                 if not self._done:
@@ -75,17 +83,23 @@ class TlsLink(Link):
                 return
             if end > size:
                 break
+            left = self.left
             self._record(data[at], data[at:end])
             if self.gone:
                 return
+            if self.left == left:
+                self.left -= 1
             at = end
         self._rest = data[at:]
-        if self._done:
+        if self._done and not self.put_off:
             if self._rest:
                 if self._timer is None or at:
                     self.await_within(self.parameters.message_timeout, "did not finish a record")
             elif at and (framing := self.framing) is not None and not framing.unfinished and framing.leaving is None:
                 self.stop_waiting()
+
+    def greeted(self, data: bytes) -> None:  # a client greets
+        """Take what comes before the first handshake has begun."""
 
     def _record(self, kind: int, record: bytes) -> None:
         tls = self._connection

@@ -966,6 +966,20 @@ async def test_renegotiation_is_refused_and_the_association_goes_on() -> None:
     await service.endpoint.close()
 
 
+async def test_a_datagram_full_of_messages_is_not_a_way_to_have_more_than_ones_turn() -> None:
+    service, device = await connected()
+    socket: Any = device._socket
+    service.peers.clear()
+    seal = socket._association.protection.seal
+    messages = [bytes((0x51, 2, 0x70, each, each)) for each in range(40)]
+    service.network.carry(b"".join(seal(23, message) for message in messages), CLIENT, SERVER)
+    await settle()
+    assert len(service.peers) == 16
+    assert await ask(device, b"still here") == b"still here"
+    await device.close()
+    await service.endpoint.close()
+
+
 async def test_a_peer_that_sends_more_than_a_handshake_can_have_is_dropped() -> None:
     network = Network()
     service = Service(network)

@@ -434,6 +434,32 @@ def test_server_may_have_as_many_files_open_as_it_is_granted() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+def test_silent_connections_make_way_oldest_first() -> None:
+    admission = Admission(StreamParameters(max_connections=4, max_connections_per_host=3))
+    gone: list[str] = []
+
+    def silent(host: str, name: str) -> None:
+        def leave() -> None:
+            gone.append(name)
+            admission.heard_hello(host, leave)
+            admission.disconnect(host)
+
+        admission.await_hello(host, leave)
+
+    for name in ("a1", "a2", "a3"):
+        assert admission.connect("a")
+        silent("a", name)
+    assert admission.connect("a") and gone == ["a1"]  # the host's limit
+    assert admission.connect("b")
+    assert admission.connect("c") and gone == ["a1", "a2"]  # the limit of all: who has most of them pays
+    assert admission.connect("b") and gone == ["a1", "a2", "a3"]
+    assert not admission._silent
+    assert not admission.connect("b")  # nobody is silent any more
+    assert admission.connections == 4
+    with pytest.raises(ConfigError):
+        StreamParameters(messages_a_turn=0)
+
+
 def test_handshakes_wait_by_host_and_each_host_gets_its_turn() -> None:
     admission = Admission(StreamParameters(max_handshakes=4, max_handshakes_per_host=2))
     begun: list[str] = []

@@ -19,6 +19,7 @@ from pdmlab.coap import psk
 from pdmlab.coap.admission import StreamParameters
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.handshake import Handshake
+from pdmlab.coap.hello import is_whole
 from pdmlab.coap.openssl import client_context, connection, resumed
 from pdmlab.coap.security import HandshakeStep, Security
 from pdmlab.coap.tls import tls, tls_to
@@ -60,6 +61,15 @@ class Device:
             else:
                 self.flush()
                 return
+
+    @classmethod
+    async def greeting(cls, address: Address) -> Device:
+        """Connect, say hello, and say no more."""
+        device = await cls.to(address, shake=False)
+        with pytest.raises(SSL.WantReadError):
+            device.end.do_handshake()
+        device.flush()
+        return device
 
     def flush(self) -> bytes:
         try:
@@ -499,10 +509,7 @@ def test_garbage_in_an_established_connection_ends_it_with_a_reason() -> None:
 
 def test_peer_that_leaves_in_mid_handshake_is_named() -> None:
     async def story(ear: Ear, server: Any) -> None:
-        device = await Device.to(server.address, shake=False)
-        with pytest.raises(SSL.WantReadError):
-            device.end.do_handshake()
-        device.flush()
+        device = await Device.greeting(server.address)
         await device.record()
         await device.raw.close()
         while server.admission.connections:
@@ -532,16 +539,27 @@ def test_client_says_what_it_met_instead_of_a_tls_server() -> None:
     run(story)
 
 
+@pytest.mark.parametrize("limit", ["hello_timeout", "handshake_timeout"])
 @pytest.mark.parametrize("sent", ["", "16", "1603010200", "1603010200 01"])
-def test_handshake_that_does_not_end_is_ended(sent: str) -> None:
+def test_hello_that_does_not_end_is_ended(sent: str, limit: str) -> None:
     async def story(ear: Ear, server: Any) -> None:
         raw = await Raw.to(server.address)
         raw.send(sent)
         await raw.ended()
         await raw.close()
 
-    (failure,) = served(story, handshake_timeout=0.05)
+    (failure,) = served(story, **{limit: 0.05})
     assert failure.reason == "timed out"
+
+
+def test_handshake_that_does_not_end_is_ended() -> None:
+    async def story(ear: Ear, server: Any) -> None:
+        device = await Device.greeting(server.address)
+        await device.raw.ended()
+        await device.raw.close()
+
+    (failure,) = served(story, handshake_timeout=0.05)
+    assert failure.reason == "timed out" and "it was not complete" in failure.message
 
 
 def test_client_does_not_wait_for_ever_either() -> None:
@@ -587,9 +605,7 @@ def test_flood_of_handshakes_waits_its_turn_and_others_come_through() -> None:
     """64 connections that never finish, from one address; another address has its handshake at once."""
 
     async def story(ear: Ear, server: Any) -> None:
-        flood = [await Raw.to(server.address) for _ in range(64)]
-        for raw in flood:
-            raw.send("1603010200 01")
+        flood = [(await Device.greeting(server.address)).raw for _ in range(64)]
         while server.admission.waiting < 56:
             await asyncio.sleep(0.001)
         assert server.admission.handshakes == 8
@@ -612,18 +628,97 @@ def test_flood_of_handshakes_waits_its_turn_and_others_come_through() -> None:
 
 def test_waiting_for_a_handshake_ends_too() -> None:
     async def story(ear: Ear, server: Any) -> None:
-        first = await Raw.to(server.address)
+        first = await Device.greeting(server.address)
         while not server.admission.handshakes:
             await asyncio.sleep(0.001)
-        second = await Raw.to(server.address)
-        await second.ended()
-        for raw in (first, second):
-            await raw.close()
+        second = await Device.greeting(server.address)
+        await second.raw.ended()
+        for device in (first, second):
+            await device.raw.close()
         while server.admission.connections:
             await asyncio.sleep(0.001)
 
     waited, *_ = served(story, max_handshakes_per_host=1, first_timeout=0.05)
     assert "others of its host were under way" in waited.message
+
+
+@pytest.mark.parametrize("sent", ["", "16030100ff0100"])
+def test_who_says_no_hello_keeps_nobody_out(sent: str) -> None:
+    async def story(ear: Ear, server: Any) -> None:
+        silent = [await Raw.to(server.address) for _ in range(8)]
+        for raw in silent:
+            raw.send(sent)
+        device = await Device.to(server.address)
+        device.raw.writer.write(device.seal(GET))
+        assert (await ear.heard())[0] == GET
+        assert (server.admission.connections, server.admission.handshakes, server.admission.waiting) == (9, 0, 0)
+        for raw in (*silent, device.raw):
+            await raw.close()
+        while server.admission.connections:
+            await asyncio.sleep(0.001)
+        assert not server.admission._silent
+
+    failures = served(story, max_handshakes_per_host=1)
+    assert [failure.reason for failure in failures] == ["closed"] * 8
+
+
+def test_longest_silent_connection_makes_way() -> None:
+    async def story(ear: Ear, server: Any) -> None:
+        silent = []
+        for some in range(1, 4):  # one by one: which is the oldest is known
+            silent.append(await Raw.to(server.address))
+            while server.admission.connections < some:
+                await asyncio.sleep(0.001)
+        device = await Device.to(server.address)
+        assert await silent[0].ended() == b""
+        assert server.admission.connections == 3
+        for raw in (*silent, device.raw):
+            await raw.close()
+        while server.admission.connections:
+            await asyncio.sleep(0.001)
+
+    first, *_ = served(story, max_connections_per_host=3)
+    assert "no ClientHello came of it" in first.message
+
+
+def test_much_instead_of_a_hello_is_not_kept_until_its_turn() -> None:
+    async def story(ear: Ear, server: Any) -> None:
+        first = await Device.greeting(server.address)
+        while not server.admission.handshakes:
+            await asyncio.sleep(0.001)
+        second = await Raw.to(server.address)
+        second.writer.write(bytes.fromhex("1603014000 01003ffc") + bytes(16_000))
+        assert await second.ended() == b""
+        for raw in (first.raw, second):
+            await raw.close()
+        while server.admission.connections:
+            await asyncio.sleep(0.001)
+
+    much, _ = served(story, max_handshakes_per_host=1)
+    assert "B and no ClientHello" in much.message
+
+
+def test_hello_is_told_when_it_is_whole() -> None:
+    end = connection(client_context(CLIENT), Handshake(server=False))
+    with pytest.raises(SSL.WantReadError):
+        end.do_handshake()
+    hello = end.bio_read(4096)
+    assert [is_whole(hello[:cut]) for cut in range(len(hello) + 1)] == [False] * len(hello) + [True]
+    body = hello[5:]
+    halves = b"".join(hello[:3] + len(part).to_bytes(2, "big") + part for part in (body[:3], body[3:]))
+    assert [is_whole(halves[:cut]) for cut in range(len(halves) + 1)] == [False] * len(halves) + [True]
+    for other in (
+        "47",
+        "1601",
+        "1602",
+        "160301000102",
+        "1603010000",
+        "160301ffff",
+        "1603010001 01" * 9,
+    ):
+        assert is_whole(bytes.fromhex(other)), other  # OpenSSL says what is wrong
+    assert not is_whole(bytes.fromhex("1603010001 01" * 7))
+    assert is_whole(bytes.fromhex("1603011000 01000ffc") + bytes(4200))
 
 
 def test_many_connections_at_once_from_one_address_all_come_in() -> None:
