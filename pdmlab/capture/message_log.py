@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from pdmlab.capture.kept import MOST, MOST_UNREADABLE, Direction, Event, Kept, K
 from pdmlab.capture.parts import take_apart
 from pdmlab.capture.reading import Reader
 from pdmlab.capture.secrets import PATHS, Secrets
+from pdmlab.capture.shares import Shares
 from pdmlab.capture.talks import Reading, Talk
 from pdmlab.capture.view import Messages
 
@@ -34,6 +34,8 @@ _make_kept: Callable[[type[Kept], tuple[object, ...]], Kept] = tuple.__new__
 
 class MessageLog(Messages):
     """Messages of one or several endpoints: the latest `limit` in memory, all of them in `journal` if given.
+
+    Each device has a share of the memory; what went wrong, and registrations, are kept beside: see shares.py.
 
     Use it, or `log.of("lwm2m")` where several endpoints share a log, as an endpoint's `tap`.
 
@@ -59,7 +61,8 @@ class MessageLog(Messages):
         self.clock = clock
         self.dialect: Dialect = dialect if dialect is not None else Plain()
         self._now = now
-        self._kept: deque[Kept | KeptEvent] = deque(maxlen=limit)
+        self._shares = Shares(limit, self.dialect, own=own)
+        self._fresh, self._most_fresh = self._shares.fresh, self._shares.most_fresh
         self._next_number = itertools.count().__next__
         self._secrets = Secrets(self.dialect)
         self._lock = threading.Lock()
@@ -99,7 +102,7 @@ class MessageLog(Messages):
         return self._journal.error if self._journal is not None else None
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._shares)
 
     def __repr__(self) -> str:
         ended = f", journal ended: {self.journal_error}" if self.journal_error is not None else ""
@@ -107,7 +110,17 @@ class MessageLog(Messages):
 
     def kept(self) -> list[Kept | KeptEvent]:
         """See Messages.kept."""
-        return list(self._kept.copy())  # the copy is one step, whatever other threads add
+        return [kept for kept, _ in self._shares.rows()]
+
+    def _readings(self) -> tuple[Reader, list[Reading]]:
+        reader, readings = Reader(self.dialect, own=self.own), list[Reading]()
+        talks: dict[Talk, Talk] = {}
+        for kept, holder in self._shares.rows():
+            known = holder.talk if isinstance(holder, Reading) else holder
+            if known is not None:
+                reader.meet((kept.endpoint, kept.peer), talks.get(known) or talks.setdefault(known, known.copy()))
+            readings.append(reader.feed(kept))
+        return reader, readings
 
     def watch(self, watcher: Watcher) -> None:
         """Call with each message and event as it is kept, in the thread that it passes in."""
@@ -141,7 +154,9 @@ class MessageLog(Messages):
         self._add(kept)
 
     def _add(self, kept: Kept | KeptEvent) -> None:
-        self._kept.append(kept)
+        self._fresh.append(kept)
+        if len(self._fresh) > self._most_fresh:
+            self._shares.settle_soon()
         for watcher in self._watchers:
             watcher(kept)
 
@@ -185,7 +200,9 @@ class Tap:
                 "",
             ),
         )
-        log._kept.append(kept)
+        log._fresh.append(kept)
+        if len(log._fresh) > log._most_fresh:
+            log._shares.settle_soon()
         for watcher in log._watchers:
             watcher(kept)
 

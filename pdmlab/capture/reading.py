@@ -56,12 +56,27 @@ class Reader:
     def __repr__(self) -> str:
         return f"<Reader of {len(self._talks)} talks, {len(self._exchanges)} exchanges>"
 
-    def feed(self, kept: Kept | KeptEvent) -> Reading:
-        """Take what comes next."""
-        place = kept.endpoint, kept.peer
+    def talk(self, place: tuple[str, tuple[str, int]]) -> Talk:
+        """Return the talk that is under way between an endpoint and a peer."""
         talk = self._own or self._talks.get(place)
         if talk is None:
             talk = self._talks[place] = Talk()
+        return talk
+
+    def meet(self, place: tuple[str, tuple[str, int]], talk: Talk) -> None:
+        """Know who the peer is; what comes next is of this talk."""
+        if self._talks.get(place) is not talk:
+            self._talks[place] = talk
+
+    def awaits(self, kept: Kept, token: bytes) -> bool:
+        """Whether a response's token is of a request that was seen."""
+        asked = "out" if kept.direction == "in" else "in"
+        return (kept.endpoint, kept.peer, token, asked) in self._exchanges
+
+    def feed(self, kept: Kept | KeptEvent) -> Reading:
+        """Take what comes next."""
+        place = kept.endpoint, kept.peer
+        talk = self.talk(place)
         reading = Reading(kept, talk)
         if isinstance(kept, KeptEvent):
             self._happened(reading, kept.event)

@@ -36,6 +36,12 @@ class Talk:
         self.device = self.name = ""
         self.tokens: dict[bytes, str] = {}
 
+    def copy(self) -> Talk:
+        """Return one of which as much is known, and that may learn more."""
+        talk = Talk()
+        talk.device, talk.name, talk.tokens = self.device, self.name, self.tokens
+        return talk
+
     def __repr__(self) -> str:
         return f"<Talk with {self.device or 'nobody known'} {self.name}>"
 
