@@ -219,7 +219,7 @@ def _level(sizes: list[int], most: int) -> int:
     """Return how much each may have at most, of these sizes in their order, so that all have `most` together."""
     for place, size in enumerate(sizes):
         level = most // (len(sizes) - place)
-        if size >= level:
+        if size > level:
             return max(level, 1)
         most -= size
     return max(sizes)
