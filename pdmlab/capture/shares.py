@@ -84,20 +84,23 @@ class Shares:
         pop, who = self.fresh.popleft, self._who
         groups: dict[_Place, _Group] = {}  # what follows each other of one peer, in one go: it is the endpoint's time
         ended, apart = list[_Group](), list[Row]()
-        for _ in range(len(self.fresh)):
-            kept = pop()
-            place = kept.endpoint, kept.peer
-            group = groups.get(place)
-            if group is None:
-                group = groups[place] = self._talk(place), []
+        endpoint, peer, group = "", None, None  # of the message before: an answer has its request's
+        for kept in [pop() for _ in range(len(self.fresh))]:
+            if group is None or kept.peer is not peer or kept.endpoint is not endpoint:
+                endpoint, peer = place = kept.endpoint, kept.peer
+                group = groups.get(place)
+                if group is None:
+                    group = groups[place] = self._talk(place), []
             if type(kept) is Kept and not kept.fault and kept.secret is None and _ORDINARY[kept.data[1]]:
                 group[1].append(kept)
                 continue
+            place = endpoint, kept.peer
             holder: Talk | Reading | None = group[0]
             if who is not None and self._speaks(kept, who):
                 holder = self._heard(kept, place, who)
                 if holder.talk is not group[0]:  # from here on it is somebody else
                     ended.append(groups.pop(place))
+                    peer = None
             kind = _kind(kept)
             if kind == "refusal" and isinstance(kept, Kept):
                 self._refused(kept, group)
