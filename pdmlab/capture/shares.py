@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from itertools import repeat
 from typing import TypeAlias
 
@@ -70,7 +71,7 @@ class Shares:
         with self._lock:
             self._settle()
             every = (*self._ordinary.shares.values(), *self._notable.shares.values())
-            return sorted((row for share in every for row in share), key=lambda row: row[0].number)
+            return sorted((row for share in every for row in share.rows()), key=lambda row: row[0].number)
 
     def settle_soon(self) -> None:
         """Settle what is fresh, unless another thread is about to: nobody who passes messages waits for it."""
@@ -111,10 +112,10 @@ class Shares:
         # Only now, as the last of them may say whose the first was.
         for talk, every in (*ended, *groups.values()):
             if every:
-                self._ordinary.share((_owner(every[0], talk), "")).extend(zip(every, repeat(talk), strict=False))
+                self._ordinary.share((_owner(every[0], talk), "")).extend(every, talk)
         for row in apart:
             kind = _kind(row[0])
-            (self._notable if kind else self._ordinary).share((_owner(*row), kind)).append(row)
+            (self._notable if kind else self._ordinary).share((_owner(*row), kind)).append(*row)
         self._ordinary.trim()
         self._notable.trim()
 
@@ -126,14 +127,14 @@ class Shares:
             kept = every[-back]
             if isinstance(kept, Kept) and _refuses(refusal, kept):
                 del every[-back]
-                self._notable.share((owner, "refusal")).append((kept, talk))
+                self._notable.share((owner, "refusal")).append(kept, talk)
                 return
         share = self._ordinary.share((owner, ""))
         for back in range(1, min(len(share), _LOOKED_BACK) + 1):
-            row = share[-back]
-            if isinstance(row[0], Kept) and _refuses(refusal, row[0]):
-                del share[-back]
-                self._notable.share((owner, "refusal")).append(row)
+            kept = share.kept[-back]
+            if isinstance(kept, Kept) and _refuses(refusal, kept):
+                self._notable.share((owner, "refusal")).append(kept, share.holders[-back])
+                del share.kept[-back], share.holders[-back]
                 return
 
     # -- who is who --------------------------------------------------------------------------------------
@@ -177,11 +178,43 @@ class Shares:
         return known
 
 
+class _Share:
+    """Rows of one owner. Two queues, as a tuple for each row would be twice the work of the garbage collector."""
+
+    __slots__ = ("holders", "kept")
+
+    def __init__(self) -> None:
+        self.kept: deque[Kept | KeptEvent] = deque()
+        self.holders: deque[Talk | Reading | None] = deque()
+
+    def __repr__(self) -> str:
+        return f"<share of {len(self)} rows>"
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def rows(self) -> Iterator[Row]:
+        return zip(self.kept, self.holders, strict=True)
+
+    def append(self, kept: Kept | KeptEvent, holder: Talk | Reading | None) -> None:
+        self.kept.append(kept)
+        self.holders.append(holder)
+
+    def extend(self, every: list[Kept | KeptEvent], talk: Talk | None) -> None:
+        self.kept.extend(every)
+        self.holders.extend(repeat(talk, len(every)))
+
+    def trim(self, most: int) -> None:
+        for _ in range(len(self) - most):
+            self.kept.popleft()
+            self.holders.popleft()
+
+
 class _Rows:
     """Shares of rows, `most` in all."""
 
     def __init__(self, most: int) -> None:
-        self.shares: dict[_Key, deque[Row]] = {}
+        self.shares: dict[_Key, _Share] = {}
         self._most = most
 
     def __repr__(self) -> str:
@@ -190,10 +223,10 @@ class _Rows:
     def count(self) -> int:
         return sum(map(len, self.shares.values()))
 
-    def share(self, key: _Key) -> deque[Row]:
+    def share(self, key: _Key) -> _Share:
         share = self.shares.get(key)
         if share is None:
-            share = self.shares[key] = deque()
+            share = self.shares[key] = _Share()
         return share
 
     def trim(self) -> None:
@@ -203,12 +236,11 @@ class _Rows:
         level = _level(sorted(map(len, self.shares.values())), self._most)
         for key in [key for key, share in self.shares.items() if len(share) > level or not share]:
             share = self.shares[key]
-            while len(share) > level:
-                share.popleft()
+            share.trim(level)
             if not share:
                 del self.shares[key]
         if len(self.shares) > self._most:  # a row each is too much: those stay that spoke last
-            spoke = sorted(self.shares, key=lambda key: self.shares[key][-1][0].number)
+            spoke = sorted(self.shares, key=lambda key: self.shares[key].kept[-1].number)
             for key in spoke[: -self._most]:
                 del self.shares[key]
 
