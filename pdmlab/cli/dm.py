@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pdmlab.cli.device_log import device_log
-from pdmlab.errors import ConfigError, ImageRejected
+from pdmlab.errors import ConfigError, ImageRejected, TimedOut
 
 if TYPE_CHECKING:
     from pdmlab.cloud import Campaign
@@ -90,6 +90,24 @@ def _credentials(host: str | None, api_key: str | None, model: str) -> Credentia
             f"no credentials without a service: {error.message}",
             hint="run `pdmlab service` in another shell, or give --no-credentials to make the update keys alone",
         ) from error
+
+
+@dm.command()
+@_key
+@_host
+def devices(api_key: str | None, host: str | None) -> None:
+    """List the devices of the account: id, state, endpoint name and name."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from pdmlab.cloud import Cloud
+
+    with Cloud(host, api_key) as cloud:
+        found = cloud.devices()
+        table = Table("id", "state", "endpoint name", "name", box=None)
+        for row in found.itertuples():
+            table.add_row(*(str(cell or "") for cell in (row.id, row.state, row.endpoint_name, row.name)))
+        Console().print(table if len(found) else f"no devices at {cloud.host}")
 
 
 @dm.command()
@@ -184,7 +202,11 @@ def device(
         click.echo(f"campaign {campaign.id} started for device {target.id}")
         if not wait:
             return
-        outcome = campaign.wait(timeout=timeout, progress=_Told())
+        try:
+            outcome = campaign.wait(timeout=timeout, progress=_Told())
+        except TimedOut as error:
+            campaign.stop()  # or it would begin when the device is back, whatever has been sent by then
+            raise TimedOut(f"{error.message}; the campaign is stopped now", hint=error.hint) from error
         for row in outcome.itertuples():
             click.echo(f"{row.device_id}: {row.outcome}")
         for each in (campaign, manifest, uploaded):
@@ -209,11 +231,17 @@ class _Told:
 def _version_of(image: bytes, given: str | None) -> str:
     from pdmlab.firmware.image import read_image
 
-    if given is not None:
-        return given
     try:
-        return read_image(image).version
+        named = read_image(image).version
+        if given not in (None, named):
+            raise ConfigError(
+                f"the image says that it is version {named}, not {given}",
+                hint="a manifest of another version would call it what it is not: leave -v out, or build it anew",
+            )
+        return named
     except ImageRejected as error:
+        if given is not None:
+            return given
         raise ConfigError(
             "the image does not name its version", hint="give the version that it has: -v 1.0.1"
         ) from error

@@ -16,10 +16,10 @@ from pdmlab.errors import NetworkError
 Way = Literal["length", "record", "rfc8323"]
 
 STOCK_LIMIT = 1152
-"""The stock client reads so much at once, and what is longer is cut in two (B; pelion-wire.md 1.2)."""
+"""The stock client reads so much at once, and what is longer is cut in two (B; docs/wire.md 1.2)."""
 
 STOCK_BLOCK = 512
-"""What the stock client takes and sends in one block (B; pelion-wire.md 1.9)."""
+"""What the stock client takes and sends in one block (B; docs/wire.md 1.9)."""
 
 MAX_MESSAGE = 16 << 10
 """The longest message that is taken (B): what fits into a TLS record."""

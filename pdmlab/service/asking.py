@@ -42,7 +42,7 @@ def _words(said: str) -> Row:
 def hint_of(row: Row) -> str:
     """Say what an unanswered request may be for; nothing, mostly."""
     if row["method"] == "POST" and row["payload"] and format_number(row["content_type"]) not in (None, content.TEXT):
-        # pelion-wire 4.3: acknowledged, and then nothing, ever
+        # docs/wire.md 4.3: acknowledged, and then nothing, ever
         return "resources that answer late never do if a Content-Format other than text/plain comes along: leave it out"
     return ""
 

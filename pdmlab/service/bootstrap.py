@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -87,7 +88,10 @@ class Bootstrap:
             device = self._claims.device(account_id, name, query.get("iep"), proof, peer, mine)
             if isinstance(device, Message):
                 return device
-            sequence = Sequence(endpoint, peer, device, name, proof, self.plan(account_id), self._core.now())
+            plan = self.plan(account_id)
+            if "mccv" not in query:  # not the stock client: by LwM2M a device needs its server object too
+                plan = replace(plan, server=True)
+            sequence = Sequence(endpoint, peer, device, name, proof, plan, self._core.now())
             self._note(sequence, "requested")
         self._drop(peer)  # the device has begun anew
         self._sequences[peer] = sequence  # at once: another board must not be told the same id meanwhile
@@ -169,7 +173,7 @@ class Bootstrap:
         except NetworkError:
             if step.name != "POST /bs" or sequence.enrolled or sequence.endpoint.connected(sequence.peer):
                 raise
-            # pelion-wire 2.2e: a device that closes the connection now has taken all of it.
+            # docs/wire.md 2.2e: a device that closes the connection now has taken all of it.
             said = "connection closed"
         else:
             said = str(response.code)

@@ -94,7 +94,7 @@ class Observations(Subscriptions):
         """Take a notification; return whether to acknowledge it, else the endpoint resets it.
 
         What this returns True for is on disk. A device's observations of its own are acknowledged even if it has not
-        listed them: a reset disturbs the stock client (pelion-wire 3.2).
+        listed them: a reset disturbs the stock client (docs/wire.md 3.2).
         """
         registration = self._core.registrations.speaking(peer)
         if registration is None:

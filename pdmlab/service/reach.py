@@ -63,6 +63,11 @@ class Reach:
         else:
             addresses = (str(bound),)
         told = addresses[0] if address is None else _told(address)
+        if bound.is_loopback and _is_elsewhere(told):
+            raise ConfigError(
+                f"nobody reaches {told} here: the service is at {host}, which is this machine's alone",
+                hint="open it to the boards' network: --host 0.0.0.0, or an address of this machine",
+            )
         return cls(str(bound), told, tuple(dict.fromkeys((told, *addresses))))
 
     @property
@@ -95,6 +100,14 @@ def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
         return ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
         raise ConfigError(f"{host!r} is no address", hint=_hint()) from None
+
+
+def _is_elsewhere(told: str) -> bool:
+    """Whether it is an address that is not this machine's alone; of a name nobody knows."""
+    try:
+        return not ipaddress.ip_address(told.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def _told(address: str) -> str:

@@ -144,7 +144,7 @@ class Requests:
             raise Refused(413, "PAYLOAD_TOO_LARGE", hint=f"without an answer there are no blocks: {MAX_UNANSWERED} B")
         message = message_of({"method": method, "uri": uri, "payload": payload, "content_type": content_type})
         below(message, registration.root)
-        # pelion-wire 1.9: the stock client resets what has an option that it does not know, this one among them.
+        # docs/wire.md 1.9: the stock client resets what has an option that it does not know, this one among them.
         stock = self._core.resources.get(device_id, "/10252/0/2") is not None
         try:
             self._core.lwm2m.tell(message, registration.peer, says_so=not stock)

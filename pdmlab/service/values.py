@@ -76,7 +76,7 @@ def plain(path: str, payload: bytes, format: int | None) -> tuple[bytes, int | N
     """Return a single resource's value as text or opaque, with its content format; whatever else it is, as it came.
 
     A device chooses the format where nobody asks for one, and the stock client goes on with the one that it was last
-    asked for by anybody (pelion-wire 4.4).
+    asked for by anybody (docs/wire.md 4.4).
     """
     if format is None or format in (content.TEXT, content.OPAQUE):
         return payload, format

@@ -99,7 +99,7 @@ End = PlainEnd | TlsEnd
 
 
 def server_context(folder: Path, ca: Authority, certificate: bytes, key: bytes, *more: bytes) -> ssl.SSLContext:
-    """Make what a server of Python's own needs to speak with the stock client (pelion-wire 1.3)."""
+    """Make what a server of Python's own needs to speak with the stock client (docs/wire.md 1.3)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(SUITE)

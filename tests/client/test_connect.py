@@ -523,7 +523,7 @@ def test_a_client_whose_board_is_gone_says_so(bench: Bench) -> None:
 
 
 def test_what_comes_before_the_request_is_answered_is_left_alone_until_it_comes_again(bench: Bench) -> None:
-    """pelion-wire 2.2 a."""
+    """docs/wire.md 2.2 a."""
 
     async def story() -> None:
         cloud = await Cloud(bench).open()
@@ -551,7 +551,7 @@ def test_what_comes_before_the_request_is_answered_is_left_alone_until_it_comes_
 
 
 def test_bootstrap_may_say_what_time_it_is(bench: Bench) -> None:
-    """pelion-wire 2.2 d: PUT /3."""
+    """docs/wire.md 2.2 d: PUT /3."""
 
     async def story() -> None:
         now = 1_767_225_600

@@ -1,4 +1,4 @@
-"""What a registered device makes of single messages, byte for byte: pelion-wire 1.9 and 4."""
+"""What a registered device makes of single messages, byte for byte: docs/wire.md 1.9 and 4."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def test_a_large_read_comes_in_blocks_of_512_with_its_size(play: Callable[..., N
 
 
 def test_a_sixth_notification_waits_until_one_of_five_is_acknowledged(play: Callable[..., None]) -> None:
-    """pelion-wire 1.9: the resend queue of five; the application hears that it was full."""
+    """docs/wire.md 1.9: the resend queue of five; the application hears that it was full."""
 
     async def story(probe: Probe, client: SimpleMbedCloudClient) -> None:
         told: list[NotificationDeliveryStatus] = []

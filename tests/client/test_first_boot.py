@@ -128,7 +128,7 @@ def bench() -> Bench:
 
 
 def test_without_security_messages_follow_their_length(bench: Bench) -> None:
-    """Plain TCP: pelion-wire 1.2, 2.6 and 3.1."""
+    """Plain TCP: docs/wire.md 1.2, 2.6 and 3.1."""
     bench.image.transport = "tcp"
     uri = f"coap://cloud:{LWM2M_PORT}?aid={ACCOUNT}"
     body = f'c8 00 {len(uri):02x} "{uri}"  c1 01 00  c1 02 03  c1 0a 01'
@@ -194,7 +194,7 @@ def server_of(client: SimpleMbedCloudClient) -> Lwm2mServer:
 
 @pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
 def test_with_certificates_from_the_bootstrap_server(bench: Bench, tmp_path: Path, form: PrivateFormat) -> None:
-    """TLS, mode 2: pelion-wire 1.2, 1.4, 2.1 to 2.3, 3.1 and 3.2."""
+    """TLS, mode 2: docs/wire.md 1.2, 1.4, 2.1 to 2.3, 3.1 and 3.2."""
     desk = Desk(bench, tmp_path)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = [(NameOID.COMMON_NAME, "desk-1"), (NameOID.LOCALITY_NAME, DEVICE)]
@@ -242,7 +242,7 @@ def test_with_certificates_from_the_bootstrap_server(bench: Bench, tmp_path: Pat
 
 
 def test_with_a_certificate_that_the_device_asks_for(bench: Bench, tmp_path: Path) -> None:
-    """TLS, mode 4: pelion-wire 2.2 e and 2.4; the chain comes in blocks, further ones are asked for with nothing."""
+    """TLS, mode 4: docs/wire.md 2.2 e and 2.4; the chain comes in blocks, further ones are asked for with nothing."""
     desk = Desk(bench, tmp_path)
     body = instance(
         tlv(0, desk.uri.encode()) + bytes.fromhex("c10100 c10204") + tlv(4, desk.ca.certificate) + b"\xc1\x0a\x01"

@@ -224,7 +224,7 @@ def test_registering_needs_init_and_a_client_needs_a_board(bench: Bench) -> None
 
 
 def test_a_bootstrap_address_must_name_the_account_unless_the_device_is_to_be_claimed(bench: Bench) -> None:
-    """The factory configurator's check, pelion-wire 1.1."""
+    """The factory configurator's check, docs/wire.md 1.1."""
     bench.image.credentials = replace(CREDENTIALS, bootstrap_server_uri="coap://cloud:5683").to_mapping()
     assert boot(bench) == Error.ConnectorInvalidCredentials
     assert "names no account (aid=)" in bench.uart.lines()[-1]

@@ -92,7 +92,7 @@ def test_a_server_of_another_ca_is_not_spoken_to(tmp_path: Path) -> None:
 
 
 def test_a_server_that_does_not_renegotiate_cannot_set_the_clock(tmp_path: Path) -> None:
-    """pelion-wire 1.5: without the option a device whose clock is wrong does not get on."""
+    """docs/wire.md 1.5: without the option a device whose clock is wrong does not get on."""
     bench, ca = Bench(), Authority()
     with s_server(tmp_path, ca, years(2020, 2060), "-tls1_2") as (port, _):
         compile_in(bench, ca, ca, port)

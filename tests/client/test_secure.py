@@ -72,7 +72,7 @@ def test_a_device_bootstraps_registers_and_answers(carrier: Carrier, mode: int) 
 
 @BOTH
 def test_after_a_reset_the_session_of_before_goes_on(carrier: Carrier) -> None:
-    """pelion-wire 1.6 and 1.7: it lies in the item sslsession; a full registration follows in any case."""
+    """docs/wire.md 1.6 and 1.7: it lies in the item sslsession; a full registration follows in any case."""
     bench, cloud = desk(carrier)
 
     async def story() -> None:
@@ -95,7 +95,7 @@ def test_after_a_reset_the_session_of_before_goes_on(carrier: Carrier) -> None:
 
 @BOTH
 def test_a_certificate_from_the_future_is_judged_by_the_servers_time(carrier: Carrier) -> None:
-    """pelion-wire 1.5: the device thinks that it is 1970, and takes the time of the ServerHello."""
+    """docs/wire.md 1.5: the device thinks that it is 1970, and takes the time of the ServerHello."""
     bench, cloud = desk(carrier, server_times=years(2020, 2060))
 
     async def story() -> None:
@@ -136,7 +136,7 @@ def test_a_certificate_that_is_not_valid_by_the_servers_own_time_is_refused(
 
 
 def test_a_clock_that_runs_ahead_is_set_right_by_the_bootstrap_servers_ca_only() -> None:
-    """pelion-wire 1.5: a certificate that has expired by the device's clock."""
+    """docs/wire.md 1.5: a certificate that has expired by the device's clock."""
     bench, cloud = desk("tls", server_times=years(2020, 2040))
 
     async def story() -> None:
@@ -155,7 +155,7 @@ def test_a_clock_that_runs_ahead_is_set_right_by_the_bootstrap_servers_ca_only()
 
 @BOTH
 def test_a_bootstrap_server_of_another_ca_is_only_tried_again(carrier: Carrier) -> None:
-    """pelion-wire 1.8: the very first handshake; the error is the client's own, the sentence ours."""
+    """docs/wire.md 1.8: the very first handshake; the error is the client's own, the sentence ours."""
     bench, cloud = desk(carrier)
     cloud.ca = Authority("Another CA")
 
@@ -172,7 +172,7 @@ def test_a_bootstrap_server_of_another_ca_is_only_tried_again(carrier: Carrier) 
 
 
 def test_an_lwm2m_server_of_another_ca_ends_the_credentials_and_bootstraps_again() -> None:
-    """pelion-wire 1.8: after 20 to 100 s."""
+    """docs/wire.md 1.8: after 20 to 100 s."""
     bench, cloud = desk("tls")
 
     async def story() -> None:
@@ -201,7 +201,7 @@ def test_an_lwm2m_server_of_another_ca_ends_the_credentials_and_bootstraps_again
     [({"CN": "desk-1"}, "has no L in its subject"), ({"L": DEVICE}, "has no CN in its subject")],
 )
 def test_a_certificate_that_does_not_name_the_device_is_of_no_use(names: dict[str, str], says: str) -> None:
-    """pelion-wire 2.3."""
+    """docs/wire.md 2.3."""
     bench, cloud = desk("tls")
 
     async def story() -> None:
@@ -220,7 +220,7 @@ def test_a_certificate_that_does_not_name_the_device_is_of_no_use(names: dict[st
 
 
 def test_bare_resources_cost_the_client_its_certificate_chain_until_it_is_reset() -> None:
-    """pelion-wire 2.2 b: PUT /0/0."""
+    """docs/wire.md 2.2 b: PUT /0/0."""
     bench, cloud = desk("tls")
 
     async def story() -> None:
@@ -300,7 +300,7 @@ def test_a_power_cut_between_any_two_writes_leaves_a_device_that_registers(
     ],
 )
 def test_a_certificate_is_renewed_on_demand(payload: bytes, status: bytes, asked: bool) -> None:
-    """pelion-wire 2.4: POST /35011/0/27002 is answered with how it went (ce_status.h)."""
+    """docs/wire.md 2.4: POST /35011/0/27002 is answered with how it went (ce_status.h)."""
     bench, cloud = desk("tls")
 
     async def story() -> None:

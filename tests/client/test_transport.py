@@ -81,7 +81,7 @@ def test_a_board_compiles_it_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_in_queue_mode_a_device_hears_only_after_it_has_spoken() -> None:
-    """pelion-wire 3.6: the binding says so, and requests that come while it sleeps are lost."""
+    """docs/wire.md 3.6: the binding says so, and requests that come while it sleeps are lost."""
     bench = Bench()
     bench.image.transport = "udp_queue"
 
@@ -109,7 +109,7 @@ def test_in_queue_mode_a_device_hears_only_after_it_has_spoken() -> None:
 
 
 def test_over_a_stream_a_silent_device_pings_after_nine_minutes() -> None:
-    """pelion-wire 1.9: an empty confirmable message, which the server resets."""
+    """docs/wire.md 1.9: an empty confirmable message, which the server resets."""
     bench = Bench()
     bench.image.transport = "tcp"
 
@@ -151,7 +151,7 @@ def test_a_server_that_has_vanished_is_found_out_by_the_ping_and_connected_to_an
 
 
 def test_a_connection_that_the_server_closes_is_made_again_with_an_update() -> None:
-    """pelion-wire 1.8 and 3.5: after 10 s and a round trip of 3 s, 10 % more or less."""
+    """docs/wire.md 1.8 and 3.5: after 10 s and a round trip of 3 s, 10 % more or less."""
     bench = Bench()
     bench.image.transport = "tcp"
 

@@ -22,7 +22,7 @@ CA = Authority("Lab CA")
 SERVER, CLIENT = CA.security("server"), CA.security("board-1")
 PSK = Security(psk_of={b"board-1": b"secret-key-of-16"}.get)
 
-# What the stock client sends first, from reference pelion-wire.md 1.3: one suite and the renegotiation SCSV; signature
+# What the stock client sends first, from reference docs/wire.md 1.3: one suite and the renegotiation SCSV; signature
 # algorithms 0403 and 0303, secp256r1, point formats, encrypt-then-mac, extended master secret, session ticket.
 STOCK_HELLO = bytes.fromhex(
     "1603030055 01000051 0303" + "5a" * 32 + "00 0004 c0ae00ff 0100 0024"
@@ -118,7 +118,7 @@ def test_certificate_flight_has_no_root_and_fits_a_device() -> None:
     flight = meet(SERVER, CLIENT).wire[1][1]
     assert CA.der not in flight
     assert SERVER.certificates[0] in flight
-    assert len(flight) < 4096  # MBEDTLS_SSL_MAX_CONTENT_LEN, pelion-wire.md 1.3
+    assert len(flight) < 4096  # MBEDTLS_SSL_MAX_CONTENT_LEN, docs/wire.md 1.3
 
 
 def test_client_may_renegotiate_and_server_may_be_asked_again_who_it_is() -> None:

@@ -181,7 +181,7 @@ async def test_a_block_number_far_behind_the_end_costs_nothing(wire: Wire) -> No
 
 
 async def test_max_age_0_in_every_message_changes_nothing(wire: Wire) -> None:
-    """The stock client puts it into requests, blocks and acknowledgements alike (pelion-wire.md 1.9)."""
+    """The stock client puts it into requests, blocks and acknowledgements alike (docs/wire.md 1.9)."""
     taken: list[bytes] = []
 
     def handler(message: Message, peer: Address) -> Message:

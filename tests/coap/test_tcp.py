@@ -159,7 +159,7 @@ def test_one_frame_is_one_write_and_nothing_waits_for_more() -> None:
 
 
 def test_stock_client_never_gets_more_than_512_bytes_of_payload() -> None:
-    """pelion-wire.md 1.2 and 1.9: it reads 1152 B at once, and takes blocks of 512 B; RFC 8323 has its CSM."""
+    """docs/wire.md 1.2 and 1.9: it reads 1152 B at once, and takes blocks of 512 B; RFC 8323 has its CSM."""
 
     async def story() -> None:
         async def handler(message: Message, peer: object) -> Message:

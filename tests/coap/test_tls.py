@@ -328,7 +328,7 @@ class DeviceTime:
 @pytest.mark.parametrize(
     ("valid", "clock", "handshakes", "reason"),
     [
-        (2020, DeviceTime(), 2, None),  # a first boot: pelion-wire.md 1.5
+        (2020, DeviceTime(), 2, None),  # a first boot: docs/wire.md 1.5
         (2020, DeviceTime(1_700_000_000), 1, None),
         (1970, DeviceTime(), 1, None),
         (2100, DeviceTime(), 1, "certificate in the future"),  # by the server's time too

@@ -225,7 +225,7 @@ class FakeDevice:
     async def bootstrap(self, *query: str, endpoint_name: str | None = None) -> Message:
         """Ask for a configuration, and wait until it is there; an error is returned at once."""
         self.bootstrapped.clear()
-        query = query or (f"ep={endpoint_name or self.name}", f"aid={self.lab.core.account_id}")
+        query = query or (f"ep={endpoint_name or self.name}", f"aid={self.lab.core.account_id}", "mccv=4.13.2")
         message = request(codes.POST, "bs", *query)
         answer = await self.endpoint.request(message, self.bootstrap_server)
         if answer.code < 128:

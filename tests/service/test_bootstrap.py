@@ -252,7 +252,7 @@ def test_a_device_that_asks_several_times_at_once_is_finished_once(play: Stage) 
     async def story(lab: CoreLab) -> None:
         device = await secure_device(lab)
         await device.connect("bootstrap")
-        ask = ("ep=desk1", f"aid={lab.core.account_id}")
+        ask = ("ep=desk1", f"aid={lab.core.account_id}", "mccv=4.13.2")
         both = [device.endpoint.request(request(codes.POST, "bs", *ask), device.bootstrap_server) for _ in range(3)]
         assert {answer.code for answer in await asyncio.gather(*both)} == {codes.CHANGED}
         await device.bootstrapped.wait()
@@ -494,3 +494,12 @@ def test_whatever_a_device_answers_its_bootstrap_ends_with_a_reason(
         assert failures == []
 
     play(story, None)
+
+
+def test_a_plain_device_is_told_its_server_object_too(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.device("plain")
+        await device.bootstrap("ep=plain")  # without mccv, which the stock client alone sends
+        assert [each for each in device.asked if each.startswith("PUT")] == ["PUT /0", "PUT /1"]
+
+    play(story)

@@ -30,7 +30,7 @@ def test_a_chain_is_a_version_a_count_and_lengths() -> None:
 
 
 def test_a_renewal_names_the_certificate_with_its_nul() -> None:
-    # pelion-wire 2.4: type 1, length, "LWM2M" and NUL, all big-endian
+    # docs/wire.md 2.4: type 1, length, "LWM2M" and NUL, all big-endian
     assert name_tlv("LWM2M") == bytes.fromhex("0001 0006 4c574d324d00")
 
 

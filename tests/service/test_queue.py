@@ -181,7 +181,7 @@ def test_the_twenty_first_request_is_refused_and_the_next_is_taken_when_one_is_d
 async def delaying(lab: CoreLab, seconds: float) -> SecureDevice:
     """Return a device that acknowledges executions at once, and answers them after a while, or never.
 
-    It never does where the Content-Format is not one that it takes (pelion-wire 4.3).
+    It never does where the Content-Format is not one that it takes (docs/wire.md 4.3).
     """
     device = await registered(lab)
     answer = device._answer

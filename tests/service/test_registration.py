@@ -24,7 +24,7 @@ from pdmlab.service.registering import MAX_PAYLOAD
 from tests.service.corelab import CoreLab, FakeDevice, Stage, play, request, value
 from tests.service.secure import SharedKeyDevice, registered
 
-# As the stock example registers: objects, instances and resources, values, auto-observations (pelion-wire 3.2).
+# As the stock example registers: objects, instances and resources, values, auto-observations (docs/wire.md 3.2).
 STOCK = (
     b'</1>,</1/0>,</1/0/1>;v="7200",</3>,</3/0>,</3/0/2>;v="0",</3/0/0>;rt="Manufacturer";v="dev_manufacturer",'
     b'</14/0/0>;v="MAIN",</14/0/2>;v="1.2.3",</10252/0/1>,</10252/0/2>;v="1";aobs="511",</10252/0/3>;v="-1";aobs="512",'

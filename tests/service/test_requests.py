@@ -347,7 +347,7 @@ def test_a_single_value_is_text_whatever_a_device_answers_it_in(
 
 
 def test_a_large_value_is_read_in_blocks_though_its_size_is_told_wrong(play: Stage) -> None:
-    # pelion-wire 4.5: the answer to what was asked without a block is one of 512 B; Size2 says 1024 for some.
+    # docs/wire.md 4.5: the answer to what was asked without a block is one of 512 B; Size2 says 1024 for some.
     async def story(lab: CoreLab) -> None:
         device = await lab.registered()
         large = bytes(range(256)) * 8 + b"\0"
