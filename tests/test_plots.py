@@ -11,7 +11,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from pdmlab import plots
-from pdmlab.capture import LoggedMessage
+from pdmlab.capture import Event, LoggedMessage, MessageLog
 from pdmlab.frames import Schema, to_frame
 
 
@@ -143,8 +143,47 @@ def test_a_sequence_has_a_lane_a_server_and_a_line_a_message():
     )
     shown = texts(plots.sequence(log.assign(simulated=True)))
     assert [text for text in shown if text in ("board", "bootstrap", "lwm2m")] == ["board", "bootstrap", "lwm2m"]
-    wanted = {"CON POST /rd?ep=x  block 1  512 B", "ACK 2.01 Created /rd", "0.0", "4.0", "SIMULATED, host clock"}
+    wanted = {"CON POST /rd?ep=x  block 2  512 B", "ACK 2.01 Created /rd", "0.0", "4.0", "SIMULATED, host clock"}
     assert wanted <= set(shown)
+
+
+@pytest.mark.parametrize(
+    ("code", "options", "shown"),
+    [
+        ("PUT", "Size1 1266, Block1 0/1/512 (block 1 of about 3)", "  block 1 of about 3"),
+        ("PUT", "Block1 2/0/512 (block 3, the last), Max-Age 0", "  block 3, the last"),
+        ("PUT", "Block1 0/0/512", ""),
+        ("2.31 Continue", "Max-Age 0, Block1 1/1/512", ""),
+        ("2.05 Content", "Block1 0/0/64, Block2 1/1/512 (block 2)", "  block 2"),
+        ("GET", "Block2 3/0/512", "  block 4"),
+    ],
+)
+def test_a_sequence_counts_blocks_as_the_log_does(code, options, shown):
+    log = pd.DataFrame([message(1, "lwm2m", "out", code, "/0", 87, options=options)])
+    assert f"CON {code} /0{shown}  87 B" in texts(plots.sequence(log.assign(simulated=True)))
+
+
+def test_a_sequence_says_where_there_was_no_message_for_long():
+    def since(first_ms, second_ms):
+        rows = [message(first_ms, "lwm2m", "in", "POST", "/rd"), message(second_ms, "lwm2m", "out", "GET", "/3/0/0")]
+        ax = plots.sequence(pd.DataFrame(rows).assign(simulated=True))
+        return [text for text in texts(ax) if "without a message" in text]
+
+    assert since(1, 1000) == []
+    assert since(1, 12_001) == ["⋮  12 s without a message at the service"]
+
+
+def test_a_sequence_has_the_colours_of_the_log_s_table():
+    log = MessageLog()
+    tap = log.of("lwm2m")
+    peer = ("127.0.0.1", 5683)
+    tap("in", peer, bytes.fromhex("40010001b16133"), 1)
+    tap("out", peer, bytes.fromhex("40010002b16134"), 2)
+    tap.event(peer, Event("closed", ""), 3)
+    ax = plots.sequence(log.frame().assign(simulated=True))
+    colours = [str(text.get_color()) for text in ax.texts if text.get_text().startswith(("CON", "UDP"))]
+    assert len(set(colours)) == 3
+    assert all(colour in log._repr_html_() for colour in colours)
 
 
 def test_a_sequence_shows_handshakes_as_one_bar_what_was_sent_again_and_what_failed():
@@ -162,8 +201,8 @@ def test_a_sequence_shows_handshakes_as_one_bar_what_was_sent_again_and_what_fai
     )
     shown = texts(plots.sequence(log.assign(simulated=True)))
     for text in (
-        "TLS handshake (50 ms): CCM8, full", "CON GET /3/0/0  (again, 2)", "✗", "ACK", "GET was not acknowledged",
-        "TLS handshake: failed, unknown CA", "TLS closed", "0.0", "51.0",
+        "TLS handshake (50 ms at the service): CCM8, full", "CON GET /3/0/0  (again, 2)", "✗", "ACK",
+        "GET was not acknowledged", "TLS handshake: failed, unknown CA", "TLS closed", "0.0", "51.0",
     ):  # fmt: skip
         assert text in shown
     assert not [text for text in shown if "step" in text]

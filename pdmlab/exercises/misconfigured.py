@@ -72,7 +72,7 @@ def names_the_last_step(fault: Fault) -> Judge:
             return f"{step!r} is none of the steps: {', '.join(STEPS)}."
         if step != fault.last_step:
             early = STEPS.index(step) < STEPS.index(fault.last_step)
-            return f"It got {'further' if early else 'not so far'}."
+            return "It got further." if early else "It did not get that far."
         said = re.sub(r"\W+", "_", alert.lower())
         right = said in UNKNOWN_CA if fault.alert else said == ""
         return True if right else "That is the step; but what ended it, by the name that the log gives the alert?"

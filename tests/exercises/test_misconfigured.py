@@ -35,7 +35,7 @@ def test_an_alert_may_be_named_as_people_do(alert: str) -> None:
     judge = names_the_last_step(Fault(None, "TCP connected", "unknown_ca"))  # type: ignore[arg-type]
     assert judge(("TCP connected", alert)) is True
     assert judge(("TCP connected", "bad_certificate")) is not True
-    assert judge(("registered", alert)) == "It got not so far."
+    assert judge(("registered", alert)) == "It did not get that far."
     assert judge(("network connected", alert)) == "It got further."
 
 

@@ -90,7 +90,7 @@ def test_one_thing_is_wrong_in_credentials_and_the_last_step_is_known(seed):
     assert changed == one_thing[seed % 3]
     judge = misconfigured.names_the_last_step(fault)
     assert judge((fault.last_step, fault.alert)) is True
-    assert judge(("registered", "")) == "It got not so far."
+    assert judge(("registered", "")) == "It did not get that far."
     assert "none of the steps" in judge(("a walk in the park", ""))
     assert "what ended it" in judge((fault.last_step, "close_notify"))
 
