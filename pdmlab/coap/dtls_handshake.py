@@ -26,7 +26,7 @@ MTU = 1232
 
 _MAX_FED = 64 << 10  # B of records for one handshake; a chain of certificates has a few thousand
 _MAX_EARLY = 8  # records of application data that may overtake the end of the handshake
-_BAD_RECORD_MAC = 20
+_FATAL, _BAD_RECORD_MAC = 2, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Timing:
 
 
 STOCK_TIMING = Timing(4, 32, 60)
-"""As the stock client has it (pelion-wire 1.7)."""
+"""As the stock client has it (docs/wire.md 1.7)."""
 
 
 def datagram_context(context: SSL.Context, security: Security) -> SSL.Context:
@@ -95,6 +95,7 @@ class Negotiation:
         self._sent_through = -1  # the number of the last handshake message that went out
         self._sent_cipher_spec = False
         self._fed = 0
+        self._heard = -1  # the highest number of epoch 0 that came
         self._protected: list[bytes] = []  # handshake records of epoch 1 that came
         self._early: list[bytes] = []
 
@@ -106,19 +107,26 @@ class Negotiation:
         """What tells a ClientHello of this handshake, sent again, from one of another."""
         return self._connection.client_random()
 
-    def begin(self) -> None:
-        """Send the first messages, or answer a ClientHello that OpenSSL has already."""
+    def begin(self, hello: bytes | None = None) -> None:
+        """Send the first messages, or answer the record of a ClientHello, which OpenSSL has already."""
+        if hello is not None:
+            self._heard = number_of(hello)[1]
         self._step()
 
     def received(self, record: bytes) -> None:
-        """Take a record of the peer's."""
-        kind, (epoch, _) = record[0], number_of(record)
+        """Take a record of the peer's; a fatal alert ends the handshake."""
+        kind, (epoch, number) = record[0], number_of(record)
         if kind == Content.APPLICATION_DATA:
             if epoch == 1 and len(self._early) < _MAX_EARLY:
                 self._early.append(record)
             return
         if epoch > 1 or kind not in (Content.CHANGE_CIPHER_SPEC, Content.ALERT, Content.HANDSHAKE):
             return
+        if epoch == 0:
+            # Anybody can write an alert that is not protected; what is none of the peer's next records is left out.
+            if kind == Content.ALERT and (number <= self._heard or record[HEADER:-1] != bytes((_FATAL,))):
+                return
+            self._heard = max(self._heard, number)
         self._fed += len(record)
         if self._fed > _MAX_FED:
             self._fail(self._say("it sent more than a handshake can have", "other"))
@@ -164,7 +172,7 @@ class Negotiation:
         if done:
             self._finish(last)
         elif self._has_wrong_key():
-            alert = bytes((Content.ALERT, *VERSION, *(1 << 40).to_bytes(8, "big"), 0, 2, 2, _BAD_RECORD_MAC))
+            alert = bytes((Content.ALERT, *VERSION, *(1 << 40).to_bytes(8, "big"), 0, 2, _FATAL, _BAD_RECORD_MAC))
             self._try_to_send(alert)
             self._fail(self._say("its key is not the one that is kept here for its identity", "wrong key"))
 

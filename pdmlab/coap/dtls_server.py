@@ -223,11 +223,12 @@ class DtlsServer(ConnectionSocket):
         seen: Handshake = connection.get_app_data()
         seen.arrived(hello)
         send, ended = partial(self._send_to, address), partial(self._negotiated, address)
-        negotiation = Negotiation(connection, seen, address, send, ended, self._timing, self._mtu)
+        name = Connection(*address, "coaps")  # before it is completed its connection has no serial
+        negotiation = Negotiation(connection, seen, name, send, ended, self._timing, self._mtu)
         self._negotiations[address] = negotiation
         self._hosts[host] += 1
-        self._tell(address, HandshakeStep("started"))
-        negotiation.begin()
+        self._tell(name, HandshakeStep("started"))
+        negotiation.begin(hello)
 
     def _over(self, address: Address) -> Negotiation | None:
         """Take a negotiation off the list, if there is one."""
@@ -242,7 +243,7 @@ class DtlsServer(ConnectionSocket):
         negotiation = self._over(address)
         assert negotiation is not None
         if isinstance(outcome, HandshakeFailed):
-            self._failed(address, outcome)
+            self._failed(Connection(*address, "coaps"), outcome)
             return
         self._agreed.append(negotiation.client_random)
         if (before := self._peers.at(address)) is not None:
@@ -271,22 +272,21 @@ class DtlsServer(ConnectionSocket):
             # A confirmable request is answered with 4.00 and its token.
             head = bytes((0x60 | datagram[0] & 15, 0x80)) + datagram[2 : 4 + (datagram[0] & 15)]
             self._try_to_send(head + b"\xffthis port is for coaps", address)
+        name = Connection(*address, "coaps")
         failure = HandshakeFailed(
-            f"no handshake with {text_of(address)}: it spoke CoAP without DTLS",
+            f"no handshake with {text_of(name)}: it spoke CoAP without DTLS",
             reason="not DTLS",
             hint="its URI has to begin with coaps://",
         )
-        self._failed(address, failure)
+        self._failed(name, failure)
 
-    def _failed(self, address: Address, failure: HandshakeFailed) -> None:
+    def _failed(self, name: Connection, failure: HandshakeFailed) -> None:
         if self._security.names_failure is not None:
-            self._security.names_failure(address, failure)
-        self._tell(address, HandshakeStep("failed", failure=failure))
+            self._security.names_failure(name, failure)
+        self._tell(name, HandshakeStep("failed", failure=failure))
 
-    def _tell(self, address: Address, step: HandshakeStep) -> None:
-        """Let a log know of a handshake; before it is completed its connection has no serial."""
+    def _tell(self, name: Connection, step: HandshakeStep) -> None:
         if self._security.tells is not None:
-            name = address if isinstance(address, Connection) else Connection(*address, "coaps")
             self._security.tells(name, step)
 
     def _send_to(self, address: Address, data: bytes) -> None:

@@ -159,6 +159,8 @@ class ShapedDatagramSocket:
         self._on_datagram = on_datagram
         self._allow = allow
         self._real: DatagramSocket | None = None
+        self._crossing = 0  # datagrams on their way to the real socket
+        self._closed = False
 
     def attach(self, real: DatagramSocket) -> None:
         """Use this real socket."""
@@ -179,12 +181,18 @@ class ShapedDatagramSocket:
         check_datagram(len(data), shaper.link)
         shaper.show("out", self.address, address, bytes(data))
         arrival = shaper.up.send(UDP_HEADER + len(data) + shaper.link.ip_header, shaper.now())
-        if arrival is not None:
+        if arrival is not None and not self._closed:
+            self._crossing += 1
             shaper.clock.loop.call_at(arrival / SECOND, self._really_send, data, address)
 
     def _really_send(self, data: bytes, address: Address) -> None:
-        if self._real is not None:
-            self._real.send(data, address)
+        self._crossing -= 1
+        try:
+            if self._real is not None:
+                self._real.send(data, address)
+        finally:
+            if self._closed and not self._crossing:
+                self.abort()
 
     def arrived(self, data: bytes, address: Address) -> None:
         """Take a datagram from the real socket into the link."""
@@ -196,18 +204,23 @@ class ShapedDatagramSocket:
             shaper.clock.loop.call_at(arrival / SECOND, self._deliver, data, address)
 
     def _deliver(self, data: bytes, address: Address) -> None:
-        if self._real is not None and self._shaper.online:
+        if self._real is not None and not self._closed and self._shaper.online:
             self._shaper.show("in", address, self.address, data)
             self._on_datagram(data, address)
 
     def close(self) -> None:
-        """Close the real socket; what is on the link is lost."""
+        """Take nothing more; the real socket is closed when what was sent before, such as an alert, has crossed."""
+        self._closed = True
+        if not self._crossing:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close the real socket at once; what is on the link is lost."""
+        self._closed = True
         if self._real is not None:
             self._real.close()
             self._real = None
             self._shaper.forget(self)
-
-    abort = close
 
     def carrier_changed(self) -> None:
         """Nothing waits here: what meets no carrier is lost."""

@@ -203,7 +203,7 @@ async def test_both_ends_write_the_key_log_that_wireshark_reads() -> None:
 
 # -- the stock client's first bytes ------------------------------------------------------------------
 
-# pelion-wire.md 1.3 and 1.7: DTLS 1.2, suites 0xC0AE and 0x00FF, no session; signature algorithms 0403 and 0303,
+# docs/wire.md 1.3 and 1.7: DTLS 1.2, suites 0xC0AE and 0x00FF, no session; signature algorithms 0403 and 0303,
 # secp256r1, point formats, encrypt-then-mac, extended master secret, session ticket, and connection ID by its
 # draft's number 254 (0x00FE), which is empty.
 STOCK_RANDOM = "5a" * 32
@@ -255,7 +255,7 @@ async def test_the_stock_clients_hello_is_asked_for_a_cookie_and_then_answered()
     assert hello[13] == 2  # ServerHello, message 1
     assert hello[17:19].hex() == "0001"
     assert hello[25:27].hex() == "fefd"
-    # Its random begins with the time, by which the stock client sets its clock (pelion-wire.md 1.5).
+    # Its random begins with the time, by which the stock client sets its clock (docs/wire.md 1.5).
     assert abs(int.from_bytes(hello[27:31], "big") - time.time()) < 60
     after = 59 + 1 + hello[59]  # the session id
     assert hello[after : after + 3].hex() == "c0ae00"
@@ -437,6 +437,12 @@ FAILURES: dict[str, tuple[Security, Security, str, str]] = {
     "key": (PSK_SERVER, Security(psk=(b"device-1", b"x" * 16)), "wrong key", "wrong key"),
     "kind": (PSK_SERVER, CERTIFIED_CLIENT, "no common suite", "no common suite"),
     "client's CA": (CERTIFIED_SERVER, Authority("Another").security("x"), "unknown CA", "unknown CA"),
+    "server's CA": (
+        CERTIFIED_SERVER,
+        replace(CERTIFIED_CLIENT, trust=(Authority("Another").der,)),
+        "unknown CA",
+        "unknown CA",
+    ),
     "client expired": (CERTIFIED_SERVER, CA.security("x", PAST), "certificate expired", "certificate expired"),
     "client in the future": (
         CERTIFIED_SERVER,
@@ -464,12 +470,79 @@ async def test_a_failed_handshake_is_named_on_both_sides(case: str) -> None:
         await connect(service.network, client)
     await settle()
     ((where, failure),) = service.failures
-    assert where == CLIENT
+    assert where == Connection(*CLIENT, "coaps")
     assert (failure.reason, failed.value.reason) == (servers, clients)
+    if case.endswith("CA"):  # whoever refuses says what it saw, and the other, whom the alert tells
+        told, teller = (failure, failed.value) if case == "server's CA" else (failed.value, failure)
+        assert told.alert == teller.alert == 48
+        assert "it ended it with alert unknown_ca (48)" in told.message and "not trusted here" in teller.message
     assert service.network.log[-1][0] < 1  # at once, and not by a time-out
-    assert "192.0.2.9:40000" in failure.message
+    assert failure.message.startswith("no handshake with coaps://192.0.2.9:40000: ")
     assert repr(service.socket) == "<DtlsServer with 0 associations and 0 handshakes>"
     await service.endpoint.close()
+
+
+def alert(level: int, number: int, description: int = 48) -> bytes:
+    """Write an alert that is not protected."""
+    return b"\x15\xfe\xfd" + number.to_bytes(8, "big") + bytes((0, 2, level, description))
+
+
+FORGED: dict[str, tuple[bytes, Address]] = {
+    "from another port": (alert(2, 7), (CLIENT[0], CLIENT[1] + 1)),
+    "from another host": (alert(2, 7), ("192.0.2.8", CLIENT[1])),
+    "the number of the hello": (alert(2, 1), CLIENT),
+    "the number of the hello before": (alert(2, 0), CLIENT),
+    "a warning": (alert(1, 7), CLIENT),
+    "a warning of the end": (alert(1, 7, 0), CLIENT),
+    "a level that there is not": (alert(3, 7), CLIENT),
+    "epoch 1": (alert(2, 1 << 48), CLIENT),
+    "too short": (alert(2, 7)[:11] + b"\0\1\2", CLIENT),
+    "too long": (alert(2, 7)[:11] + b"\0\3\2\x30\0", CLIENT),
+}
+
+
+@pytest.mark.parametrize("case", FORGED)
+@BOTH
+async def test_an_alert_that_is_none_of_the_peers_next_records_ends_no_handshake(
+    server: Security, client: Security, case: str
+) -> None:
+    forged, source = FORGED[case]
+    service = Service(Network(), server)
+    await service.open()
+    opening = asyncio.ensure_future(connect(service.network, client))
+    await asyncio.sleep(0.012)  # the hello with its cookie is on its way, and comes first
+    for _ in range(10):
+        service.network.carry(forged, source, SERVER)
+    device = await opening
+    assert await ask(device, b"there") == b"there"
+    assert service.failures == []
+    await device.close()
+    await service.endpoint.close()
+
+
+@BOTH
+async def test_a_fatal_alert_ends_a_handshake_at_once_at_either_end(server: Security, client: Security) -> None:
+    for target in (SERVER, CLIENT):
+        service = Service(Network(), server)
+        await service.open(timing=Timing(limit=10))
+        service.network.drop_records(kind=22, epoch=1, count=1000, source=CLIENT)
+        opening = asyncio.ensure_future(connect(service.network, client, timing=Timing(limit=5)))
+        await asyncio.sleep(0.5)
+        service.network.carry(alert(2, 100, 80), CLIENT if target == SERVER else SERVER, target)
+        await asyncio.sleep(0.1)
+        if target == SERVER:
+            ((_, failure),) = service.failures
+            with pytest.raises(HandshakeFailed):
+                await opening
+        else:
+            assert service.failures == []
+            with pytest.raises(HandshakeFailed) as failed:
+                await asyncio.wait_for(opening, 0.001)
+            failure = failed.value
+            await asyncio.sleep(10)
+        assert failure.alert == 80
+        assert failure.message.endswith(": it ended it with alert internal_error (80)")
+        await service.endpoint.close()
 
 
 class Clock:
@@ -534,7 +607,8 @@ async def test_coap_without_security_is_answered_that_this_port_is_for_coaps() -
     answer = await client.request(Message(code=codes.GET, uri_path=("rd",)), SERVER)
     assert (answer.code, answer.payload) == (codes.BAD_REQUEST, b"this port is for coaps")
     ((where, failure),) = service.failures
-    assert (where, failure.reason) == (CLIENT, "not DTLS")
+    assert (where, failure.reason) == (Connection(*CLIENT, "coaps"), "not DTLS")
+    assert "coaps://192.0.2.9:40000" in failure.message
     await client.close()
     await service.endpoint.close()
 

@@ -390,6 +390,24 @@ def test_s_client_with_a_wrong_key_or_identity_is_refused(wrong: tuple[str, str]
     assert asyncio.run(run()) == ["wrong key" if wrong[0] == "-psk" else "unknown identity"]
 
 
+def test_s_client_that_does_not_trust_our_ca_says_so(tmp_path: Path) -> None:
+    openssl = program("openssl")
+    _, _, other = Authority("Other CA").write(tmp_path, "other")
+
+    async def run() -> list[HandshakeFailed]:
+        async with shelf_of(ours("certificates", server=True)) as shelf:
+            assert shelf.endpoint is not None
+            where = f"127.0.0.1:{shelf.endpoint.address[1]}"
+            options = (*openssls("certificates", tmp_path), "-CAfile", str(other))
+            said = await said_by(openssl, "s_client", "-dtls1_2", "-connect", where, *options, tell=b"")
+            assert b"unable to get local issuer certificate" in said
+            return shelf.failures
+
+    (failure,) = asyncio.run(run())
+    assert (failure.reason, failure.alert) == ("unknown CA", 48)
+    assert "it ended it with alert unknown_ca (48)" in failure.message
+
+
 @pytest.mark.parametrize("cookies", [(), ("-listen",)], ids=["at once", "with a cookie"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_s_server_is_spoken_to(kind: str, cookies: tuple[str, ...], tmp_path: Path) -> None:

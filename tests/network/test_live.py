@@ -110,6 +110,43 @@ def test_datagrams_to_a_real_peer_pass_through_the_link(clock: DeviceClock) -> N
     peer.close()
 
 
+def test_what_a_socket_sent_last_leaves_although_it_is_closed_at_once(clock: DeviceClock) -> None:
+    """A DTLS client's alert, which says why it goes away."""
+    net = EthernetInterface(clock, link=LINK)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind(("127.0.0.1", 0))
+        peer.settimeout(10)
+        address = peer.getsockname()
+
+        heard: list[bytes] = []
+
+        def last_words() -> None:
+            net.connect()
+            leaving = clock.run(net.opener(address)(lambda data, source: heard.append(data)))
+            leaving.send(b"why", address)
+            leaving.arrived(b"too late", address)
+            leaving.close()
+            leaving.close()
+            leaving.send(b"later", address)
+            assert len(net._shaper._open) == 1
+
+        def lost() -> None:
+            assert not net._shaper._open
+            dropped = clock.run(net.opener(address)(lambda data, source: heard.append(data)))
+            dropped.send(b"lost", address)
+            net.disconnect()  # takes with it what is on the link
+            assert not net._shaper._open
+            clock.sleep(5_000_000)
+
+        clock.call(last_words)
+        assert peer.recv(10) == b"why"
+        clock.call(lost)
+        peer.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            peer.recv(10)
+        assert heard == []
+
+
 def test_a_lossy_link_loses_real_datagrams_too(clock: DeviceClock) -> None:
     net = EthernetInterface(clock, link=LINK.with_(loss=1.0))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
