@@ -107,6 +107,16 @@ def test_many_addresses_of_nobody_are_one_peer_among_others() -> None:
     assert sum(row.code == "GET" for row in log.of_device("dev1")) == 20
 
 
+def test_many_hosts_of_nobody_leave_a_device_its_share() -> None:
+    log = filled(limit=1000)
+    for number in range(12):
+        log("out", QUIET, made(codes.GET, f"3/0/{number}", mid=number), 0)
+    for number in range(5000):
+        log("in", (f"127.0.{number >> 8}.{number & 255}", 9), made(codes.GET, "3", mid=number), 0)
+    assert sum(row.code == "GET" for row in log.of_device("dev1")) == 12
+    assert len(log) <= 1250
+
+
 def test_more_devices_than_rows_leave_those_that_spoke_last() -> None:
     log = MessageLog(clock="device", dialect=LwM2M(), limit=10)
     for number in range(50):

@@ -29,6 +29,8 @@ _Key: TypeAlias = tuple[str, str]
 
 _STRANGERS = 1_000
 """Talks and exchanges, of each, with peers that nobody knows yet."""
+_HOSTS = 64
+"""Shares of hosts whose peers nobody knows: whoever has many addresses has no more than these."""
 _LOOKED_BACK = 32
 """Rows of a share among which the request is looked for that was refused."""
 _SPEAKING = (b"\xb2rd", b"\xb2bs")
@@ -49,7 +51,7 @@ class Shares:
 
     def __init__(self, limit: int, dialect: Dialect, *, own: bool) -> None:
         self.fresh: deque[Kept | KeptEvent] = deque()
-        self.most_fresh = max(limit // 10, 1)
+        self.most_fresh = max(limit // 40, 1)
         """When there are more, whoever adds one calls `settle_soon`."""
         self._ordinary = _Rows(limit)
         self._notable = _Rows(-(-limit // 4))
@@ -247,7 +249,9 @@ class _Rows:
 
 def _owner(kept: Kept | KeptEvent, holder: Talk | Reading | None) -> str:
     talk = holder.talk if isinstance(holder, Reading) else holder
-    return talk.device or kept.peer[0] if talk is not None else kept.peer[0]
+    if talk is not None and talk.device:
+        return talk.device
+    return f"host {hash(kept.peer[0]) % _HOSTS}"
 
 
 def _level(sizes: list[int], most: int) -> int:
