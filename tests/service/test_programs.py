@@ -6,7 +6,9 @@ import asyncio
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -16,6 +18,7 @@ from aiocoap.numbers import codes
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
+import pdmlab
 from pdmlab.coap.dtls import dtls_to
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.security import Security
@@ -102,6 +105,23 @@ def test_who_has_no_certificate_of_the_ca_gets_no_handshake(service: Service, tm
     with serve(name="another") as other:
         certificate, key = files_of(other.credentials(), tmp_path)
     assert "alert unknown ca" in s_client(*where, "-cert", certificate, "-key", key)
+
+
+@pytest.mark.parametrize(("transport", "scheme"), [("udp", "coaps"), ("tcp", "coaps+tcp")])
+def test_a_board_that_does_not_trust_the_service_tells_it_why(service: Service, transport: str, scheme: str) -> None:
+    with serve(name="another") as other:
+        ca = other.credentials().bootstrap_server_root_ca_certificate
+    credentials = replace(service.credentials(), bootstrap_server_root_ca_certificate=ca)
+    with pdmlab.connect(f"sim://K64F?memory=1&transport={transport}") as board:
+        board.flash_application("example", credentials=credentials)
+        board.console.expect("not trusted here", timeout=30)
+        given_up = time.monotonic() + 20  # of the 60 s that a handshake may take
+        while not len(service.log.failures()) and time.monotonic() < given_up:
+            time.sleep(0.01)
+    failure = service.log.failures()[0]
+    assert failure.kind == "unknown CA"
+    assert f"no handshake with {scheme}://127.0.0.1:" in failure.happened
+    assert "it ended it with alert unknown_ca (48)" in failure.happened
 
 
 @pytest.mark.debian
