@@ -52,11 +52,12 @@ def device_log(device: str | None, follow: bool, why: bool, api_key: str | None,
 def written(log: MessageLog, path: Path | None) -> Iterator[None]:
     """Write a log's messages to a file as they pass: .pcapng for Wireshark, .jsonl as rows, else as lines; - to stdout.
 
-    Without a path, nothing is written.
+    Without a path, nothing is written. What is in a file already stays: a capture is set aside as .1, others go on.
 
     Raises:
         NetworkError, ConfigError: the file cannot be written.
     """
+    from pdmlab.capture.files import set_aside
     from pdmlab.capture.journal import Journal, as_json
     from pdmlab.errors import ConfigError
 
@@ -64,6 +65,11 @@ def written(log: MessageLog, path: Path | None) -> Iterator[None]:
         yield
         return
     if path.suffix == ".pcapng":
+        try:
+            if path.is_file() and path.stat().st_size:
+                set_aside(path)
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be set aside: {error.strerror}", hint="name another file") from error
         with log.capture(path):
             yield
         return

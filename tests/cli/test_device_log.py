@@ -132,6 +132,10 @@ def test_the_ending_of_its_name_says_what_a_log_file_holds(tmp_path: Path) -> No
     assert LoggedMessage(**json.loads(row)).path == "/3/0/0"
     assert (tmp_path / "log.pcapng").read_bytes().count(get(1)) == 1
     assert (tmp_path / "log.pcapng").read_bytes().count(get(2)) == 0
+    with written(log, tmp_path / "log.pcapng"):  # started again: what was there is set aside
+        log("in", ("192.0.2.1", 5683), get(3), 9)
+    assert (tmp_path / "log.pcapng.1").read_bytes().count(get(1)) == 1
+    assert (tmp_path / "log.pcapng").read_bytes().count(get(3)) == 1
     with written(log, None):
         pass
     with pytest.raises(ConfigError, match="cannot be written"), written(log, tmp_path / "none" / "log.txt"):
