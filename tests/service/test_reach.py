@@ -37,7 +37,7 @@ def test_what_boards_are_told_can_be_chosen() -> None:
     at = Reach.at("127.0.0.1", "lab.example")
     assert (at.host, at.address, at.addresses) == ("127.0.0.1", "lab.example", ("lab.example", "127.0.0.1"))
     assert Reach.at("0.0.0.0", "[2001:DB8::1]").address == "2001:db8::1"
-    with pytest.raises(ConfigError, match="nobody reaches 192.0.2.1 here"):
+    with pytest.raises(ConfigError, match=r"nobody reaches 192\.0\.2\.1 here"):
         Reach.at("127.0.0.1", "192.0.2.1")
     assert (reach.url_host("2001:db8::1"), reach.url_host("192.0.2.1")) == ("[2001:db8::1]", "192.0.2.1")
 
