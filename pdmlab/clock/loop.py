@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import socket
 import time
 import weakref
 from collections import deque
@@ -23,11 +24,12 @@ T = TypeVar("T")
 class DeviceLoop(asyncio.SelectorEventLoop):
     """An event loop whose time is its clock's."""
 
-    # The three below are asyncio's own; every supported interpreter has them, and
+    # The four below are asyncio's own; every supported interpreter has them, and
     # tests/test_clock.py would fail on one that had not.
     _ready: deque[object]
     _scheduled: list[asyncio.TimerHandle]
     _transports: Mapping[int, asyncio.WriteTransport]
+    _selector: selectors.BaseSelector
 
     def __init__(self, clock: DeviceClock) -> None:
         self._clock = clock
@@ -53,6 +55,12 @@ class DeviceLoop(asyncio.SelectorEventLoop):
         """Drop every open socket without a word to its peer, as a device without power does."""
         for transport in list(self._transports.values()):
             transport.abort()
+        for key in list(self._selector.get_map().values()):
+            real = key.fileobj  # a number where it is a transport's, or asyncio's own
+            if isinstance(real, socket.socket):
+                self.remove_reader(real)
+                self.remove_writer(real)
+                real.close()
 
     def run_in_executor(  # type: ignore[override]
         self, executor: ThreadPoolExecutor | None, func: Callable[..., T], *args: Any

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from pdmlab.clock import DeviceClock
 from pdmlab.coap import transport
 from pdmlab.coap.transport import Address, udp
 from pdmlab.errors import Unreachable
@@ -143,3 +144,13 @@ def test_ipv6_addresses_are_host_and_port_too() -> None:
         receiver.close()
 
     run(story)
+
+
+def test_a_clock_that_ends_takes_its_sockets_with_it() -> None:
+    async def story() -> object:
+        return await udp()(lambda data, peer: None)
+
+    clock = DeviceClock()
+    left_open = clock.call_async(story())
+    clock.close()
+    assert left_open._real.fileno() == -1
