@@ -267,7 +267,8 @@ class Faults:
         if self._timer is not None and not self._timer.cancelled():
             left = self._timer.when() - board.clock.loop.time()
             if left > 0:
-                found.append(f"the power goes in {span(round(left * SECOND))} (device clock)")
+                # Three digits: a board that boots uses up milliseconds while somebody looks.
+                found.append(f"the power goes in {float(f'{left:.3g}'):g} s (device clock)")
         found += [
             f"{wire} is cut" for wire, cut in (("tx", board.uart.mute_output), ("rx", board.uart.mute_input)) if cut
         ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from pdmlab.errors import BoardError, ConfigError, ConsoleTimeout, StorageError, Unreachable, WornOut
@@ -302,6 +300,5 @@ def test_a_supply_that_is_told_twice_when_to_fail_fails_once_and_then(board: Vir
     board.faults.cut_power(after_writes=5)
     board.faults.cut_power(after_s=3600.0)
     assert board.media.supply.writes_left is None
-    (told,) = board.faults.broken  # the board's clock goes on meanwhile
-    assert re.fullmatch(r"the power goes in (3600s|3599\d+(ns|us|ms)) \(device clock\)", told), told
+    assert board.faults.broken == ["the power goes in 3600 s (device clock)"]
     assert "cut:" in board.faults.code and board.faults.code.endswith("s")
