@@ -164,3 +164,18 @@ def test_a_service_is_found_while_it_runs(service: Service) -> None:
     assert nearest() == find()
     service.close()
     assert find() is None and nearest() is None
+
+
+def test_a_version_that_the_image_does_not_have_is_refused(run: Run, service: Service, image: Path) -> None:
+    assert run(*INIT, "-q").exit_code == 0
+    made = ("dm", "create", "-p", image, "-u", "/fw/1", "-o", "manifest")
+    refused = run(*made, "-v", "1.0.9")
+    assert refused.exit_code == 1 and "the image says that it is version 1.0.1, not 1.0.9" in refused.output
+    assert run(*made, "-v", "1.0.1").exit_code == 0
+
+
+def test_devices_are_listed_with_their_ids(run: Run, service: Service) -> None:
+    assert "no devices at http://127.0.0.1:" in run("dm", "devices").output
+    id = service.call(lambda: service.core.directory.add(service.account_id, endpoint_name="desk1")["id"])
+    listed = run("dm", "devices")
+    assert listed.exit_code == 0 and id in listed.output and "desk1" in listed.output
