@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Iterator
 
 import pytest
 
 from pdmlab.clock import DeviceClock
 from tests.coap.wire import Wire, live_timers
+from tests.on_its_clock import run_coroutine
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run tests that are coroutines on the loop of their virtual clock."""
-    if not inspect.iscoroutinefunction(pyfuncitem.obj):
-        return None
-    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-    pyfuncitem._request.getfixturevalue("clock").call_async(pyfuncitem.obj(**arguments))
-    return True
+    return run_coroutine(pyfuncitem)
 
 
 @pytest.fixture

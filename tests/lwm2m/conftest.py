@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import settings
 
 from pdmlab.clock import DeviceClock
 from tests.lwm2m.scripted import Lab
+from tests.on_its_clock import run_coroutine
 
 settings.register_profile("steady", deadline=None)  # a busy machine decides no test
 settings.load_profile("steady")
@@ -17,11 +17,7 @@ settings.load_profile("steady")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    if not inspect.iscoroutinefunction(pyfuncitem.obj):
-        return None
-    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-    pyfuncitem._request.getfixturevalue("clock").call_async(pyfuncitem.obj(**arguments))
-    return True
+    return run_coroutine(pyfuncitem)
 
 
 @pytest.fixture
