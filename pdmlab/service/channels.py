@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from pdmlab.service.bus import Bus
 from pdmlab.service.refusal import Refused
 from pdmlab.service.schema import api_keys, channel_messages, channels
 from pdmlab.service.statements import Statement
@@ -74,8 +75,11 @@ class _Poll:
 class Channels:
     """The service's channels. All of it belongs to the loop that the store belongs to."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, bus: Bus) -> None:
         self._store = store
+        self._bus = bus
+        bus.hear("channel", self._wake)
+        bus.hear("account", self._wake_all)
         self._polls: dict[str, _Poll] = {}
         self._draining = False
         self._written = 0
@@ -83,13 +87,12 @@ class Channels:
     def put(self, api_key_id: str, message: Message) -> None:
         """Leave events for one key, whether its channel is open or not."""
         self._leave(_LEAVE, api_key_id, message)
-        self._wake(api_key_id)
+        self._bus.tell("channel", api_key_id)
 
     def broadcast(self, account_id: str, message: Message) -> None:
         """Leave events for every open channel of an account."""
         self._leave(_LEAVE_ALL, account_id, message)
-        for api_key_id in self._polls:
-            self._wake(api_key_id)
+        self._bus.tell("account", account_id)
 
     async def pull(self, api_key_id: str, hold_s: float) -> dict[str, list[Any]] | None:
         """Return what waits for a key, or wait for it; None when hold_s (s) are over or the service drains.
@@ -140,8 +143,7 @@ class Channels:
     def drain(self) -> None:
         """End every open poll, and each new one at once: the service is about to stop."""
         self._draining = True
-        for api_key_id in self._polls:
-            self._wake(api_key_id)
+        self._wake_all()
 
     # -- the queue -------------------------------------------------------------------------------------------
 
@@ -206,3 +208,8 @@ class Channels:
         poll = self._polls.get(api_key_id)
         if poll is not None:
             poll.news.set()
+
+    def _wake_all(self, account_id: str = "") -> None:
+        """Let every poll look, whichever account has news: they are few."""
+        for api_key_id in self._polls:
+            self._wake(api_key_id)

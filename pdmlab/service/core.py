@@ -28,6 +28,7 @@ from pdmlab.coap.transport import Address, ConnectionSocket, DatagramSocket, Ope
 from pdmlab.errors import ServiceError
 from pdmlab.service.accounts import Accounts
 from pdmlab.service.bootstrap import Bootstrap
+from pdmlab.service.bus import Bus
 from pdmlab.service.campaigns import Campaigns
 from pdmlab.service.channels import Channels
 from pdmlab.service.credentials import Credentials
@@ -78,6 +79,7 @@ class Core:
         self.reachable_at: str | None = None
         """The address that devices are told; None for the one that is listened on."""
         self.store = Store(database, now=now, seed=seed)
+        self.bus = Bus()
         self.pki = Pki(self.store)
         self.shared_keys = SharedKeys(self.store)
         self.developers = Developers(self)
@@ -94,7 +96,7 @@ class Core:
         self.est = Est(self)
         self.refusals = Refusals(self)
         self.accounts = Accounts(self.store)
-        self.channels = Channels(self.store)
+        self.channels = Channels(self.store, self.bus)
         self.firmware = Firmware(self)
         self._endpoints: dict[Role, Endpoint] = {}
         self._addresses: dict[Role, dict[Scheme, Address]] = {}

@@ -1,0 +1,86 @@
+"""Certificates and keys: of the service, of developers and of devices."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Index, LargeBinary, String, Table, Text, UniqueConstraint
+
+from pdmlab.service.schema.base import Time, account, created, device, id_, metadata
+
+developer_certificates = Table(
+    "developer_certificates",
+    metadata,
+    id_(),
+    account(),
+    Column("name", String(100), nullable=False),
+    Column("description", String(500), nullable=False, server_default=""),
+    Column("endpoint_name", String(64), nullable=False, server_default=""),
+    Column("certificate", Text),
+    Column("private_key", Text),
+    *created(),
+    UniqueConstraint("account_id", "name"),
+    comment="certificate and key are PEM, null in what was made before the service had a CA",
+)
+
+own_certificates = Table(
+    "own_certificates",
+    metadata,
+    Column("role", String(16), primary_key=True),
+    Column("certificate", LargeBinary, nullable=False),
+    Column("private_key", LargeBinary, nullable=False),
+    Column("created_at", Time, nullable=False),
+    comment="the service's own, in DER: role is authority (its CA), bootstrap or lwm2m (what its two servers show)",
+)
+
+device_certificates = Table(
+    "device_certificates",
+    metadata,
+    Column("serial_number", String(40), primary_key=True),
+    account(),
+    device(),
+    Column("endpoint_name", String(64), nullable=False),
+    Column("certificate", LargeBinary, nullable=False),
+    Column("not_after", Time, nullable=False),
+    Column("name", String(64), nullable=False, server_default="LWM2M"),
+    Column("replaced_at", Time),
+    Column("created_at", Time, nullable=False),
+    Index(None, "device_id"),
+    comment="what the CA has signed for devices: serial number in hex, certificate in DER; LWM2M is what they register"
+    " with, and replaced_at when a newer one took its place",
+)
+
+certificate_enrollments = Table(
+    "certificate_enrollments",
+    metadata,
+    id_(),
+    account(),
+    device(),
+    Column("certificate_name", String(64), nullable=False),
+    Column("enroll_status", String(16), nullable=False, server_default="new"),
+    Column("enroll_result", String(16)),
+    Column("enroll_result_detail", Text),
+    *created(),
+    Index(None, "account_id"),
+    Index(None, "device_id"),
+    comment="renewals that devices were asked for; enroll_status is new or completed, enroll_result success or failure",
+)
+
+shared_keys = Table(
+    "shared_keys",
+    metadata,
+    Column("identity", String(128), primary_key=True),
+    account(),
+    Column("secret", LargeBinary(64), nullable=False),
+    *created(),
+    Index(None, "account_id"),
+    comment="pre-shared keys of LwM2M clients, as they are: a handshake needs the key itself",
+)
+
+dtls_associations = Table(
+    "dtls_associations",
+    metadata,
+    Column("role", String(16), primary_key=True),
+    Column("key", String(32), primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+    Column("updated_at", Time, nullable=False),
+    comment="DTLS clients go on without a handshake, over a restart of the service too; role: bootstrap or lwm2m",
+)
