@@ -1,8 +1,7 @@
-"""The vendor's own SDK 2.2.0 and manifest-tool 2.6.2, unmodified, against a running service."""
+"""The vendor's own manifest-tool 2.6.2, unmodified, against a running service."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,43 +18,6 @@ from pdmlab.update.developer import CONFIG_FILE
 from pdmlab.update.manifest import SignedManifest
 from tests.service.restlab import LINKS, Device
 from tests.tools import environment
-
-SCRIPT = """
-import json, sys
-from mbed_cloud import AccountManagementAPI, ConnectAPI, DeviceDirectoryAPI, UpdateAPI
-
-host, key, device, image = sys.argv[1:]
-config = {"api_key": key, "host": host}
-said = {}
-connect = ConnectAPI(config)
-said["connected"] = [each.id for each in connect.list_connected_devices()]
-said["resources"] = sorted(each.path for each in connect.list_resources(device))
-said["value"] = connect.get_resource_value(device, "/5000/0/1", timeout=20)
-connect.set_resource_value(device, "/5000/0/2", "86405", timeout=20)
-connect.execute_resource(device, "/5000/0/3", timeout=20)
-values = connect.add_resource_subscription(device, "/3/0/9")
-print("subscribed", flush=True)
-said["notified"] = str(values.get(timeout=20))
-connect.delete_resource_subscription(device, "/3/0/9")
-connect.stop_notifications()
-directory = DeviceDirectoryAPI(config)
-said["renamed"] = directory.update_device(device, name="by the SDK").name
-found = directory.list_devices(filters={"state": {"$eq": "registered"}, "name": {"$neq": "x"}}, include="total_count")
-said["found"] = [each.id for each in found]
-said["count"] = len(directory.list_devices())
-said["events"] = [each.event_type for each in directory.list_device_events(filters={"device_id": {"$eq": device}})]
-accounts = AccountManagementAPI(config)
-said["account"] = accounts.get_account().id
-made = accounts.add_api_key(name="from the SDK")
-said["keys"] = made.id in [each.id for each in accounts.list_api_keys()]
-accounts.delete_api_key(made.id)
-update = UpdateAPI(config)
-uploaded = update.add_firmware_image("sdk image", image)
-said["image"] = uploaded.url
-said["images"] = [each.id for each in update.list_firmware_images()]
-update.delete_firmware_image(uploaded.id)
-print(json.dumps(said))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -108,32 +70,6 @@ def desk(service: Service, loop: LoopThread, request: pytest.FixtureRequest) -> 
     device.come("1.0.0")
     yield device
     device.close()
-
-
-def test_the_vendors_sdk_reads_writes_observes_lists_and_uploads(
-    service: Service, desk: Updatable, tmp_path: Path
-) -> None:
-    python = environment("mbed-cloud-sdk-2.2.0", "mbed-cloud-sdk==2.2.0")
-    image = tmp_path / "image.bin"
-    image.write_bytes(b"image" * 100)
-    with Cloud(service.url, service.api_key) as cloud:
-        key = cloud.create_api_key("for the SDK")
-    command = [python, "-W", "ignore", "-c", SCRIPT, service.url, key, desk.id, str(image)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as sdk:
-        assert sdk.stdout is not None
-        if sdk.stdout.readline() == "subscribed\n":
-            desk.tell("/3/0/9", b"96")
-        out, errors = sdk.communicate(timeout=100)
-    assert sdk.returncode == 0, errors[-3000:]
-    said = json.loads(out.splitlines()[-1])
-    assert "96" in said["notified"]
-    assert said["value"] == "test0"
-    assert desk.values["/5000/0/2"] == b"86405" and "POST /5000/0/3" in desk.asked
-    assert desk.id in said["connected"] and desk.id in said["found"] and said["count"] >= 1
-    assert {"/3/0/9", "/5000/0/1"} <= set(said["resources"])
-    assert said["renamed"] == "by the SDK" and "update.device.device-registered" in said["events"]
-    assert said["account"] == service.account_id and said["keys"]
-    assert said["image"].startswith(service.url) and said["images"]
 
 
 @pytest.mark.slow
