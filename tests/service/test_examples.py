@@ -1,10 +1,9 @@
-"""Every operation of the API has an example, and every example does what it says, as a line of curl too."""
+"""Every operation of the API has an example, and every example does what it says."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -56,7 +55,7 @@ def send(client: httpx.Client, lab: ExampleLab, example: Example, known: dict[st
     while True:
         answer = client.request(
             example.method,
-            example.url(lambda name: known[name]),
+            example.url(known.__getitem__),
             headers={
                 **({"Authorization": f"Bearer {lab.service.api_key}"} if example.key else {}),
                 **filled(dict(example.headers), known),

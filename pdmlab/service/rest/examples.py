@@ -59,7 +59,7 @@ class Example:
         return _NAME.sub(lambda found: known(found[1]), path) + (f"?{query}" if query else "")
 
     def curl(self, host: str) -> str:
-        """Return the call as a line for a shell; what the names stand for are variables there: {device_id} $DEVICE_ID."""
+        """Return the call as a line for a shell, where names are variables: {device_id} is $DEVICE_ID."""
         parts = ["curl"]
         if self.method != "GET":
             parts += ["-X", self.method]
@@ -83,7 +83,12 @@ class Example:
 def examples() -> dict[str, Example]:
     """Return all, by operation, in the order in which they work one after the other."""
     rows = tomllib.loads((files(__package__) / "examples.toml").read_text("utf-8"))
-    return {name: Example(*name.split(" ", 1), **row) for name, row in rows.items()}
+    return {name: Example(*_operation(name), **row) for name, row in rows.items()}
+
+
+def _operation(name: str) -> tuple[str, str]:
+    method, _, path = name.partition(" ")
+    return method, path
 
 
 def filled(value: Any, known: Values) -> Any:  # Any: what JSON holds
