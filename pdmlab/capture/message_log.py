@@ -122,6 +122,11 @@ class MessageLog(Messages):
             readings.append(reader.feed(kept))
         return reader, readings
 
+    def reader(self) -> tuple[Reader, int]:
+        """Return a reader that has read what is kept, to read on with, and the number of what comes next."""
+        reader, readings = self._readings()
+        return reader, readings[-1].kept.number + 1 if readings else 0
+
     def watch(self, watcher: Watcher) -> None:
         """Call with each message and event as it is kept, in the thread that it passes in."""
         with self._lock:

@@ -38,6 +38,7 @@ from pdmlab.service.directory import Directory
 from pdmlab.service.downloads import Downloads
 from pdmlab.service.est import Est
 from pdmlab.service.firmware import Firmware
+from pdmlab.service.live import Live
 from pdmlab.service.observations import Observations
 from pdmlab.service.pki import Pki, Role
 from pdmlab.service.refusals import Refusals
@@ -78,6 +79,8 @@ class Core:
         self.parameters = parameters
         self.reachable_at: str | None = None
         """The address that devices are told; None for the one that is listened on."""
+        self.page_url: str | None = None
+        """Where people look at the service, if a page runs beside it."""
         self.store = Store(database, now=now, seed=seed)
         self.bus = Bus()
         self.pki = Pki(self.store)
@@ -98,6 +101,7 @@ class Core:
         self.accounts = Accounts(self.store)
         self.channels = Channels(self.store, self.bus)
         self.firmware = Firmware(self)
+        self.live = Live(log)
         self._endpoints: dict[Role, Endpoint] = {}
         self._addresses: dict[Role, dict[Scheme, Address]] = {}
         self._taps: dict[Role, Tap] = {} if log is None else {role: log.of(role) for role in get_args(Role)}
@@ -142,6 +146,7 @@ class Core:
     async def stop(self) -> None:
         """Stop everything; what is under way goes on at the next start. A second call does nothing."""
         self.channels.drain()
+        self.live.close()
         for part in (self.campaigns, self.observations, self.requests, self.est, self.bootstrap):
             await part.close()
         self.registrations.close()

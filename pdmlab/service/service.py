@@ -171,6 +171,7 @@ class Service:
 
     async def _shut(self) -> None:
         self.core.channels.drain()
+        self.core.live.close()
         for each in (self._http, self._images):
             if each is not None:
                 await each.close()

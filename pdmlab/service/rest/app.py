@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from pdmlab.service.core import Core
@@ -15,12 +14,15 @@ from pdmlab.service.rest import (
     docs,
     images,
     lab,
+    lab_devices,
+    lab_live,
     manifests,
     notification,
     security,
     subscriptions,
     uploads,
 )
+from pdmlab.service.rest.description import DescribedAPI
 from pdmlab.service.rest.errors import handle_errors
 from pdmlab.service.rest.front import Front
 
@@ -38,10 +40,11 @@ def make_app(core: Core, *, hold_s: float = HOLD_S) -> ASGIApp:
 
     hold_s: how long a poll for notifications is held (s).
     """
-    app = FastAPI(
+    app = DescribedAPI(
         title="pdmlab device management",
         description=_ABOUT,
         version="3",
+        servers=[{"url": "/", "description": "This service."}],
         docs_url=None,  # FastAPI's own page loads scripts from the internet
         redoc_url=None,
         redirect_slashes=False,
@@ -52,7 +55,7 @@ def make_app(core: Core, *, hold_s: float = HOLD_S) -> ASGIApp:
     # Paths are tried in this order: what is asked most comes first, and uploads before images, whose paths fit theirs.
     for part in (connect, notification, subscriptions, devices, campaigns, uploads, images, manifests):
         app.include_router(part.router)
-    for part in (accounts, credentials, security, lab):
+    for part in (accounts, credentials, security, lab, lab_devices, lab_live):
         app.include_router(part.router)
     docs.add_docs(app)
     return Front(app, core)
