@@ -2,37 +2,34 @@
 
 `begin` commits when its block ends. `batch` joins a transaction with whatever else is written in the same
 moment; what must not be lost is answered after `await written()`. On SQLite a commit survives the process
-however it ends (WAL); it may be lost, never torn, when the machine loses power.
+however it ends (WAL); it may be lost, never torn, when the machine loses power. On PostgreSQL it is as safe as
+that server is told to be, and other processes see it from then on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine, RootTransaction
 
-from pdmlab.errors import ConfigError, ServiceError
+from pdmlab.errors import ServiceError
+from pdmlab.service import engine as engines
 from pdmlab.service import schema
+from pdmlab.service.engine import run_script
 from pdmlab.service.ids import Ids, timestamp
+from pdmlab.service.migrating import migrate
 from pdmlab.service.statements import Statement
 
-MIGRATIONS = Path(__file__).parent / "migrations"
 MAX_TURNS = 64  # of the loop that a batch stays open while more comes in: a few milliseconds
-CACHE_KiB = 16_384
-
-# Alembic's own table, which says how far its migrations have come.
-_VERSION = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))
-
-_BEGIN = Statement(sa.text("BEGIN"))
-_SAVEPOINT, _RELEASE = Statement(sa.text("SAVEPOINT one")), Statement(sa.text("RELEASE SAVEPOINT one"))
-_UNDO = Statement(sa.text("ROLLBACK TO SAVEPOINT one"))
+RETRY_S = 1.0
+"""Between two attempts to reach a database that is away: the loop waits for each."""
+_ALONE = int.from_bytes(b"pdmlab")  # the number of PostgreSQL's advisory lock
+_ALONE_S = 60
 
 Row: TypeAlias = dict[str, Any]
 """A row as a dict. Any: a column's type is its own."""
@@ -44,18 +41,27 @@ class Store:
     """The database behind a SQLAlchemy URL; `now` returns Unix seconds and `ids` makes ids.
 
     All of it belongs to the loop and the thread on which `open` was called.
+
+    shared          whether other processes may use the same database
+    before_commit   called in every transaction that wrote something, at its end
+    on_reconnect    called after a connection that had ended is there again
     """
 
     def __init__(
         self, url: str | sa.URL = "sqlite://", *, now: Callable[[], float] = time.time, seed: int | None = None
     ) -> None:
-        self.url = sa.make_url(url)
+        self.url = engines.read_url(url)
+        self.shared = engines.is_shared(self.url)
         self.now = now
         self.ids = Ids(now, seed)
         self.engine: Engine
         self.account_id = ""
         """The default account, made at the first start."""
+        self.before_commit: list[Callable[[], None]] = []
+        self.on_reconnect: list[Callable[[], None]] = []
         self._connection: Connection | None = None
+        self._lost = False
+        self._retry_at = 0.0
         self._depth = 0
         self._batch: RootTransaction | None = None
         self._done: asyncio.Future[None] | None = None
@@ -63,7 +69,11 @@ class Store:
         self.commits = 0
 
     def __repr__(self) -> str:
-        return f"<Store {self.url.render_as_string(hide_password=True)}>"
+        return f"<Store {self._name}>"
+
+    @property
+    def _name(self) -> str:
+        return engines.shown(self.url)
 
     # -- opening -------------------------------------------------------------------------------------
 
@@ -71,79 +81,76 @@ class Store:
         """Connect, bring the schema up to date, and make the default account if there is none; once is enough.
 
         Raises:
+            ConfigError: the database's driver is not installed.
             ServiceError: the database cannot be used, or a newer pdmlab has written it.
         """
         if self._connection is not None:
             return
-        self.engine = _engine(self.url)
+        self.engine = engines.open_engine(self.url)
         try:
             self._connection = self.engine.connect()
-            self._migrate(self._connection)
+            fault = engines.fault_of(self._connection)
+            if fault is not None:
+                raise ServiceError(f"the database {self._name} cannot be used", status=503, hint=fault)
+            with self.alone():
+                migrate(self._connection, self._name)
+                self.account_id = self.fact("default_account") or self._first_account()
         except (sa.exc.SQLAlchemyError, OSError) as error:
             self.close()
             raise ServiceError(
-                f"the database {self.url.render_as_string(hide_password=True)} cannot be used: {_cause(error)}",
+                f"the database {self._name} cannot be used: {engines.cause_of(error)}",
                 status=503,
-                hint="is the disk full or read-only? is it a file of this program? move it away to start anew",
+                hint="is PostgreSQL running there, and may this user use that database? a password belongs into"
+                " PGPASSWORD or ~/.pgpass"
+                if self.shared
+                else "is the disk full or read-only? is it a file of this program? move it away to start anew",
             ) from error
         except BaseException:
             self.close()
             raise
-        found = self.fact("default_account")
-        if found is None:
-            found = self.ids.new()
-            with self.begin() as db:
-                at = self.timestamp()
-                db.execute(
-                    sa.insert(schema.accounts).values(id=found, display_name="pdmlab", created_at=at, updated_at=at)
+
+    def _first_account(self) -> str:
+        made = self.ids.new()
+        with self.begin() as db:
+            at = self.timestamp()
+            db.execute(sa.insert(schema.accounts).values(id=made, display_name="pdmlab", created_at=at, updated_at=at))
+            self.remember("default_account", made)
+        return made
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the only process in such a block: for what is made once for all of them, at the first start."""
+        if not self.shared:
+            yield
+            return
+        connection = self.connection
+        run_script(connection, f"SET lock_timeout = '{_ALONE_S}s'", f"SELECT pg_advisory_lock({_ALONE})")
+        try:
+            yield
+        finally:
+            # Where the connection has ended, the lock has too.
+            with contextlib.suppress(sa.exc.DBAPIError):
+                run_script(
+                    connection,
+                    f"SELECT pg_advisory_unlock({_ALONE})",
+                    f"SET lock_timeout = {engines.LOCK_TIMEOUT_MS}",
                 )
-                self.remember("default_account", found)
-        self.account_id = found
-
-    def _migrate(self, connection: Connection) -> None:
-        """Bring the tables to the version of this program; a new database gets them as they are now."""
-        there = set(sa.inspect(connection).get_table_names())
-        found = connection.scalar(sa.select(_VERSION.c.version_num)) if _VERSION.name in there else None
-        connection.rollback()
-        if found is None and there & set(schema.metadata.tables):
-            raise ServiceError(
-                f"the database {self.url.render_as_string(hide_password=True)} has tables of these names already",
-                status=503,
-                hint="they are another program's: take another database",
-            )
-        if found is not None and found > schema.HEAD:
-            raise ServiceError(
-                f"the database has version {found}, this pdmlab knows {schema.HEAD}",
-                status=503,
-                hint="a newer pdmlab has written it: update this one, or take another name or state folder",
-            )
-        if found is None:
-            with self._transaction():
-                schema.metadata.create_all(connection)
-                _VERSION.create(connection)
-                connection.execute(sa.insert(_VERSION).values(version_num=schema.HEAD))
-        elif found < schema.HEAD:
-            self._upgrade(connection)
-
-    def _upgrade(self, connection: Connection) -> None:
-        from alembic import command
-        from alembic.config import Config
-
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        connection.rollback()
 
     def close(self) -> None:
         """Commit what is open and disconnect; a second call does nothing."""
         if self._connection is not None:
             with contextlib.suppress(ServiceError):
                 self.flush()
-            self._connection.close()
+            self._disconnect(self._connection)
             self._connection = None
         if hasattr(self, "engine"):
             self.engine.dispose()
+
+    def _disconnect(self, connection: Connection) -> None:
+        with contextlib.suppress(sa.exc.DBAPIError):
+            if self._lost:
+                connection.invalidate()
+            connection.close()
 
     # -- writing -------------------------------------------------------------------------------------
 
@@ -152,27 +159,55 @@ class Store:
         """The connection; read with `rows`, `row` and `scalar`, which see what a batch has written already.
 
         Raises:
-            ServiceError: the store is closed.
+            ServiceError: the store is closed, or the database cannot be reached (503).
         """
         if self._connection is None:
-            raise ServiceError(f"the database {self.url} is closed", status=503, hint="is the service still running?")
+            raise ServiceError(f"the database {self._name} is closed", status=503, hint="is the service still running?")
+        return self._reconnected(self._connection) if self._lost else self._connection
+
+    def _reconnected(self, old: Connection) -> Connection:
+        """Connect once more; not in the middle of something, and not all the time."""
+        if self._depth or time.monotonic() < self._retry_at:
+            raise self._away("")
+        self._retry_at = time.monotonic() + RETRY_S
+        self._disconnect(old)
+        try:
+            self._connection = self.engine.connect()
+        except sa.exc.SQLAlchemyError as error:
+            raise self._away(f": {engines.cause_of(error)}") from error
+        self._lost = False
+        for hear in self.on_reconnect:
+            hear()
         return self._connection
+
+    def _away(self, why: str) -> ServiceError:
+        return ServiceError(
+            f"the database {self._name} is away{why}",
+            status=503,
+            hint="is PostgreSQL running? the service connects again by itself",
+        )
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[Connection]:
         """Run a transaction: committed when the block ends, undone if it raises. Inside another block, part of that.
 
         Raises:
-            ServiceError: it cannot be committed (503).
+            ServiceError: it cannot be committed (503), or a value does not fit (400).
         """
         if self._depth:
             yield self.connection
             return
         self.flush()
-        with _wrapped(), self._transaction():
+        with self._wrapped("written"):
+            transaction = self._transaction()
             self._depth += 1
             try:
                 yield self.connection
+                self._commit(transaction)
+            except BaseException:
+                with contextlib.suppress(sa.exc.DBAPIError):
+                    transaction.rollback()
+                raise
             finally:
                 self._depth -= 1
         self.commits += 1
@@ -189,15 +224,16 @@ class Store:
         connection = self.connection
         if self._batch is None:
             loop = asyncio.get_running_loop()
-            self._batch, self._done = self._transaction(), loop.create_future()
+            with self._wrapped("written"):
+                self._batch, self._done = self._transaction("SAVEPOINT one"), loop.create_future()
             loop.call_soon(self._settle, self._writes, 0)
         self._writes += 1
         self._depth += 1
         try:
-            with _wrapped():
-                _SAVEPOINT.run(connection)
+            with self._wrapped("written"):
                 yield connection
-                _RELEASE.run(connection)
+                # From here on, whatever fails goes back to here.
+                run_script(connection, "RELEASE SAVEPOINT one", "SAVEPOINT one")
         except BaseException:
             self._undo_one(connection)
             raise
@@ -205,21 +241,31 @@ class Store:
             self._depth -= 1
 
     def _undo_one(self, connection: Connection) -> None:
-        """Undo one writer's part of the batch; all of it, where the database has done that by itself."""
+        """Undo what one has done in the batch; all of it, where the database has done that by itself."""
         try:
-            _UNDO.run(connection)
-            _RELEASE.run(connection)
+            run_script(connection, "ROLLBACK TO SAVEPOINT one")
         except sa.exc.DBAPIError as error:  # SQLite ends a transaction for which there is no room
-            self._abandon(_unwritten(error))
+            self._abandon(self._failed(error, "written"))
 
-    def _transaction(self) -> RootTransaction:
+    def _transaction(self, *more: str) -> RootTransaction:
         connection = self.connection
         if connection.in_transaction():
             connection.rollback()  # somebody has only read on it
         transaction = connection.begin()
-        if connection.dialect.name == "sqlite":
-            _BEGIN.run(connection)
+        run_script(connection, "BEGIN", *more)
         return transaction
+
+    def _commit(self, transaction: RootTransaction) -> None:
+        for hook in self.before_commit:
+            hook()
+        if engines.is_failed(self.connection):
+            transaction.rollback()
+            raise ServiceError(
+                "the database could not be written: a part of the transaction has failed",
+                status=503,
+                hint="nothing was changed; this is a defect: please report it",
+            )
+        transaction.commit()
 
     async def written(self) -> None:
         """Wait until everything that was written in batches before is committed.
@@ -247,12 +293,15 @@ class Store:
         """
         if self._batch is None or self._depth:
             return
+        self._depth += 1  # what is told of at the end is part of it
         try:
-            self._batch.commit()
-        except sa.exc.DBAPIError as error:
-            failure = _unwritten(error)
+            self._commit(self._batch)
+        except (sa.exc.DBAPIError, ServiceError) as error:
+            failure = error if isinstance(error, ServiceError) else self._failed(error, "written")
             self._abandon(failure)
             raise failure from error
+        finally:
+            self._depth -= 1
         done = self._done
         self._batch = self._done = None
         self.commits += 1
@@ -263,10 +312,39 @@ class Store:
         batch, done = self._batch, self._done
         self._batch = self._done = None
         if batch is not None:
-            batch.rollback()
+            with contextlib.suppress(sa.exc.DBAPIError):
+                batch.rollback()
         if done is not None and not done.done():
             done.set_exception(failure)
             done.exception()  # whoever waits sees it; nobody has to
+
+    # -- what fails ------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _wrapped(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            if isinstance(error, sa.exc.IntegrityError):
+                raise
+            raise self._failed(error, what) from error
+
+    def _failed(self, error: sa.exc.DBAPIError, what: str) -> ServiceError:
+        """Return what an error is to those who asked, and note that the connection has ended, if it has."""
+        failure = engines.failure(error, what)
+        if self._connection is not None and engines.is_lost(self._connection, error):
+            self._lost = True
+        return failure
+
+    def _unread(self, error: sa.exc.DBAPIError) -> ServiceError:
+        """Return what a failed read is to those who asked; a batch that is open goes on, if it can."""
+        failure = self._failed(error, "read")
+        if self._depth == 0 and self._batch is not None:
+            if self._lost:
+                self._abandon(failure)
+            elif self.shared:
+                self._undo_one(self.connection)
+        return failure
 
     # -- small things ----------------------------------------------------------------------------------
 
@@ -286,12 +364,19 @@ class Store:
                 db.execute(sa.insert(schema.facts).values(name=name, value=value))
 
     def rows(self, statement: sa.Executable | Statement, **values: object) -> Rows:
-        """Return what a SELECT finds, as dicts; values are those of its bindparams."""
-        if isinstance(statement, Statement):
-            found = statement.rows(self.connection, **values)
-        else:
-            found = [dict(row) for row in self.connection.execute(statement, values or None).mappings()]
-        self._end_reading()
+        """Return what a SELECT finds, as dicts; values are those of its bindparams.
+
+        Raises:
+            ServiceError: the database cannot be read (503).
+        """
+        try:
+            if isinstance(statement, Statement):
+                found = statement.rows(self.connection, **values)
+            else:
+                found = [dict(row) for row in self.connection.execute(statement, values or None).mappings()]
+                self._end_reading()
+        except sa.exc.DBAPIError as error:
+            raise self._unread(error) from error
         return found
 
     def row(self, statement: sa.Executable | Statement, **values: object) -> Row | None:
@@ -304,64 +389,10 @@ class Store:
         return None if row is None else next(iter(row.values()))
 
     def _end_reading(self) -> None:
-        """Leave no transaction open behind a read: it would keep the log of a SQLite file growing."""
-        connection = self.connection
-        if self._depth == 0 and self._batch is None:
-            if connection.in_transaction():
-                connection.rollback()
-            elif connection.dialect.name != "sqlite":  # other drivers begin one by themselves
-                connection.connection.rollback()
+        """End what SQLAlchemy takes for a transaction; the database has none that nobody has begun."""
+        if self._depth == 0 and self._batch is None and self.connection.in_transaction():
+            self.connection.rollback()
 
     def timestamp(self) -> str:
         """Return the time of day as rows carry it."""
         return timestamp(self.now())
-
-
-@contextlib.contextmanager
-def _wrapped() -> Iterator[None]:
-    try:
-        yield
-    except sa.exc.DBAPIError as error:
-        if isinstance(error, sa.exc.IntegrityError):
-            raise
-        raise _unwritten(error) from error
-
-
-def _unwritten(error: sa.exc.DBAPIError) -> ServiceError:
-    return ServiceError(
-        f"the database could not be written: {_cause(error)}", status=503, hint="is the disk full or read-only?"
-    )
-
-
-def _cause(error: BaseException) -> str:
-    return str(getattr(error, "orig", None) or error).splitlines()[0]
-
-
-def _engine(url: sa.URL) -> Engine:
-    if not url.drivername.startswith("sqlite"):
-        try:
-            return sa.create_engine(url, json_serializer=_json)
-        except (sa.exc.ArgumentError, ImportError) as error:
-            raise ConfigError(f"no database opens {url!r}: {error}", hint="install its driver") from error
-    engine = sa.create_engine(
-        url, json_serializer=_json, poolclass=sa.StaticPool, connect_args={"check_same_thread": False}
-    )
-
-    @sa.event.listens_for(engine, "connect")
-    def configure(connection: Any, _: object) -> None:  # Any: the driver's own connection
-        connection.isolation_level = None  # transactions begin where the store says so, not where the driver guesses
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=NORMAL",
-            "foreign_keys=ON",
-            "busy_timeout=5000",
-            "temp_store=MEMORY",
-            f"cache_size=-{CACHE_KiB}",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-
-    return engine
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

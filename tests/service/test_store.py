@@ -19,7 +19,8 @@ from alembic.script import ScriptDirectory
 from pdmlab.errors import ServiceError
 from pdmlab.service import schema
 from pdmlab.service.ids import Ids, timestamp
-from pdmlab.service.store import MIGRATIONS, Store
+from pdmlab.service.migrating import MIGRATIONS
+from pdmlab.service.store import Store
 
 
 @pytest.fixture

@@ -1,0 +1,185 @@
+"""The two databases that the service knows, SQLite and PostgreSQL: how each is opened, and what its errors mean."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from pdmlab.errors import ConfigError, ServiceError
+from pdmlab.service.refusal import Refused
+
+CACHE_KiB = 16_384
+LOCK_TIMEOUT_MS = 5000
+"""For how long a statement waits for rows, or a file, that another writer has."""
+IDLE_TIMEOUT_MS = 20_000
+"""How long PostgreSQL lets a process that has stopped in the middle of a transaction keep others waiting."""
+_ALIVE = {
+    "connect_timeout": 5,  # s; the loop waits for it
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # ms
+}
+_POSTGRESQL = {"postgres", "postgresql", "postgresql+psycopg"}
+
+
+def read_url(text: str | sa.URL) -> sa.URL:
+    """Return a database's URL: sqlite:///FILE, or postgresql://USER@HOST:PORT/NAME.
+
+    Raises:
+        ConfigError: it is neither; it is not repeated, because it may have a password.
+    """
+    hint = "sqlite:////home/you/lab.sqlite, or postgresql://user@host:5432/name"
+    try:
+        url = sa.make_url(text)
+    except (sa.exc.ArgumentError, ValueError):
+        raise ConfigError("what was given for the database is no URL", hint=hint) from None
+    if url.drivername in _POSTGRESQL:
+        return url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() != "sqlite":
+        raise ConfigError(f"the service knows no database of the kind {url.drivername}", hint=hint)
+    return url
+
+
+def is_shared(url: sa.URL) -> bool:
+    """Whether several processes may use the database at once."""
+    return url.get_backend_name() == "postgresql"
+
+
+def shown(url: sa.URL) -> str:
+    """Return a URL without its password, and without options, which may have another."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+def open_engine(url: sa.URL) -> Engine:
+    """Return SQLAlchemy's engine for a database; transactions begin where they are told to, on both.
+
+    Raises:
+        ConfigError: the driver is not installed.
+    """
+    return _postgresql(url) if is_shared(url) else _sqlite(url)
+
+
+def _sqlite(url: sa.URL) -> Engine:
+    engine = sa.create_engine(
+        url, json_serializer=_json, poolclass=sa.StaticPool, connect_args={"check_same_thread": False}
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def configure(connection: Any, _: object) -> None:  # Any: the driver's own connection
+        connection.isolation_level = None
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=NORMAL",
+            "foreign_keys=ON",
+            f"busy_timeout={LOCK_TIMEOUT_MS}",
+            "temp_store=MEMORY",
+            f"cache_size=-{CACHE_KiB}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+def _postgresql(url: sa.URL) -> Engine:
+    try:
+        engine = sa.create_engine(
+            url,
+            json_serializer=_json,
+            poolclass=sa.NullPool,  # the store keeps the one it has
+            isolation_level="AUTOCOMMIT",
+            connect_args={name: value for name, value in _ALIVE.items() if name not in url.query},
+        )
+    except ImportError as error:
+        raise ConfigError(
+            "PostgreSQL needs its driver, psycopg", hint="python -m pip install 'pdmlab[postgresql]'"
+        ) from error
+
+    @sa.event.listens_for(engine, "connect")
+    def configure(connection: Any, _: object) -> None:  # Any: the driver's own connection
+        # After a few runs the server keeps a statement parsed and planned, under a name.
+        connection.prepared_max = 500
+        connection.execute("SET client_encoding = 'UTF8'")
+        connection.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
+        connection.execute(f"SET idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS}")
+
+    return engine
+
+
+def fault_of(connection: Connection) -> str | None:
+    """Say why a database that opens is not to be used all the same; None if it is."""
+    if connection.dialect.name == "postgresql":
+        encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
+        if encoding != "UTF8":
+            return f"its encoding is {encoding}: createdb --encoding=UTF8 --template=template0 makes one that serves"
+    return None
+
+
+def run_script(connection: Connection, *statements: str) -> None:
+    """Run statements without values one after the other; in one go, where the database allows that."""
+    driver: Any = connection.connection.dbapi_connection  # drivers have no common type
+    try:
+        if connection.dialect.name == "postgresql":
+            driver.execute("; ".join(statements), prepare=False)
+            return
+        for statement in statements:
+            driver.execute(statement)
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise wrapped(connection, statements[0], error) from error
+
+
+def wrapped(connection: Connection, text: str, error: Exception) -> BaseException:
+    """Return a driver's error as SQLAlchemy has it."""
+    dialect = connection.dialect
+    return sa.exc.DBAPIError.instance(text, None, error, dialect.loaded_dbapi.Error, dialect=dialect)
+
+
+def is_failed(connection: Connection) -> bool:
+    """Whether the open transaction can only be undone: PostgreSQL would not say so at its commit."""
+    if connection.dialect.name != "postgresql":
+        return False
+    driver: Any = connection.connection.dbapi_connection  # drivers have no common type
+    return bool(driver.info.transaction_status.name != "INTRANS")
+
+
+def is_lost(connection: Connection, error: sa.exc.DBAPIError) -> bool:
+    """Whether the connection has ended with an error."""
+    if connection.dialect.name != "postgresql":
+        return False
+    driver: Any = connection.connection.dbapi_connection  # drivers have no common type
+    return bool(error.connection_invalidated) or driver is None or bool(driver.closed or driver.broken)
+
+
+def failure(error: sa.exc.DBAPIError, what: str = "written") -> ServiceError:
+    """Return what a database's error is to those who asked: 503, or 400 for a value that no column takes."""
+    cause, state = cause_of(error), getattr(error.orig, "sqlstate", None) or ""
+    if isinstance(error, sa.exc.DataError):
+        return Refused(400, f"a value does not fit: {cause}", type="validation_error")
+    if state in ("40001", "40P01", "55P03"):
+        # Serialization failure, deadlock, lock timeout: two processes were in each other's way.
+        return ServiceError(
+            f"the database could not be {what}, another process was at the same rows: {cause}",
+            status=503,
+            hint="nothing was changed; try again",
+        )
+    driver = type(error.orig).__module__.partition(".")[0]
+    if state.startswith(("08", "57P", "25P03")) or (driver == "psycopg" and not state):
+        return ServiceError(
+            f"the connection to the database has ended: {cause}",
+            status=503,
+            hint="nothing was changed; is PostgreSQL running? the service connects again by itself",
+        )
+    return ServiceError(f"the database could not be {what}: {cause}", status=503, hint="is the disk full or read-only?")
+
+
+def cause_of(error: BaseException) -> str:
+    """Return what a driver says, in one line."""
+    said = str(getattr(error, "orig", None) or error).strip()
+    return said.splitlines()[0] if said else type(error).__name__
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
