@@ -1,13 +1,18 @@
-"""A service with everything that the examples of the API name: devices, files, and who listens to callbacks."""
+"""A service with everything that the examples of the API name: devices, files, and who listens to callbacks.
+
+The examples are sent here, one after the other, so that what later ones name is there.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 from aiocoap import Message
@@ -15,11 +20,16 @@ from aiocoap.numbers import codes
 
 from pdmlab.aio import LoopThread
 from pdmlab.service import serve
+from pdmlab.service.rest.examples import Example, filled
 from pdmlab.service.service import Service
 from tests.service.restlab import LINKS, Device
 
 UPDATABLE = LINKS + ',</10252/0/1>,</14/0/2>;v="1.0.0",</35011/0/27002>'
 IMAGE = b"firmware" * 100
+
+
+PATIENCE_S = 20.0
+"""How long what happens by itself may take: a device's answer, a campaign's step."""
 
 
 @dataclass
@@ -30,12 +40,56 @@ class ExampleLab:
     known: dict[str, str]
     folder: Path
 
+    def send(self, client: httpx.Client, example: Example) -> str:
+        """Send an example, and again while it asks for what is not there yet; return what is wrong, or nothing."""
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                answer = self._asked(client, example)
+            except (KeyError, IndexError) as error:
+                return f"what it needs is not there: {error!r}"
+            said, kept = _judged(example, answer)
+            if not said or example.method != "GET" or time.monotonic() > end:
+                self.known |= kept
+                return said
+
+    def _asked(self, client: httpx.Client, example: Example) -> httpx.Response:
+        key = {"Authorization": f"Bearer {self.service.api_key}"} if example.key else {}
+        headers = key | filled(dict(example.headers), self.known)
+        url = example.url(self.known.__getitem__)
+        return client.request(example.method, url, headers=headers, **self._body(example))
+
+    def _body(self, example: Example) -> dict[str, Any]:
+        """Return an example's body as httpx takes it."""
+        if example.json is not None:
+            return {"json": filled(example.json, self.known)}
+        if example.files or example.form:
+            files = {field: (name, (self.folder / name).read_bytes()) for field, name in example.files.items()}
+            return {"data": filled(dict(example.form), self.known), "files": files}
+        return {"content": filled(example.body, self.known).encode()} if example.body is not None else {}
+
+
+def _judged(example: Example, answer: httpx.Response) -> tuple[str, dict[str, str]]:
+    """Return what is wrong with an answer, and what is kept of it."""
+    if answer.status_code != example.status:
+        return f"{answer.status_code}, not {example.status}: {answer.text[:300]}", {}
+    kept = {}
+    for name, field in example.keep.items():
+        value = answer.json()
+        for step in field.split("."):
+            try:
+                value = value[int(step) if isinstance(value, list) else step]
+            except (KeyError, IndexError):
+                return f"the answer has no {field}: {answer.text[:300]}", {}
+        kept[name] = str(value)
+    return "", kept
+
 
 @contextmanager
 def example_lab(folder: Path) -> Iterator[ExampleLab]:
     """Prepare all that examples.toml says is there."""
     with ExitStack() as stack:
-        service = stack.enter_context(serve(name="examples"))
+        service = stack.enter_context(serve(name=folder.name))
         loop = stack.enter_context(LoopThread("example-devices"))
         (folder / "firmware.bin").write_bytes(IMAGE)
         (folder / "firmware.manifest").write_bytes(
