@@ -90,18 +90,18 @@ class DescribedAPI(FastAPI):
                 schemas.pop(name, None)
             components["schemas"] = dict(sorted((schemas | SCHEMAS).items()))
             for path, methods in description["paths"].items():
-                for call in methods.values():
-                    _complete(path, call)
+                for method, call in methods.items():
+                    _complete(path, method, call)
         return self.openapi_schema or {}
 
 
-def _complete(path: str, call: Object) -> None:
+def _complete(path: str, method: str, call: Object) -> None:
     """Say of a call what holds for all."""
     answers: Object = {status: _stripped(answer) for status, answer in call["responses"].items() if status != "422"}
     names = {each["name"] for each in call.get("parameters", ())}
     if {"after", "limit", "order"} <= names and "200" in answers:
         answers["200"]["content"] = {"application/json": {"schema": {"$ref": "#/components/schemas/Page"}}}
-    for status in _errors(path, call):
+    for status in _errors(path, method, call):
         answers.setdefault(status, {})
     for status, answer in answers.items():
         if answer.get("description", "Successful Response") == "Successful Response":
@@ -120,7 +120,7 @@ def _stripped(answer: Object) -> Object:
     return answer
 
 
-def _errors(path: str, call: Object) -> set[str]:
+def _errors(path: str, method: str, call: Object) -> set[str]:
     """Return which errors a call may be answered with, whatever it is about."""
     found = set()
     if call.get("security"):
@@ -131,6 +131,8 @@ def _errors(path: str, call: Object) -> set[str]:
         found.add("404")
     if "requestBody" in call:
         found.add("413")
+    if method != "get":
+        found.add("409")
     return found
 
 
