@@ -9,7 +9,7 @@ from importlib import import_module
 
 NAMES = (
     *("startup", "storage", "powercuts", "published", "network", "suites"),
-    *("coap", "dtls", "streams", "message_log", "service", "console"),
+    *("coap", "dtls", "streams", "message_log", "service", "rest", "console"),
 )
 
 
