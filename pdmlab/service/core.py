@@ -34,6 +34,7 @@ from pdmlab.service.channels import Channels
 from pdmlab.service.credentials import Credentials
 from pdmlab.service.delivery import Delivery
 from pdmlab.service.developers import Developers
+from pdmlab.service.device_groups import DeviceGroups
 from pdmlab.service.directory import Directory
 from pdmlab.service.downloads import Downloads
 from pdmlab.service.est import Est
@@ -41,6 +42,7 @@ from pdmlab.service.firmware import Firmware
 from pdmlab.service.live import Live
 from pdmlab.service.observations import Observations
 from pdmlab.service.pki import Pki, Role
+from pdmlab.service.queries import Queries
 from pdmlab.service.refusals import Refusals
 from pdmlab.service.registrations import Registrations
 from pdmlab.service.requests import Requests
@@ -49,6 +51,8 @@ from pdmlab.service.routes import routes
 from pdmlab.service.schema import accounts
 from pdmlab.service.shared_keys import SharedKeys
 from pdmlab.service.store import Store
+from pdmlab.service.trusted import TrustedCertificates
+from pdmlab.service.uploads import Uploads
 
 _ACCOUNT = sa.select(accounts.c.id).where(accounts.c.id == sa.bindparam("account"))
 
@@ -85,9 +89,12 @@ class Core:
         self.bus = Bus()
         self.pki = Pki(self.store)
         self.shared_keys = SharedKeys(self.store)
+        self.trusted = TrustedCertificates(self)
         self.developers = Developers(self)
         self.credentials = Credentials(self)
         self.directory = Directory(self)
+        self.device_groups = DeviceGroups(self.store)
+        self.queries = Queries(self.store)
         self.resources = Resources(self)
         self.registrations = Registrations(self)
         self.delivery = Delivery(self)
@@ -98,9 +105,10 @@ class Core:
         self.bootstrap = Bootstrap(self)
         self.est = Est(self)
         self.refusals = Refusals(self)
-        self.accounts = Accounts(self.store)
+        self.accounts = Accounts(self.store, self.bus)
         self.channels = Channels(self.store, self.bus)
         self.firmware = Firmware(self)
+        self.uploads = Uploads(self)
         self.live = Live(log)
         self._endpoints: dict[Role, Endpoint] = {}
         self._addresses: dict[Role, dict[Scheme, Address]] = {}
@@ -121,6 +129,7 @@ class Core:
         self.store.open()
         try:
             self.pki.open()
+            self.accounts.open()
             openers: dict[Role, Opener] = {"bootstrap": bootstrap, "lwm2m": lwm2m}
             for number, (role, opener) in enumerate(openers.items()):
                 self._endpoints[role] = await Endpoint.open(
@@ -135,9 +144,11 @@ class Core:
             self._endpoint("bootstrap").on_lost = self.bootstrap.lost
             for name, endpoint in self._endpoints.items():
                 endpoint.handler = routes(self, name, endpoint)
+            self.channels.resume()
             self.est.resume()
             self.requests.resume()
             self.observations.resume()
+            self.uploads.resume()
             self.campaigns.resume()
         except BaseException:
             await self.stop()
@@ -147,7 +158,7 @@ class Core:
         """Stop everything; what is under way goes on at the next start. A second call does nothing."""
         self.channels.drain()
         self.live.close()
-        for part in (self.campaigns, self.observations, self.requests, self.est, self.bootstrap):
+        for part in (self.campaigns, self.uploads, self.observations, self.requests, self.est, self.bootstrap):
             await part.close()
         self.registrations.close()
         for endpoint in self._endpoints.values():

@@ -15,23 +15,43 @@ from pdmlab.service.schema.connect import (
     requests,
     subscriptions,
 )
-from pdmlab.service.schema.devices import bootstrap_endpoints, device_events, devices, registrations, resources
+from pdmlab.service.schema.devices import (
+    bootstrap_endpoints,
+    device_events,
+    device_group_members,
+    device_groups,
+    device_queries,
+    devices,
+    registrations,
+    resources,
+)
+from pdmlab.service.schema.enrollment import (
+    device_enrollments,
+    enrollment_bulk_parts,
+    enrollment_bulks,
+    enrollment_denials,
+)
 from pdmlab.service.schema.firmware import (
     campaign_devices,
     campaigns,
     firmware_images,
     firmware_manifests,
+    image_pieces,
     upload_chunks,
     upload_jobs,
 )
 from pdmlab.service.schema.identity import accounts, api_keys, facts
+from pdmlab.service.schema.metrics import metric_counts
+from pdmlab.service.schema.people import key_groups, policy_groups, user_groups, user_invitations, users
 from pdmlab.service.schema.security import (
     certificate_enrollments,
-    developer_certificates,
+    certificate_issuer_configurations,
+    developer_keys,
     device_certificates,
     dtls_associations,
     own_certificates,
     shared_keys,
+    trusted_certificates,
 )
 
 HEAD = "0008"
@@ -45,25 +65,41 @@ __all__ = [
     "campaign_devices",
     "campaigns",
     "certificate_enrollments",
+    "certificate_issuer_configurations",
     "channel_messages",
     "channels",
-    "developer_certificates",
+    "developer_keys",
     "device_certificates",
+    "device_enrollments",
     "device_events",
+    "device_group_members",
+    "device_groups",
+    "device_queries",
     "devices",
     "dtls_associations",
+    "enrollment_bulk_parts",
+    "enrollment_bulks",
+    "enrollment_denials",
     "facts",
     "firmware_images",
     "firmware_manifests",
+    "image_pieces",
+    "key_groups",
     "metadata",
+    "metric_counts",
     "observations",
     "own_certificates",
+    "policy_groups",
     "presubscriptions",
     "registrations",
     "requests",
     "resources",
     "shared_keys",
     "subscriptions",
+    "trusted_certificates",
     "upload_chunks",
     "upload_jobs",
+    "user_groups",
+    "user_invitations",
+    "users",
 ]

@@ -1,24 +1,62 @@
-"""Certificates and keys: of the service, of developers and of devices."""
+"""Certificates and keys: whom the service believes, what it has signed, and what devices prove themselves with."""
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, LargeBinary, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+)
 
-from pdmlab.service.schema.base import Time, account, created, device, id_, metadata
+from pdmlab.service.schema.base import Id, Time, account, created, device, id_, metadata
 
-developer_certificates = Table(
-    "developer_certificates",
+trusted_certificates = Table(
+    "trusted_certificates",
     metadata,
     id_(),
     account(),
     Column("name", String(100), nullable=False),
     Column("description", String(500), nullable=False, server_default=""),
-    Column("endpoint_name", String(64), nullable=False, server_default=""),
-    Column("certificate", Text),
-    Column("private_key", Text),
+    Column("certificate", Text, nullable=False),
+    Column("certificate_fingerprint", String(64), nullable=False),
+    Column("subject", String(1000), nullable=False),
+    Column("subject_key", String(64), nullable=False),
+    Column("issuer", String(1000), nullable=False),
+    Column("not_before", Time, nullable=False),
+    Column("not_after", Time, nullable=False),
+    Column("service", String(16), nullable=False),
+    Column("status", String(16), nullable=False, server_default="ACTIVE"),
+    Column("device_execution_mode", Integer, nullable=False, server_default="0"),
+    Column("enrollment_mode", Boolean, nullable=False, server_default=false()),
+    Column("owner_id", Id),
+    Column("version", Integer, nullable=False, server_default="1"),
     *created(),
     UniqueConstraint("account_id", "name"),
-    comment="certificate and key are PEM, null in what was made before the service had a CA",
+    Index(None, "account_id", "id"),
+    Index(None, "subject_key"),
+    Index(None, "certificate_fingerprint"),
+    comment="CAs of accounts, whose certificates devices come with, and developer certificates (device_execution_mode"
+    " 1), which devices come with themselves; certificate is PEM, as it was given; subject_key: SHA-256 of the subject",
+)
+
+developer_keys = Table(
+    "developer_keys",
+    metadata,
+    Column("id", Id, ForeignKey("trusted_certificates.id", ondelete="CASCADE"), primary_key=True),
+    account(),
+    Column("endpoint_name", String(64), nullable=False),
+    Column("private_key", Text, nullable=False),
+    Index(None, "account_id", "endpoint_name"),
+    comment="the keys (PEM) of developer certificates, by the ids of those; empty in what was made before the"
+    " service had a CA",
 )
 
 own_certificates = Table(
@@ -59,7 +97,7 @@ certificate_enrollments = Table(
     Column("enroll_result", String(16)),
     Column("enroll_result_detail", Text),
     *created(),
-    Index(None, "account_id"),
+    Index(None, "account_id", "id"),
     Index(None, "device_id"),
     comment="renewals that devices were asked for; enroll_status is new or completed, enroll_result success or failure",
 )
@@ -71,7 +109,7 @@ shared_keys = Table(
     account(),
     Column("secret", LargeBinary(64), nullable=False),
     *created(),
-    Index(None, "account_id"),
+    Index(None, "account_id", "created_at", "identity"),
     comment="pre-shared keys of LwM2M clients, as they are: a handshake needs the key itself",
 )
 
@@ -83,4 +121,16 @@ dtls_associations = Table(
     Column("data", LargeBinary, nullable=False),
     Column("updated_at", Time, nullable=False),
     comment="DTLS clients go on without a handshake, over a restart of the service too; role: bootstrap or lwm2m",
+)
+
+certificate_issuer_configurations = Table(
+    "certificate_issuer_configurations",
+    metadata,
+    id_(),
+    account(),
+    Column("reference", String(100), nullable=False),
+    *created(),
+    UniqueConstraint("account_id", "reference"),
+    comment="names of certificates that devices of an account may renew, besides LWM2M; the service's CA signs"
+    " them all",
 )
