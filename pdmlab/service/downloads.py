@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from aiocoap import Message
 from aiocoap.numbers import codes
 
 from pdmlab.coap.transport import Address, scheme_of
+from pdmlab.service.firmware import Image
+from pdmlab.service.refusal import Refused
 from pdmlab.service.registering import answer
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
 
 LARGEST_BLOCK = 6  # its exponent: 1024 B
-_OWNERS = 64  # URIs whose account is remembered: it is asked for with each block
 
 
 class Downloads:
@@ -23,35 +23,34 @@ class Downloads:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._owners: OrderedDict[str, str | None] = OrderedDict()
 
     def block(self, message: Message, peer: Address) -> Message:
         """Answer GET /fw with the block asked for and Size2; 4.04 if nobody here has that payload."""
         uri = message.opt.proxy_uri
         if uri is None:
             return answer(codes.BAD_REQUEST, "Proxy-Uri must be the URI of the manifest")
-        payload = self._core.firmware.payload(uri)
-        if payload is None or not self._may_have(peer, uri):
+        image = self._core.firmware.payload(uri)
+        if image is None or not self._may_have(peer, image):
             return answer(codes.NOT_FOUND, f"no firmware image has the URI {uri[:200]}")
         asked = message.opt.block2
         number, szx = (0, LARGEST_BLOCK) if asked is None else (asked.block_number, asked.size_exponent)
-        if szx > LARGEST_BLOCK or number << (4 + szx) >= len(payload):
-            return answer(codes.BAD_REQUEST, f"the image has {len(payload)} B and no block {number}")
         start, size = number << (4 + szx), 16 << szx
-        part = payload[start : start + size]
+        if szx > LARGEST_BLOCK or start >= image.size:
+            return answer(codes.BAD_REQUEST, f"the image has {image.size} B and no block {number}")
+        stop = min(start + size, image.size)
+        try:
+            part = image.read(start, stop)
+        except Refused as refused:
+            return answer(codes.NOT_FOUND, refused.message)
         response = Message(code=codes.CONTENT, payload=part)
-        response.opt.block2 = (number, start + size < len(payload), szx)
-        response.opt.size2 = len(payload)
-        self._core.campaigns.served(peer, uri, start, len(part), len(payload))
+        response.opt.block2 = (number, stop < image.size, szx)
+        response.opt.size2 = image.size
+        self._core.campaigns.served(peer, uri, start, len(part), image.size)
         return response
 
-    def _may_have(self, peer: Address, uri: str) -> bool:
+    def _may_have(self, peer: Address, image: Image) -> bool:
         """Whether an image is of the peer's account; over plain CoAP its URI, which cannot be guessed, is enough."""
         registration = self._core.registrations.speaking(peer)
         if registration is None:
             return not scheme_of(peer).startswith("coaps")
-        if uri not in self._owners:
-            self._owners[uri] = self._core.firmware.owner(uri)
-            if len(self._owners) > _OWNERS:
-                self._owners.popitem(last=False)
-        return self._owners[uri] == registration.account_id
+        return image.account_id == registration.account_id

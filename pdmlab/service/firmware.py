@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from pdmlab.errors import ConfigError
+from pdmlab.service.described import Described
+from pdmlab.service.ids import timestamp
+from pdmlab.service.pieces import Pieces
 from pdmlab.service.refusal import Refused, not_found
-from pdmlab.service.schema import firmware_images, firmware_manifests, upload_chunks, upload_jobs
+from pdmlab.service.schema import firmware_images, firmware_manifests
+from pdmlab.service.statements import Statement
 from pdmlab.service.store import Row
-from pdmlab.update.manifest import SignedManifest
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
@@ -22,59 +24,105 @@ if TYPE_CHECKING:
 
 MAX_IMAGE = 256 << 20  # B; what comes in one request is limited before (rest/front.py)
 MAX_MANIFEST = 2048  # B
+MAX_KEY_TABLE = 64 << 10  # B
+MAX_IMAGES, MAX_MANIFESTS = 1000, 10_000
+"""Of an account."""
 MAX_NAME, MAX_DESCRIPTION = 128, 2000
 FILE_NAME = "firmware.bin"
 """Last segment of an image's address."""
 
 _PAYLOAD = re.compile(r"(?:[a-z]+://[^/]*)?/(?:v3/firmware-images|fw)/([0-9a-f]{32})(?:/.*)?")
-_CACHED = 2  # images kept in memory: a device asks for the same one block by block
+_REMEMBERED = 64  # images whose size is remembered: it is wanted with each block
+_REMEMBERED_S = 1.0  # for how long: another process may have deleted the image
 
-_WITHOUT_DATA = [column for column in firmware_images.c if column.name != "data"]
-_MANIFEST_WITHOUT_DATA = [column for column in firmware_manifests.c if column.name != "data"]
+_IMAGE = Statement(
+    sa.select(firmware_images.c.id, firmware_images.c.account_id, firmware_images.c.size).where(
+        firmware_images.c.id == sa.bindparam("image")
+    )
+)
+
+MANIFEST = [
+    *(column for column in firmware_manifests.c if column.name not in ("data", "key_table")),
+    firmware_manifests.c.key_table.is_not(None).label("has_key_table"),
+]
+"""A manifest's columns, without the bytes."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image as devices fetch it: whose it is, its size (B), and any part of its bytes."""
+
+    id: str
+    account_id: str
+    size: int
+    pieces: Pieces = field(repr=False)
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Return the bytes from start to stop; raise Refused (404) if the image has been deleted meanwhile."""
+        return self.pieces.read(self.id, start, stop)
 
 
 class Firmware:
-    """The service's images, manifests and unfinished uploads."""
+    """The service's images and manifests."""
 
     def __init__(self, core: Core) -> None:
         self.url: str | None = None
         """Where boards fetch images by HTTP, such as http://192.0.2.1:8080; None for the REST API's own address."""
+        self.pieces = Pieces(core)
         self._store = core.store
-        self._cache: OrderedDict[str, bytes] = OrderedDict()
+        self._now = core.now
+        self._images: OrderedDict[str, tuple[float, Image]] = OrderedDict()
 
     # -- images --------------------------------------------------------------------------------------------
 
-    def add_image(
-        self, account_id: str, name: str, data: bytes, *, description: str = "", encrypted: bool = False
-    ) -> Row:
-        """Keep an image; return its row, without the bytes.
+    def add_image(self, account_id: str, name: str, data: bytes, *, description: str = "") -> Row:
+        """Keep an image; return its row. Larger ones come by `Uploads`, little by little.
 
         Raises:
-            Refused: it is empty (400) or larger than MAX_IMAGE (413).
+            Refused: it is empty (400), larger than MAX_IMAGE (413), or the account has MAX_IMAGES (403).
         """
-        if not data:
+        with self._store.begin():
+            id = self._store.ids.new()
+            row = self.enter(id, account_id, name, len(data), hashlib.sha256(data).hexdigest(), description=description)
+            self.pieces.append(account_id, id, 0, data)
+        return row
+
+    def enter(self, id: str, account_id: str, name: str, size: int, checksum: str, *, description: str = "") -> Row:
+        """Make an image of the pieces that are there, as part of the open transaction; as `add_image` does."""
+        if not size:
             raise Refused(400, "the image is empty", hint="was the file written before it was uploaded?")
-        if len(data) > MAX_IMAGE:
-            raise Refused(413, f"the image has {len(data)} B; at most {MAX_IMAGE} B are taken")
+        self.must_fit(size)
+        self.must_have_room(account_id, firmware_images, MAX_IMAGES, "firmware images")
         at = self._store.timestamp()
-        row = {
-            "id": self._store.ids.new(),
+        row: Row = {
+            "id": id,
             "account_id": account_id,
             "name": name,
             "description": description,
-            "size": len(data),
-            "checksum": hashlib.sha256(data).hexdigest(),
-            "datafile_encryption": encrypted,
+            "size": size,
+            "checksum": checksum,
+            "datafile_encryption": False,
             "created_at": at,
             "updated_at": at,
         }
         with self._store.begin() as db:
-            db.execute(sa.insert(firmware_images).values(**row, data=data))
+            db.execute(sa.insert(firmware_images).values(row))
         return row
 
+    def must_fit(self, size: int) -> None:
+        """Raise Refused (413) for an image that is too large (B)."""
+        if size > MAX_IMAGE:
+            raise Refused(413, f"the image has {size} B; at most {MAX_IMAGE} B are taken")
+
+    def must_have_room(self, account_id: str, table: sa.Table, most: int, what: str) -> None:
+        """Raise Refused (403) if an account has as many as it may have."""
+        mine = sa.select(sa.func.count()).select_from(table).where(table.c.account_id == account_id)
+        if self._store.scalar(mine) >= most:
+            raise Refused(403, f"the account has {most} {what}: delete some first", type="account_limit_exceeded")
+
     def image(self, account_id: str, id: str) -> Row:
-        """Return an image's row, without the bytes; raise Refused (404) if the account has no such image."""
-        found = sa.select(*_WITHOUT_DATA).where(firmware_images.c.account_id == account_id, firmware_images.c.id == id)
+        """Return an image's row; raise Refused (404) if the account has no such image."""
+        found = sa.select(firmware_images).where(firmware_images.c.account_id == account_id, firmware_images.c.id == id)
         return self._found(found, "firmware image", id)
 
     def delete_image(self, account_id: str, id: str) -> None:
@@ -82,75 +130,74 @@ class Firmware:
         self.image(account_id, id)
         with self._store.begin() as db:
             db.execute(sa.delete(firmware_images).where(firmware_images.c.id == id))
-        self._cache.pop(id, None)
+        self._images.pop(id, None)
+        self.pieces.drop(id)
 
-    def data(self, image_id: str) -> bytes | None:
-        """Return an image's bytes, for devices: they have no key, but an address that cannot be guessed."""
-        if image_id not in self._cache:
-            row = self._store.row(sa.select(firmware_images.c.data).where(firmware_images.c.id == image_id))
-            if row is None or row["data"] is None:
-                return None
-            self._cache[image_id] = bytes(row["data"])
-            while len(self._cache) > _CACHED:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end(image_id)
-        return self._cache[image_id]
+    def open(self, image_id: str) -> Image | None:
+        """Return an image to read from, for devices: they have no key, but an address that cannot be guessed."""
+        now = self._now()
+        since, image = self._images.get(image_id, (0.0, None))
+        if image is not None and now - since < _REMEMBERED_S:
+            return image
+        self._images.pop(image_id, None)
+        row = self._store.row(_IMAGE, image=image_id)
+        if row is None:
+            return None
+        image = Image(pieces=self.pieces, **row)
+        self._images[image_id] = now, image
+        if len(self._images) > _REMEMBERED:
+            self._images.popitem(last=False)
+        return image
 
-    def payload(self, uri: str) -> bytes | None:
+    def payload(self, uri: str) -> Image | None:
         """Return the image that a manifest's URI means: this service's datafile or short_datafile, at any port."""
         match = _PAYLOAD.fullmatch(uri)
-        return self.data(match.group(1)) if match else None
-
-    def owner(self, uri: str) -> str | None:
-        """Return whose image a manifest's URI means; None if there is none."""
-        match = _PAYLOAD.fullmatch(uri)
-        found = sa.select(firmware_images.c.account_id).where(firmware_images.c.id == (match.group(1) if match else ""))
-        account_id: str | None = self._store.scalar(found)
-        return account_id
+        return self.open(match.group(1)) if match else None
 
     # -- manifests -----------------------------------------------------------------------------------------
 
     def add_manifest(
-        self, account_id: str, name: str, der: bytes, *, description: str = "", key_table: str | None = None
+        self, account_id: str, name: str, der: bytes, *, description: str = "", key_table: bytes | None = None
     ) -> Row:
-        """Keep a signed manifest v3; return its row. Whose signature it is, the devices find out.
+        """Keep a signed manifest, v3 or v1; return its row. Whose signature it is, the devices find out.
 
         Raises:
-            Refused: it is larger than MAX_MANIFEST (400).
-            ManifestRejected: it is no manifest, or one that no device could take.
+            Refused: it is larger than MAX_MANIFEST (400), or the account has MAX_MANIFESTS (403).
+            ManifestRejected, ConfigError: it is no manifest, or one that no device could take.
         """
         if len(der) > MAX_MANIFEST:
             raise Refused(400, f"the manifest has {len(der)} B; at most {MAX_MANIFEST} B are taken")
-        manifest = SignedManifest.parse(der).manifest
-        for _, fault in manifest.faults():
-            raise ConfigError(f"the manifest cannot be used: {fault}")
+        if key_table is not None and len(key_table) > MAX_KEY_TABLE:
+            raise Refused(400, f"the key table has {len(key_table)} B; at most {MAX_KEY_TABLE} B are taken")
+        described = Described.of(der)
+        self.must_have_room(account_id, firmware_manifests, MAX_MANIFESTS, "firmware manifests")
         at = self._store.timestamp()
-        row = {
+        row: Row = {
             "id": self._store.ids.new(),
             "account_id": account_id,
             "name": name,
             "description": description,
             "size": len(der),
-            "vendor_id": manifest.vendor_id.hex(),
-            "device_class": manifest.class_id.hex(),
-            "version": manifest.version,
-            "component": manifest.component,
-            "payload_uri": manifest.uri,
-            "payload_size": manifest.payload_size,
-            "payload_digest": manifest.payload_digest.hex(),
-            "timestamp": at,  # a manifest v3 carries a version and no time
-            "key_table": key_table,
+            "schema_version": described.schema_version,
+            "vendor_id": described.vendor_id,
+            "device_class": described.device_class,
+            "version": described.version,
+            "component": described.component,
+            "payload_uri": described.payload_uri,
+            "payload_size": described.payload_size,
+            "payload_digest": described.payload_digest,
+            "timestamp": at if described.made_at is None else timestamp(described.made_at),
             "created_at": at,
             "updated_at": at,
         }
         with self._store.begin() as db:
-            db.execute(sa.insert(firmware_manifests).values(**row, data=der))
-        return row
+            db.execute(sa.insert(firmware_manifests).values(**row, data=der, key_table=key_table))
+        return {**row, "has_key_table": key_table is not None}
 
     def manifest(self, account_id: str, id: str) -> Row:
         """Return a manifest's row, without the bytes; raise Refused (404) if the account has no such one."""
         table = firmware_manifests
-        found = sa.select(*_MANIFEST_WITHOUT_DATA).where(table.c.account_id == account_id, table.c.id == id)
+        found = sa.select(*MANIFEST).where(table.c.account_id == account_id, table.c.id == id)
         return self._found(found, "firmware manifest", id)
 
     def manifest_data(self, id: str) -> bytes | None:
@@ -158,106 +205,19 @@ class Firmware:
         row = self._store.row(sa.select(firmware_manifests.c.data).where(firmware_manifests.c.id == id))
         return bytes(row["data"]) if row is not None else None
 
+    def key_table(self, account_id: str, id: str) -> bytes:
+        """Return the key table that came with a manifest; raise Refused (404) if none did, or as `manifest` does."""
+        self.manifest(account_id, id)
+        data = self._store.scalar(sa.select(firmware_manifests.c.key_table).where(firmware_manifests.c.id == id))
+        if data is None:
+            raise not_found("key table of firmware manifest", id)
+        return bytes(data)
+
     def delete_manifest(self, account_id: str, id: str) -> None:
         """Delete a manifest; campaigns that have started keep their copy. Raises as `manifest` does."""
         self.manifest(account_id, id)
         with self._store.begin() as db:
             db.execute(sa.delete(firmware_manifests).where(firmware_manifests.c.id == id))
-
-    # -- uploads in chunks ---------------------------------------------------------------------------------
-
-    def add_job(self, account_id: str, name: str, *, description: str = "", encrypted: bool = False) -> Row:
-        """Begin an upload in chunks; return its row."""
-        at = self._store.timestamp()
-        row = {
-            "id": self._store.ids.new(),
-            "account_id": account_id,
-            "name": name,
-            "description": description,
-            "datafile_encryption": encrypted,
-            "status": "in_progress",
-            "firmware_image_id": None,
-            "created_at": at,
-            "updated_at": at,
-        }
-        with self._store.begin() as db:
-            db.execute(sa.insert(upload_jobs).values(row))
-        return row
-
-    def job(self, account_id: str, id: str) -> Row:
-        """Return an upload's row; raise Refused (404) if the account has no such one."""
-        found = sa.select(upload_jobs).where(upload_jobs.c.account_id == account_id, upload_jobs.c.id == id)
-        return self._found(found, "upload job", id)
-
-    def update_job(self, account_id: str, id: str, **changes: object) -> Row:
-        """Change name or description; return the row. Raises as `job` does."""
-        self.job(account_id, id)
-        with self._store.begin() as db:
-            changed = {**changes, "updated_at": self._store.timestamp()}
-            db.execute(sa.update(upload_jobs).where(upload_jobs.c.id == id).values(**changed))
-        return self.job(account_id, id)
-
-    def delete_job(self, account_id: str, id: str) -> None:
-        """Give an upload up; an image that it has become stays. Raises as `job` does."""
-        self.job(account_id, id)
-        with self._store.begin() as db:
-            db.execute(sa.delete(upload_jobs).where(upload_jobs.c.id == id))
-
-    def chunks(self, job_id: str) -> list[Row]:
-        """Return what has come of an upload, chunk by chunk, without the bytes."""
-        columns = [column for column in upload_chunks.c if column.name != "data"]
-        return self._store.rows(
-            sa.select(*columns).where(upload_chunks.c.upload_job_id == job_id).order_by(upload_chunks.c.number)
-        )
-
-    def add_chunk(self, account_id: str, job_id: str, data: bytes, md5: str | None) -> Row:
-        """Append a chunk to an upload, and return the chunk's row; an empty one makes the image.
-
-        md5: base64, as the header Content-MD5 has it.
-
-        Raises:
-            Refused: no such upload (404), it is finished or nothing came before the end (400), the bytes are
-                not those that md5 promises (400), or all of it is too large (413).
-        """
-        job = self.job(account_id, job_id)
-        if job["status"] != "in_progress":
-            raise Refused(400, f"upload job {job_id} is finished")
-        found = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-        if md5 is not None and md5.strip() != found:
-            raise Refused(400, "the chunk's bytes are not those that Content-MD5 promises")
-        before = self.chunks(job_id)
-        if sum(chunk["length"] for chunk in before) + len(data) > MAX_IMAGE:
-            raise Refused(413, f"the image has more than {MAX_IMAGE} B")
-        row = {
-            "upload_job_id": job_id,
-            "number": len(before) + 1,
-            "account_id": account_id,
-            "hash": hashlib.sha256(data).hexdigest(),
-            "length": len(data),
-            "created_at": self._store.timestamp(),
-        }
-        with self._store.begin() as db:
-            db.execute(sa.insert(upload_chunks).values(**row, data=data))
-            if not data:
-                self._finish(db, job)
-        return row
-
-    def _finish(self, db: sa.Connection, job: Row) -> None:
-        c = upload_chunks.c
-        whole = b"".join(db.scalars(sa.select(c.data).where(c.upload_job_id == job["id"]).order_by(c.number)))
-        image = self.add_image(
-            job["account_id"],
-            job["name"],
-            whole,
-            description=job["description"],
-            encrypted=job["datafile_encryption"],
-        )
-        db.execute(sa.update(upload_chunks).where(c.upload_job_id == job["id"]).values(data=b""))
-        db.execute(
-            sa.update(upload_jobs)
-            .where(upload_jobs.c.id == job["id"])
-            .values(status="success", firmware_image_id=image["id"], updated_at=self._store.timestamp())
-        )
 
     def _found(self, statement: sa.Executable, what: str, id: str) -> Row:
         row = self._store.row(statement)

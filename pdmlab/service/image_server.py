@@ -11,11 +11,12 @@ import asyncio
 import re
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Protocol
 
-from pdmlab.errors import Unreachable
+from pdmlab.errors import ServiceError, Unreachable
 
 MAX_HEAD = 8192  # B of a request
 MAX_CONNECTIONS = 256
@@ -27,8 +28,22 @@ _REQUEST = re.compile(r"([A-Z]{1,16}) (\S{1,2048}) HTTP/1\.([01])")
 _IMAGE = re.compile(r"/v3/firmware-images/([0-9a-f]{32})/[^/?#]*")
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
-Images = Callable[[str], bytes | None]
-"""Returns an image's bytes by its id, None if there is none."""
+
+class Readable(Protocol):
+    """An image that is read part by part."""
+
+    @property
+    def size(self) -> int:
+        """Its size (B)."""
+        ...
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Return the bytes from start to stop; raise ServiceError if the image has gone meanwhile."""
+        ...
+
+
+Images = Callable[[str], Readable | None]
+"""Returns an image by its id, None if there is none."""
 
 
 class ImageServer:
@@ -88,8 +103,8 @@ class ImageServer:
             ):
                 self._conversations[task] = peer
                 await self._converse(reader, writer)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # it has gone, sent no request in time, or one without an end: nobody is left to tell
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ServiceError):
+            pass  # it has gone, sent no request in time, or one without an end, or the image has gone: nobody to tell
         finally:
             self._conversations.pop(task, None)
             writer.transport.abort()
@@ -102,8 +117,8 @@ class ImageServer:
                 head = await reader.readuntil(b"\r\n\r\n")
             response = respond(head.decode("latin-1"), self._images)
             writer.write(response.head)
-            for start in range(0, len(response.body), CHUNK):
-                writer.write(response.body[start : start + CHUNK])
+            for part in response.body():
+                writer.write(part)
                 async with asyncio.timeout(PATIENCE):
                     await writer.drain()
             keep = response.keep
@@ -119,12 +134,14 @@ class Response:
     status: HTTPStatus
     keep: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: memoryview = field(default=memoryview(b""), repr=False)
+    image: Readable | None = field(default=None, repr=False)
+    part: range = range(0)
+    """Which of the image's bytes go along."""
 
     @property
     def head(self) -> bytes:
         """Everything before the body."""
-        headers = {"Content-Length": str(len(self.body)), **self.headers}
+        headers = {"Content-Length": str(len(self.part)), **self.headers}
         if not self.keep:
             headers["Connection"] = "close"
         lines = [
@@ -132,6 +149,12 @@ class Response:
             *(f"{name}: {headers[name]}" for name in headers),
         ]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+    def body(self) -> Iterator[bytes]:
+        """Return what follows, CHUNK by CHUNK."""
+        if self.image is not None:
+            for start in self.part[::CHUNK]:
+                yield self.image.read(start, min(start + CHUNK, self.part.stop))
 
 
 def respond(head: str, images: Images) -> Response:
@@ -150,16 +173,16 @@ def respond(head: str, images: Images) -> Response:
     if image is None:
         return Response(HTTPStatus.NOT_FOUND, keep)
     about = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes"}
-    status, start, stop = HTTPStatus.OK, 0, len(image)
-    if (part := wanted_range(headers.get("range", ""), len(image))) is not None:
+    status, start, stop = HTTPStatus.OK, 0, image.size
+    if (part := wanted_range(headers.get("range", ""), image.size)) is not None:
         status, (start, stop) = HTTPStatus.PARTIAL_CONTENT, part
-        about["Content-Range"] = f"bytes {start}-{stop - 1}/{len(image)}"
+        about["Content-Range"] = f"bytes {start}-{stop - 1}/{image.size}"
         if start >= stop:
-            unsatisfied = {"Content-Range": f"bytes */{len(image)}"}
+            unsatisfied = {"Content-Range": f"bytes */{image.size}"}
             return Response(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, keep, unsatisfied)
     if method == "HEAD":
         return Response(status, keep, {**about, "Content-Length": str(stop - start)})
-    return Response(status, keep, about, memoryview(image)[start:stop])
+    return Response(status, keep, about, image, range(start, stop))
 
 
 def wanted_range(header: str, size: int) -> tuple[int, int] | None:

@@ -124,7 +124,7 @@ class Service:
         )
         if not self.reach.loopback:
             wanted = self._wanted("image_port")
-            self._images = await ImageServer.open(core.firmware.data, self.reach.host, wanted.asked, wanted.last)
+            self._images = await ImageServer.open(core.firmware.open, self.reach.host, wanted.asked, wanted.last)
             core.firmware.url = f"http://{url_host(self.reach.address)}:{self._images.port}"
         from pdmlab.service.rest.app import make_app
 

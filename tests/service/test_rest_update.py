@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +17,8 @@ IMAGE = bytes(range(256)) * 20
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestLab]:
-    lab = RestLab(tmp_path_factory.mktemp("rest") / "lab.sqlite", hold_s=1)
+def lab(shared_database: str) -> Iterator[RestLab]:
+    lab = RestLab(shared_database, hold_s=1)
     yield lab
     lab.close()
 
@@ -70,7 +69,8 @@ def test_an_uploaded_image_is_what_devices_download(lab: RestLab) -> None:
 
 
 async def _payload(lab: RestLab, uri: str) -> bytes | None:
-    return lab.core.firmware.payload(uri)
+    image = lab.core.firmware.payload(uri)
+    return None if image is None else image.read(0, image.size)
 
 
 def test_an_image_is_found_whatever_port_the_service_has_now(lab: RestLab) -> None:
@@ -288,8 +288,8 @@ def test_a_campaign_without_a_manifest_does_not_start(lab: RestLab) -> None:
     )
 
 
-def test_uploads_survive_a_restart_in_the_middle(tmp_path: Path) -> None:
-    lab = RestLab(tmp_path / "lab.sqlite")
+def test_uploads_survive_a_restart_in_the_middle(database: str) -> None:
+    lab = RestLab(database)
     try:
         job = lab.call("POST", "/v3/firmware-images/upload-jobs", json={"name": "big"}).json()["id"]
         chunk(lab, job, IMAGE[:1000])

@@ -5,17 +5,22 @@ The address in `datafile` needs no key: devices have none. It carries an id that
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any, BinaryIO
 
+import sqlalchemy as sa
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from fastapi.responses import StreamingResponse
 
 from pdmlab.service import filters
 from pdmlab.service.core import Core
 from pdmlab.service.firmware import FILE_NAME, MAX_DESCRIPTION, MAX_NAME
-from pdmlab.service.image_server import wanted_range
+from pdmlab.service.image_server import CHUNK, Readable, wanted_range
 from pdmlab.service.refusal import not_found
 from pdmlab.service.rest.context import TheCore, TheKey, base_url
+from pdmlab.service.rest.filtering import conditions, described
 from pdmlab.service.rest.paging import Json, Page
+from pdmlab.service.rest.texts import Text
 from pdmlab.service.schema import firmware_images
 from pdmlab.service.store import Row
 
@@ -27,8 +32,19 @@ NAMED: dict[str, filters.Kind] = {
 }
 """What lists of uploaded things may be filtered by."""
 
-Name = Annotated[str, Form(max_length=MAX_NAME)]
-Description = Annotated[str, Form(max_length=MAX_DESCRIPTION)]
+IMAGE_FIELDS: dict[str, filters.Kind] = NAMED | {
+    **dict.fromkeys(("datafile", "datafile_checksum"), "text"),
+    "datafile_size": "number",
+}
+
+Name = Annotated[Text, Form(max_length=MAX_NAME)]
+Description = Annotated[Text, Form(max_length=MAX_DESCRIPTION)]
+
+_PART = 1 << 20  # B read of an upload at once
+
+_BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+RANGED: dict[int | str, dict[str, Any]] = {200: _BYTES, 206: _BYTES, 404: {}, 416: {}}
+"""What a download is answered with. Any: what JSON holds."""
 
 
 def shape_image(row: Row, base: str, lwm2m_uri: str) -> Json:
@@ -60,24 +76,51 @@ async def post_image(
     datafile: Annotated[UploadFile, File(description="The image, at most 100 MiB.")],
     name: Name = "",
     description: Description = "",
+    datafile_encryption: Annotated[
+        Text, Form(max_length=8, description="Whether it is to be encrypted, which this service does not do.")
+    ] = "",
 ) -> Json:
-    """Keep an image; larger ones come in chunks, by an upload job."""
-    data = await datafile.read()
-    row = core.firmware.add_image(
-        key.account_id, name or (datafile.filename or "")[:MAX_NAME], data, description=description
-    )
+    """Keep an image; larger ones come in chunks, by an upload job.
+
+    None is encrypted: `datafile_encryption` of the answer is false, whatever was asked for.
+    """
+    name = name or _file_name(datafile)
+    size = datafile.size or 0
+    core.firmware.must_fit(size)
+    if size <= _PART:
+        row = core.firmware.add_image(key.account_id, name, await datafile.read(), description=description)
+    else:
+        row = await core.uploads.receive(key.account_id, name, _parts(datafile.file), description=description)
     return shape_image(row, _where(core, request), core.lwm2m_uri)
 
 
-@router.get("/v3/firmware-images", summary="List images")
+def _file_name(file: UploadFile) -> str:
+    return (file.filename or "").replace("\0", "")[:MAX_NAME]
+
+
+def _parts(file: BinaryIO) -> Iterator[bytes]:
+    while part := file.read(_PART):
+        yield part
+
+
+@router.get("/v3/firmware-images", summary="List images", openapi_extra=described(IMAGE_FIELDS))
 async def list_images(core: TheCore, key: TheKey, page: Page, request: Request) -> Json:
     """Images of the account."""
-    table = firmware_images
-    conditions = filters.from_parameters(request.query_params.multi_items(), NAMED)
-    where = [table.c.account_id == key.account_id, *filters.where(conditions, table)]
-    columns = [column for column in table.c if column.name != "data"]
     base, coap = _where(core, request), core.lwm2m_uri
-    return page.select(core.store, table, where, lambda row: shape_image(row, base, coap), columns)
+    shown = _as_shown(base)
+    where = [shown.c.account_id == key.account_id, *filters.where(conditions(request, IMAGE_FIELDS), shown)]
+    return page.select(core.store, shown, where, lambda row: shape_image(row, base, coap))
+
+
+def _as_shown(base: str) -> sa.FromClause:
+    """Return the table with what the API shows of it, by the names of the API's filters."""
+    c = firmware_images.c
+    return sa.select(
+        *c,
+        c.size.label("datafile_size"),
+        c.checksum.label("datafile_checksum"),
+        (sa.literal(f"{base}/v3/firmware-images/", sa.Text) + c.id + f"/{FILE_NAME}").label("datafile"),
+    ).subquery()
 
 
 @router.get("/v3/firmware-images/{image_id}", summary="Get an image")
@@ -94,13 +137,13 @@ async def delete_image(core: TheCore, key: TheKey, image_id: str) -> Response:
 
 
 @router.head("/v3/firmware-images/{image_id}/{file}", include_in_schema=False)
-@router.get("/v3/firmware-images/{image_id}/{file}", summary="Download an image")
+@router.get("/v3/firmware-images/{image_id}/{file}", summary="Download an image", responses=RANGED)
 async def download_image(core: TheCore, image_id: str, file: str, request: Request) -> Response:
     """The bytes, or a range of them; without a key, as devices come."""
-    data = core.firmware.data(image_id)
-    if data is None:
+    image = core.firmware.open(image_id)
+    if image is None:
         raise not_found("firmware image", image_id)
-    return ranged(data, request.headers.get("range", ""))
+    return ranged(image, request.headers.get("range", ""))
 
 
 def _where(core: Core, request: Request) -> str:
@@ -108,13 +151,19 @@ def _where(core: Core, request: Request) -> str:
     return core.firmware.url or base_url(request)
 
 
-def ranged(data: bytes, wanted: str) -> Response:
+def ranged(data: Readable, wanted: str) -> Response:
     """Return bytes, or the one range of them that the header Range asks for."""
-    kind = "application/octet-stream"
-    if (part := wanted_range(wanted, len(data))) is None:
-        return Response(data, media_type=kind, headers={"Accept-Ranges": "bytes"})
-    start, stop = part
-    if start >= stop:
-        return Response(status_code=416, headers={"Content-Range": f"bytes */{len(data)}"})
-    headers = {"Content-Range": f"bytes {start}-{stop - 1}/{len(data)}", "Accept-Ranges": "bytes"}
-    return Response(data[start:stop], 206, media_type=kind, headers=headers)
+    size, headers = data.size, {"Accept-Ranges": "bytes"}
+    part, status = wanted_range(wanted, size), 200
+    start, stop = part or (0, size)
+    if part is not None:
+        if start >= stop:
+            return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
+        headers["Content-Range"], status = f"bytes {start}-{stop - 1}/{size}", 206
+    headers["Content-Length"] = str(stop - start)
+    return StreamingResponse(_read(data, start, stop), status, headers, "application/octet-stream")
+
+
+async def _read(data: Readable, start: int, stop: int) -> AsyncIterator[bytes]:
+    for at in range(start, stop, CHUNK):
+        yield data.read(at, min(at + CHUNK, stop))

@@ -20,53 +20,83 @@ Json = dict[str, Any]  # Any: what JSON holds
 
 @dataclass(frozen=True)
 class Paging:
-    """Which page: at most limit items (clamped to what is allowed), those after an id, by time of creation."""
+    """Which page: at most limit items (clamped to what is allowed), those after an id, by time of creation.
+
+    counted: whether the call asks how many items there are on all pages (include=total_count)
+    """
 
     limit: int
     after: str | None
     descending: bool
+    counted: bool = True
 
     def select(
         self,
         store: Store,
-        table: sa.Table,
+        table: sa.FromClause,
         where: Sequence[sa.ColumnElement[bool]],
         shape: Callable[[Row], Mapping[str, Any]],
         columns: Sequence[sa.ColumnElement[Any]] | None = None,
+        *,
+        large: bool = False,
     ) -> Json:
-        """Return a page of a table; its ids sort by creation, so that `after` may name what is gone by now."""
+        """Return a page of a table; its ids sort by creation, so that `after` may name what is gone by now.
+
+        large: items are counted only where the call asks for it. With a filter that takes several times as long as
+        the page: 5 ms against 0.8 ms, of 10,000 devices with a custom attribute.
+        """
+        page = self.rows(store, table, where, columns, large=large)
+        return {**page, "data": [shape(row) for row in page["data"]]}
+
+    def rows(
+        self,
+        store: Store,
+        table: sa.FromClause,
+        where: Sequence[sa.ColumnElement[bool]],
+        columns: Sequence[sa.ColumnElement[Any]] | None = None,
+        *,
+        large: bool = False,
+    ) -> Json:
+        """Return the same with rows in it as they are."""
         found = sa.select(*(columns or table.c)).where(*where)
         if self.after is not None:
             found = found.where(table.c.id < self.after if self.descending else table.c.id > self.after)
         found = found.order_by(table.c.id.desc() if self.descending else table.c.id).limit(self.limit + 1)
         rows = store.rows(found)
-        counted = store.rows(sa.select(sa.func.count().label("total")).select_from(table).where(*where))
-        return self._envelope([shape(row) for row in rows[: self.limit]], len(rows) > self.limit, counted[0]["total"])
+        more = len(rows) > self.limit
+        if self.after is None and not more:
+            total: int | None = len(rows)
+        elif self.counted or not large:
+            total = store.scalar(sa.select(sa.func.count()).select_from(table).where(*where))
+        else:
+            total = None
+        return self._envelope(rows[: self.limit], more, total)
 
     def cut(self, items: Sequence[Mapping[str, Any]]) -> Json:
         """Return a page of items that are all here, each with an id, in their order."""
         ordered = list(reversed(items)) if self.descending else list(items)
-        ids = [item["id"] for item in ordered]
+        ids = [str(item["id"]) for item in ordered]
         start = ids.index(self.after) + 1 if self.after in ids else 0
         page = ordered[start : start + self.limit]
         return self._envelope(page, start + len(page) < len(ordered), len(ordered))
 
-    def _envelope(self, data: Sequence[Mapping[str, Any]], more: bool, total: int) -> Json:
-        return {
+    def _envelope(self, data: Sequence[Mapping[str, Any]], more: bool, total: int | None) -> Json:
+        envelope = {
             "object": "list",
             "data": data,
             "has_more": more,
             "limit": self.limit,
             "after": self.after,
             "order": "DESC" if self.descending else "ASC",
-            "total_count": total,  # asked for by include=total_count, and harmless otherwise
         }
+        return envelope if total is None else envelope | {"total_count": total}
 
 
 async def _paging(
     limit: Annotated[str, Query(description="Items on a page: 2 to 1000; other numbers are brought into it.")] = "",
     after: Annotated[str, Query(description="The id of the last item of the page before.")] = "",
     order: Annotated[str, Query(description="ASC or DESC, by time of creation.")] = "ASC",
+    include: Annotated[str, Query(description="total_count: how many items there are on all pages.")] = "",
 ) -> Paging:
     number = USUAL
     if limit:
@@ -76,7 +106,10 @@ async def _paging(
         number = LEAST if limit.strip().startswith("-") else min(max(int(digits[:9]), LEAST), MOST)
     if order.upper() not in ("ASC", "DESC"):
         raise Invalid(("order", f"{order[:40]!r} is neither ASC nor DESC"))
-    return Paging(number, after or None, order.upper() == "DESC")
+    if "\0" in after:  # which a database may not take
+        raise Invalid(("after", "an id has no NUL in it"))
+    wanted = {name.strip() for name in include.split(",")}
+    return Paging(number, after or None, order.upper() == "DESC", "total_count" in wanted)
 
 
 Page = Annotated[Paging, Depends(_paging)]

@@ -30,11 +30,19 @@ firmware_images = Table(
     Column("size", Integer, nullable=False),
     Column("checksum", String(64), nullable=False),
     Column("datafile_encryption", Boolean, nullable=False, server_default=false()),
-    Column("data", LargeBinary),
-    Column("file", String(255)),
     *created(),
     Index(None, "account_id"),
-    comment="checksum: SHA-256 in hex; the bytes are in data, or in a file of the state folder",
+    comment="checksum: SHA-256 in hex; the bytes are in image_pieces",
+)
+
+image_pieces = Table(
+    "image_pieces",
+    metadata,
+    Column("image_id", Id, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    account(),
+    Column("data", LargeBinary, nullable=False),
+    comment="an image's bytes, 64 KiB a row; of one that is still coming, image_id is upload_jobs.image_id",
 )
 
 upload_jobs = Table(
@@ -46,9 +54,14 @@ upload_jobs = Table(
     Column("description", String(2000), nullable=False, server_default=""),
     Column("datafile_encryption", Boolean, nullable=False, server_default=false()),
     Column("status", String(16), nullable=False, server_default="in_progress"),
+    Column("image_id", Id, nullable=False, server_default=""),
+    Column("size", Integer, nullable=False, server_default="0"),
+    Column("chunks", Integer, nullable=False, server_default="0"),
     Column("firmware_image_id", Id),
     *created(),
     Index(None, "account_id"),
+    comment="image_id: of the image to be; firmware_image_id: the same, once there is one. size and chunks: what has"
+    " come. status: in_progress, success, or receiving for an image that comes in one request",
 )
 
 upload_chunks = Table(
@@ -58,10 +71,12 @@ upload_chunks = Table(
     Column("number", Integer, primary_key=True),
     account(),
     Column("hash", String(64), nullable=False),
+    Column("md5", String(24), nullable=False, server_default=""),
     Column("length", Integer, nullable=False),
-    Column("data", LargeBinary, nullable=False),
+    Column("answered", Boolean, nullable=False, server_default=false()),
     Column("created_at", Time, nullable=False),
-    comment="number counts from 1; an empty chunk ends the job, which then becomes an image",
+    comment="number counts from 1; an empty chunk ends the job, which then becomes an image. hash: SHA-256 in hex; md5:"
+    " as the sender gave it; answered: whether the sender has been told",
 )
 
 firmware_manifests = Table(
@@ -75,13 +90,14 @@ firmware_manifests = Table(
     Column("size", Integer, nullable=False),
     Column("vendor_id", String(32)),
     Column("device_class", String(32)),
-    Column("version", String(16)),
+    Column("schema_version", Integer, nullable=False, server_default="3"),
+    Column("version", String(20)),
     Column("component", String(16)),
     Column("payload_uri", String(255)),
-    Column("payload_size", Integer),
+    Column("payload_size", BigInteger),
     Column("payload_digest", String(64)),
     Column("timestamp", Time),
-    Column("key_table", Text),
+    Column("key_table", LargeBinary),
     *created(),
     Index(None, "account_id"),
 )
@@ -104,12 +120,13 @@ campaigns = Table(
     Column("finished", Time),
     Column("autostop_reason", Text),
     Column("manifest", LargeBinary),
-    Column("version", String(16)),
+    Column("version", String(20)),
     Column("component", String(16)),
     Column("payload_uri", String(255)),
-    Column("payload_size", Integer),
+    Column("payload_size", BigInteger),
     *created(),
     Index(None, "account_id"),
+    Index(None, "phase"),
     comment="manifest and what it says are copied at the start: deleting the manifest stops no campaign",
 )
 
@@ -136,5 +153,7 @@ campaign_devices = Table(
     *created(),
     UniqueConstraint("campaign_id", "device_id"),
     Index(None, "device_id"),
+    Index(None, "campaign_id", "summary_status"),
+    Index(None, "summary_status", "deadline"),
     comment="summary_status is info until the device is done, then success, fail or skipped",
 )
