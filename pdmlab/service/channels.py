@@ -1,215 +1,159 @@
 """Notification channels: what a key's owner is told, in the order it happened, kept until it is fetched.
 
-A key has one channel; here it is a long poll. The first poll makes it. Answers to a key's own requests are
-kept even before that; news of devices go to the channels that are open.
+A key has one channel: a long poll, which the first poll makes; a websocket (websockets.py); or a callback
+(callbacks.py). Answers to a key's own requests are kept even before it has any; news of devices go to the channels
+that are open.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+import contextlib
+import logging
+import secrets
+from collections.abc import Callable, Iterator
 
-import sqlalchemy as sa
-
+from pdmlab.errors import ServiceError
 from pdmlab.service.bus import Bus
+from pdmlab.service.channel_table import LONG_POLLING, ChannelTable, Kind
+from pdmlab.service.outbox import Batch, Message, Outbox
 from pdmlab.service.refusal import Refused
-from pdmlab.service.schema import api_keys, channel_messages, channels
-from pdmlab.service.statements import Statement
 from pdmlab.service.store import Store
 
-LONG_POLLING: Literal["LONG_POLLING"] = "LONG_POLLING"
-IDLE_S = 600.0
-"""A long-poll channel that nobody polls for this long is closed."""
-KEPT_S = 86_400.0
-"""How long an event is kept."""
-BATCH = 1000
-"""Events in one message, at most."""
-QUEUE = 10_000
-"""Events kept for a key, at most; the oldest go first."""
+_log = logging.getLogger(__name__)
 
-_PRUNE_EVERY = 500  # events written
-
-_COLUMNS = ["account_id", "api_key_id", "kind", "body", "created"]
-_EVENT: list[sa.BindParameter[Any]] = [sa.bindparam("kind"), sa.bindparam("body"), sa.bindparam("now")]
-_LEAVE = Statement(
-    sa.insert(channel_messages).from_select(
-        _COLUMNS, sa.select(api_keys.c.account_id, api_keys.c.id, *_EVENT).where(api_keys.c.id == sa.bindparam("to"))
-    )
-)
-_LEAVE_ALL = Statement(
-    sa.insert(channel_messages).from_select(
-        _COLUMNS,
-        sa.select(channels.c.account_id, channels.c.api_key_id, *_EVENT).where(
-            channels.c.account_id == sa.bindparam("to"), channels.c.last_used >= sa.bindparam("now") - IDLE_S
-        ),
-    )
-)
-_MINE = channel_messages.c.api_key_id == sa.bindparam("to")
-_NEXT = Statement(
-    sa.select(channel_messages)
-    .where(_MINE, channel_messages.c.created >= sa.bindparam("oldest"))
-    .order_by(channel_messages.c.number)
-    .limit(BATCH)
-)
-_TAKEN = Statement(sa.delete(channel_messages).where(_MINE, channel_messages.c.number <= sa.bindparam("last")))
-_CHANNEL = Statement(
-    sa.select(channels.c.kind, channels.c.last_used).where(channels.c.api_key_id == sa.bindparam("to"))
-)
-_USED = Statement(
-    sa.update(channels).where(channels.c.api_key_id == sa.bindparam("to")).values(last_used=sa.bindparam("now"))
-)
-
-Message = Mapping[str, Sequence[Any]]
-"""A NotificationMessage: registrations, reg-updates, de-registrations, registrations-expired, notifications and
-async-responses, each a list; keys that it does not have are not there."""
+_TIDY_S = 3600.0
+_GRACE_S = 10.0  # for which a poll has its channel beyond the time that it is held
 
 
-class _Poll:
-    def __init__(self) -> None:
+class Poll:
+    """A poll that is held: `next` waits for events, and `taken` says that they are on their way."""
+
+    def __init__(self, channels: Channels, api_key_id: str, hold_s: float) -> None:
         self.news = asyncio.Event()
-        self.deleted = False
+        self.id = secrets.token_hex(16)
+        self._channels, self._key, self._hold_s = channels, api_key_id, hold_s
+
+    async def next(self) -> Batch | None:
+        """Return what waits, or wait for it; None when the time is over or the service drains.
+
+        Raises:
+            Refused: the channel was deleted meanwhile, or its key revoked (410).
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._hold_s
+        channels = self._channels
+        while True:
+            self.news.clear()
+            found = channels.outbox.next(self._key)
+            if found is not None or channels.draining:
+                return found
+            if not channels.table.is_held(self._key, self.id):
+                raise Refused(410, "CHANNEL_DELETED")
+            try:
+                await asyncio.wait_for(self.news.wait(), end - loop.time())
+            except TimeoutError:
+                return None
+
+    async def taken(self, batch: Batch) -> None:
+        """Let go of events, and of the channel: whoever polls next, in whichever process, gets what comes after."""
+        store = self._channels.store
+        with store.batch():
+            self._channels.outbox.taken(batch)
+            self._channels.table.release(self._key, self.id)
+        await store.written()
 
 
 class Channels:
-    """The service's channels. All of it belongs to the loop that the store belongs to."""
+    """The service's channels, and the long polls of this process. All of it belongs to the store's loop."""
 
     def __init__(self, store: Store, bus: Bus) -> None:
-        self._store = store
+        self.store = store
+        self.outbox = Outbox(store)
+        self.table = ChannelTable(store, bus, self.outbox)
+        self.draining = False
+        self.on_drain: list[Callable[[], None]] = []
+        """Called when the service is about to stop."""
         self._bus = bus
+        self._polls: dict[str, Poll] = {}
+        self._tidying: asyncio.TimerHandle | None = None
         bus.hear("channel", self._wake)
-        bus.hear("account", self._wake_all)
-        self._polls: dict[str, _Poll] = {}
-        self._draining = False
-        self._written = 0
+        bus.hear("key", self._wake)
 
     def put(self, api_key_id: str, message: Message) -> None:
         """Leave events for one key, whether its channel is open or not."""
-        self._leave(_LEAVE, api_key_id, message)
+        self.outbox.leave([api_key_id], message)
         self._bus.tell("channel", api_key_id)
 
     def broadcast(self, account_id: str, message: Message) -> None:
         """Leave events for every open channel of an account."""
-        self._leave(_LEAVE_ALL, account_id, message)
-        self._bus.tell("account", account_id)
+        keys = self.table.open_of(account_id)
+        self.outbox.leave(keys, message)
+        for api_key_id in keys:
+            self._bus.tell("channel", api_key_id)
 
-    async def pull(self, api_key_id: str, hold_s: float) -> dict[str, list[Any]] | None:
-        """Return what waits for a key, or wait for it; None when hold_s (s) are over or the service drains.
+    @contextlib.contextmanager
+    def poll(self, api_key_id: str, hold_s: float) -> Iterator[Poll]:
+        """Poll for a key, for hold_s (s) at most; the first poll makes the channel.
 
         Raises:
-            Refused: the key polls already (409), has another kind of channel (400), or its channel was
-                deleted meanwhile (410).
+            Refused: the key polls already (409), or has another kind of channel (400).
         """
         if api_key_id in self._polls:
-            raise Refused(409, "another poll of this key is open")
-        self._open(api_key_id)
-        loop = asyncio.get_running_loop()
-        end = loop.time() + hold_s
-        poll = self._polls[api_key_id] = _Poll()
+            raise _polled()
+        self.table.open(api_key_id, LONG_POLLING)
+        poll = Poll(self, api_key_id, hold_s)
+        if not self.table.hold(api_key_id, LONG_POLLING, poll.id, hold_s + _GRACE_S):
+            raise _polled()
+        self._polls[api_key_id] = poll
         try:
-            while True:
-                poll.news.clear()
-                if poll.deleted:
-                    raise Refused(410, "CHANNEL_DELETED")
-                found = self._take(api_key_id)
-                if found or self._draining:
-                    return found
-                try:
-                    await asyncio.wait_for(poll.news.wait(), end - loop.time())
-                except TimeoutError:
-                    return None
+            yield poll
         finally:
             del self._polls[api_key_id]
+            with contextlib.suppress(ServiceError):  # the database is closed: the next start lets it go
+                self.table.release(api_key_id, poll.id)
 
     def kind(self, api_key_id: str) -> str | None:
         """Return how a key's channel delivers; None if it has none."""
-        row = self._store.row(_CHANNEL, to=api_key_id)
-        if row is None or row["last_used"] < self._store.now() - IDLE_S:
-            return None
-        return str(row["kind"])
+        return self.table.kind(api_key_id)
 
-    def delete(self, api_key_id: str) -> bool:
-        """Close a key's channel with all that waits in it; an open poll ends. Return whether there was one."""
-        with self._store.begin() as db:
-            removed = db.execute(sa.delete(channels).where(channels.c.api_key_id == api_key_id)).rowcount
-            db.execute(sa.delete(channel_messages).where(channel_messages.c.api_key_id == api_key_id))
-        poll = self._polls.get(api_key_id)
-        if poll is not None:
-            poll.deleted = True
-            poll.news.set()
-        return bool(removed)
+    def delete(self, api_key_id: str, kind: Kind | None = None) -> bool:
+        """Close a key's channel of that kind, or of any, with all that waits in it; return whether there was one.
+
+        A poll ends at once, and so does a socket.
+        """
+        return self.table.close(api_key_id, kind)
+
+    def resume(self) -> None:
+        """Begin, after a start."""
+        if not self.store.shared:
+            self.table.release_all()
+        self._tidy()
 
     def drain(self) -> None:
-        """End every open poll, and each new one at once: the service is about to stop."""
-        self._draining = True
-        self._wake_all()
+        """End every open poll and socket, and each new one at once: the service is about to stop."""
+        self.draining = True
+        if self._tidying is not None:
+            self._tidying.cancel()
+            self._tidying = None
+        for api_key_id in self._polls:
+            self._wake(api_key_id)
+        for wake in self.on_drain:
+            wake()
 
-    # -- the queue -------------------------------------------------------------------------------------------
-
-    def _leave(self, statement: Statement, to: str, message: Message) -> None:
-        now = self._store.now()
-        with self._store.batch() as db:
-            for kind, events in message.items():
-                for event in events:
-                    body = json.dumps(event, separators=(",", ":"))
-                    statement.run(db, to=to, kind=kind, body=body, now=now)
-                    self._written += 1
-            if self._written >= _PRUNE_EVERY:
-                self._written = 0
-                self._prune(db)
-
-    def _take(self, api_key_id: str) -> dict[str, list[Any]] | None:
-        rows = self._store.rows(_NEXT, to=api_key_id, oldest=self._store.now() - KEPT_S)
-        if not rows:
-            return None
-        with self._store.batch() as db:
-            _TAKEN.run(db, to=api_key_id, last=rows[-1]["number"])
-        message: dict[str, list[Any]] = {}
-        for row in rows:
-            message.setdefault(row["kind"], []).append(json.loads(row["body"]))
-        return message
-
-    def _prune(self, db: sa.Connection) -> None:
-        """Let go what is too old, and of a key's events the oldest that are too many."""
-        db.execute(sa.delete(channel_messages).where(channel_messages.c.created < self._store.now() - KEPT_S))
-        counted = sa.select(channel_messages.c.api_key_id, sa.func.count()).group_by(channel_messages.c.api_key_id)
-        for api_key_id, count in db.execute(counted).all():
-            if count > QUEUE:
-                mine = channel_messages.c.api_key_id == api_key_id
-                number = channel_messages.c.number
-                kept = db.scalar(sa.select(number).where(mine).order_by(number.desc()).offset(QUEUE).limit(1))
-                db.execute(sa.delete(channel_messages).where(mine, number <= kept))
-
-    def _open(self, api_key_id: str) -> None:
-        row = self._store.row(_CHANNEL, to=api_key_id)
-        if row is not None and row["kind"] != LONG_POLLING:
-            raise Refused(400, f"this key has a channel of the kind {row['kind']}")
-        with self._store.batch() as db:
-            if row is not None:
-                _USED.run(db, to=api_key_id, now=self._store.now())
-                return
-            at = self._store.timestamp()
-            account_id = db.scalar(sa.select(api_keys.c.account_id).where(api_keys.c.id == api_key_id))
-            if account_id is None:
-                raise Refused(401, f"there is no API key {api_key_id}")
-            db.execute(
-                sa.insert(channels).values(
-                    api_key_id=api_key_id,
-                    account_id=account_id,
-                    kind=LONG_POLLING,
-                    last_used=self._store.now(),
-                    created_at=at,
-                    updated_at=at,
-                )
-            )
+    def _tidy(self) -> None:
+        try:
+            self.table.tidy()
+            self.outbox.tidy()
+        except ServiceError as error:
+            _log.error("what channels are too old cannot be let go: %s", error)
+        self._tidying = asyncio.get_running_loop().call_later(_TIDY_S, self._tidy)
 
     def _wake(self, api_key_id: str) -> None:
         poll = self._polls.get(api_key_id)
         if poll is not None:
             poll.news.set()
 
-    def _wake_all(self, account_id: str = "") -> None:
-        """Let every poll look, whichever account has news: they are few."""
-        for api_key_id in self._polls:
-            self._wake(api_key_id)
+
+def _polled() -> Refused:
+    return Refused(409, "CHANNEL_ALREADY_POLLED", hint="another poll of this key is open")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from typing import Any
 
@@ -11,6 +12,7 @@ import uvicorn
 from pdmlab.errors import ServiceError, Unreachable
 
 _GRACE = 2  # s that a request may still take when the server closes
+_SAID = 4096  # B of a message from a websocket's client, who has nothing to say
 
 
 class HttpServer:
@@ -21,7 +23,15 @@ class HttpServer:
         self._listener = listener
         self._server = uvicorn.Server(
             uvicorn.Config(
-                app, log_config=None, access_log=False, http="httptools", ws="none", timeout_graceful_shutdown=_GRACE
+                app,
+                log_config=None,
+                log_level=logging.INFO,  # below that, the websockets' headers are logged, and keys are among them
+                access_log=False,
+                http="httptools",
+                ws="websockets-sansio",
+                ws_max_size=_SAID,
+                ws_per_message_deflate=False,
+                timeout_graceful_shutdown=_GRACE,
             )
         )
         self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=[listener]))

@@ -75,6 +75,8 @@ requests = Table(
     Column("uri", String(512), nullable=False),
     Column("payload", LargeBinary, nullable=False, server_default=text("''")),
     Column("content_type", String(64)),
+    Column("accept", String(64)),
+    Column("ends_with_registration", Boolean, nullable=False, server_default=false()),
     Column("state", String(16), nullable=False, server_default="queued"),
     Column("reason", Text, nullable=False, server_default=""),
     Column("retries", Integer, nullable=False, server_default="0"),
@@ -93,10 +95,16 @@ channels = Table(
     Column("kind", String(16), nullable=False),
     Column("url", String(400)),
     json_("headers", "{}"),
-    Column("last_used", Float, nullable=False, server_default="0"),
+    Column("expires", Float, nullable=False, server_default="0"),
+    Column("holder", Id),
+    Column("held_until", Float, nullable=False, server_default="0"),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("next_try", Float, nullable=False, server_default="0"),
+    Column("failing_since", Float),
     *created(),
     Index(None, "account_id"),
-    comment="kind: LONG_POLLING, CALLBACK or WEB_SOCKET; last_used: Unix s",
+    comment="kind: LONG_POLLING, CALLBACK or WEB_SOCKET; expires: when it ends unless it is used (Unix s); holder: the"
+    " poll, the socket or the delivery that has it now; tries: of a callback that have failed in a row",
 )
 
 channel_messages = Table(
@@ -107,9 +115,8 @@ channel_messages = Table(
     key(),
     Column("kind", String(32), nullable=False),
     Column("body", Text, nullable=False),
+    Column("size", Integer, nullable=False, server_default="0"),
     Column("created", Float, nullable=False),
-    Column("next_try", Float, nullable=False, server_default="0"),
-    Column("tries", Integer, nullable=False, server_default="0"),
     Index(None, "api_key_id", "number"),
     comment="events that a key has not fetched yet, as JSON; kind is their key in a NotificationMessage",
 )
