@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from pdmlab.service.ids import timestamp
-from pdmlab.service.refusal import Refused
+from pdmlab.service.refusal import Refused, not_found
 from pdmlab.service.schema import bootstrap_endpoints, device_certificates, device_events, devices
 from pdmlab.service.statements import Statement
 from pdmlab.service.store import Row, Rows
@@ -25,6 +25,9 @@ EVENTS = {
     "update.device.device-deregistered": "Device deregistered",
     "update.device.registration-expired": "Registration expired",
     "update.device.device-updated": "Device changed",
+    "update.device.device-deleted": "Device deleted",
+    "update.device.device-enrolled": "Device claimed by its enrollment",
+    "update.device.enrollment-denied": "A device of a trusted CA was not let in",
     "update.device.certificate-enrolled": "Certificate enrolled",
     "update.device.request-refused": "Request refused",
     "update.device.allocation-exceeded": "No room for another device",
@@ -36,6 +39,9 @@ MAX_EVENTS = 10_000
 ROOM_EVERY = 1_000
 MAX_DEVICES = 10_000
 """Devices of an account, unless `set_quota` says otherwise: whoever reaches a port without security can make some."""
+MAX_QUOTA = 1_000_000
+PRODUCTION = 5
+"""The execution mode of a device that a factory made: its account cannot delete it, but end its enrollment."""
 UNFINISHED_S = 12 * 3600.0
 """How long a device is kept that began to bootstrap and never finished: the stock client tries again within 6 h."""
 PAUSE_S = 60.0
@@ -118,7 +124,12 @@ class Directory:
         """
         full = self.full(account_id)
         if full is not None:
-            raise Refused(403, full, type="account_limit_exceeded")
+            raise Refused(
+                403,
+                full,
+                type="account_limit_exceeded",
+                hint="delete development devices, or have the account's allocation raised",
+            )
         at = self._store.timestamp()
         row: Row = {"id": self._store.ids.new(), "account_id": account_id, "created_at": at, "updated_at": at, **fields}
         row.setdefault("name", row.get("endpoint_name"))
@@ -127,6 +138,18 @@ class Directory:
             found = db.execute(_DEVICE, {"device": row["id"]}).mappings().one()
             self.event(account_id, row["id"], "update.device.device-created")
         return dict(found)
+
+    def create(self, account_id: str, **fields: object) -> Row:
+        """Make a device by hand; return its row.
+
+        Raises:
+            Refused: another device of the account has its device_key (409), or `add` does (403).
+        """
+        key = fields.get("device_key")
+        c = devices.c
+        if key and self._store.row(sa.select(c.id).where(c.account_id == account_id, c.device_key == key).limit(1)):
+            raise Refused(409, f"another device has the device_key {str(key)[:95]}", type="duplicate")
+        return self.add(account_id, **fields)
 
     def quota(self, account_id: str) -> int:
         """Return how many devices an account may have."""
@@ -137,11 +160,18 @@ class Directory:
         """Set how many devices an account may have from now on; those that it has stay.
 
         Raises:
-            Refused: it is less than 0 (400).
+            Refused: it is less than 0 or more than MAX_QUOTA (400).
         """
-        if devices < 0:
-            raise Refused(400, f"an account cannot have {devices} devices", type="validation_error")
+        if not 0 <= devices <= MAX_QUOTA:
+            raise Refused(
+                400, f"an account cannot have {devices} devices: 0 to {MAX_QUOTA} can be set", type="validation_error"
+            )
         self._store.remember(f"device_quota/{account_id}", str(devices))
+
+    def limits(self, account_id: str) -> dict[str, str]:
+        """Return an account's allocation of devices, and how many it has, as REST shows limits: names and texts."""
+        count = self._store.scalar(_COUNT, account=account_id)
+        return {"devices": str(self.quota(account_id)), "devices_used": str(count)}
 
     def full(self, account_id: str) -> str | None:
         """Say that an account has as many devices as it may have, which is an event; None if there is room.
@@ -174,12 +204,31 @@ class Directory:
                 sa.update(devices).where(devices.c.id == device_id).values(updated_at=self._store.timestamp(), **fields)
             )
 
+    def delete(self, account_id: str, device_id: str) -> None:
+        """Delete a device as its account may.
+
+        Raises:
+            Refused: the account has no such device (404), or a factory made it (400).
+        """
+        row = self.find(device_id, account_id)
+        if row is None:
+            raise not_found("device", device_id)
+        if row["device_execution_mode"] == PRODUCTION:
+            raise Refused(
+                400,
+                f"the device {device_id} has a production certificate, and cannot be deleted",
+                hint="delete its enrollment to let it go from the account",
+            )
+        self.remove(account_id, device_id)
+
     def remove(self, account_id: str, device_id: str) -> bool:
         """Delete a device with its registration, values, subscriptions and queue; return whether there was one."""
         with self._store.begin() as db:
             gone = db.execute(
                 sa.delete(devices).where(devices.c.id == device_id, devices.c.account_id == account_id)
             ).rowcount
+            if gone:
+                self.event(account_id, device_id, "update.device.device-deleted", state_change=True)
         if gone:
             self._core.registrations.forget(device_id)
             self._core.campaigns.removed(device_id)
@@ -217,15 +266,16 @@ class Directory:
                 state_change=state_change,
                 created_at=at,
             )
-            self._make_room(db, device_id)
+            self._make_room(db, account_id, device_id)
 
-    def _make_room(self, db: sa.Connection, device_id: str) -> None:
+    def _make_room(self, db: sa.Connection, account_id: str, device_id: str) -> None:
         """Let a device's oldest events go, now and then: it decides how many there are."""
-        told = self._told[device_id] = self._told.get(device_id, 0) + 1
+        whose = device_id or account_id  # an account has events of no device
+        told = self._told[whose] = self._told.get(whose, 0) + 1
         if told < ROOM_EVERY:
             return
-        del self._told[device_id]
-        mine = device_events.c.device_id == device_id
+        del self._told[whose]
+        mine = sa.and_(device_events.c.account_id == account_id, device_events.c.device_id == device_id)
         newest = sa.select(device_events.c.id).where(mine).order_by(device_events.c.id.desc()).offset(MAX_EVENTS)
         last = db.scalar(newest.limit(1))
         if last is not None:

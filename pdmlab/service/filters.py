@@ -11,20 +11,25 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import ge, gt, le, lt
 from typing import Any, Literal, cast
 from urllib.parse import parse_qsl
 
 import sqlalchemy as sa
 
 from pdmlab.errors import ConfigError
+from pdmlab.service.schema import device_group_members
 
-Kind = Literal["text", "number", "time", "flag"]
-Operator = Literal["eq", "neq", "gte", "lte", "in", "nin", "like"]
+Kind = Literal["text", "number", "time", "flag", "group"]
+"""What is compared: a group is one of those that a device is in."""
+
+Operator = Literal["eq", "neq", "gte", "lte", "gt", "lt", "in", "nin", "like"]
 Value = str | int | bool | datetime.datetime
 
-OPERATORS = ("eq", "neq", "gte", "lte", "in", "nin", "like")
+OPERATORS = ("eq", "neq", "gte", "lte", "gt", "lt", "in", "nin", "like")
+ORDERED: dict[str, Callable[[Any, Any], Any]] = {"gte": ge, "lte": le, "gt": gt, "lt": lt}  # Any: columns too
 ATTRIBUTES = "custom_attributes__"
 MAX_CONDITIONS = 100
 MAX_LISTED = 1000  # values of one __in: a database takes a limited number of parameters
@@ -43,6 +48,7 @@ DEVICE_FIELDS: dict[str, Kind] = {
     **dict.fromkeys(_TIMES.split(), "time"),
     "auto_update": "flag",
     "device_execution_mode": "number",
+    "groups": "group",
     ATTRIBUTES: "text",
 }
 """What a directory query may name, beside custom_attributes__<name>."""
@@ -65,7 +71,10 @@ class Condition:
         return self.field.removeprefix(ATTRIBUTES) if self.field.startswith(ATTRIBUTES) else None
 
     def holds(self, record: Mapping[str, object]) -> bool:
-        """Tell whether a row meets the condition; nothing is never equal to something, and "" is nothing too."""
+        """Tell whether a row meets the condition; nothing is never equal to something, and "" is nothing too.
+
+        A device is equal to a group that it is in.
+        """
         found = record.get("updated_at" if self.field == "etag" and "etag" not in record else self.field)
         if self.attribute is not None:
             attributes = record.get(ATTRIBUTES.removesuffix("__"))
@@ -75,7 +84,10 @@ class Condition:
             days = len(found) == _DAY
             values = tuple(_midnight(each) if days else each for each in values)
             found = parse_time(found)
-        same = found in values or (found is None and values == ("",))
+        if isinstance(found, list):
+            same = any(each in found for each in values) or (not found and values == ("",))
+        else:
+            same = found in values or (found is None and values == ("",))
         if self.operator in ("eq", "in"):
             return same
         if self.operator in ("neq", "nin"):
@@ -85,7 +97,7 @@ class Condition:
         wanted: Any = values[0]  # of the found value's type, or text
         if self.operator == "like":
             return str(wanted).lower() in str(found).lower()
-        return bool(found >= wanted if self.operator == "gte" else found <= wanted)
+        return bool(ORDERED[self.operator](found, wanted))
 
 
 def _midnight(value: Value) -> Value:
@@ -103,12 +115,24 @@ def matches(conditions: Iterable[Condition], record: Mapping[str, object]) -> bo
     return all(condition.holds(record) for condition in conditions)
 
 
-def where(conditions: Iterable[Condition], table: sa.Table) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions as clauses over a table; they mean what `matches` does."""
-    return [_clause(condition, _column(condition, table)) for condition in conditions]
+def where(conditions: Iterable[Condition], table: sa.FromClause) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions as clauses over a table, or what looks like one; they mean what `matches` does."""
+    return [
+        _member(condition, table) if condition.field == "groups" else _clause(condition, _column(condition, table))
+        for condition in conditions
+    ]
 
 
-def _column(condition: Condition, table: sa.Table) -> sa.ColumnElement[Any]:
+def _member(condition: Condition, table: sa.FromClause) -> sa.ColumnElement[bool]:
+    member = sa.exists().where(device_group_members.c.device_id == table.c.id)
+    if condition.values == ("",):
+        within: sa.ColumnElement[bool] = ~member
+    else:
+        within = member.where(device_group_members.c.group_id.in_(condition.values))
+    return ~within if condition.operator in ("neq", "nin") else within
+
+
+def _column(condition: Condition, table: sa.FromClause) -> sa.ColumnElement[Any]:
     if condition.attribute is not None:
         attribute: sa.ColumnElement[Any] = table.c[ATTRIBUTES.removesuffix("__")][condition.attribute].as_string()
         return attribute
@@ -123,7 +147,8 @@ def _clause(condition: Condition, column: sa.ColumnElement[Any]) -> sa.ColumnEle
         return column.in_(values) if values != [""] else sa.func.coalesce(column, "") == ""
     if condition.operator == "like":
         return sa.func.lower(column).contains(str(values[0]).lower(), autoescape=True)
-    return column >= values[0] if condition.operator == "gte" else column <= values[0]
+    ordered: sa.ColumnElement[bool] = ORDERED[condition.operator](column, values[0])
+    return ordered
 
 
 def _stored(value: Value, column: sa.ColumnElement[Any]) -> object:
@@ -176,8 +201,11 @@ def _condition(name: str, text: str, fields: Mapping[str, Kind]) -> Condition:
         raise ConfigError(
             f"there is no field {field[:80]!r} to filter by", hint=f"known are {', '.join(sorted(fields))}"
         )
-    if (kind == "flag" and operator in ("gte", "lte")) or (kind != "text" and operator == "like"):
-        raise ConfigError(f"{field} cannot be compared with __{operator}", hint="__eq and __neq are always there")
+    # Texts have no order here: each database would have its own.
+    if (operator in ORDERED and kind not in ("number", "time")) or (operator == "like" and kind != "text"):
+        raise ConfigError(
+            f"{field} cannot be compared with __{operator}", hint="__eq, __neq, __in and __nin are always there"
+        )
     listed = text.split(",") if operator in ("in", "nin") else [text]
     if len(listed) > MAX_LISTED:
         raise ConfigError(f"{name} lists {len(listed)} values; at most {MAX_LISTED} are taken")
@@ -192,7 +220,9 @@ def _split(name: str) -> tuple[str, Operator]:
 
 
 def _value(field: str, text: str, kind: Kind) -> Value:
-    if kind == "text":
+    if "\0" in text:  # which a database may not take
+        raise ConfigError(f"{field} cannot be compared with text that has a NUL in it")
+    if kind in ("text", "group"):
         return text
     if kind == "time":
         when = parse_time(text)

@@ -1,4 +1,4 @@
-"""The device directory, registrations, and what devices have."""
+"""The device directory with its groups and queries, registrations, and what devices have."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     false,
 )
 
@@ -51,10 +52,44 @@ devices = Table(
     Column("lifecycle_status", String(32), nullable=False, server_default="enabled"),
     Column("auto_update", Boolean, nullable=False, server_default=false()),
     json_("custom_attributes", "{}"),
-    json_("groups", "[]"),
     *created(),
     Index(None, "account_id", "endpoint_name"),
-    Index(None, "account_id", "state"),
+    Index(None, "account_id", "device_key"),
+    # Lists are pages in the order of ids: what finds many has the id at its end.
+    Index(None, "account_id", "id"),
+    Index(None, "account_id", "state", "id"),
+)
+
+device_groups = Table(
+    "device_groups",
+    metadata,
+    id_(),
+    account(),
+    Column("name", String(128), nullable=False),
+    Column("description", String(2000), nullable=False, server_default=""),
+    json_("custom_attributes", "{}"),
+    *created(),
+    UniqueConstraint("account_id", "name"),
+)
+
+device_group_members = Table(
+    "device_group_members",
+    metadata,
+    Column("group_id", Id, ForeignKey("device_groups.id", ondelete="CASCADE"), primary_key=True),
+    Column("device_id", Id, ForeignKey("devices.id", ondelete="CASCADE"), primary_key=True),
+    Index(None, "device_id"),
+    comment="both are of one account",
+)
+
+device_queries = Table(
+    "device_queries",
+    metadata,
+    id_(),
+    account(),
+    Column("name", String(200), nullable=False),
+    Column("query", String(1000), nullable=False),
+    *created(),
+    Index(None, "account_id"),
 )
 
 device_events = Table(
@@ -72,7 +107,8 @@ device_events = Table(
     json_("data", "{}"),
     Column("state_change", Boolean, nullable=False, server_default=false()),
     Column("created_at", Time, nullable=False),
-    Index(None, "account_id", "device_id"),
+    Index(None, "account_id", "id"),
+    Index(None, "account_id", "device_id", "id"),
     comment="they outlive their device",
 )
 
