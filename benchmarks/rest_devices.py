@@ -16,12 +16,14 @@ from aiocoap import Message
 from aiocoap.numbers import codes
 
 from pdmlab.coap.endpoint import Endpoint
+from pdmlab.coap.parameters import TransmissionParameters
 from pdmlab.coap.transport import Address, udp
 from pdmlab.update.manifest import SignedManifest
 
 STATE, RESULT, VERSION = ("10252", "0", "2"), ("10252", "0", "3"), ("14", "0", "2")
 VALUE = ("3201", "0", "5853")
 LINKS = '</3201/0/5853>;obs,</14/0/2>;v="%s",</10252/0/1>,</10252/0/2>;aobs="600",</10252/0/3>;aobs="601"'
+PARAMETERS = TransmissionParameters(block_size=512, max_body=1 << 20)
 AT_ONCE = 16
 """Devices that register at once."""
 
@@ -34,11 +36,12 @@ class Device:
         self.version, self.installs, self.image_B = "1.0.0", 0, 0
         self.observers: dict[tuple[str, ...], tuple[bytes, Address]] = {}
         self.numbers = 1
+        self.failure: BaseException | None = None
         self.endpoint: Endpoint
 
     async def start(self) -> None:
         """Open a socket and register."""
-        self.endpoint = await Endpoint.open(udp(), self._answer)
+        self.endpoint = await Endpoint.open(udp(), self._answer, parameters=PARAMETERS)
         await self.register()
 
     async def register(self) -> None:
@@ -53,6 +56,7 @@ class Device:
         path = request.opt.uri_path
         if path == ("10252", "0", "1") and request.code == codes.POST:
             self._updating = asyncio.get_running_loop().create_task(self._update(request.payload))
+            self._updating.add_done_callback(self._updated)
             return Message(code=codes.CHANGED)
         values = {STATE: b"1", RESULT: b"-1", VERSION: self.version.encode(), VALUE: b"0"}
         response = Message(code=codes.CONTENT, payload=values.get(path, b"0"), content_format=0)
@@ -60,6 +64,9 @@ class Device:
             self.observers[path] = request.token, peer
             response.opt.observe = 0
         return response
+
+    def _updated(self, task: asyncio.Task[None]) -> None:
+        self.failure = task.exception()
 
     def tell(self, path: tuple[str, ...], value: bytes, token: bytes | None = None) -> asyncio.Future[str]:
         """Notify; the future tells what became of it."""
@@ -130,6 +137,8 @@ async def main(arguments: list[str]) -> None:
             print(json.dumps({"port": bare.endpoint.address[1]}), flush=True)
             continue
         installs = [each.installs for each in devices]
+        failed = [str(each.failure) for each in devices if each.failure is not None]
+        assert not failed, failed[:3]
         counted = {"installs": sum(installs), "twice": sum(each > 1 for each in installs)}
         print(json.dumps({**counted, "s": time.perf_counter() - begun}), flush=True)
 
