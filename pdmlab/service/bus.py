@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-Topic = Literal["channel", "queue", "device", "campaign", "account"]
+Topic = Literal["channel", "queue", "device", "campaign", "account", "key"]
 """What subjects are: the id of an API key whose channel has news; of a device that has something to do in its queue,
-or whose registration has changed; of a campaign; of an account, its keys or its quota."""
+or whose registration has changed; of a campaign; of an account, its keys or its quota; of an API key that may do other
+things from now on, or nothing."""
 
 Hearer = Callable[[str], None]
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Iterator
 
 import pytest
+import sqlalchemy as sa
 
+from pdmlab.service.engine import read_url
 from tests.service.restlab import RestLab
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestLab]:
-    lab = RestLab(tmp_path_factory.mktemp("rest") / "lab.sqlite", hold_s=0.05)
+def lab(shared_database: str) -> Iterator[RestLab]:
+    lab = RestLab(shared_database, hold_s=0.05)
     yield lab
     lab.close()
 
@@ -44,9 +45,11 @@ def test_a_key_is_shown_once(lab: RestLab) -> None:
 
 def test_no_key_is_in_the_database(lab: RestLab) -> None:
     key = lab.new_key()
-    with sqlite3.connect(lab.database) as db:
-        dump = "\n".join(db.iterdump())
-    db.close()
+    engine = sa.create_engine(read_url(lab.database))
+    with engine.connect() as db:
+        tables = sa.inspect(db).get_table_names()
+        dump = "\n".join(str(db.execute(sa.select(sa.text("*")).select_from(sa.text(each))).all()) for each in tables)
+    engine.dispose()
     assert key not in dump and lab.key not in dump and key.removeprefix("ak_") not in dump
 
 

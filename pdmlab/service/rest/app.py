@@ -7,20 +7,28 @@ from starlette.types import ASGIApp
 from pdmlab.service.core import Core
 from pdmlab.service.rest import (
     accounts,
+    api_keys,
     campaigns,
     connect,
     credentials,
+    device_groups,
     devices,
     docs,
+    enrollment,
+    groups,
     images,
     lab,
     lab_devices,
     lab_live,
     manifests,
     notification,
+    queries,
     security,
     subscriptions,
+    tenants,
     uploads,
+    users,
+    websocket,
 )
 from pdmlab.service.rest.description import DescribedAPI
 from pdmlab.service.rest.errors import handle_errors
@@ -31,7 +39,7 @@ HOLD_S = 25.0
 
 _ABOUT = (
     "Paths, fields and status codes are those of Pelion Device Management, as its SDK and manifest tool use them. "
-    "Devices come by CoAP over DTLS and TLS; the API itself is plain HTTP, on loopback only."
+    "Devices come by CoAP over DTLS and TLS; the API itself is plain HTTP on loopback, and HTTPS elsewhere."
 )
 
 
@@ -53,9 +61,15 @@ def make_app(core: Core, *, hold_s: float = HOLD_S) -> ASGIApp:
     app.state.hold_s = hold_s
     handle_errors(app)
     # Paths are tried in this order: what is asked most comes first, and uploads before images, whose paths fit theirs.
-    for part in (connect, notification, subscriptions, devices, campaigns, uploads, images, manifests):
+    for part in (connect, notification, websocket, subscriptions, devices, campaigns, uploads, images, manifests):
         app.include_router(part.router)
+    for part in (device_groups, queries, enrollment):
+        app.include_router(part.router)
+    for own in (api_keys.own, users.own):  # …/me, which would fit …/{id}
+        app.include_router(own)
     for part in (accounts, credentials, security, lab, lab_devices, lab_live):
         app.include_router(part.router)
+    for part in (api_keys, users, groups):
+        tenants.include(app, part.router)
     docs.add_docs(app)
     return Front(app, core)

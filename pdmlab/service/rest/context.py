@@ -32,6 +32,15 @@ TheKey = Annotated[Key, Depends(_key)]
 """The key that the call carries."""
 
 
+async def _account(request: Request, key: TheKey) -> str:
+    named: str | None = getattr(request.state, "account_id", None)  # by the path, and found there (tenants.py)
+    return named or key.account_id
+
+
+TheAccount = Annotated[str, Depends(_account)]
+"""The id of the account that the call is about: the key's own, or the one that the path names."""
+
+
 def base_url(request: Request) -> str:
     """Return the address that the caller reached the API at, such as http://127.0.0.1:8080."""
     return str(request.base_url).rstrip("/")

@@ -68,6 +68,11 @@ def problem(error: ServiceError, request_id: str) -> dict[str, Any]:
     return body
 
 
+def hint_header(error: ServiceError) -> dict[str, str]:
+    """Return the header in which a v2 error has its sentence: the body is the vendor's token alone."""
+    return {HINT_HEADER: _UNFIT.sub("?", error.hint)} if error.hint else {}
+
+
 def handle_errors(app: FastAPI) -> None:
     """Let the application turn whatever is raised into an answer of the right shape."""
     # What is wrong with an upload is for its sender, who is told; python-multipart would tell the terminal as well.
@@ -81,8 +86,7 @@ def handle_errors(app: FastAPI) -> None:
 def _answer(request: Request, error: ServiceError, headers: dict[str, str] | None = None) -> Response:
     if is_v2(request.url.path):
         # The body is the vendor's token alone, which clients compare; the sentence goes beside it.
-        hint = {HINT_HEADER: _UNFIT.sub("?", error.hint)} if error.hint else {}
-        return PlainTextResponse(error.message, error.status, {**hint, **(headers or {})})
+        return PlainTextResponse(error.message, error.status, {**hint_header(error), **(headers or {})})
     return JSONResponse(problem(error, request.state.request_id), error.status, headers)
 
 
@@ -109,10 +113,12 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 400 and is_v2(request.url.path):  # FastAPI, of a body that it cannot read
         return _answer(request, Refused(400, "MALFORMED_JSON_CONTENT", hint="the body is no JSON"))
-    message = {
-        404: f"there is no {request.url.path[:200]} here",
-        405: f"{request.method} is no method of {request.url.path[:200]}",
-    }.get(error.status_code, str(error.detail))
+    token, message = {
+        404: ("NOT_FOUND", f"there is no {request.url.path[:200]} here"),
+        405: ("METHOD_NOT_ALLOWED", f"{request.method} is no method of {request.url.path[:200]}"),
+    }.get(error.status_code, (str(error.detail), str(error.detail)))
+    if is_v2(request.url.path):
+        return _answer(request, Refused(error.status_code, token, hint=message), dict(error.headers or {}))
     return _answer(request, Refused(error.status_code, message), dict(error.headers or {}))
 
 

@@ -36,9 +36,8 @@ api_keys = Table(
     Column("key_prefix", String(40), nullable=False, server_default=""),
     Column("owner", Id),
     Column("status", String(16), nullable=False, server_default="ACTIVE"),
-    json_("groups", "[]"),
     Column("last_login_at", Time),
     *created(),
     Index(None, "account_id"),
-    comment="key_hash: SHA-256 of the key in hex; the key itself is not kept",
+    comment="key_hash: SHA-256 of the key in hex; the key itself is not kept. key_prefix: what of it is shown",
 )
