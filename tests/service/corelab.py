@@ -50,10 +50,10 @@ def request(code: Code, path: str, *query: str, payload: bytes = b"", content_fo
 class CoreLab:
     """A core on the fabric's host `service`; `restart` is what a killed and restarted service is."""
 
-    def __init__(self, clock: DeviceClock, database: Path | None, seed: int = 1) -> None:
+    def __init__(self, clock: DeviceClock, database: Path | str | None, seed: int = 1) -> None:
         self.clock = clock
         self.fabric = Fabric(clock, seed)
-        self.url = "sqlite://" if database is None else f"sqlite:///{database}"
+        self.url = url_of(database)
         self.seed = seed
         self.log = MessageLog(clock="device")
         self.devices: list[FakeDevice] = []
@@ -328,6 +328,12 @@ class FakeDevice:
             pass  # the device lost its power, or the service its own
 
 
+def url_of(database: Path | str | None) -> str:
+    if isinstance(database, str):
+        return database
+    return "sqlite://" if database is None else f"sqlite:///{database}"
+
+
 Story = Callable[[CoreLab], Coroutine[Any, Any, T]]
 
 
@@ -337,8 +343,8 @@ class Stage(Protocol):
     def __call__(self, story: Story[T]) -> T: ...
 
 
-def play(story: Story[T], database: Path | None, seed: int = 1) -> T:
-    """Run a story in virtual time with a lab of its own; return what it returns."""
+def play(story: Story[T], database: Path | str | None, seed: int = 1) -> T:
+    """Run a story in virtual time with a lab of its own, on a file or a URL; return what it returns."""
     with DeviceClock(name="story") as clock:
 
         async def run() -> T:

@@ -19,6 +19,7 @@ from pdmlab.coap.transport import udp
 from pdmlab.lwm2m.dialect import LwM2M
 from pdmlab.service.core import Core
 from pdmlab.service.rest.app import make_app
+from tests.service.corelab import url_of
 
 T = TypeVar("T")
 
@@ -28,15 +29,15 @@ LINKS = "</3/0/0>,</3/0/9>;obs,</5000/0/1>;obs,</5000/0/2>,</5000/0/3>"
 class RestLab:
     """The service; `call` makes a REST call with an administrator's key."""
 
-    def __init__(self, database: Path, *, hold_s: float = 5.0) -> None:
+    def __init__(self, database: Path | str, *, hold_s: float = 5.0) -> None:
         self.loop = LoopThread("rest-lab")
-        self.database, self.hold_s = database, hold_s
+        self.database, self.hold_s = url_of(database), hold_s
         self.key = ""
         self.devices: list[Device] = []
         self._start()
 
     def _start(self) -> None:
-        self.core = Core(f"sqlite:///{self.database}", log=MessageLog(dialect=LwM2M()))
+        self.core = Core(self.database, log=MessageLog(dialect=LwM2M()))
         self.run(self.core.start(bootstrap=udp(), lwm2m=udp()))
         self.key = self.run(self._key(self.key or None))
         self.app = make_app(self.core, hold_s=self.hold_s)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,8 +20,8 @@ PULL = "/v2/notification/pull"
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[RestLab]:
-    lab = RestLab(tmp_path / "lab.sqlite", hold_s=30)
+def lab(database: str) -> Iterator[RestLab]:
+    lab = RestLab(database, hold_s=30)
     yield lab
     lab.close()
 
@@ -65,8 +64,8 @@ def test_a_held_poll_ends_when_something_comes(lab: RestLab) -> None:
     assert lab.run(story()).json() == {"notifications": [{"ep": "x"}]}
 
 
-def test_a_poll_that_nothing_came_to_ends_with_204(tmp_path: Path) -> None:
-    lab = RestLab(tmp_path / "lab.sqlite", hold_s=0.01)
+def test_a_poll_that_nothing_came_to_ends_with_204(database: str) -> None:
+    lab = RestLab(database, hold_s=0.01)
     answer = lab.call("GET", PULL)
     lab.close()
     assert (answer.status_code, answer.content) == (204, b"")
@@ -196,17 +195,17 @@ def test_everything_comes_once_and_in_order_however_it_is_fetched(shared: RestLa
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestLab]:
-    lab = RestLab(tmp_path_factory.mktemp("rest") / "lab.sqlite", hold_s=30)
+def shared(shared_database: str) -> Iterator[RestLab]:
+    lab = RestLab(shared_database, hold_s=30)
     yield lab
     lab.close()
 
 
-def test_old_events_and_too_many_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_events_and_too_many_are_let_go(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channels, "QUEUE", 20)
     monkeypatch.setattr(channels, "_PRUNE_EVERY", 1)
     monkeypatch.setattr(channels, "KEPT_S", 100.0)
-    lab = RestLab(tmp_path / "lab.sqlite")
+    lab = RestLab(database)
     try:
         put(lab, *map(str, range(30)))
         assert ids(lab.get(PULL)) == [str(n) for n in range(10, 30)]

@@ -16,8 +16,8 @@ COUNT = 23
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestLab]:
-    lab = RestLab(tmp_path_factory.mktemp("rest") / "lab.sqlite", hold_s=0.05)
+def lab(shared_database: str) -> Iterator[RestLab]:
+    lab = RestLab(shared_database, hold_s=0.05)
 
     async def fill() -> None:
         for number in range(COUNT):

@@ -18,8 +18,8 @@ DEVICE = "0" * 32
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestLab]:
-    lab = RestLab(tmp_path_factory.mktemp("rest") / "lab.sqlite", hold_s=0.01)
+def lab(shared_database: str) -> Iterator[RestLab]:
+    lab = RestLab(shared_database, hold_s=0.01)
     yield lab
     lab.close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +10,8 @@ from tests.service.restlab import RestLab
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[RestLab]:
-    lab = RestLab(tmp_path / "lab.sqlite")
+def lab(database: str) -> Iterator[RestLab]:
+    lab = RestLab(database)
     yield lab
     lab.close()
 

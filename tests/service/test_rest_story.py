@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,8 @@ from tests.service.restlab import RestLab, decoded
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[RestLab]:
-    lab = RestLab(tmp_path / "lab.sqlite")
+def lab(database: str) -> Iterator[RestLab]:
+    lab = RestLab(database)
     yield lab
     lab.close()
 
