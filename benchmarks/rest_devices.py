@@ -84,7 +84,6 @@ class Device:
             await self.tell(STATE, b"%d" % state, b"\x02\x58")
         get = Message(code=codes.GET)
         get.opt.uri_path, get.opt.proxy_uri = ("fw",), manifest.uri
-        get.opt.block2 = (0, False, 5)
         image = (await self.endpoint.request(get, self.server)).payload
         assert hashlib.sha256(image).digest() == manifest.payload_digest, f"{len(image)} B of {manifest.uri}"
         self.image_B = len(image)
