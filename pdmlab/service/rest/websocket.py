@@ -6,12 +6,12 @@ import asyncio
 from typing import cast
 
 from fastapi import APIRouter, Response, WebSocket
+from fastapi.responses import PlainTextResponse
 from starlette.websockets import WebSocketDisconnect
 
 from pdmlab.errors import ServiceError
 from pdmlab.service.accounts import Key
 from pdmlab.service.core import Core
-from pdmlab.service.refusal import Refused
 from pdmlab.service.rest.context import TheKey
 from pdmlab.service.websockets import Close
 
@@ -25,7 +25,7 @@ SUBPROTOCOL = "wss"
 @router.get(PATH, summary="Open the websocket", status_code=426, responses={101: {"description": "It is open."}})
 async def get_websocket(key: TheKey) -> Response:
     """Answer a call that asks for no websocket: 426."""
-    raise Refused(426, "UPGRADE_REQUIRED", hint="this is for websockets: Connection: Upgrade, Upgrade: websocket")
+    return PlainTextResponse("UPGRADE_REQUIRED", 426, {"Upgrade": "websocket", "Connection": "Upgrade"})
 
 
 @router.websocket(PATH)
