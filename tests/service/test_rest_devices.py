@@ -147,22 +147,15 @@ def test_a_change_that_no_device_could_take_is_refused(lab: RestLab, change: obj
 
 def test_events_are_listed_by_both_names(lab: RestLab) -> None:
     for path in ("/v3/device-events", "/v3/devicelog/"):
-        found = lab.get(f"{path}?limit=2&event_type__eq=update.device.device-created")
+        found = lab.get(f"{path}?limit=2&include=total_count&event_type__eq=update.device.device-created")
         assert found["has_more"] and found["total_count"] >= COUNT
         assert found["data"][0]["object"] == "device-event" and found["data"][0]["event_type_category"]
 
 
 def test_an_account_sees_nothing_of_another(lab: RestLab) -> None:
-    import sqlalchemy as sa
-
-    from pdmlab.service.schema import accounts
-
     async def neighbour() -> tuple[str, str]:
-        at, id = lab.core.store.timestamp(), lab.core.store.ids.new()
-        with lab.core.store.begin() as db:
-            db.execute(sa.insert(accounts).values(id=id, display_name="neighbour", created_at=at, updated_at=at))
-        key = lab.core.accounts.create_key(id, "theirs")[1]
-        return key, str(lab.core.directory.add(id, endpoint_name="theirs")["id"])
+        row, _, key = lab.core.accounts.create_account({"display_name": "neighbour"}, {"email": "n@example.com"})
+        return key, str(lab.core.directory.add(row["id"], endpoint_name="theirs")["id"])
 
     key, device = lab.run(neighbour())
     assert lab.get("/v3/devices", key=key)["total_count"] == 1
