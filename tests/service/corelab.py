@@ -123,7 +123,12 @@ class CoreLab:
     # -- channels --------------------------------------------------------------------------------------
 
     async def events(self, hold_s: float = 1.0, key_id: str | None = None) -> dict[str, list[Any]]:
-        return await self.core.channels.pull(key_id or self.key_id, hold_s) or {}
+        with self.core.channels.poll(key_id or self.key_id, hold_s) as poll:
+            batch = await poll.next()
+            if batch is None:
+                return {}
+            await poll.taken(batch)
+            return batch.message
 
     async def ask(self, device: FakeDevice, method: str, uri: str, payload: bytes = b"", **options: Any) -> str:
         async_id = f"r{next(_ids)}"

@@ -117,7 +117,7 @@ def test_deregistration_is_told_to_every_channel(play: Stage) -> None:
     async def story(lab: CoreLab) -> None:
         other = lab.new_key()
         for key in (lab.key_id, other):
-            await lab.core.channels.pull(key, 0.0)
+            await lab.events(0.0, key)
         device = await lab.registered()
         assert (await device.deregister()).code == codes.DELETED
         for key in (lab.key_id, other):
@@ -473,6 +473,8 @@ def test_a_device_with_a_pre_shared_key_registers_under_its_identity_alone(play:
         again = await device.register("ep=sensor", "lt=60", "lwm2m=1.1", "b=UQ", payload=b"")
         assert again.opt.location_path == ("rd", account, device.id)
         lab.core.shared_keys.remove(account, "sensor")
+        assert "pre-shared key was withdrawn" in lab.core.delivery.obstacle(device.id)
+        await device.connect("lwm2m", psk="sensor")
         answer = await device.register("ep=sensor", payload=b"")
         assert answer.code == codes.FORBIDDEN and b"withdrawn" in answer.payload
 
