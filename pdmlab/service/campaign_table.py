@@ -1,12 +1,13 @@
-"""The rows of campaigns, and what is counted in them."""
+"""The rows of campaigns, what is counted in them, and how a campaign comes from one phase to the next."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from pdmlab.service.campaign_words import SUMMARIES, event_title
+from pdmlab.service.campaign_words import SUMMARIES, Phase, event_id, event_title
 from pdmlab.service.refusal import Refused, not_found
 from pdmlab.service.schema import campaign_devices, campaigns
 from pdmlab.service.store import Row, Rows
@@ -42,6 +43,15 @@ class CampaignTable:
             sa.select(campaign_devices).where(campaign_devices.c.campaign_id == id).order_by(campaign_devices.c.id)
         )
 
+    def device(self, account_id: str, id: str, row_id: str) -> Row:
+        """Return the row of one of a campaign's devices, by the row's id; raise as `find` does."""
+        self.find(account_id, id)
+        c = campaign_devices.c
+        row = self._store.row(sa.select(campaign_devices).where(c.campaign_id == id, c.id == row_id))
+        if row is None:
+            raise not_found("campaign device", row_id)
+        return row
+
     def statistics(self, account_id: str, id: str) -> Rows:
         """Return how many devices failed, succeeded, are under way and were skipped; raise as `find` does."""
         campaign = self.find(account_id, id)
@@ -63,7 +73,7 @@ class CampaignTable:
         counted = self._counts(id, campaign_devices.c.summary_status, campaign_devices.c.event_type)
         return [
             {
-                "id": event_type.lower(),
+                "id": event_id(event_type),
                 "event_type": event_type,
                 "description": event_title(event_type),
                 "count": count,
@@ -87,6 +97,14 @@ class CampaignTable:
             "skipped_count": counts["skipped"],
         }
 
+    def failing(self, ids: Iterable[str]) -> dict[str, tuple[int, int]]:
+        """Return of campaigns how many devices have failed, and how many are done."""
+        c = campaign_devices.c
+        failed = sa.func.sum(sa.case((c.summary_status == "fail", 1), else_=0))
+        counted = sa.select(c.campaign_id, failed.label("failed"), sa.func.count().label("done"))
+        done = counted.where(c.campaign_id.in_(list(ids)), c.summary_status != "info").group_by(c.campaign_id)
+        return {row["campaign_id"]: (int(row["failed"]), row["done"]) for row in self._store.rows(done)}
+
     def _row(self, id: str) -> Row | None:
         return self._store.row(sa.select(campaigns).where(campaigns.c.id == id))
 
@@ -95,13 +113,29 @@ class CampaignTable:
             values["updated_at"] = self._store.timestamp()
             db.execute(sa.update(campaigns).where(campaigns.c.id == id).values(values))
 
-    def _in_phase(self, account_id: str, id: str, *phases: str) -> Row:
+    def _enter(self, id: str, *phases: Phase, **values: object) -> bool:
+        """Set values of a campaign that is in one of these phases; False if it is not, or somebody was faster."""
+        with self._store.begin() as db:
+            values["updated_at"] = self._store.timestamp()
+            here = campaigns.c.id == id, campaigns.c.phase.in_(phases)
+            changed: int = db.execute(sa.update(campaigns).where(*here).values(values)).rowcount
+            if changed:
+                self._core.bus.tell("campaign", id)
+        return bool(changed)
+
+    def _must_enter(self, account_id: str, id: str, *phases: Phase, **values: object) -> Row:
+        """Do so for a caller, who is told (409) if it cannot be; return the campaign's row."""
         row = self.find(account_id, id)
-        if row["phase"] not in phases:
-            raise Refused(
-                409, f"campaign {id} is in phase {row['phase']}, not {' or '.join(phases)}", type="precondition_failed"
-            )
-        return row
+        if not self._enter(id, *phases, **values):
+            raise self._wrong_phase(row, *phases)
+        return self.find(account_id, id)
+
+    def _wrong_phase(self, row: Row, *phases: Phase) -> Refused:
+        return Refused(
+            409,
+            f"campaign {row['id']} is in phase {row['phase']}, not {' or '.join(phases)}",
+            type="precondition_failed",
+        )
 
     def _counts(self, id: str, *columns: sa.Column[str]) -> dict[tuple[str, ...], int]:
         counted = sa.select(*columns, sa.func.count().label("count")).where(campaign_devices.c.campaign_id == id)

@@ -68,6 +68,11 @@ def step_event(step: str) -> str:
     return "UPD4_INFO_101" if step == "accepted" else "UPD4_INFO_102"
 
 
+def event_id(event_type: str) -> str:
+    """Return an event type's id, as the API has it: upd_fail_101 for UPD4_FAIL_101."""
+    return event_type.lower().replace("upd4_", "upd_", 1)
+
+
 def event_title(event_type: str) -> str:
     """Return what an event type means, in a few words."""
     if event_type in EVENTS:

@@ -10,6 +10,8 @@ import tomllib
 from importlib import resources
 
 SUCCEEDED = 100
+ROLLBACK = 221
+"""Of a manifest that is not newer than what runs."""
 PACKAGE_NAME = "/10252/0/5"
 
 _PARTS = {
