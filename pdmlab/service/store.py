@@ -242,6 +242,9 @@ class Store:
 
     def _undo_one(self, connection: Connection) -> None:
         """Undo what one has done in the batch; all of it, where the database has done that by itself."""
+        if self._lost:
+            self._abandon(self._away(""))
+            return
         try:
             run_script(connection, "ROLLBACK TO SAVEPOINT one")
         except sa.exc.DBAPIError as error:  # SQLite ends a transaction for which there is no room
@@ -259,7 +262,6 @@ class Store:
         for hook in self.before_commit:
             hook()
         if engines.is_failed(self.connection):
-            transaction.rollback()
             raise ServiceError(
                 "the database could not be written: a part of the transaction has failed",
                 status=503,
@@ -328,11 +330,13 @@ class Store:
             if isinstance(error, sa.exc.IntegrityError):
                 raise
             raise self._failed(error, what) from error
+        except sa.exc.PendingRollbackError as error:
+            raise self._away("") from error
 
     def _failed(self, error: sa.exc.DBAPIError, what: str) -> ServiceError:
         """Return what an error is to those who asked, and note that the connection has ended, if it has."""
         failure = engines.failure(error, what)
-        if self._connection is not None and engines.is_lost(self._connection, error):
+        if self._connection is not None and engines.is_lost(self._connection):
             self._lost = True
         return failure
 
@@ -373,7 +377,10 @@ class Store:
             if isinstance(statement, Statement):
                 found = statement.rows(self.connection, **values)
             else:
-                found = [dict(row) for row in self.connection.execute(statement, values or None).mappings()]
+                result = self.connection.execute(statement, values or None)
+                # Plain strings: whoever writes JSON pays dearly for each key that is SQLAlchemy's own kind of string.
+                names = [str(name) for name in result.keys()]  # noqa: SIM118  # a result is no dict
+                found = [dict(zip(names, row, strict=True)) for row in result]
                 self._end_reading()
         except sa.exc.DBAPIError as error:
             raise self._unread(error) from error
