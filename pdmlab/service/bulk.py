@@ -66,12 +66,13 @@ class Bulks:
 
     # -- what people ask ---------------------------------------------------------------------------------
 
-    async def receive(self, account_id: str, kind: Kind, file: AsyncIterable[bytes]) -> Row:
-        """Keep a file, and begin to work it off; return its row.
+    async def receive(self, account_id: str, kind: Kind, file: AsyncIterable[bytes], *, size: int = 0) -> Row:
+        """Keep a file, and begin to work it off; return its row. size: its bytes, as far as they are known before.
 
         Raises:
             Refused: it has more than MAX_FILE bytes (400), or MAX_WAITING of the account are waiting (429).
         """
+        _check(size)
         waiting = table.c.account_id == account_id, table.c.status != "completed"
         if self._store.scalar(sa.select(sa.func.count()).select_from(table).where(*waiting)) >= MAX_WAITING:
             raise Refused(429, f"{MAX_WAITING} files are being worked off", type="rate_limit_exceeded", hint="wait")
@@ -130,8 +131,7 @@ class Bulks:
         most = PART[kind]
         async for data in file:
             size += len(data)
-            if size > MAX_FILE:
-                raise Refused(400, f"the file has more than {MAX_FILE} B", type="validation_error")
+            _check(size)
             found += lines.feed(data)
             if len(found) >= most * TOGETHER:
                 whole = len(found) // most * most
@@ -258,3 +258,8 @@ class Bulks:
             else:
                 self._core.enrollments.let_go(row)
                 yield DONE
+
+
+def _check(size: int) -> None:
+    if size > MAX_FILE:
+        raise Refused(400, f"the file has more than {MAX_FILE} B", type="validation_error")

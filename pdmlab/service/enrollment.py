@@ -146,6 +146,7 @@ class Enrollments:
             ).rowcount
             if not taken:
                 return str(db.scalar(sa.select(table.c.enrolled_device_id).where(mine)) or device_id)
+            self._core.directory.change(device_id, enrolment_list_timestamp=at)
             self._core.directory.event(
                 row["account_id"],
                 device_id,

@@ -155,7 +155,8 @@ async def get_deletes_report(core: TheCore, key: TheKey, bulk_id: str, report: s
 
 
 async def _received(core: Core, account_id: str, kind: Kind, request: Request, file: UploadFile) -> Json:
-    return shape_bulk(await core.bulks.receive(account_id, kind, _pieces(file)), base_url(request))
+    row = await core.bulks.receive(account_id, kind, _pieces(file), size=file.size or 0)
+    return shape_bulk(row, base_url(request))
 
 
 async def _pieces(file: UploadFile) -> AsyncIterator[bytes]:
