@@ -65,12 +65,13 @@ _PORT = click.IntRange(0, 65535)
 @click.option(
     "--host",
     help="Address of this machine that boards reach: one of its own, 0.0.0.0 or ::. Default: loopback, this machine"
-    " alone. Elsewhere nothing is open that has no security; the REST API stays on loopback.",
+    " alone. Elsewhere nothing is open that has no security: the REST API is HTTPS there.",
 )
 @click.option("--address", help="What boards are told, if it is not the host: one address of several, or a name.")
 @click.option(
     "--port", type=_PORT, default=0, help="REST port; 0 takes the last one, or a free one. So with the others."
 )
+@click.option("--https-port", type=_PORT, default=0, help="REST port by HTTPS, where others reach it.")
 @click.option("--coaps-port", type=_PORT, default=0, help="LwM2M port: DTLS by UDP, TLS by TCP.")
 @click.option("--coaps-bootstrap-port", type=_PORT, default=0, help="Bootstrap port: DTLS by UDP, TLS by TCP.")
 @click.option("--coap-port", type=_PORT, default=0, help="LwM2M port without security, on loopback alone.")
@@ -92,6 +93,7 @@ def service(log_file: Path | None, **options: Any) -> None:  # any: each as its 
     with serve(**options) as running, written(running.log, log_file), stoppable() as until_stopped:
         lines = {
             "REST API": running.url,
+            "REST API for others": running.https_url,
             "bootstrap server": running.bootstrap_uri,
             "LwM2M server": running.lwm2m_uri,
             "without security": ", ".join(filter(None, (running.plain_bootstrap_uri, running.plain_lwm2m_uri))),

@@ -25,6 +25,7 @@ def serve(
     host: str | None = None,
     address: str | None = None,
     port: int = 0,
+    https_port: int = 0,
     coaps_port: int = 0,
     coaps_bootstrap_port: int = 0,
     coap_port: int = 0,
@@ -39,9 +40,11 @@ def serve(
     Args:
         name: whose database it is; services of two names do not see each other.
         host: the address that devices reach it at: loopback, which is the default, one of this machine's, 0.0.0.0 or
-            ::. Elsewhere than on loopback there is no transport without security. The REST API is on loopback always.
+            ::. Elsewhere than on loopback there is no transport without security: the REST API is HTTPS there, with a
+            certificate of the service's CA (`ca_file`). By plain HTTP it is on loopback always.
         address: what devices are told, where it is not the host: an address of several, or a name they can resolve.
         port: of the REST API; 0 takes the one it had last, or any free one. So with the others.
+        https_port: of the REST API by HTTPS, where the host is not loopback.
         coaps_port: of the LwM2M server (DTLS by UDP, TLS by TCP).
         coaps_bootstrap_port: of the bootstrap server (DTLS by UDP, TLS by TCP).
         coap_port: of the LwM2M server without security (UDP and TCP), on loopback alone.
@@ -58,7 +61,7 @@ def serve(
     """
     from pdmlab.service.service import Ports, Service
 
-    ports = Ports(port, coaps_port, coaps_bootstrap_port, coap_port, bootstrap_port, image_port)
+    ports = Ports(port, https_port, coaps_port, coaps_bootstrap_port, coap_port, bootstrap_port, image_port)
     running = _running.get(name)
     if running is not None:
         running.must_be(host, address, ports, keylog)

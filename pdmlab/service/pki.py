@@ -73,7 +73,11 @@ class Pki:
     @property
     def certificate(self) -> bytes:
         """The CA's certificate (DER), which devices and other clients are to trust."""
-        return self._authority.der
+        return self._authority_der
+
+    @cached_property
+    def _authority_der(self) -> bytes:
+        return self._authority.der  # each message asks for it
 
     @property
     def pem(self) -> bytes:
@@ -91,6 +95,11 @@ class Pki:
         return Security(
             certificates=(own.der,), private_key=certificates.key_der(own.key), trust=(self._authority.der,)
         )
+
+    def https(self) -> tuple[bytes, bytes]:
+        """Return the certificate and the key (DER) of the REST API by HTTPS, for all addresses that there are."""
+        own = self._server("rest", None)
+        return own.der, certificates.key_der(own.key)
 
     # -- what it signs -------------------------------------------------------------------------------------
 
@@ -163,10 +172,11 @@ class Pki:
             self._keep(AUTHORITY, kept)
         return kept
 
-    def _server(self, role: Role) -> _Own:
-        """Return a server's certificate and key; made anew when it is for other addresses."""
+    def _server(self, role: str, most: int | None = MAX_ADDRESSES) -> _Own:
+        """Return a server's certificate and key; made anew when it is for other addresses, of which it has at most so
+        many."""
         authority, kept = self._authority, self._kept(role)
-        addresses = tuple(dict.fromkeys((*LOOPBACK, *self.addresses)))[:MAX_ADDRESSES]
+        addresses = tuple(dict.fromkeys((*LOOPBACK, *self.addresses)))[:most]
         if kept is None or certificates.addresses_of(kept.certificate) != addresses:
             key = certificates.new_key() if kept is None else kept.key
             signed = certificates.server_certificate(

@@ -24,7 +24,7 @@ from pdmlab.lwm2m.dialect import LwM2M
 from pdmlab.service.associations import Associations
 from pdmlab.service.core import Core
 from pdmlab.service.home import DEVELOPER_FOLDER, KEY_FILE, Home
-from pdmlab.service.http import HttpServer
+from pdmlab.service.http import HttpServer, tls
 from pdmlab.service.image_server import ImageServer
 from pdmlab.service.openers import Wanted, server_opener
 from pdmlab.service.pki import Role
@@ -45,6 +45,7 @@ class Ports:
     """Numbers of the service's ports, by the keywords of `serve`; 0 where none is asked for, or none is open."""
 
     port: int = 0
+    https_port: int = 0
     coaps_port: int = 0
     coaps_bootstrap_port: int = 0
     coap_port: int = 0
@@ -58,6 +59,7 @@ class Service:
     Devices reach it by DTLS and TLS; on loopback, and only there, without security too.
 
     url             of the REST API, on loopback
+    https_url       of the REST API by HTTPS, where others reach it; None on loopback
     api_key         an administrator's key, also in the file `api-key` of its folder
     bootstrap_uri   where devices bootstrap; lwm2m_uri: where they register
     plain_bootstrap_uri, plain_lwm2m_uri    the same without security; None where there is no such port
@@ -93,6 +95,7 @@ class Service:
             undo.callback(self._thread.close)
             undo.callback(self._stop)
             self._http: HttpServer | None = None
+            self._https: HttpServer | None = None
             self._images: ImageServer | None = None
             self._thread.run(self._start(), timeout=_STARTING)
             self._undo = undo.pop_all()
@@ -104,7 +107,7 @@ class Service:
         """Return the ports if they can all be opened at that reach."""
         closed: tuple[str, ...]
         if self.reach.loopback:
-            closed, why = ("image_port",), "on loopback the REST API has the images"
+            closed, why = ("image_port", "https_port"), "on loopback the REST API has the images, by plain HTTP"
         else:
             closed, why = ("coap_port", "bootstrap_port"), "without security it listens on loopback alone"
         for each in closed:
@@ -128,8 +131,16 @@ class Service:
             core.firmware.url = f"http://{url_host(self.reach.address)}:{self._images.port}"
         from pdmlab.service.rest.app import make_app
 
-        self._http = await HttpServer.open(make_app(core), self._asked.port, self._facts.get("port"))
+        app = make_app(core)
+        self._http = await HttpServer.open(app, self._asked.port, self._facts.get("port"))
         self.url = f"http://{LOOPBACK}:{self._http.port}"
+        self.https_url: str | None = None
+        if not self.reach.loopback:
+            context, last = tls(*core.pki.https()), self._facts.get("https_port")
+            self._https = await HttpServer.open(
+                app, self._asked.https_port, last, host=self.reach.host, context=context
+            )
+            self.https_url = f"https://{url_host(self.reach.address)}:{self._https.port}"
         self.account_id = core.account_id
         self.bootstrap_uri, self.lwm2m_uri = core.bootstrap_uri, core.lwm2m_uri
         self.plain_bootstrap_uri = core.uri("bootstrap", secure=False) if self.reach.loopback else None
@@ -140,6 +151,7 @@ class Service:
         self._endpoint_name = self._facts.get("developer_endpoint") or store.ids.new()
         self._ports = Ports(
             port=self._http.port,
+            https_port=_port_of(self.https_url),
             coaps_port=_port_of(self.lwm2m_uri),
             coaps_bootstrap_port=_port_of(self.bootstrap_uri),
             coap_port=_port_of(self.plain_lwm2m_uri),
@@ -172,7 +184,7 @@ class Service:
     async def _shut(self) -> None:
         self.core.channels.drain()
         self.core.live.close()
-        for each in (self._http, self._images):
+        for each in (self._http, self._https, self._images):
             if each is not None:
                 await each.close()
         await self.core.stop()
@@ -279,18 +291,23 @@ class Service:
         if not self.running:
             return f"<Service {self.name!r}, closed>"
         uris = f"devices at {self.bootstrap_uri} and {self.lwm2m_uri}"
-        return f"<Service {self.name!r} at {self.url}, {uris}; {self.security}>"
+        api = " and ".join(filter(None, (self.url, self.https_url)))
+        return f"<Service {self.name!r} at {api}, {uris}; {self.security}>"
 
     @property
     def security(self) -> str:
         """What is secure, in words."""
         if self.reach.loopback:
             return "TLS and DTLS at coaps://; plain coap:// on loopback only"
-        return "TLS and DTLS alone; firmware images by plain HTTP, signed by their manifests; REST API on loopback only"
+        return (
+            "TLS and DTLS alone, REST API by HTTPS; firmware images by plain HTTP, signed by their manifests; plain"
+            " REST API on loopback only"
+        )
 
     def _repr_html_(self) -> str:
         rows = {
             "REST API": self.url if self.running else "closed",
+            "REST API for others": self.https_url or "",
             "API key": str(self.folder / KEY_FILE),
             "bootstrap server": self.bootstrap_uri,
             "LwM2M server": self.lwm2m_uri,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import sys
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,9 @@ def server(host: str) -> None:
             lwm2m_uri=service.lwm2m_uri,
             image=answer.json()["datafile"],
             rest=service.url,
+            https=service.https_url,
+            ca=service.ca_file.read_text(),
+            key=service.api_key,
             addresses=service.addresses,
             listening=sorted(listening()),
             shown=repr(service),
@@ -102,6 +106,15 @@ async def tried(told: dict[str, Any]) -> dict[str, Any]:
             found["REST"] = "answers"
         except httpx.ConnectError:
             found["REST"] = "refused"
+        try:
+            await http.get(httpx.URL(told["https"]).copy_with(scheme="http"))
+            found["REST by HTTP"] = "answers"
+        except httpx.RemoteProtocolError:
+            found["REST by HTTP"] = "hangs up"
+    context = ssl.create_default_context(cadata=told["ca"])
+    async with httpx.AsyncClient(verify=context, headers={"Authorization": f"Bearer {told['key']}"}) as https:
+        answer = await https.get(told["https"] + "/v3/accounts/me")
+        found["HTTPS"] = [answer.status_code, answer.json()["object"]]
     return found
 
 

@@ -175,11 +175,11 @@ def lan() -> Iterator[Callable[[str], tuple[dict[str, Any], dict[str, Any]]]]:
         yield run
 
 
-def ports(told: dict[str, Any]) -> tuple[int, int, int, int]:
-    """Return the ports of REST, of both servers and of the images."""
-    uris = (told["rest"], told["lwm2m_uri"], re.search(r'"(coaps://[^"]*)"', told["credentials"])[1], told["image"])
-    first, second, third, fourth = (int(re.search(r":(\d+)(?=[/?]|$)", uri)[1]) for uri in uris)
-    return first, second, third, fourth
+def ports(told: dict[str, Any]) -> tuple[int, ...]:
+    """Return the ports of REST, of both servers, of the images and of REST by HTTPS."""
+    bootstrap = re.search(r'"(coaps://[^"]*)"', told["credentials"])[1]
+    uris = (told["rest"], told["lwm2m_uri"], bootstrap, told["image"], told["https"])
+    return tuple(int(re.search(r":(\d+)(?=[/?]|$)", uri)[1]) for uri in uris)
 
 
 @pytest.mark.debian
@@ -192,12 +192,13 @@ def test_another_machine_reaches_the_secure_ports_and_the_images_and_nothing_els
     assert f'"coaps://{address}:' in told["credentials"] and told["lwm2m_uri"].startswith(f"coaps://{address}:")
     assert told["image"].startswith(f"http://{address}:") and told["addresses"][0] in (SERVER, SERVER_6)
     assert "TLS and DTLS alone" in told["shown"] and "plain coap" not in told["shown"]
-    rest, lwm2m, bootstrap, image = ports(told)
+    assert told["https"].startswith(f"https://{address}:") and told["https"] in told["shown"]
+    rest, lwm2m, bootstrap, image, https = ports(told)
     if wide is None:  # what listens by IPv6 is in another list of the kernel's; by IPv4 there is the REST API alone
         assert {tuple(each) for each in told["listening"]} == {("tcp", "127.0.0.1", rest)}
     else:
         assert {tuple(each) for each in told["listening"]} == {
-            ("tcp", "127.0.0.1", rest), ("tcp", wide, image),
+            ("tcp", "127.0.0.1", rest), ("tcp", wide, https), ("tcp", wide, image),
             ("tcp", wide, lwm2m), ("udp", wide, lwm2m), ("tcp", wide, bootstrap), ("udp", wide, bootstrap),
         }  # fmt: skip
     for role, path in (("bootstrap", "</bs>"), ("lwm2m", "</rd>")):
@@ -206,4 +207,4 @@ def test_another_machine_reaches_the_secure_ports_and_the_images_and_nothing_els
         for way in ("UDP", "TCP"):
             assert not found[f"{way} {role}"].startswith("2."), found
     assert found["image"] == [True, 206, True, 404]
-    assert found["REST"] == "refused"
+    assert (found["REST"], found["REST by HTTP"], found["HTTPS"]) == ("refused", "hangs up", [200, "account"])
