@@ -114,6 +114,9 @@ class _SleepyConnection(ConnectionSocket):
     def identity(self, address: Address) -> Identity | None:
         return self._inner.identity(address)
 
+    def part(self, identity: Identity, why: str) -> None:
+        self._inner.part(identity, why)
+
     def close(self) -> None:
         self._nap.stop()
         self._inner.close()

@@ -122,6 +122,11 @@ class ServerLinks(Links):
         if established or not isinstance(why, HandshakeFailed):  # who never came in is in nobody's mind
             self._tell(link, why)
 
+    def part(self, identity: Identity, why: str) -> None:
+        """See ConnectionSocket.part."""
+        for link in [each for each in self._links.values() if each.identity == identity]:
+            link.drop(Unreachable(f"{text_of(link.name)}: {why}"))
+
     def failed(self, link: Link, why: HandshakeFailed) -> None:
         """See Links.failed."""
         if self._names_failure is not None:
@@ -150,6 +155,11 @@ class ClientLink(Links):
 
     def __repr__(self) -> str:
         return f"<Client of {text_of(self.name)}{'' if self._link is not None else ', not connected'}>"
+
+    def part(self, identity: Identity, why: str) -> None:
+        """See ConnectionSocket.part."""
+        if self._link is not None and self._link.identity == identity:
+            self._link.drop(Unreachable(f"{text_of(self.name)}: {why}"))
 
     @property
     def address(self) -> Address:

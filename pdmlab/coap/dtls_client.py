@@ -146,6 +146,11 @@ class DtlsClient(ConnectionSocket):
         """See ConnectionSocket.identity."""
         return self._association.identity if self._association is not None and address == self._name else None
 
+    def part(self, identity: Identity, why: str) -> None:
+        """See ConnectionSocket.part."""
+        if self.identity(self._name) == identity:
+            self.close()
+
     def close(self) -> None:
         """See ConnectionSocket.close; the association ends only if nobody keeps its session."""
         if self._negotiation is not None:

@@ -111,6 +111,13 @@ class DtlsServer(ConnectionSocket):
         association = self._peers.named(address)
         return association.identity if association is not None else None
 
+    def part(self, identity: Identity, why: str) -> None:
+        """See ConnectionSocket.part."""
+        for association in [each for each in self._peers if each.identity == identity]:
+            if not association.protection.exhausted:
+                self._try_to_send(association.protection.seal(Content.ALERT, CLOSE_NOTIFY), association.address)
+            self._lose(association, why)
+
     def close(self) -> None:
         """See ConnectionSocket.close; associations that a store keeps go on when it is opened again."""
         if self._inner is None:
@@ -245,6 +252,12 @@ class DtlsServer(ConnectionSocket):
         if isinstance(outcome, HandshakeFailed):
             self._failed(Connection(*address, "coaps"), outcome)
             return
+        judges, identity = self._security.judges, outcome.identity
+        if outcome.step.resumed and judges is not None and identity is not None:
+            why = judges(identity)
+            if why is not None:
+                self._failed(Connection(*address, "coaps"), Handshake(server=True).unwelcome(text_of(address), why))
+                return
         self._agreed.append(negotiation.client_random)
         if (before := self._peers.at(address)) is not None:
             self._lose(before, "its device has made a new one")

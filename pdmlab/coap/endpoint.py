@@ -124,6 +124,11 @@ class Endpoint:
         """Return who a peer has proved to be; None without security."""
         return self._socket.identity(peer) if isinstance(self._socket, ConnectionSocket) else None
 
+    def part(self, identity: Identity, why: str) -> None:
+        """End the connections of whoever has proved to be somebody; what is under way on them fails."""
+        if isinstance(self._socket, ConnectionSocket):
+            self._socket.part(identity, why)
+
     def block_size(self, peer: Address) -> int:
         """Return the largest block (B) to send a peer: the endpoint's, or what the peer has room for."""
         size = self.parameters.block_size

@@ -119,6 +119,8 @@ class Handshake:
         "done",
         "forgave",
         "forgiven",
+        "judged",
+        "problem",
         "server",
     )
 
@@ -130,7 +132,11 @@ class Handshake:
         self.alert_read: int | None = None
         self.alert_written: int | None = None
         self._first = b""
-        self._unverified: tuple[int, int, x509.Certificate] | None = None
+        self._unverified: tuple[int, int, x509.Certificate, str] | None = None
+        self.judged = False
+        """Whether the peer's chain has been found good by whoever judges it (`Security.judges`)."""
+        self.problem: Exception | None = None
+        """What went wrong when that was asked."""
         self.forgiven: frozenset[int] = frozenset()
         """Faults of certificates (X509_V_ERR_*) that are passed over, since another handshake will follow."""
         self.forgave = False
@@ -152,7 +158,7 @@ class Handshake:
             self.begun += 1
         elif where == _DONE:
             self.done += 1
-            self._first, self._unverified = b"", None
+            self._first, self._unverified, self.judged = b"", None, False
         elif where == _ALERT_READ and value >> 8 == _FATAL:
             self.alert_read = value & 0xFF
         elif where == _ALERT_WRITTEN and value >> 8 == _FATAL:
@@ -164,10 +170,10 @@ class Handshake:
         self.forgave = self.forgave or forgives
         return forgives
 
-    def not_verified(self, error: int, depth: int, certificate: x509.Certificate) -> None:
-        """Note what is wrong with the peer's certificate (X509_V_ERR_*), or with the one `depth` above it."""
+    def not_verified(self, error: int, depth: int, certificate: x509.Certificate, why: str = "") -> None:
+        """Note what is wrong with the peer's certificate (X509_V_ERR_*), or with the one `depth` above it; and why."""
         if self._unverified is None:
-            self._unverified = error, depth, certificate
+            self._unverified = error, depth, certificate, why
 
     # -- what it says ----------------------------------------------------------------------------------
 
@@ -192,8 +198,12 @@ class Handshake:
             failure = self._say(peer, f"it spoke {other}", "not TLS", "does it use this port for coaps://?")
         else:
             failure = self._of_error(error, peer)
-        failure.__cause__ = error
+        failure.__cause__ = self.problem or error
         return failure
+
+    def unwelcome(self, peer: str, why: str) -> HandshakeFailed:
+        """Return the failure of a handshake that resumed the session of a peer which is not let in any more."""
+        return self._say(peer, f"the session that it resumed is good no more: {why}", "revoked", None)
 
     def timed_out(self, peer: str, seconds: float) -> HandshakeFailed:
         """Return the failure of a handshake that takes too long."""
@@ -227,11 +237,13 @@ class Handshake:
 
     def _of_certificate(self, peer: str) -> HandshakeFailed:
         assert self._unverified is not None
-        error, depth, certificate = self._unverified
+        error, depth, certificate, why = self._unverified
         subject, issuer = name_of(certificate.subject), name_of(certificate.issuer)
         row = _words()["certificate"].get(str(error), {})
         reason, hint = row.get("reason", "bad certificate"), row.get("hint")
         whose = "its certificate" if depth == 0 else "a certificate of its chain"
+        if why:
+            return self._say(peer, f"{whose} {subject} is of {issuer}: {why}", reason, hint)
         if reason == "unknown CA":
             what = f"{whose} {subject} is of {issuer}, a CA that is not trusted here"
             what = f"{whose} {subject} is of {issuer}: {row['words']}" if "words" in row else what

@@ -15,7 +15,7 @@ from OpenSSL import SSL
 from OpenSSL._util import lib
 from OpenSSL.crypto import X509, X509StoreFlags
 
-from pdmlab.coap import psk
+from pdmlab.coap import judging, psk
 from pdmlab.coap.handshake import DTLS_1_2, TLS_1_2, Handshake
 from pdmlab.coap.security import HandshakeStep, PeerTime, Security
 from pdmlab.coap.transport import Identity
@@ -38,6 +38,8 @@ _ALLOW_CLIENT_RENEGOTIATION = 0x100  # SSL_OP
 
 _NOT_YET_VALID, _HAS_EXPIRED = 9, 10  # X509_V_ERR_CERT_
 
+MOST_CERTIFICATES = 8
+"""Certificates of a peer's chain that are kept: a client may send a hundred."""
 SESSION_LIFETIME = 24 * 3600
 """How long a session may be resumed (s)."""
 _SESSION_CONTEXT = b"pdmlab"
@@ -46,7 +48,8 @@ _SESSION_CONTEXT = b"pdmlab"
 def server_context(security: Security, method: int = SSL.TLS_METHOD) -> SSL.Context:
     """Return a context for the server's side of connections; method is SSL.TLS_METHOD or SSL.DTLS_METHOD.
 
-    With certificates, the peer must send one of a CA in `trust`. Sessions are kept in the context.
+    With certificates, the peer must send one of a CA in `trust`, or one that `judges` believes. Sessions are kept in
+    the context.
 
     Raises:
         ConfigError: a certificate or key cannot be read, or they do not belong together.
@@ -57,6 +60,8 @@ def server_context(security: Security, method: int = SSL.TLS_METHOD) -> SSL.Cont
     context.set_session_id(_SESSION_CONTEXT)
     context.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
     context.set_timeout(SESSION_LIFETIME)
+    if security.certificates and security.judges is not None:
+        judging.let_judge(context, security.judges)
     if security.psk_of is not None:
         psk.accept(context, security.psk_of)
     return context
@@ -184,7 +189,7 @@ def identity_of(connection: SSL.Connection) -> Identity | None:
     names = leaf.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     own = leaf.public_bytes(Encoding.DER)
     above = tuple(der for each in chain if (der := each.public_bytes(Encoding.DER)) != own)
-    return Identity("certificate", str(names[0].value) if names else "", (own, *above))
+    return Identity("certificate", str(names[0].value) if names else "", (own, *above)[:MOST_CERTIFICATES])
 
 
 def completed(connection: SSL.Connection) -> HandshakeStep:

@@ -47,6 +47,8 @@ class Security:
     trust         CAs; a peer must prove itself with a certificate of one of them
     psk           a client's identity and key
     psk_of        a server's: returns the key of an identity, None if it knows none of that name
+    judges        a server's: whom it believes besides, and of those whom not; called with who a peer proves to be, in
+                  the handshake and when a session is resumed, it returns None to let it in, or why not
     names_failure a server calls it with the address and the reason of each handshake that failed
     clock         a client's that does not know the time by itself; the real time unless given
     tells         hears of each handshake, at either end, as it begins, is completed or fails: for a log
@@ -58,6 +60,7 @@ class Security:
     trust: tuple[bytes, ...] = ()
     psk: tuple[bytes, bytes] | None = field(default=None, repr=False)
     psk_of: Callable[[bytes], bytes | None] | None = None
+    judges: Callable[[Identity], str | None] | None = None
     names_failure: Callable[[Address, HandshakeFailed], None] | None = None
     clock: PeerTime | None = field(default=None, repr=False)
     tells: Callable[[Address, HandshakeStep], None] | None = field(default=None, repr=False)

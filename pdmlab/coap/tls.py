@@ -40,9 +40,7 @@ def tls(
         context = server_context(security)
         context.set_alpn_select_callback(_choose_protocol)
         links = ServerLinks("coaps+tcp", parameters or StreamParameters(), on_message, security.names_failure)
-        links.listener = await accept_protocols(
-            host, port, accept, lambda: TlsServerLink(links, None, context, security.tells)
-        )
+        links.listener = await accept_protocols(host, port, accept, lambda: TlsServerLink(links, context, security))
         return links
 
     return open_

@@ -13,7 +13,7 @@ from pdmlab.coap.framing import Framing
 from pdmlab.coap.handshake import Handshake
 from pdmlab.coap.hello import MAX_HELLO, is_whole
 from pdmlab.coap.openssl import forgiven, settle
-from pdmlab.coap.security import Security
+from pdmlab.coap.security import HandshakeStep, Security
 from pdmlab.coap.tls_link import TlsLink
 from pdmlab.coap.transport import text_of
 from pdmlab.errors import HandshakeFailed, NetworkError
@@ -24,6 +24,10 @@ class TlsServerLink(TlsLink):
 
     owner: ServerLinks
     _counted = _queued = False
+
+    def __init__(self, owner: ServerLinks, context: SSL.Context, security: Security) -> None:
+        super().__init__(owner, None, context, security.tells)
+        self._judges = security.judges
 
     def begun(self) -> None:
         """See Link.begun."""
@@ -68,6 +72,10 @@ class TlsServerLink(TlsLink):
             self.fail(HandshakeFailed(what, reason="timed out", hint="does one host connect more than it should?"))
         else:
             super().late(seconds, what)
+
+    def unwelcome(self, step: HandshakeStep) -> str | None:
+        """See TlsLink.unwelcome."""
+        return None if self._judges is None or step.identity is None else self._judges(step.identity)
 
     def complete(self) -> None:
         """See TlsLink.complete."""

@@ -144,6 +144,9 @@ class TlsLink(Link):
             who = step.identity.name if step.identity is not None else "nobody"
             self.drop(NetworkError(f"{text_of(self.name)} was {self.identity.name} and now says that it is {who}"))
             return
+        if step.resumed and (why := self.unwelcome(step)) is not None:
+            self.fail(self._seen.unwelcome(text_of(self.name), why))
+            return
         self.tell(step)
         if not self.settled():
             return
@@ -156,6 +159,10 @@ class TlsLink(Link):
     def settled(self) -> bool:
         """Whether a handshake was the last; else the next has begun."""
         return True
+
+    def unwelcome(self, step: HandshakeStep) -> str | None:  # who is asked takes whoever it asked
+        """Return why a peer that has resumed a session is let in no more; None if it is."""
+        return None
 
     @abstractmethod
     def complete(self) -> None:

@@ -74,6 +74,12 @@ class Together(ConnectionSocket):
         each = self.sockets.get(scheme_of(address))
         return each.identity(address) if isinstance(each, ConnectionSocket) else None
 
+    def part(self, identity: Identity, why: str) -> None:
+        """See ConnectionSocket.part."""
+        for each in self.sockets.values():
+            if isinstance(each, ConnectionSocket):
+                each.part(identity, why)
+
     def close(self) -> None:
         """See ConnectionSocket.close."""
         for each in self.sockets.values():

@@ -151,6 +151,10 @@ class ConnectionSocket(ABC):
         """Return who the peer of a connection has proved to be; None without security."""
 
     @abstractmethod
+    def part(self, identity: Identity, why: str) -> None:
+        """End the connections of whoever has proved to be somebody."""
+
+    @abstractmethod
     def close(self) -> None:
         """End all connections and stop; a second call does nothing."""
 

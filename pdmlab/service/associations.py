@@ -9,10 +9,14 @@ from collections.abc import Iterable, Mapping
 
 import sqlalchemy as sa
 
+from pdmlab.coap.dtls_association import Association
 from pdmlab.service.schema import dtls_associations as table
+from pdmlab.service.schema import shared_keys
 from pdmlab.service.statements import Statement
-from pdmlab.service.store import Store
+from pdmlab.service.store import Row, Store
 
+_PSK = b"psk"
+_SINCE = Statement(sa.select(shared_keys.c.updated_at).where(shared_keys.c.identity == sa.bindparam("identity")))
 _THIS = sa.and_(table.c.role == sa.bindparam("in_role"), table.c.key == sa.bindparam("of_key"))
 _CHANGE = Statement(sa.update(table).where(_THIS).values(data=sa.bindparam("new_data"), updated_at=sa.bindparam("at")))
 _KEEP = Statement(sa.insert(table))
@@ -30,9 +34,24 @@ class Associations:
         return f"<Associations of the {self._role} server>"
 
     def load(self) -> Iterable[tuple[str, bytes]]:
-        """Return all that are kept, by their keys."""
-        rows = self._store.rows(sa.select(table.c.key, table.c.data).where(table.c.role == self._role))
-        return [(row["key"], bytes(row["data"])) for row in rows]
+        """Return all that are kept, by their keys; those of pre-shared keys that were withdrawn since are forgotten."""
+        rows = self._store.rows(sa.select(table).where(table.c.role == self._role))
+        kept = {row["key"]: bytes(row["data"]) for row in rows}
+        over = [row["key"] for row in rows if _PSK in kept[row["key"]] and self._withdrawn(kept[row["key"]], row)]
+        if over:
+            self.save(dict.fromkeys(over))
+        return [(key, data) for key, data in kept.items() if key not in over]
+
+    def _withdrawn(self, data: bytes, row: Row) -> bool:
+        """Whether an association was made with a key that is another one by now, or none."""
+        try:
+            identity = Association.from_bytes(data).identity
+        except ValueError:
+            return False  # whoever loads it forgets it
+        if identity is None or identity.kind != "psk":
+            return False
+        since: str | None = self._store.scalar(_SINCE, identity=identity.name)
+        return since is None or since > row["updated_at"]
 
     def save(self, changed: Mapping[str, bytes | None]) -> None:
         """Keep these from now on, and no longer those that are None.

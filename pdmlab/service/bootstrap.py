@@ -1,7 +1,8 @@
 """The bootstrap server: tells a device who it is, where its LwM2M server is, and what it proves itself with there.
 
 A device that was here before brings the id that it was given (`iep`); it is the same device if it also has the
-certificate that it had then. Without security there is none, and the id alone counts.
+certificate that it had then. Without security there is none, and the id alone counts. A pre-shared key is of one
+device, and so is a certificate that a factory has made: they need no id.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from aiocoap.numbers import codes
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.transport import Address, scheme_of, text_of
 from pdmlab.errors import BootstrapFailed, ConfigError, NetworkError, PdmlabError, ServiceError
-from pdmlab.service.bootstrap_plan import Plan, Step, Told, steps
+from pdmlab.service.bootstrap_plan import PRE_SHARED_KEY, Plan, Step, Told, steps
 from pdmlab.service.bootstrap_sequence import ENROLL, Sequence, rehearsal, secured
 from pdmlab.service.certificates import key_der, new_key
 from pdmlab.service.claims import BootstrapClaims
+from pdmlab.service.enrollment import colons
+from pdmlab.service.factory import Claim, shown_of
 from pdmlab.service.refusal import Refused
 from pdmlab.service.registering import endpoint_name_of, query_of
 from pdmlab.service.schema import bootstrap_endpoints as table
+from pdmlab.service.shared_keys import WITHDRAWN
 from pdmlab.service.store import Row
 
 if TYPE_CHECKING:
@@ -79,19 +83,26 @@ class Bootstrap:
         query = query_of(message)
         name = endpoint_name_of(query)
         proof = self._core.credentials.proof(endpoint, peer)
-        account_id = self._claims.account(query, name, proof)
-        if isinstance(account_id, Message):
-            return account_id
+        claim = self._claims.account(query, name, proof)
+        if isinstance(claim, Message):
+            return claim
+        account_id = claim.account_id if isinstance(claim, Claim) else claim
         with self._store.batch():
             running = self._sequences.get(peer)
             mine = running.device if running is not None and running.name == name else None
-            device = self._claims.device(account_id, name, query.get("iep"), proof, peer, mine)
+            if isinstance(claim, Claim):
+                device = self._claims.of_factory(claim, query.get("iep"), proof)
+            elif proof.kind == "psk":
+                device = self._claims.of_shared_key(account_id, name, query.get("iep"))
+            else:
+                device = self._claims.device(account_id, name, query.get("iep"), proof, peer, mine)
             if isinstance(device, Message):
                 return device
             plan = self.plan(account_id)
             if "mccv" not in query:  # not the stock client: by LwM2M a device needs its server object too
                 plan = replace(plan, server=True)
             sequence = Sequence(endpoint, peer, device, name, proof, plan, self._core.now())
+            sequence.trusted = claim.trusted if isinstance(claim, Claim) else None
             self._note(sequence, "requested")
         self._drop(peer)  # the device has begun anew
         self._sequences[peer] = sequence  # at once: another board must not be told the same id meanwhile
@@ -189,22 +200,28 @@ class Bootstrap:
         self._note(sequence, "requested")
 
     def _steps(self, sequence: Sequence) -> list[Step]:
-        device, secure = sequence.device, sequence.proof.kind == "certificate"
+        device, kind = sequence.device, sequence.proof.kind
         uri = self._core.uri(
             "lwm2m", secure=scheme_of(sequence.peer).startswith("coaps"), account_id=device["account_id"]
         )
-        if not secure:
+        if kind == "none":
             told = Told(f"{uri}&iep={device['id']}")
+        elif kind == "psk":
+            identity = sequence.proof.endpoint_name.encode()
+            key = self._core.shared_keys.of(identity)
+            if key is None:
+                raise BootstrapFailed(WITHDRAWN)
+            told = Told(f"{uri}&iep={device['id']}", PRE_SHARED_KEY, certificate=identity, private_key=key)
         elif sequence.plan.mode == "est":
             told = secured(self._core, sequence.plan, uri)
         else:
             sequence.step = "PUT /0"
-            key = new_key()
+            own = new_key()
             signed = self._core.pki.device_certificate(
-                key.public_key(), sequence.name, device["id"], device["account_id"]
+                own.public_key(), sequence.name, device["id"], device["account_id"]
             )
             self._core.credentials.prune(device["id"], sequence.proof.serial_number)
-            told = secured(self._core, sequence.plan, uri, signed, key_der(key))
+            told = secured(self._core, sequence.plan, uri, signed, key_der(own))
         problems = told.problems()
         if problems:
             sequence.step = "PUT /0"
@@ -218,7 +235,9 @@ class Bootstrap:
         with self._store.batch():
             self._note(sequence, "finished")
             state = {} if self._core.registrations.find(device["id"]) is not None else {"state": "bootstrapped"}
-            known = {"device_key": _colons(sequence.proof.fingerprint)} if sequence.proof.fingerprint else {}
+            known = {"device_key": colons(sequence.proof.fingerprint)} if sequence.proof.fingerprint else {}
+            if sequence.trusted is not None:
+                known = shown_of(sequence.trusted, sequence.proof)
             self._core.directory.change(
                 device["id"], bootstrapped_timestamp=at, endpoint_name=sequence.name, **state, **known
             )
@@ -274,7 +293,3 @@ class Bootstrap:
 
 def _fact(account_id: str) -> str:
     return f"bootstrap_plan/{account_id}"
-
-
-def _colons(digest: str) -> str:
-    return ":".join(digest[at : at + 2] for at in range(0, len(digest), 2)).upper()

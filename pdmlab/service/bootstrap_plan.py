@@ -23,6 +23,8 @@ SERVER_LIFETIME = 7200  # s, the stock example's own
 MAX_ITEM = 1024  # B: the client's MAX_CERTIFICATE_SIZE
 _URI, _IS_BOOTSTRAP, _MODE, _OWN, _AUTHORITY, _KEY, _SHORT_ID = 0, 1, 2, 3, 4, 5, 10
 _NAMES = {_URI: "URI", _OWN: "device certificate", _AUTHORITY: "CA certificate", _KEY: "private key"}
+_KEY_NAMES = {_OWN: "identity", _KEY: "pre-shared key"}
+_WANTED = {CERTIFICATE: (_OWN, _AUTHORITY, _KEY), PRE_SHARED_KEY: (_OWN, _KEY), EST: (_AUTHORITY,)}
 _ADDRESS = re.compile(r"coaps?://(\[[0-9A-Fa-f:.]+\]|[^/?#:\[\]]+):([0-9]{1,5})(\?[^#]*)?")
 
 
@@ -54,7 +56,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Told:
-    """Security instance 0 of a device; keys and certificates are DER."""
+    """Security instance 0 of a device; keys and certificates are DER.
+
+    With a pre-shared key, `certificate` is its identity, and `private_key` the key itself.
+    """
 
     uri: str
     mode: int = NO_SECURITY
@@ -90,8 +95,9 @@ class Told:
             if (self.mode == NO_SECURITY) == self.uri.startswith("coaps"):
                 found.append(f"security mode {self.mode} and {self.uri.partition(':')[0]}:// do not go together")
         items = dict(self.items)
-        wanted = {CERTIFICATE: (_OWN, _AUTHORITY, _KEY), EST: (_AUTHORITY,)}.get(self.mode, ())
-        for id, name in _NAMES.items():
+        wanted = _WANTED.get(self.mode, ())
+        names = _NAMES | (_KEY_NAMES if self.mode == PRE_SHARED_KEY else {})
+        for id, name in names.items():
             if id in items and len(items[id]) > MAX_ITEM:
                 found.append(f"the {name} has {len(items[id])} B; the client takes {MAX_ITEM}")
             if id != _URI and (id in items) != (id in wanted):

@@ -23,7 +23,10 @@ ENROLL = "POST /est/sen"
 
 @dataclass(eq=False)
 class Sequence:
-    """A bootstrap under way; `enrolled` is set where the device is to ask for a certificate, and done when it has."""
+    """A bootstrap under way; `enrolled` is set where the device is to ask for a certificate, and done when it has.
+
+    `trusted` is the trusted certificate by which a factory's device came in.
+    """
 
     endpoint: Endpoint
     peer: Address
@@ -34,13 +37,16 @@ class Sequence:
     begun: float
     done: list[dict[str, Any]] = field(default_factory=list)
     step: str = "POST /bs"
+    trusted: Row | None = None
     enrolled: asyncio.Future[None] | None = None
     task: asyncio.Task[None] | None = None
 
     @property
     def security(self) -> str:
         """What the table calls it."""
-        return "est" if self.proof.kind == "certificate" and self.plan.mode == "est" else self.proof.kind
+        if self.proof.kind in ("none", "psk"):
+            return self.proof.kind
+        return "est" if self.plan.mode == "est" else "certificate"
 
 
 def secured(core: Core, plan: Plan, uri: str, certificate: bytes | None = None, key: bytes | None = None) -> Told:

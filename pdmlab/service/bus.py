@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-Topic = Literal["channel", "queue", "device", "campaign", "account", "key"]
+Topic = Literal["channel", "queue", "device", "campaign", "account", "key", "shared key"]
 """What subjects are: the id of an API key whose channel has news; of a device that has something to do in its queue,
 or whose registration has changed; of a campaign; of an account, its keys or its quota; of an API key that may do other
-things from now on, or nothing."""
+things from now on, or nothing; the identity of a pre-shared key that is withdrawn."""
 
 Hearer = Callable[[str], None]
 

@@ -10,11 +10,12 @@ from aiocoap import Message
 from aiocoap.numbers import codes
 
 from pdmlab.coap.transport import Address, text_of
+from pdmlab.service.factory import Claim
 from pdmlab.service.proof import Proof
 from pdmlab.service.registering import Wish, answer
 from pdmlab.service.schema import bootstrap_endpoints as table
 from pdmlab.service.schema import devices
-from pdmlab.service.store import Row
+from pdmlab.service.store import Row, Rows
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
@@ -31,12 +32,14 @@ class BootstrapClaims:
         self._store = core.store
         self._busy = busy
 
-    def account(self, query: Mapping[str, str], name: str, proof: Proof) -> str | Message:
-        """Return the account that a device belongs to, or what to answer: the one of its certificate."""
+    def account(self, query: Mapping[str, str], name: str, proof: Proof) -> str | Claim | Message:
+        """Return the account that a device belongs to, or what to answer: the one of its certificate, or of its key."""
         core = self._core
         asked = query.get("aid")
+        if proof.kind == "factory":
+            return core.factory.claim("bootstrap", name, asked, proof)
         if proof.kind == "psk":
-            return answer(codes.FORBIDDEN, "bootstrap wants a certificate: with a pre-shared key, register at once")
+            return shared_key_account(core, name, asked, proof)
         if proof.fault:
             return answer(codes.FORBIDDEN, f"the certificate names nobody: {proof.fault}")
         if proof.kind == "certificate":
@@ -46,10 +49,33 @@ class BootstrapClaims:
                 return answer(codes.FORBIDDEN, f"aid={asked[:64]} is not the account of the certificate")
             if name != proof.endpoint_name:
                 return answer(codes.BAD_REQUEST, f"ep={name} is not the name in the certificate")
+            if proof.device_id is None and (fault := core.belief.developer_fault(proof.fingerprint)) is not None:
+                return answer(codes.FORBIDDEN, fault)
         account_id = proof.account_id or asked or core.account_id
         if not core.knows_account(account_id):
             return answer(codes.BAD_REQUEST, f"there is no account {account_id[:64]}")
         return account_id
+
+    def of_factory(self, claim: Claim, device_id: str | None, proof: Proof) -> Row | Message:
+        """Return the device that a factory's certificate is of; device_id is the one that it says it has."""
+        device = self._core.factory.device(claim, proof, "cloud_enrolling")
+        if isinstance(device, Message) or device_id in (None, device["id"]):
+            return device
+        if self._core.directory.find(device_id) is None:
+            return device  # deleted from the directory: it is another device from now on
+        return answer(codes.FORBIDDEN, f"the device {device_id[:64]} has another certificate")
+
+    def of_shared_key(self, account_id: str, name: str, device_id: str | None) -> Row | Message:
+        """Return the device that a pre-shared key is of; device_id is the one that it says it has."""
+        directory = self._core.directory
+        named = directory.identity_named(account_id, name)
+        if named is None and (full := directory.full(account_id)) is not None:
+            return answer(codes.SERVICE_UNAVAILABLE, full)
+        device = None if named is None else directory.find(named["id"], account_id)
+        device = device or directory.add(account_id, endpoint_name=name, state="cloud_enrolling")
+        if device_id not in (None, device["id"]) and directory.find(device_id) is not None:
+            return answer(codes.FORBIDDEN, f"the device {device_id[:64]} has not this pre-shared key")
+        return device
 
     def device(
         self, account_id: str, name: str, device_id: str | None, proof: Proof, peer: Address, mine: Row | None
@@ -139,6 +165,8 @@ class RegistrationClaims:
             return self._certified(wish, proof)
         if proof.kind == "psk":
             return self._shared(wish, proof)
+        if proof.kind == "factory":
+            return self._factory(wish, proof)
         core, directory = self._core, self._core.directory
         account_id = wish.account_id or core.account_id
         if not core.knows_account(account_id):
@@ -164,6 +192,21 @@ class RegistrationClaims:
             return None
         return self._core.directory.identity_named(account_id, proof.endpoint_name)
 
+    def of_factory(self, proof: Proof) -> Rows:
+        """Return the devices of a factory's certificate, in each account that trusts its CA still."""
+        leading = self._core.belief.authorities("lwm2m", proof.certificates)
+        known = (self._core.factory.known(trusted["account_id"], proof) for trusted in leading)
+        return [device for device in known if device is not None]
+
+    def _factory(self, wish: Wish, proof: Proof) -> Row | Message:
+        claim = self._core.factory.claim("lwm2m", wish.endpoint_name, wish.account_id, proof)
+        if isinstance(claim, Message):
+            return claim
+        device = self._core.factory.device(claim, proof, "bootstrapped")
+        if isinstance(device, Message) or wish.device_id in (None, device["id"]):
+            return device
+        return answer(codes.FORBIDDEN, f"iep={wish.device_id[:64]} is not the device of the certificate")
+
     def _certified(self, wish: Wish, proof: Proof) -> Row | Message:
         core = self._core
         if proof.fault or proof.device_id is None:
@@ -183,14 +226,9 @@ class RegistrationClaims:
         return device
 
     def _shared(self, wish: Wish, proof: Proof) -> Row | Message:
-        core = self._core
-        account_id = core.credentials.account_of(proof.endpoint_name)
-        if account_id is None:
-            return answer(codes.FORBIDDEN, f"the key of {proof.endpoint_name} was withdrawn")
-        if wish.endpoint_name != proof.endpoint_name:
-            return answer(codes.BAD_REQUEST, f"ep={wish.endpoint_name} is not the identity of the pre-shared key")
-        if wish.account_id not in (None, account_id):
-            return answer(codes.BAD_REQUEST, f"the pre-shared key is not of the account {wish.account_id}")
+        account_id = shared_key_account(self._core, wish.endpoint_name, wish.account_id, proof)
+        if isinstance(account_id, Message):
+            return account_id
         device = self._named(account_id, wish)
         if isinstance(device, Message):
             return device
@@ -205,6 +243,18 @@ class RegistrationClaims:
             # Not 4.00 or 4.03: on those the stock client drops what it was told; so it registers again, later.
             return answer(codes.SERVICE_UNAVAILABLE, full)
         return device or directory.add(account_id, endpoint_name=wish.endpoint_name, endpoint_type=wish.endpoint_type)
+
+
+def shared_key_account(core: Core, name: str, asked: str | None, proof: Proof) -> str | Message:
+    """Return whose a pre-shared key is, or what to answer; asked: the account that the device says, None for none."""
+    account_id = core.credentials.account_of(proof.endpoint_name)
+    if account_id is None:
+        return answer(codes.FORBIDDEN, f"the key of {proof.endpoint_name} was withdrawn")
+    if name != proof.endpoint_name:
+        return answer(codes.BAD_REQUEST, f"ep={name} is not the identity of the pre-shared key")
+    if asked not in (None, account_id):
+        return answer(codes.BAD_REQUEST, f"the pre-shared key is not of the account {(asked or '')[:64]}")
+    return account_id
 
 
 def _host(address: str) -> str:

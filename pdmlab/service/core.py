@@ -24,11 +24,16 @@ from pdmlab.coap.parameters import TransmissionParameters
 from pdmlab.coap.security import Security
 from pdmlab.coap.together import Together
 from pdmlab.coap.told import tells
-from pdmlab.coap.transport import Address, ConnectionSocket, DatagramSocket, Opener, Scheme, scheme_of
+from pdmlab.coap.transport import Address, ConnectionSocket, DatagramSocket, Identity, Opener, Scheme, scheme_of
 from pdmlab.errors import ServiceError
 from pdmlab.service.accounts import Accounts
+from pdmlab.service.belief import Belief
 from pdmlab.service.bootstrap import Bootstrap
+from pdmlab.service.bulk import Bulks
 from pdmlab.service.bus import Bus
+from pdmlab.service.callback_hosts import LOOPBACK, CallbackHosts
+from pdmlab.service.callback_sender import HttpSender
+from pdmlab.service.callbacks import Callbacks
 from pdmlab.service.campaigns import Campaigns
 from pdmlab.service.channels import Channels
 from pdmlab.service.credentials import Credentials
@@ -37,7 +42,9 @@ from pdmlab.service.developers import Developers
 from pdmlab.service.device_groups import DeviceGroups
 from pdmlab.service.directory import Directory
 from pdmlab.service.downloads import Downloads
+from pdmlab.service.enrollment import Enrollments
 from pdmlab.service.est import Est
+from pdmlab.service.factory import Factory
 from pdmlab.service.firmware import Firmware
 from pdmlab.service.live import Live
 from pdmlab.service.observations import Observations
@@ -53,6 +60,7 @@ from pdmlab.service.shared_keys import SharedKeys
 from pdmlab.service.store import Store
 from pdmlab.service.trusted import TrustedCertificates
 from pdmlab.service.uploads import Uploads
+from pdmlab.service.websockets import WebSockets
 
 _ACCOUNT = sa.select(accounts.c.id).where(accounts.c.id == sa.bindparam("account"))
 
@@ -66,6 +74,7 @@ class Core:
     now     returns Unix seconds
     seed    makes ids, tokens and message IDs repeat; None makes them unguessable
     log     sees every CoAP message
+    callback_hosts  whom callbacks may call: see callback_hosts.py
     """
 
     def __init__(
@@ -76,6 +85,7 @@ class Core:
         seed: int | None = None,
         log: MessageLog | None = None,
         parameters: TransmissionParameters = PARAMETERS,
+        callback_hosts: str = LOOPBACK,
     ) -> None:
         self.now = now
         self.seed = seed
@@ -88,13 +98,17 @@ class Core:
         self.store = Store(database, now=now, seed=seed)
         self.bus = Bus()
         self.pki = Pki(self.store)
-        self.shared_keys = SharedKeys(self.store)
+        self.shared_keys = SharedKeys(self)
         self.trusted = TrustedCertificates(self)
         self.developers = Developers(self)
+        self.belief = Belief(self)
+        self.factory = Factory(self)
         self.credentials = Credentials(self)
         self.directory = Directory(self)
         self.device_groups = DeviceGroups(self.store)
         self.queries = Queries(self.store)
+        self.enrollments = Enrollments(self)
+        self.bulks = Bulks(self)
         self.resources = Resources(self)
         self.registrations = Registrations(self)
         self.delivery = Delivery(self)
@@ -107,6 +121,9 @@ class Core:
         self.refusals = Refusals(self)
         self.accounts = Accounts(self.store, self.bus)
         self.channels = Channels(self.store, self.bus)
+        self.websockets = WebSockets(self.channels, self.bus)
+        sender = HttpSender(CallbackHosts.parse(callback_hosts), lambda: self.pki.pem)
+        self.callbacks = Callbacks(self.channels, self.bus, sender)
         self.firmware = Firmware(self)
         self.uploads = Uploads(self)
         self.live = Live(log)
@@ -145,11 +162,13 @@ class Core:
             for name, endpoint in self._endpoints.items():
                 endpoint.handler = routes(self, name, endpoint)
             self.channels.resume()
+            self.callbacks.resume()
             self.est.resume()
             self.requests.resume()
             self.observations.resume()
             self.uploads.resume()
             self.campaigns.resume()
+            self.bulks.resume()
         except BaseException:
             await self.stop()
             raise
@@ -157,8 +176,17 @@ class Core:
     async def stop(self) -> None:
         """Stop everything; what is under way goes on at the next start. A second call does nothing."""
         self.channels.drain()
+        await self.callbacks.close()
         self.live.close()
-        for part in (self.campaigns, self.uploads, self.observations, self.requests, self.est, self.bootstrap):
+        for part in (
+            self.bulks,
+            self.campaigns,
+            self.uploads,
+            self.observations,
+            self.requests,
+            self.est,
+            self.bootstrap,
+        ):
             await part.close()
         self.registrations.close()
         for endpoint in self._endpoints.values():
@@ -179,7 +207,14 @@ class Core:
         """Return what one of the two servers proves itself with, and whom it believes; the database must be open."""
         tap = self._taps.get(role)
         told = None if tap is None else tells(tap)
-        return dataclasses.replace(self.pki.security(role), psk_of=self.shared_keys.of, tells=told)
+        return dataclasses.replace(
+            self.pki.security(role), psk_of=self.shared_keys.of, judges=self.belief.judge(role), tells=told
+        )
+
+    def part(self, identity: Identity, why: str) -> None:
+        """End the connections of whoever has proved to be somebody, at both servers."""
+        for endpoint in self._endpoints.values():
+            endpoint.part(identity, why)
 
     def _noting(self, role: Role, opener: Opener) -> Opener:
         """Note by what schemes a role's socket is reached, and where."""

@@ -55,7 +55,7 @@ class Credentials:
 
     def proof(self, endpoint: Endpoint, peer: Address) -> Proof:
         """Return what a peer of an endpoint has proved."""
-        return proof_of(endpoint.identity(peer))
+        return proof_of(endpoint.identity(peer), self._core.pki.certificate)
 
     def good(self, proof: Proof) -> bool:
         """Whether a device may still register with a certificate: no newer one has taken its place."""

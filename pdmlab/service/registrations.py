@@ -262,6 +262,9 @@ class Registrations:
         if proof.kind == "psk":
             device = self._claims.of_shared_key(proof)
             return None if device is None else self.find(device["id"])
+        if proof.kind == "factory":
+            registered = (self.find(device["id"]) for device in self._claims.of_factory(proof))
+            return next((each for each in registered if each is not None), None)
         return None
 
     def _somebody_listens(self, account_id: str) -> bool:

@@ -74,9 +74,8 @@ class TrustedCertificates:
             raise Refused(403, f"an account has at most {MAX_AUTHORITIES} CAs", type="account_limit_exceeded")
         said = said_of(authority.certificate)
         self._check_free(account_id, name, service, said["subject_key"])
-        values = {"service": service, "status": status, "description": description}
-        values |= {"enrollment_mode": enrollment_mode, "owner_id": owner_id}
-        return self.keep(account_id, name, certificate, said, **values)
+        values: Row = {"service": service, "status": status, "description": description, "owner_id": owner_id}
+        return self.keep(account_id, name, certificate, said, enrollment_mode=enrollment_mode, **values)
 
     def keep(self, account_id: str, name: str, pem: str, said: Row, **values: object) -> Row:
         """Insert a row; said: what `said_of` says of the certificate. Part of the open transaction, if there is one.
@@ -103,18 +102,17 @@ class TrustedCertificates:
             Refused: as `add` and `get`, and 400 for what cannot be set.
         """
         row = self.get(account_id, id)
-        changes = {name: value for name, value in changes.items() if value is not None and value != row[name]}
+        changes = {what: value for what, value in changes.items() if value is not None and value != row[what]}
         if row["device_execution_mode"] == DEVELOPER:
             if fixed := changes.keys() - {"name", "description", "status"}:
                 what = f"{', '.join(sorted(fixed))} of a developer certificate cannot be changed"
                 raise Refused(400, what, type="validation_error", hint="make another one")
-        elif changes.keys() & {"certificate", "service"}:
-            pem, mode = changes.get("certificate", row["certificate"]), changes.get("enrollment_mode", False)
-            # What was believed without a proof once is believed at another server, too.
-            known = "certificate" not in changes or row["enrollment_mode"]
-            authority = self._read(account_id, pem, signature, mode or known)
-            said = said_of(authority.certificate)
-            self._check_free(account_id, "", changes.get("service", row["service"]), said["subject_key"], id)
+        elif changes.keys() & {"certificate", "service", "enrollment_mode"}:
+            wanted: Row = {**row, **changes}
+            # What was proved once is believed at another server, too.
+            unproved = wanted["enrollment_mode"] or not (row["enrollment_mode"] or "certificate" in changes)
+            said = said_of(self._read(account_id, wanted["certificate"], signature, unproved).certificate)
+            self._check_free(account_id, "", wanted["service"], said["subject_key"], id)
             changes |= said
         if "name" in changes:
             self._check_free(account_id, changes["name"], "", "", id)

@@ -60,6 +60,10 @@ class Proven(ConnectionSocket):
     def identity(self, address: Address) -> Identity | None:
         return self.identities.get((address[0], address[1])) if self.connected(address) else None
 
+    def part(self, identity: Identity, why: str) -> None:
+        for address in [address for address, each in self.identities.items() if each == identity]:
+            self.end(address, why)
+
     def close(self) -> None:
         """End all: who connects again has a connection again."""
         self._open.clear()

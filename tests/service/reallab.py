@@ -22,7 +22,7 @@ from pdmlab.coap.tcp import tcp_to
 from pdmlab.coap.tls import tls_to
 from pdmlab.coap.transport import Address, Connection, Opener, Scheme, udp
 from pdmlab.service.associations import Associations
-from pdmlab.service.certificates import key_der, new_key
+from pdmlab.service.certificates import key_der
 from pdmlab.service.core import Core
 from pdmlab.service.openers import Wanted, server_opener
 from tests.service.corelab import CoreLab
@@ -189,9 +189,11 @@ class PlainStreamDevice(RealDevice):
 
 async def real_device(lab: RealLab, carrier: Carrier, name: str = "desk1") -> RealDevice:
     """Return a device with a developer certificate and its key."""
-    key = new_key()
-    built_with = lab.core.pki.developer_certificate(key.public_key(), name, lab.core.account_id)
-    device = RealDevice(lab, name, carrier, built_with, key_der(key))
+    developers = lab.core.developers
+    credentials = developers.credentials(developers.of_endpoint(lab.core.account_id, name))
+    built_with, key = credentials.bootstrap_device_certificate, credentials.bootstrap_device_private_key
+    assert built_with is not None and key is not None
+    device = RealDevice(lab, name, carrier, built_with, key)
     lab.devices.append(device)
     await device.power_on()
     return device

@@ -52,6 +52,7 @@ class SecureDevice(FakeDevice):
         super().__init__(lab, name, **options)
         self.built_with = built_with
         self.own = b""
+        self.above: tuple[bytes, ...] = ()  # certificates that lead from its own to the CA
         self.port = 0
         self.enrolls = True
         self.enrolled = False
@@ -84,8 +85,11 @@ class SecureDevice(FakeDevice):
         self.port = next(_ports)
         parameters = TransmissionParameters(block_size=512, empty_ack_tail=b"\xc0")
         self.endpoint = await Endpoint.open(self.host.opener(self.port), router, seed=self.port, parameters=parameters)
-        proof = certificate or (self.own if role == "lwm2m" else self.built_with)
-        identity = Identity("psk", psk) if psk else Identity("certificate", name_of(proof).get("CN", ""), (proof,))
+        if psk:
+            identity = Identity("psk", psk)
+        else:
+            proof = certificate or (self.own if role == "lwm2m" else self.built_with)
+            identity = Identity("certificate", name_of(proof).get("CN", ""), (proof, *self.above))
         self.lab.proven[role].identities[self.address] = identity
 
     async def disconnect(self, role: str, why: str = "the device closed the connection") -> None:
@@ -106,7 +110,8 @@ class SecureDevice(FakeDevice):
 
     async def register(self, *query: str, payload: bytes | None = None) -> Message:
         if not query:
-            account = self.uri.partition("aid=")[2]
+            asked = self.uri.partition("?")[2].split("&")
+            account = asked[0].removeprefix("aid=")
             query = (
                 f"ep={self.name}",
                 "et=default",
@@ -114,7 +119,7 @@ class SecureDevice(FakeDevice):
                 "lwm2m=1.0",
                 f"d={account}",
                 f"b={self.binding}",
-                f"aid={account}",
+                *asked,
                 "mccv=4.13.2",
             )
         return await super().register(*query, payload=payload)
@@ -169,18 +174,21 @@ class SecureDevice(FakeDevice):
 
 
 class SharedKeyDevice(SecureDevice):
-    """A device that proves itself by a pre-shared key, and registers without bootstrap."""
+    """A device that proves itself by a pre-shared key, with or without bootstrap."""
 
     @property
     def id(self) -> str:
         return self.location[2]
 
+    async def connect(self, role: str, certificate: bytes | None = None, *, psk: str = "") -> None:
+        await super().connect(role, certificate, psk=psk or self.name)
+
 
 async def secure_device(lab: CoreLab, name: str = "desk1", *, account_id: str = "", **options: Any) -> SecureDevice:
     """Return a device that is built with a developer certificate of its account."""
     core = lab.core
-    key = ec.generate_private_key(ec.SECP256R1()).public_key()
-    built_with = core.pki.developer_certificate(key, name, account_id or core.account_id)
+    row = core.developers.of_endpoint(account_id or core.account_id, name)
+    built_with = x509.load_pem_x509_certificate(row["certificate"].encode()).public_bytes(serialization.Encoding.DER)
     device = SecureDevice(lab, name, built_with=built_with, **options)
     lab.devices.append(device)
     await device.power_on()

@@ -14,13 +14,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pdmlab.coap.openssl import SESSION_LIFETIME
+from pdmlab.coap.transport import Identity
 from pdmlab.lwm2m import tlv
 from pdmlab.network.link import Link
 from pdmlab.service.bootstrap_plan import Plan, Told, security_object
 from pdmlab.service.certificates import Subject
 from pdmlab.service.directory import UNFINISHED_S
+from pdmlab.service.shared_keys import WITHDRAWN
 from tests.service.corelab import CoreLab, Stage, play, request
-from tests.service.secure import SecureDevice, name_of, registered, secure_device
+from tests.service.secure import SecureDevice, SharedKeyDevice, name_of, registered, secure_device
 
 NONSENSE = (codes.BAD_REQUEST, codes.CONTENT, codes.CONTINUE, codes.VALID, codes.INTERNAL_SERVER_ERROR)
 
@@ -407,13 +410,84 @@ def test_a_device_that_had_no_security_keeps_its_id_when_it_gets_a_certificate(p
     play(story)
 
 
-def test_with_a_pre_shared_key_there_is_no_bootstrap(play: Stage) -> None:
+async def keyed(lab: CoreLab, name: str = "sensor") -> SharedKeyDevice:
+    """Return a device that has a pre-shared key."""
+    lab.core.shared_keys.add(lab.core.account_id, name)
+    device = SharedKeyDevice(lab, name)
+    lab.devices.append(device)
+    await device.power_on()
+    return device
+
+
+def test_with_a_pre_shared_key_a_device_is_told_to_register_by_it(play: Stage) -> None:
     async def story(lab: CoreLab) -> None:
-        lab.core.shared_keys.add(lab.core.account_id, "desk1")
-        device = await secure_device(lab)
-        await device.connect("bootstrap", psk="desk1")
+        device, account = await keyed(lab), lab.core.account_id
+        assert (await device.first_boot()).code == codes.CHANGED
+        address = lab.fabric.host("service").address
+        (row,) = lab.core.directory.list(account)
+        assert (row["endpoint_name"], row["state"]) == ("sensor", "bootstrapped")
+        assert device.uri == f"coaps://{address}:5695?aid={account}&iep={row['id']}"
+        told = {id: bytes(value) for id, value in device.security.items() if id}
+        key = lab.core.shared_keys.of(b"sensor")
+        assert told == {1: b"\0", 2: b"\0", 3: b"sensor", 5: key, 10: b"\x01"}
+        assert (await device.come()).opt.location_path == ("rd", account, row["id"])
+        (last,) = lab.core.bootstrap.transcript(account)
+        assert (last["state"], last["security"]) == ("finished", "psk")
+
+    play(story)
+
+
+def test_a_device_with_a_pre_shared_key_is_the_same_one_each_time(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device, account = await keyed(lab), lab.core.account_id
+        await device.first_boot()
+        await device.come()
+        first = device.id
+        await device.first_boot()  # its storage was wiped, and it knows no id
+        await device.first_boot("ep=sensor", f"aid={account}", f"iep={first}")
+        assert (await device.come()).opt.location_path == ("rd", account, first)
+        other = await keyed(lab, "other")
+        await other.connect("bootstrap")
+        for query, code, word in (
+            (("ep=other", f"aid={account}", f"iep={first}"), codes.FORBIDDEN, b"not this pre-shared key"),
+            (("ep=sensor", f"aid={account}"), codes.BAD_REQUEST, b"not the identity"),
+            (("ep=other", f"aid={'0' * 32}"), codes.BAD_REQUEST, b"not of the account"),
+        ):
+            answer = await other.bootstrap(*query)
+            assert answer.code == code and word in answer.payload, answer.payload
+        assert [row["endpoint_name"] for row in lab.core.directory.list(account)] == ["sensor", "other"]
+
+    play(story)
+
+
+def test_a_pre_shared_key_that_is_deleted_opens_nothing_from_then_on(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device, account = await keyed(lab), lab.core.account_id
+        await device.first_boot()
+        await device.come()
+        lab.core.shared_keys.remove(account, "sensor")
+        assert "its pre-shared key was withdrawn" in lab.core.registrations.find(device.id).lost_why
+        for role in ("bootstrap", "lwm2m"):
+            assert lab.core.belief.fault(role, Identity("psk", "sensor")) == WITHDRAWN
+        await device.connect("bootstrap")
         answer = await device.bootstrap()
-        assert answer.code == codes.FORBIDDEN and b"register at once" in answer.payload
+        assert answer.code == codes.FORBIDDEN and b"withdrawn" in answer.payload
+        lab.core.shared_keys.add(account, "sensor")  # another one: what was agreed by the first is resumed no more
+        assert lab.core.belief.fault("lwm2m", Identity("psk", "sensor")) == WITHDRAWN
+        await asyncio.sleep(SESSION_LIFETIME)
+        assert lab.core.belief.fault("lwm2m", Identity("psk", "sensor")) is None
+
+    play(story)
+
+
+def test_a_pre_shared_key_is_in_neither_log_nor_events(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await keyed(lab)
+        await device.first_boot()
+        kept = lab.log.lines() + repr(lab.core.directory.events(lab.core.account_id))
+        kept += repr(lab.core.bootstrap.transcript(lab.core.account_id)) + repr(lab.core.shared_keys)
+        key = lab.core.shared_keys.of(b"sensor")
+        assert key is not None and key.hex() not in kept.lower() and repr(key) not in kept
 
     play(story)
 

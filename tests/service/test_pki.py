@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from alembic import command
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -28,7 +27,7 @@ from pdmlab.service.pki import Pki
 from pdmlab.service.refusal import Refused
 from pdmlab.service.schema import device_certificates, own_certificates
 from pdmlab.service.store import Store
-from tests.service.test_store import alembic_config
+from tests.service.test_store import migrated
 from tests.tools import program
 
 ACCOUNT, DEVICE = "0123456789abcdef0123456789abcdef", "f" * 32
@@ -330,11 +329,8 @@ def test_a_database_that_cannot_be_written_is_said(opened: Callable[[], Pki]) ->
 
 
 def test_credentials_of_an_older_service_are_given_a_certificate(file: Path) -> None:
-    config = alembic_config()
-    engine = sa.create_engine(f"sqlite:///{file}")
+    engine = migrated(f"sqlite:///{file}", "0001")
     with engine.connect() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
         at = "2026-01-01T00:00:00.000000Z"
         connection.execute(
             sa.text("INSERT INTO accounts (id, created_at, updated_at) VALUES (:a, :t, :t)"), {"a": ACCOUNT, "t": at}

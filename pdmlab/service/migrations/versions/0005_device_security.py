@@ -125,14 +125,15 @@ def _developer_keys() -> None:
         ["account_id", "endpoint_name"],
         unique=False,
     )
-    columns = "id account_id name description endpoint_name certificate private_key created_at updated_at".split()
+    shared = ["id", "account_id", "name", "description", "created_at", "updated_at"]
+    columns = [*shared, "endpoint_name", "certificate", "private_key"]
     old = sa.table("developer_certificates", *(sa.column(name) for name in columns))
-    names = "id account_id name description certificate certificate_fingerprint subject subject_key issuer".split()
-    names += "not_before not_after service device_execution_mode created_at updated_at".split()
+    names = [*shared, "certificate", "certificate_fingerprint", "subject", "subject_key", "issuer"]
+    names += ["not_before", "not_after", "service", "device_execution_mode"]
     trusted = sa.table("trusted_certificates", *(sa.column(name) for name in names))
     connection = op.get_bind()
     for row in list(connection.execute(sa.select(old).order_by(old.c.id)).mappings()):
-        kept = {name: row[name] for name in ("id", "account_id", "name", "description", "created_at", "updated_at")}
+        kept = {name: row[name] for name in shared}
         said = _said(row["certificate"]) | {"service": "bootstrap", "device_execution_mode": 1}
         connection.execute(sa.insert(trusted), {**kept, **said})
         key = {name: row[name] for name in ("id", "account_id", "endpoint_name")}
