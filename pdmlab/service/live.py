@@ -43,9 +43,10 @@ class Live:
         return len(self._followers) >= FOLLOWERS
 
     @contextlib.asynccontextmanager
-    async def follow(self, device_id: str) -> AsyncIterator[Follower]:
-        """Follow a device's messages, on the loop; what passes from here on is not missed."""
+    async def follow(self, device_id: str, seconds: float) -> AsyncIterator[Follower]:
+        """Follow a device's messages for so long (s), on the loop; what passes from here on is not missed."""
         follower = Follower(device_id)
+        ending = asyncio.get_running_loop().call_later(seconds, follower.end)
         if self._log is None or self._closed:
             follower.end()
         else:
@@ -55,6 +56,7 @@ class Live:
         try:
             yield follower
         finally:
+            ending.cancel()
             self._followers.discard(follower)
             if not self._followers:
                 self._end()

@@ -1,4 +1,4 @@
-"""Devices as a view shows them: each with its registration, found by part of a name, sorted, in pages; and their values.
+"""Devices as views show them: with their registrations, found by part of a name, sorted, in pages; and their values.
 
 The vendor's list knows neither lifetimes nor parts of names, and asks for each value on its own.
 """

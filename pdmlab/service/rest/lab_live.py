@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from pdmlab.capture import DeviceLog, LoggedMessage
@@ -32,23 +32,29 @@ async def follow_log(
     device_id: str,
     after: Annotated[int, Query(ge=-1, description="Begin after this `number`.")] = -1,
     limit: Annotated[int, Query(ge=0, le=10_000, description="Of those that are past, the latest.")] = 200,
+    seconds: Annotated[float, Query(ge=0, le=3600, description="How long to follow it (s).")] = 300.0,
+    last: Annotated[str, Header(alias="Last-Event-ID", description="As `after`: a browser's, as it comes back.")] = "",
 ) -> StreamingResponse:
     """Server-sent events: a row of the log each, with its `number` as id. First what is past, then what passes.
 
     503 when as many follow already as the service has time for.
     """
+    if last.isascii() and last.isdigit():
+        after = max(after, int(last[:18]))
     if core.directory.find(device_id, key.account_id) is None:
         raise not_found("device", device_id)
     if core.live.full:
         raise Refused(503, "too many follow the log just now", hint="close a view of it, or poll /lab/log")
     return StreamingResponse(
-        _events(core, device_id, after, limit), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        _events(core, device_id, after, limit, seconds),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store"},
     )
 
 
-async def _events(core: Core, device_id: str, after: int, limit: int) -> AsyncIterator[str]:
+async def _events(core: Core, device_id: str, after: int, limit: int, seconds: float) -> AsyncIterator[str]:
     yield ": the log begins\n\n"  # so that the caller has its answer, however quiet the device is
-    async with core.live.follow(device_id) as follower:
+    async with core.live.follow(device_id, seconds) as follower:
         if core.log is not None and limit:
             past = await asyncio.to_thread(core.log.of_device(device_id).since(after + 1).rows)
             for row in past[-limit:]:

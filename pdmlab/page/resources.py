@@ -1,0 +1,303 @@
+"""A device's resources, object by object: name, value, format, and Obs, R, W and Exe, as LwM2M servers have them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from nicegui import ui
+
+from pdmlab.cloud.values import decode
+from pdmlab.errors import ConfigError, PdmlabError
+from pdmlab.lwm2m.paths import Path
+from pdmlab.lwm2m.registry import core_objects
+from pdmlab.page import words
+from pdmlab.page.frame import Frame, button, heading, panel
+from pdmlab.page.seat import READ_ONLY, Sample
+
+_SHORT = {"text/plain": "text", "application/octet-stream": "opaque", "application/vnd.oma.lwm2m+tlv": "TLV"}
+SPARK = 60
+_CLOSED = ("/0/", "/1/", "/2/")
+"""Objects of the management itself: closed until somebody opens them."""
+"""Values in a sparkline."""
+
+
+class Resources:
+    """The resources of a device, as one tab sees them."""
+
+    def __init__(self, frame: Frame, device_id: str) -> None:
+        self._frame, self._id = frame, device_id
+        self._rows: dict[str, _Row] = {}
+        self._found: dict[str, set[int]] = {}
+        """What reads of whole instances have brought, beside what is listed and what the registry has."""
+        self._filter = ""
+
+    def show(self, seen: Callable[[], bool]) -> None:
+        """Draw them, and keep them fresh while they are seen."""
+        with panel("Resources") as end:
+            with end:
+                search = ui.input(placeholder="Path or name", on_change=self._searched)
+                search.classes("find").props('outlined dense clearable debounce=200 aria-label="Search resources"')
+                self._all = button("Read all", label="Read every resource")
+                self._all.on_click(self._frame.does(self._read_all, self._all))
+            self._body = ui.element("div")
+            self._empty = ui.label("The device has listed no resources: it is not registered.").classes("empty")
+        self._empty.set_visibility(False)
+
+        async def look() -> None:
+            if seen():
+                await self.look()
+
+        self._frame.every(1.0, look)
+
+        async def follow() -> None:
+            for row in self._rows.values():
+                row.follow()
+
+        self._frame.every(0.25, follow)
+
+    async def look(self) -> None:
+        """Show what the device lists now, and what the service knows of it."""
+        listed = await self._frame.seat.api.get(f"/lab/devices/{self._id}/values")
+        every = self._every(listed)
+        if [row["path"] for row in every] != list(self._rows):
+            self._draw(every)
+        for row in every:
+            self._rows[row["path"]].known(row)
+
+    def _every(self, listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return a row for each resource: of an instance that was listed as a whole, those of the registry as well."""
+        every = []
+        for row in listed:
+            every.append(row)
+            path = Path.parse(row["path"])
+            if path.instance is not None and path.resource is None:
+                known = core_objects().objects.get(path.object)
+                ids = set(known.resources if known is not None else ()) | self._found.get(row["path"], set())
+                inside = {"rt": "", "observable": True, "payload": None, "ct": None, "observation": None, "why": ""}
+                every += [{**inside, "path": f"{row['path']}/{id}"} for id in sorted(ids)]
+        return every
+
+    def came(self, path: str, sample: Sample) -> None:
+        """Show the values of a whole instance where they belong."""
+        if not isinstance(sample.value, dict) or path.count("/") != 2:
+            return
+        for id, value in sample.value.items():
+            row = self._rows.get(f"{path}/{id}")
+            if row is None:
+                self._found.setdefault(path, set()).add(id)
+            else:
+                row.show(sample._replace(value=value))
+
+    def _draw(self, listed: list[dict[str, Any]]) -> None:
+        self._body.clear()
+        self._rows.clear()
+        self._empty.set_visibility(not listed)
+        objects: dict[str, list[dict[str, Any]]] = {}
+        for row in listed:
+            objects.setdefault("/".join(row["path"].split("/")[:3]), []).append(row)
+        with self._body:
+            for instance, rows in objects.items():
+                box = ui.element("details").classes("object")
+                if not instance.startswith(_CLOSED):
+                    box.props("open")
+                with box:
+                    with ui.element("summary"):
+                        name = core_objects().name(Path.parse(instance))
+                        name = words.safe(name if name != instance else "Object")
+                        ui.html(f'{name} <span class="quiet mono">{instance}</span>', sanitize=False)
+                    for row in rows:
+                        self._rows[row["path"]] = _Row(self._frame, self._id, row, self.came)
+        self._hide()
+
+    def _searched(self, event: Any) -> None:  # NiceGUI's own event
+        self._filter = str(event.value or "").lower()
+        self._hide()
+
+    def _hide(self) -> None:
+        for path, row in self._rows.items():
+            row.box.set_visibility(self._filter in path or self._filter in row.name.lower())
+
+    async def _read_all(self) -> str:
+        whole = tuple(f"{path}/" for path in self._rows if path.count("/") == 2)  # these bring what is in them
+        rows = [row for row in self._rows.values() if row.readable and row.box.visible]
+        rows = [row for row in rows if not row.path.startswith(whole)]
+        failed = 0
+        for row in rows:
+            failed += not await row.read()
+        return f"{len(rows) - failed} of {len(rows)} resources read"
+
+
+class _Row:
+    """A resource: what it is called, the value that came last, and what can be done."""
+
+    def __init__(self, frame: Frame, device: str, listed: dict[str, Any], came: Callable[[str, Sample], None]) -> None:
+        self._frame, self._device, self.path = frame, device, str(listed["path"])
+        self._seat, self._came = frame.seat, came
+        known = words.definition(self.path)
+        operations = known.operations if known is not None and known.operations else "RWE"
+        instance = "/".join(self.path.split("/")[:3])
+        full = core_objects().name(Path.parse(self.path))
+        self.name = known.name if known is not None else "" if full == self.path else full.partition(" / ")[2]
+        self.name = "" if self.name.isdigit() else self.name
+        if self.path == instance:
+            self.name, operations = "whole instance", "R"
+        self.readable = "R" in operations
+        self._count = -1
+        self._sample: Sample | None = None
+        self._observes = False
+        with ui.element("div").classes("resource").props(f'data-path="{self.path}"') as self.box:
+            ui.label(self.path).classes("mono path")
+            ui.label(self.name or "–").classes("name" if self.name else "name quiet").tooltip(
+                self.name or "not in the registry"
+            )
+            with ui.element("div").classes("acts"):
+                self._obs = self._act("Obs", "Observe", "" if self.readable else "it cannot be read", self._toggle)
+                self._act("R", "Read", "" if self.readable else "it cannot be read", self._read)
+                self._act("W", "Write", self._why_not("W", operations, "it cannot be written"), self._ask_value)
+                self._act("Exe", "Execute", self._why_not("E", operations, "it cannot be executed"), self._ask_argument)
+            self._value = ui.label("–").classes("value none")
+            with ui.element("div").classes("meta"):
+                self._meta = ui.label("")
+            self._spark = ui.html("", sanitize=False).classes("spark-box")
+            self._problem = ui.label("").classes("problem").props('role="alert"')
+        self._problem.set_visibility(False)
+
+    def _why_not(self, operation: str, operations: str, otherwise: str) -> str:
+        return READ_ONLY if not self._seat.may_write else "" if operation in operations else otherwise
+
+    def _act(self, text: str, verb: str, why_not: str, work: Callable[[], Any]) -> ui.button:
+        made = button(text, look="act", why_not=why_not, label=f"{verb} {self.path}")
+        made.on_click(work)
+        return made
+
+    # -- showing ---------------------------------------------------------------------------------------------
+
+    def known(self, row: dict[str, Any]) -> None:
+        """Show what the service knows, as long as nothing newer came here."""
+        if self._sample is None and self._count < 0 and row["payload"] is not None:
+            value = decode(row["payload"], row["ct"], self.path)
+            self._put(words.value(value, self.path), row["ct"], "known to the service")
+
+    def follow(self) -> None:
+        """Show the value that came last, if it is observed."""
+        observed = self._seat.observed.get((self._device, self.path))
+        if (observed is not None) != self._observes:
+            self._observes = observed is not None
+            self._obs.classes(replace="act on" if self._observes else "act")
+            self._obs.props(f'aria-pressed="{str(self._observes).lower()}"')
+        if observed is None or observed.count == self._count:
+            return
+        self._count = observed.count
+        if observed.trouble is not None:
+            self._say(observed.trouble)
+        if observed.history:
+            self.show(observed.history[-1])
+            numbers = [words.numeric(each.value) for each in list(observed.history)[-SPARK:]]
+            self._spark.set_content(words.sparkline([each for each in numbers if each is not None]))
+
+    def show(self, sample: Sample) -> None:
+        """Show a value that has just come."""
+        self._sample = sample
+        self._came(self.path, sample)
+        self._put(words.value(sample.value, self.path), sample.format, f"{words.clock(sample.at)} UTC, host")
+
+    def _put(self, value: str, format: str, at: str) -> None:
+        self._value.set_text(value if value else "(empty)")
+        self._value.classes(replace="value" if value else "value none")
+        self._value.props(f'title="{words.safe(value)}"')
+        self._meta.set_text(f"{_SHORT.get(format, format.removeprefix('application/'))} · {at}")
+
+    def _say(self, error: PdmlabError | None) -> None:
+        self._problem.set_text(words.error(error) if error is not None else "")
+        self._problem.set_visibility(error is not None)
+
+    async def _try(self, work: Callable[[], Any]) -> bool:
+        """Do something; show under the row why it failed."""
+        self.box.classes("busy")
+        try:
+            await work()
+        except PdmlabError as error:
+            self._say(error)
+            return False
+        finally:
+            self.box.classes(remove="busy")
+        self._say(None)
+        return True
+
+    # -- doing -----------------------------------------------------------------------------------------------
+
+    async def read(self) -> bool:
+        """Read it; tell whether that went well."""
+
+        async def work() -> None:
+            self.show(await self._seat.read(self._device, self.path))
+
+        return await self._try(work)
+
+    async def _read(self) -> None:
+        await self.read()
+
+    async def _toggle(self) -> None:
+        if (self._device, self.path) in self._seat.observed:
+            await self._try(partial(self._seat.unobserve, self._device, self.path))
+        else:
+            await self._try(partial(self._seat.observe, self._device, self.path))
+        self.follow()
+
+    def _ask_value(self) -> None:
+        known = words.definition(self.path)
+        opaque = known is not None and known.type == "opaque"
+        with ui.dialog() as dialog, ui.card().classes("dialog"):
+            heading(2, f"Write {self.path}{f' {self.name}' if self.name else ''}")
+            unit = f" ({known.unit})" if known is not None and known.unit else ""
+            kind = f", {known.type}" if known is not None and known.type else ""
+            value = ui.input(label=f"Value{unit}{kind}").props("outlined dense autofocus").classes("field")
+            if self._sample is not None and isinstance(self._sample.value, str):
+                value.value = self._sample.value
+            as_hex = ui.checkbox("as bytes, in hex (opaque)", value=opaque)
+            with ui.element("div").classes("buttons"):
+                button("Cancel").on_click(dialog.close)
+                go = button("Write", look="main")
+
+            async def write() -> None:
+                given: str | bytes = str(value.value or "")
+                if as_hex.value:
+                    given = _bytes_of(str(given))
+                dialog.close()
+                if await self._try(partial(self._seat.write, self._device, self.path, given)) and self.readable:
+                    await self.read()
+
+            go.on_click(self._frame.does(write, go))
+            value.on("keydown.enter", self._frame.does(write, go))
+        dialog.open()
+
+    def _ask_argument(self) -> None:
+        with ui.dialog() as dialog, ui.card().classes("dialog"):
+            heading(2, f"Execute {self.path}{f' {self.name}' if self.name else ''}?")
+            argument = ui.input(label="Argument, if it takes one").props("outlined dense").classes("field")
+            with ui.element("div").classes("buttons"):
+                button("Cancel").on_click(dialog.close)
+                go = button("Execute", look="main")
+
+            async def execute() -> None:
+                dialog.close()
+
+                async def work() -> None:
+                    said = await self._seat.execute(self._device, self.path, str(argument.value or ""))
+                    with self.box:
+                        ui.notify(f"{self.path} executed{f': {said}' if said else ''}", type="positive",
+                                  position="bottom-right")  # fmt: skip
+
+                await self._try(work)
+
+            go.on_click(self._frame.does(execute, go))
+        dialog.open()
+
+
+def _bytes_of(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise ConfigError(f"{text[:40]!r} is no hex", hint="write bytes as 0a ff 00, or take the mark away") from None

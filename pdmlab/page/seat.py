@@ -1,0 +1,244 @@
+"""What one API key sees of a service: shared by all browsers that signed in with it, and by nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import math
+import time
+import uuid
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pdmlab.cloud.values import Value, decode, encode
+from pdmlab.errors import PdmlabError, ServiceError
+from pdmlab.lwm2m.content import FORMAT_NAMES, TEXT
+from pdmlab.page.api import Api
+from pdmlab.page.hearing import Event, Hearing
+
+ASK_S = 30.0
+"""How long a device may take to answer."""
+HISTORY = 240
+"""Values that are kept of what is observed."""
+OBSERVED = 200
+"""Resources that are observed at once, at most."""
+
+READ_ONLY = "this key may only read: it is in the group Readers"
+NOT_ADMINISTRATOR = "this wants a key of the group Administrators"
+
+
+class Sample(NamedTuple):
+    """A value, its content type, and when the page got it (Unix s, host clock)."""
+
+    at: float
+    value: Value
+    format: str
+
+
+@dataclass
+class Observed:
+    """A resource that is observed for the page; `count` goes up with each value."""
+
+    device: str
+    path: str
+    state: str = "asked"
+    trouble: PdmlabError | None = None
+    count: int = 0
+    history: deque[Sample] = field(default_factory=lambda: deque(maxlen=HISTORY))
+
+    def take(self, event: Event) -> None:
+        """Keep a value that came."""
+        self.history.append(sample(event, self.path))
+        self.count += 1
+
+
+def sample(event: Event, path: str) -> Sample:
+    """Return what an async-response or a notification brought."""
+    format = str(event.get("ct") or FORMAT_NAMES[TEXT])
+    return Sample(time.time(), decode(str(event.get("payload") or ""), format, path), format)
+
+
+class Seat:
+    """An API key at work; `rights` is "read-only", "developer" or "administrator"."""
+
+    def __init__(self, url: str, key: str, ca: Path | None, name: str) -> None:
+        """name: what the page calls itself, where it makes a key to hear answers with."""
+        self.url = url
+        self.api = Api(url, key, ca)
+        self.key_name = self.key_id = self.account_id = self.account_name = ""
+        self.rights = "administrator"
+        self.observed: dict[tuple[str, str], Observed] = {}
+        self._ca, self._name = ca, name
+        self._own: Api | None = None  # with a key of the page's own
+        self._own_id = ""
+        self._hearing: Hearing | None = None
+        self._opening = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Seat at {self.url} of key {self.key_id}, {self.rights}, {len(self.observed)} observed>"
+
+    async def open(self) -> None:
+        """Find out whose key it is and what it may do.
+
+        Raises:
+            ServiceError: the service does not know the key (401).
+            Unreachable, TimedOut: the service does not answer.
+        """
+        me = await self.api.get("/v3/api-keys/me")
+        account = await self.api.get("/v3/accounts/me")
+        self.key_id, self.key_name = str(me["id"]), str(me["name"])
+        self.account_id, self.account_name = str(account["id"]), str(account.get("display_name") or "")
+        with contextlib.suppress(ServiceError):
+            groups = await self.api.get("/v3/api-keys/me/groups")
+            names = {str(group["name"]) for group in groups["data"]}
+            if "Administrators" not in names:
+                self.rights = "developer" if "Developers" in names else "read-only"
+
+    @property
+    def may_write(self) -> bool:
+        """Whether the key may change anything."""
+        return self.rights != "read-only"
+
+    @property
+    def is_administrator(self) -> bool:
+        """Whether the key may make and revoke keys."""
+        return self.rights == "administrator"
+
+    # -- asking devices --------------------------------------------------------------------------------------
+
+    async def read(self, device: str, path: str) -> Sample:
+        """Read a resource from the device; with a key that only reads, perhaps from what the service knows.
+
+        Raises:
+            ServiceError: the service or the device refused.
+            TimedOut: no answer in ASK_S.
+        """
+        if self.may_write:
+            return sample(await self._ask(device, "GET", path), path)
+        hearing, api = await self._hear()
+        answer = await api.call("GET", f"/v2/endpoints/{device}{path}")
+        if answer.status_code != 202:
+            payload = base64.b64encode(answer.content).decode()
+            return sample({"payload": payload, "ct": answer.headers.get("content-type")}, path)
+        what = f"GET {path} on device {device}"
+        return sample(await hearing.answer(answer.json()["async-response-id"], ASK_S, what), path)
+
+    async def write(self, device: str, path: str, value: str | bytes) -> None:
+        """Write a resource: text, or bytes as opaque. Raises as `read` does."""
+        await self._ask(device, "PUT", path, value)
+
+    async def execute(self, device: str, path: str, argument: str = "") -> str:
+        """Execute a resource; return what the device answers, mostly nothing. Raises as `read` does."""
+        answer = await self._ask(device, "POST", path, argument or None)
+        return str(decode(str(answer.get("payload") or ""), answer.get("ct"), path))
+
+    async def _ask(self, device: str, method: str, path: str, value: str | bytes | None = None) -> Event:
+        hearing, api = await self._hear()
+        request = {"method": method, "uri": path}
+        if value is not None:
+            body, content_type = encode(value)
+            request |= {"payload-b64": base64.b64encode(body).decode(), "content-type": content_type}
+        async_id = uuid.uuid4().hex
+        parameters = {"async-id": async_id, "expiry-seconds": str(math.ceil(ASK_S))}
+        await api.call("POST", f"/v2/device-requests/{device}", json=request, params=parameters)
+        return await hearing.answer(async_id, ASK_S, f"{method} {path} on device {device}")
+
+    # -- observing -------------------------------------------------------------------------------------------
+
+    async def observe(self, device: str, path: str) -> Observed:
+        """Observe a resource, until `unobserve`; what comes is in its history. Raises as `read` does."""
+        if (device, path) in self.observed:
+            return self.observed[device, path]
+        if len(self.observed) >= OBSERVED:
+            raise ServiceError(f"{OBSERVED} resources are observed already", status=429, hint="end some of them")
+        observed = self.observed[device, path] = Observed(device, path)
+        try:
+            await self._subscribe(observed)
+        except BaseException:
+            await self.unobserve(device, path)
+            raise
+        return observed
+
+    async def unobserve(self, device: str, path: str) -> None:
+        """Observe a resource no longer."""
+        if self.observed.pop((device, path), None) is None or self._hearing is None:
+            return
+        self._hearing.unlisten(device, path)
+        with contextlib.suppress(PdmlabError):  # it may be gone already, as after a new registration
+            await (self._own or self.api).call("DELETE", f"/v2/subscriptions/{device}{path}")
+
+    async def _subscribe(self, observed: Observed) -> None:
+        hearing, api = await self._hear()
+        hearing.listen(observed.device, observed.path, observed.take)
+        answer = await api.call("PUT", f"/v2/subscriptions/{observed.device}{observed.path}")
+        if answer.status_code == 202:
+            what = f"observe {observed.path} of device {observed.device}"
+            event = await hearing.answer(str(answer.json()["async-response-id"]), ASK_S, what)
+            if event.get("payload"):
+                observed.take(event)
+        observed.state, observed.trouble = "active", None
+
+    def _registered(self, device: str) -> None:
+        """Observe again what a device forgot as it registered anew."""
+        for observed in [each for each in self.observed.values() if each.device == device and each.state != "asked"]:
+            observed.state = "asked"
+            task = asyncio.get_running_loop().create_task(self._again(observed))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _again(self, observed: Observed) -> None:
+        try:
+            await self._subscribe(observed)
+        except PdmlabError as error:
+            observed.state, observed.trouble = "refused", error
+
+    # -- hearing answers -------------------------------------------------------------------------------------
+
+    async def _hear(self) -> tuple[Hearing, Api]:
+        """Return the channel that answers come on, and the calls that they are answers to."""
+        async with self._opening:
+            if self._hearing is None:
+                if self.is_administrator and self._own is None:
+                    with contextlib.suppress(ServiceError):
+                        await self._make_own_key()
+                self._hearing = Hearing(self._own or self.api, self._registered)
+            return self._hearing, self._own or self.api
+
+    async def _make_own_key(self) -> None:
+        """Make a key to hear answers with: a channel has one hearer, and a notebook may use the same key.
+
+        One that is left of a page that was killed is revoked first.
+        """
+        name = f"{self._name} for {self.key_id[-8:]}"
+        for key in (await self.api.get("/v3/api-keys", limit=1000))["data"]:
+            if key["name"] == name:
+                await self.api.call("DELETE", f"/v3/api-keys/{key['id']}")
+        groups = (await self.api.get("/v3/policy-groups", limit=1000))["data"]
+        developers = [str(group["id"]) for group in groups if group["name"] == "Developers"]
+        made = (await self.api.call("POST", "/v3/api-keys", json={"name": name, "groups": developers})).json()
+        self._own, self._own_id = Api(self.url, str(made["key"]), self._ca), str(made["id"])
+
+    async def close(self) -> None:
+        """End the observations, revoke the page's own key, and close the connections."""
+        for task in list(self._tasks):
+            task.cancel()
+        if self._hearing is not None:
+            await self._hearing.close()
+        if self._own is not None:
+            with contextlib.suppress(PdmlabError):
+                await self.api.call("DELETE", f"/v3/api-keys/{self._own_id}")
+            await self._own.close()
+        else:
+            for device, path in list(self.observed):
+                await self.unobserve(device, path)
+        self.observed.clear()
+        await self.api.close()
+
+    async def addresses(self) -> dict[str, Any]:
+        """Return where the service is reached by devices, as /lab/service says it."""
+        found: dict[str, Any] = await self.api.get("/lab/service")
+        return found
