@@ -120,7 +120,7 @@ class Groups:
             Refused: the account has a group of that name (409), too many groups (403), or not these members (400).
         """
         at = self._store.timestamp()
-        row = {
+        row: Row = {
             "id": self._store.ids.new(),
             "account_id": account_id,
             "name": name,

@@ -1,4 +1,4 @@
-"""The REST API's HTTP server on the loop that all the rest of the service runs on: HTTP on loopback, HTTPS elsewhere."""
+"""The REST API's server on the loop that all the rest of the service runs on: HTTP on loopback, HTTPS elsewhere."""
 
 from __future__ import annotations
 
@@ -55,10 +55,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self.lifespan.startup()
         made = functools.partial(
-            self.config.http_protocol_class,
-            config=self.config,
-            server_state=self.server_state,
-            app_state=self.lifespan.state,
+            GuardedHttp, self.config, self.server_state, self.lifespan.state, waiting=self._waiting
         )
         context = self._context
         factory = made if context is None else functools.partial(TlsGate, made, context, self._waiting)
@@ -83,7 +80,7 @@ class HttpServer:
             # Below that, a line for each that speaks no HTTP; and of websockets the headers, with keys among them.
             log_level=logging.ERROR,
             access_log=False,
-            http=functools.partial(GuardedHttp, waiting=self.waiting),  # type: ignore[arg-type]  # it makes one
+            http=GuardedHttp,
             ws="websockets-sansio",
             ws_max_size=_SAID,
             ws_per_message_deflate=False,

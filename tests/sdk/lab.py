@@ -74,9 +74,10 @@ class SdkLab:
     def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run(work, timeout=30)
 
-    def new_key(self, name: str = "for the SDK") -> str:
+    def new_key(self, name: str = "for the SDK", *, group: str = "Administrators") -> str:
         """Make an API key."""
-        made = self.rest.post("/v3/api-keys", json={"name": name})
+        groups = self.rest.get("/v3/policy-groups", params={"name__eq": group}).json()["data"]
+        made = self.rest.post("/v3/api-keys", json={"name": name, "groups": [each["id"] for each in groups]})
         assert made.status_code == 201, made.text
         return str(made.json()["key"])
 

@@ -75,9 +75,10 @@ class RestLab:
         assert answer.status_code == 200, (answer.status_code, answer.text)
         return answer.json()
 
-    def new_key(self, name: str = "another") -> str:
+    def new_key(self, name: str = "another", *, group: str = "Developers") -> str:
         """Make a key by REST, and return it."""
-        answer = self.call("POST", "/v3/api-keys", json={"name": name})
+        groups = [each["id"] for each in self.get("/v3/policy-groups", params={"name__eq": group})["data"]]
+        answer = self.call("POST", "/v3/api-keys", json={"name": name, "groups": groups})
         assert answer.status_code == 201, answer.text
         return str(answer.json()["key"])
 
