@@ -16,7 +16,8 @@ LOCK_TIMEOUT_MS = 5000
 """For how long a statement waits for rows, or a file, that another writer has."""
 IDLE_TIMEOUT_MS = 20_000
 """How long PostgreSQL lets a process that has stopped in the middle of a transaction keep others waiting."""
-_ALIVE = {
+_CONNECT = {
+    "client_encoding": "utf8",
     "connect_timeout": 5,  # s; the loop waits for it
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -91,7 +92,7 @@ def _postgresql(url: sa.URL) -> Engine:
             json_serializer=_json,
             poolclass=sa.NullPool,  # the store keeps the one it has
             isolation_level="AUTOCOMMIT",
-            connect_args={name: value for name, value in _ALIVE.items() if name not in url.query},
+            connect_args={name: value for name, value in _CONNECT.items() if name not in url.query},
         )
     except ImportError as error:
         raise ConfigError(
@@ -102,7 +103,6 @@ def _postgresql(url: sa.URL) -> Engine:
     def configure(connection: Any, _: object) -> None:  # Any: the driver's own connection
         # After a few runs the server keeps a statement parsed and planned, under a name.
         connection.prepared_max = 500
-        connection.execute("SET client_encoding = 'UTF8'")
         connection.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
         connection.execute(f"SET idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS}")
 
@@ -141,16 +141,20 @@ def is_failed(connection: Connection) -> bool:
     """Whether the open transaction can only be undone: PostgreSQL would not say so at its commit."""
     if connection.dialect.name != "postgresql":
         return False
+    if connection.invalidated:
+        return True
     driver: Any = connection.connection.dbapi_connection  # drivers have no common type
     return bool(driver.info.transaction_status.name != "INTRANS")
 
 
-def is_lost(connection: Connection, error: sa.exc.DBAPIError) -> bool:
-    """Whether the connection has ended with an error."""
+def is_lost(connection: Connection) -> bool:
+    """Whether the connection has ended."""
     if connection.dialect.name != "postgresql":
         return False
+    if connection.invalidated:
+        return True
     driver: Any = connection.connection.dbapi_connection  # drivers have no common type
-    return bool(error.connection_invalidated) or driver is None or bool(driver.closed or driver.broken)
+    return bool(driver.closed or driver.broken)
 
 
 def failure(error: sa.exc.DBAPIError, what: str = "written") -> ServiceError:

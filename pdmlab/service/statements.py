@@ -100,12 +100,12 @@ class Statement:
 
 def _shapes(statement: sa.ClauseElement, dialect: Dialect) -> Sequence[tuple[str, Callable[[Any], Any]]]:
     """Return how the columns are read that the database has not as what they are: booleans and JSON in SQLite."""
-    found = []
+    found: list[tuple[str, Callable[[Any], Any]]] = []
     for column in statement.selected_columns if isinstance(statement, sa.Select) else ():
         if isinstance(column.type, sa.Boolean | sa.JSON):
             shaped = column.type.dialect_impl(dialect).result_processor(dialect, None)
             if shaped is not None:
-                found.append((column.key, shaped))
+                found.append((str(column.key), shaped))
     return found
 
 

@@ -148,7 +148,7 @@ class Store:
 
     def _disconnect(self, connection: Connection) -> None:
         with contextlib.suppress(sa.exc.DBAPIError):
-            if self._lost:
+            if self._lost and not connection.closed:
                 connection.invalidate()
             connection.close()
 

@@ -38,9 +38,11 @@ class PostgreSQL:
         self._names: set[str] = set()
         self._template = ""
 
-    def new(self, *, empty: bool = False) -> str:
+    def new(self, *, empty: bool = False, encoding: str = "UTF8") -> str:
         """Return the URL of a new database; empty: one that no service has seen."""
-        if not self._template and not empty:
+        if empty:
+            return self._url(self._made("template0", encoding))
+        if not self._template:
             self._template = self._made("template0")
             store = Store(self._url(self._template))
             store.open()
@@ -48,11 +50,12 @@ class PostgreSQL:
                 db.execute(sa.delete(schema.facts))
                 db.execute(sa.delete(schema.accounts))
             store.close()
-        return self._url(self._made("template0" if empty else self._template))
+        return self._url(self._made(self._template))
 
-    def _made(self, template: str) -> str:
+    def _made(self, template: str, encoding: str = "UTF8") -> str:
         name = f"pdmlab_test_{os.getpid()}_{next(_numbers)}"
-        self._admin.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE {template}")  # type: ignore[arg-type]
+        how = f"ENCODING '{encoding}' LOCALE 'C' TEMPLATE {template}"
+        self._admin.execute(f"CREATE DATABASE {name} {how}")  # type: ignore[arg-type]
         self._names.add(name)
         return name
 
