@@ -16,7 +16,7 @@ from pdmlab.lazy import lazily
 if TYPE_CHECKING:
     from pdmlab.boards import connect, detect
     from pdmlab.client import M2MMethod, SimpleMbedCloudClient
-    from pdmlab.cloud import Cloud
+    from pdmlab.cloud import AsyncCloud, Cloud
     from pdmlab.codes import explain
     from pdmlab.experiment import rerun, sweep
     from pdmlab.measurements import calibrate, recommend
@@ -30,6 +30,7 @@ serial.protocol_handler_packages.append("pdmlab.sim.serial_handlers")
 
 # Loaded where they are first used: `import pdmlab` itself stays light.
 _HOMES = {
+    "AsyncCloud": "pdmlab.cloud",
     "BlockDevice": "pdmlab.storage",
     "Cloud": "pdmlab.cloud",
     "FATFileSystem": "pdmlab.storage",
@@ -50,6 +51,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AsyncCloud",
     "BlockDevice",
     "Cloud",
     "FATFileSystem",

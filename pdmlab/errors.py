@@ -226,6 +226,16 @@ class ServiceError(PdmlabError):
         self.status = status
         self.problem = problem or {}
 
+    @property
+    def type(self) -> str:
+        """The API's word for what is wrong, such as not_found; empty where it gave none."""
+        return str(self.problem.get("type", ""))
+
+    @property
+    def request_id(self) -> str:
+        """What finds the request in the service's log; empty where it was not told."""
+        return str(self.problem.get("request_id", ""))
+
 
 class ExperimentError(PdmlabError):
     """An experiment could not be run, stored or found."""

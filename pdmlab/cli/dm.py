@@ -103,7 +103,7 @@ def devices(api_key: str | None, host: str | None) -> None:
     from pdmlab.cloud import Cloud
 
     with Cloud(host, api_key) as cloud:
-        found = cloud.devices()
+        found = cloud.devices().frame()
         table = Table("id", "state", "endpoint name", "name", box=None)
         for row in found.itertuples():
             table.add_row(*(str(cell or "") for cell in (row.id, row.state, row.endpoint_name, row.name)))

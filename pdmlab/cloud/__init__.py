@@ -4,12 +4,45 @@ cloud = Cloud(service.url, service.api_key)
 device = cloud.device("K64F")
 device.read("/3/0/0")
 with device.observe("/3303/0/5700") as values: ...
+
+AsyncCloud has the same nouns and verbs, to be awaited.
 """
 
+from pdmlab.cloud.accounts import Account, ApiKey, PolicyGroup, User
 from pdmlab.cloud.campaign import Campaign
-from pdmlab.cloud.client import Cloud
+from pdmlab.cloud.certificates import DeveloperCertificate, ServerCredentials, TrustedCertificate
+from pdmlab.cloud.client import AsyncCloud, Cloud
 from pdmlab.cloud.device import Device
+from pdmlab.cloud.directory import DeviceEvent, Group, Query
+from pdmlab.cloud.enrollments import BulkEnrollment, Enrollment, SharedKey
+from pdmlab.cloud.firmware import FirmwareImage, FirmwareManifest
+from pdmlab.cloud.listing import Listing
+from pdmlab.cloud.notifications import News, Notifications
 from pdmlab.cloud.observation import Notification, Observation
-from pdmlab.cloud.uploads import FirmwareImage, FirmwareManifest
 
-__all__ = ["Campaign", "Cloud", "Device", "FirmwareImage", "FirmwareManifest", "Notification", "Observation"]
+__all__ = [
+    "Account",
+    "ApiKey",
+    "AsyncCloud",
+    "BulkEnrollment",
+    "Campaign",
+    "Cloud",
+    "DeveloperCertificate",
+    "Device",
+    "DeviceEvent",
+    "Enrollment",
+    "FirmwareImage",
+    "FirmwareManifest",
+    "Group",
+    "Listing",
+    "News",
+    "Notification",
+    "Notifications",
+    "Observation",
+    "PolicyGroup",
+    "Query",
+    "ServerCredentials",
+    "SharedKey",
+    "TrustedCertificate",
+    "User",
+]

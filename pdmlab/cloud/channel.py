@@ -1,7 +1,7 @@
-"""The key's notification channel: one long poll, shared by all in this process who wait for an answer or a value.
+"""The key's notification channel: one in this process, shared by all who wait for an answer or for news.
 
-The service allows one poll a key. It is held open while somebody waits, and a moment longer, so that another
-program with the same key gets its turn.
+The service gives a key one channel: a long poll, which is asked again and again, or a websocket. It is held open while
+somebody waits, and a moment longer, so that another program with the same key gets its turn.
 """
 
 from __future__ import annotations
@@ -10,34 +10,27 @@ import asyncio
 import base64
 import functools
 import hashlib
-import queue
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias
 
 import httpx
 
 from pdmlab.aio import LoopThread
-from pdmlab.cloud.rest import Rest, no_answer, refusal
-from pdmlab.errors import PdmlabError, ServiceError, TimedOut
+from pdmlab.cloud.answers import refusal
+from pdmlab.cloud.ears import HOLD_S, SHARED, Ear, Poll, Websocket
+from pdmlab.cloud.mailbox import Event, Mailbox
+from pdmlab.cloud.rest import Kind, Rest
+from pdmlab.errors import ConfigError, PdmlabError, ServiceError, TimedOut
 
-HOLD_S = 90.0
-"""How long a poll may be held before the service is thought dead; it answers every 30 s or so."""
 LINGER_S = 1.0
-"""How long the poll is kept for the next question."""
+"""How long the channel is kept for the next question."""
 RETRY_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Waits after refused or broken polls: a poll just given up is not yet free at the service."""
 
 EARLY = 256
 """Answers kept for those who ask for them only after they have come."""
-
-Event: TypeAlias = dict[str, Any]
-"""An async-response or a notification, as the service's JSON has it."""
-
-_SLICE_S = 0.2  # Ctrl-C gets through between two of them, on Windows too
 
 _ANSWER_HINTS = {
     404: "the device has no such resource: device.resources() lists what it registered",
@@ -50,11 +43,6 @@ _ANSWER_HINTS = {
     504: "the device did not answer in time: is it asleep, switched off, or off the network?",
 }
 
-_SHARED = (
-    "another program polls with the same key, and may get what was meant for this one: give each a key of its own, "
-    "such as cloud.create_api_key('mine')"
-)
-
 
 def refused(event: Event, what: str) -> ServiceError:
     """Return the error for an async-response that is one."""
@@ -64,6 +52,13 @@ def refused(event: Event, what: str) -> ServiceError:
     if reason:
         text += f": {reason}"
     return ServiceError(text, status=status, problem={"message": said}, hint=_ANSWER_HINTS.get(status))
+
+
+def refused_by_service(error: ServiceError, what: str) -> ServiceError:
+    """Return the error for a call that was to reach a device, in words of what was wanted of it."""
+    again = refusal(error.status, str(error.problem.get("message", "")), what, error.hint)
+    again.problem = error.problem
+    return again
 
 
 def _reason(event: Event) -> str:
@@ -76,72 +71,52 @@ def _reason(event: Event) -> str:
         return ""
 
 
-class Mailbox:
-    """What came for one who waits, oldest first."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._events: queue.SimpleQueue[Event | PdmlabError] = queue.SimpleQueue()
-
-    def put(self, event: Event | PdmlabError) -> None:
-        """Leave an event, or the reason why none will come."""
-        self._events.put(event)
-
-    def get(self, timeout: float, what: str, hint: str) -> Event:
-        """Return the next event.
-
-        Raises:
-            TimedOut: none came within timeout (s).
-            ServiceError: the service does not let this key poll.
-        """
-        end = time.monotonic() + timeout
-        while True:
-            try:
-                event = self._events.get(timeout=max(0.0, min(_SLICE_S, end - time.monotonic())))
-            except queue.Empty:
-                if time.monotonic() < end:
-                    continue
-                channel = self._channel
-                trouble = f"; the last poll failed: {channel.trouble}" if channel.trouble else ""
-                message = f"{what}: nothing came in {timeout:.1f} s{trouble}"
-                raise TimedOut(message, hint=_SHARED if channel.contested else hint) from None
-            if isinstance(event, PdmlabError):
-                raise event
-            return event
-
-
 class Channel:
-    """The long poll of one key; get it with `Channel.of(rest)`."""
+    """The channel of one key; get it with `Channel.of(rest, kind)`."""
 
     _all: dict[tuple[str, str], Channel] = {}
     _guard = threading.Lock()
 
-    def __init__(self, rest: Rest) -> None:
-        self._host, self._headers = rest.host, rest.headers
+    def __init__(self, rest: Rest, kind: Kind) -> None:
+        self._host, self._headers, self._verify = rest.host, rest.headers, rest.verify
+        self.kind = kind
         self.trouble = ""
-        """Why the last poll failed; empty when it did not."""
+        """Why nothing came the last time; empty when something did."""
         self.contested = False
-        """Whether another program has been seen to poll with the same key."""
+        """Whether another program has been seen to use the same key's channel."""
         self._lock = threading.Lock()
         self._waiting: dict[tuple[str, ...], list[Mailbox]] = {}
         self._early: OrderedDict[str, Event] = OrderedDict()
+        self._failures = 0
         self._task: asyncio.Task[None] | None = None
         self._given_up: asyncio.Task[None] | None = None
 
     @classmethod
-    def of(cls, rest: Rest) -> Channel:
-        """Return this process's channel of a key."""
+    def of(cls, rest: Rest, kind: Kind = "poll") -> Channel:
+        """Return this process's channel of a key.
+
+        Raises:
+            ConfigError: it is in use, and of the other kind; the service allows a key only one.
+        """
         name = rest.host, hashlib.sha256(rest.headers["Authorization"].encode()).hexdigest()
         with cls._guard:
-            return cls._all.setdefault(name, cls(rest))
+            found = cls._all.get(name)
+            if found is None or (found.kind != kind and not found._waiting):
+                found = cls._all[name] = cls(rest, kind)
+            if found.kind != kind:
+                raise ConfigError(
+                    f"the key's channel is in use as a {found.kind} in this program, and cannot be a {kind} as well",
+                    hint="give both the same channel=, or each a key of its own: cloud.create_api_key('mine')",
+                )
+            return found
 
     def __repr__(self) -> str:
-        return f"<Channel of {self._host}, {len(self._waiting)} waited for>"
+        return f"<Channel of {self._host}, {self.kind}, {len(self._waiting)} waited for>"
 
     @contextmanager
-    def answer(self, async_id: str) -> Iterator[Mailbox]:
-        """Wait for the async-response of an id; it may have come already, if the service chose the id."""
-        with self._mailbox(("answer", async_id)) as mailbox:
+    def answer(self, async_id: str, mailbox: Mailbox) -> Iterator[Mailbox]:
+        """Have the async-response of an id left in a mailbox; it may have come already, if the service chose the id."""
+        with self._into(("answer", async_id), mailbox):
             with self._lock:
                 early = self._early.pop(async_id, None)
             if early is not None:
@@ -149,10 +124,29 @@ class Channel:
             yield mailbox
 
     @contextmanager
-    def values(self, device: str, path: str) -> Iterator[Mailbox]:
-        """Wait for a resource's notifications."""
-        with self._mailbox(("value", device, path)) as mailbox:
+    def values(self, device: str, path: str, mailbox: Mailbox) -> Iterator[Mailbox]:
+        """Have a resource's notifications left in a mailbox."""
+        with self._into(("value", device, path), mailbox):
             yield mailbox
+
+    @contextmanager
+    def news(self, mailbox: Mailbox) -> Iterator[Mailbox]:
+        """Have whole messages left in a mailbox, with everything that comes."""
+        with self._into(("news",), mailbox):
+            yield mailbox
+
+    async def next(self, mailbox: Mailbox, timeout: float, what: str, hint: str) -> Event:
+        """Return the next event of a mailbox.
+
+        Raises:
+            TimedOut: none came within timeout (s).
+            ServiceError: the service does not let this key hear anything.
+        """
+        event = await mailbox.get(timeout)
+        if event is None:
+            trouble = f"; the last poll failed: {self.trouble}" if self.trouble else ""
+            raise TimedOut(f"{what}: nothing came in {timeout:.1f} s{trouble}", hint=SHARED if self.contested else hint)
+        return event
 
     def others_want(self, device: str, path: str) -> bool:
         """Tell whether more than one in this process waits for a resource's notifications."""
@@ -160,13 +154,12 @@ class Channel:
             return len(self._waiting.get(("value", device, path), ())) > 1
 
     @contextmanager
-    def _mailbox(self, key: tuple[str, ...]) -> Iterator[Mailbox]:
-        mailbox = Mailbox(self)
+    def _into(self, key: tuple[str, ...], mailbox: Mailbox) -> Iterator[None]:
         with self._lock:
             self._waiting.setdefault(key, []).append(mailbox)
         _loop().call_soon(self._begin)
         try:
-            yield mailbox
+            yield
         finally:
             with self._lock:
                 self._waiting[key].remove(mailbox)
@@ -178,7 +171,7 @@ class Channel:
 
     def _begin(self) -> None:
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._poll(self._given_up))
+            self._task = asyncio.get_running_loop().create_task(self._listen(self._given_up))
 
     def _end_later(self) -> None:
         asyncio.get_running_loop().call_later(LINGER_S, self._end)
@@ -188,48 +181,41 @@ class Channel:
             self._task.cancel()
             self._given_up, self._task = self._task, None
 
-    async def _poll(self, before: asyncio.Task[None] | None) -> None:
+    async def _listen(self, before: asyncio.Task[None] | None) -> None:
         if before is not None:  # until it has hung up, the service may give it what is meant for this one
             await asyncio.wait({before})
+        ear: Ear = Poll() if self.kind == "poll" else Websocket(self._headers, self._verify)
         timeout = httpx.Timeout(10.0, read=HOLD_S)
-        secure = self._host.startswith("https:")  # to make ready for TLS takes 70 ms
         async with httpx.AsyncClient(
-            base_url=self._host, headers=self._headers, timeout=timeout, trust_env=False, verify=secure
+            base_url=self._host, headers=self._headers, timeout=timeout, trust_env=False, verify=self._verify
         ) as client:
-            failures = 0
-            while True:
-                error = await self._poll_once(client)
-                if error is None:
-                    self.trouble, failures = "", 0
-                    continue
-                self.trouble = error.message
-                if _is_final(error, failures):
-                    self._give_up(error)
-                await asyncio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
-                failures += 1
-
-    async def _poll_once(self, client: httpx.AsyncClient) -> PdmlabError | None:
-        path = "/v2/notification/pull"
-        try:
-            answer = await client.get(path)
-        except httpx.TransportError as error:
-            return no_answer(error, "GET", self._host + path, HOLD_S)
-        if answer.status_code == 200:
+            self._failures = 0
             try:
-                self._deliver(answer.json())
-            except (ValueError, AttributeError, KeyError, TypeError):
-                return ServiceError(f"GET {path}: the answer is no notification message", status=200)
-        elif answer.status_code not in (204, 410):  # 410: somebody deleted the channel; the next poll makes it anew
-            taken = answer.status_code == 409
-            self.contested = self.contested or taken
-            return refusal(answer.status_code, answer.text, f"GET {path}", _SHARED if taken else None)
-        return None
+                while True:
+                    await self._listen_once(ear, client)
+            finally:
+                await ear.leave(client)
+
+    async def _listen_once(self, ear: Ear, client: httpx.AsyncClient) -> None:
+        error = await ear.listen(client, self._deliver)
+        if error is None:
+            self.trouble, self._failures = "", 0
+            return
+        self.trouble = error.message
+        if isinstance(error, ServiceError) and error.status == 409:
+            self.contested = True
+        if _is_final(error, self._failures):
+            self._give_up(error)
+        await asyncio.sleep(RETRY_S[min(self._failures, len(RETRY_S) - 1)])
+        self._failures += 1
 
     def _deliver(self, message: dict[str, list[Event]]) -> None:
+        self._failures = 0
         for event in message.get("async-responses", ()):
             self._put(("answer", event["id"]), event)
         for event in message.get("notifications", ()):
             self._put(("value", event["ep"], event["path"]), event)
+        self._put(("news",), dict(message))
 
     def _put(self, key: tuple[str, ...], event: Event) -> None:
         with self._lock:
@@ -249,7 +235,7 @@ class Channel:
 
 
 def _is_final(error: PdmlabError, failures: int) -> bool:
-    """Tell whether waiting on makes no sense: the key is refused, or its poll stays with somebody else."""
+    """Tell whether waiting on makes no sense: the key is refused, or its channel stays with somebody else."""
     if not isinstance(error, ServiceError):
         return False
     return error.status in (400, 401, 403, 404) or (error.status == 409 and failures >= len(RETRY_S) - 1)

@@ -1,4 +1,4 @@
-"""The service over its REST API: devices, resources, updates, keys, as Python objects and frames."""
+"""The service over its REST API, by two clients with the same nouns: `Cloud` blocks, `AsyncCloud` is awaited."""
 
 from __future__ import annotations
 
@@ -8,17 +8,27 @@ from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
 from pdmlab.capture import LoggedMessage
-from pdmlab.cloud.campaign import Campaign
-from pdmlab.cloud.device import Device
-from pdmlab.cloud.frames import DEVICE_COLUMNS, EVENT_COLUMNS, frame_of
-from pdmlab.cloud.rest import Rest, parsed
-from pdmlab.cloud.uploads import FirmwareImage, FirmwareManifest, upload_image, upload_manifest
+from pdmlab.cloud.accounts import Account, ApiKeys, PolicyGroups, Users
+from pdmlab.cloud.answers import Object
+from pdmlab.cloud.both import M, Noun, both, now
+from pdmlab.cloud.campaign import Campaign, Campaigns
+from pdmlab.cloud.certificates import AllServerCredentials, DeveloperCertificates, TrustedCertificates
+from pdmlab.cloud.channel import Channel
+from pdmlab.cloud.connect import Presubscriptions, Subscriptions
+from pdmlab.cloud.device import Device, Devices
+from pdmlab.cloud.directory import DeviceEvents, Groups, Queries
+from pdmlab.cloud.enrollments import Enrollments, SharedKeys
+from pdmlab.cloud.firmware import FirmwareImage, FirmwareImages, FirmwareManifest, FirmwareManifests
+from pdmlab.cloud.frames import frame_of
+from pdmlab.cloud.item import Item, card
+from pdmlab.cloud.listing import Condition, HasId, Listing, filter_of
+from pdmlab.cloud.notifications import Notifications
+from pdmlab.cloud.rest import Awaited, Blocking, Kind
 from pdmlab.errors import ConfigError
 from pdmlab.update.credentials import Credentials
 
@@ -27,29 +37,40 @@ if TYPE_CHECKING:
 
 SHOWN_IDS = 10
 """Of devices that share a name: in an error."""
+METRICS = (
+    *("transactions", "full_registrations", "registration_updates", "deleted_registrations"),
+    *("expired_registrations", "handshakes_successful", "bootstraps_successful", "bootstraps_failed"),
+    *("bootstraps_pending", "device_proxy_request_success", "device_proxy_request_error"),
+    *("device_subscription_request_success", "device_subscription_request_error", "device_observations"),
+)
 
 
-class Cloud:
-    """A device-management service, seen with one API key.
+class Nouns(Noun[M]):
+    """What both clients have: a collection for each noun, called for a list, and a few words for what is done most.
 
-    >>> service = pdmlab.serve()                                   # doctest: +SKIP
-    >>> cloud = pdmlab.Cloud(service.url, service.api_key)         # doctest: +SKIP
-    >>> cloud.devices()[["id", "name", "state"]]                   # doctest: +SKIP
-
-    host, api_key  as given, else from the settings, else of the service that runs in this process or on this machine;
-                   the key last from CLOUD_SDK_API_KEY
-    timeout        what one answer of the service may take (s)
+    A collection's list is asked for when it is walked through: `for device in cloud.devices(state="registered")`,
+    or as a table: `cloud.devices().frame()`.
     """
 
-    def __init__(
-        self,
-        host: str | None = None,
-        api_key: str | None = None,
-        *,
-        timeout: float = 30.0,
-        transport: httpx.BaseTransport | None = None,
-    ) -> None:
-        self._rest = Rest(host, api_key, timeout=timeout, transport=transport)
+    def __init__(self, rest: M) -> None:
+        super().__init__(rest)
+        self.devices: Devices[M] = Devices(rest)
+        self.events: DeviceEvents[M] = DeviceEvents(rest)
+        self.queries: Queries[M] = Queries(rest)
+        self.groups: Groups[M] = Groups(rest)
+        self.subscriptions: Subscriptions[M] = Subscriptions(rest)
+        self.presubscriptions: Presubscriptions[M] = Presubscriptions(rest)
+        self.firmware_images: FirmwareImages[M] = FirmwareImages(rest)
+        self.manifests: FirmwareManifests[M] = FirmwareManifests(rest)
+        self.campaigns: Campaigns[M] = Campaigns(rest)
+        self.api_keys: ApiKeys[M] = ApiKeys(rest)
+        self.users: Users[M] = Users(rest)
+        self.policy_groups: PolicyGroups[M] = PolicyGroups(rest)
+        self.trusted_certificates: TrustedCertificates[M] = TrustedCertificates(rest)
+        self.developer_certificates: DeveloperCertificates[M] = DeveloperCertificates(rest)
+        self.server_credentials: AllServerCredentials[M] = AllServerCredentials(rest)
+        self.enrollments: Enrollments[M] = Enrollments(rest)
+        self.shared_keys: SharedKeys[M] = SharedKeys(rest)
 
     @property
     def host(self) -> str:
@@ -58,44 +79,43 @@ class Cloud:
 
     # -- account and keys --------------------------------------------------------------------------------
 
-    def account(self) -> dict[str, Any]:
-        """Return what the service says of the account that the key belongs to."""
-        return self._rest.get("/v3/accounts/me")
+    async def _account(self) -> Account[M]:
+        return Account(self._rest, await self._rest.get("/v3/accounts/me", include="limits, policies"))
 
-    def api_keys(self) -> pd.DataFrame:
-        """Return the account's keys, without what makes them keys."""
-        columns = ("id", "name", "key", "status", "created_at", "last_login_time")
-        return frame_of(self._rest.items("/v3/api-keys"), columns)
+    @both
+    async def account(self) -> Account[M]:
+        """Return the account that the key belongs to, with its limits."""
+        return await self._account()
 
-    def create_api_key(self, name: str) -> str:
+    @both
+    async def create_api_key(self, name: str) -> str:
         """Make a key and return it; nobody, the service included, can show it a second time."""
-        return str(parsed(self._rest.call("POST", "/v3/api-keys", body={"name": name}), "POST /v3/api-keys")["key"])
+        return str((await self._rest.post("/v3/api-keys", {"name": name}))["key"])
 
-    def delete_api_key(self, id: str) -> None:
+    @both
+    async def delete_api_key(self, id: str) -> None:
         """Revoke a key."""
-        self._rest.call("DELETE", f"/v3/api-keys/{id}")
+        await self._rest.call("DELETE", f"/v3/api-keys/{id}")
 
-    def developer_credentials(self, name: str) -> Credentials:
+    @both
+    async def developer_credentials(self, name: str) -> Credentials:
         """Make the credentials that devices are built with; the name must be new in the account."""
-        path = "/v3/developer-certificates"
-        answer = parsed(self._rest.call("POST", path, body={"name": name}), f"POST {path}")
-        return Credentials.from_c(str(answer["security_file_content"]))
+        return (await self.developer_certificates._made(name)).credentials
 
     # -- devices -----------------------------------------------------------------------------------------
 
-    def devices(self, **conditions: str) -> pd.DataFrame:
-        """Return the directory, or what meets all conditions: state="registered", name__neq="desk1"."""
-        return frame_of(self._rest.items("/v3/devices", **_filtered(conditions)), DEVICE_COLUMNS)
-
-    def device(self, id: str) -> Device:
+    @both
+    async def device(self, id: str) -> Device[M]:
         """Return a device by its id, or, where there is no such id, by its name or endpoint name.
 
         Raises:
             ConfigError: the directory has none, or several of that name.
         """
-        found: list[dict[str, Any]] = []
+        found: list[Object] = []
         for field in ("id", "endpoint_name", "name"):
-            found = found or list(self._rest.items("/v3/devices", **_filtered({field: id})))
+            if not found:
+                pages = self._rest.pages(Device.PATH, filter_of({field: id}))
+                found = [row async for page in pages for row in page["data"]]
         if len(found) != 1:
             what, ids = "no device", ""
             if found:
@@ -106,86 +126,101 @@ class Cloud:
                 f"the directory has {what} {id!r}{ids}",
                 hint="give one's id" if found else "cloud.devices() lists them, each with its id",
             )
-        return Device(self._rest, str(found[0]["id"]))
+        return Device(self._rest, found[0])
 
-    def events(self, **conditions: str) -> pd.DataFrame:
-        """Return what happened to devices, oldest first; conditions as for `devices`: device_id="…"."""
-        return frame_of(self._rest.items("/v3/device-events", **_filtered(conditions)), EVENT_COLUMNS)
+    def notifications(self, *, timeout: float = 30.0) -> Notifications[M]:
+        """Listen to everything that the key is told, in a with statement; timeout: for each, in a for loop (s)."""
+        return Notifications(self._rest, Channel.of(self._rest, self._rest.channel), timeout)
 
-    def log(self) -> pd.DataFrame:
+    async def _messages(self, after: int = -1) -> list[LoggedMessage]:
+        return [LoggedMessage(**row) for row in await self._rest.get_list("/lab/log", after=str(after))]
+
+    @both
+    async def log(self) -> pd.DataFrame:
         """Return the messages between the service and its devices, oldest first; device.log() has those of one."""
-        return frame_of(map(asdict, self.messages()), list(LoggedMessage.__dataclass_fields__))
+        return frame_of(map(asdict, await self._messages()), list(LoggedMessage.__dataclass_fields__))
 
-    def messages(self, after: int = -1) -> list[LoggedMessage]:
+    @both
+    async def messages(self, after: int = -1) -> list[LoggedMessage]:
         """Return the rows of the service's log with a greater `number` than `after`, of peers too that nobody knows."""
-        found = self._rest.call("GET", "/lab/log", parameters={"after": str(after)}).json()
-        return [LoggedMessage(**row) for row in found]
+        return await self._messages(after)
+
+    def metrics(
+        self, *include: str, interval: str = "1d", period: str | None = None, **parameters: str
+    ) -> Listing[Item[M], M]:
+        """Return what devices did, counted in intervals ("1h", "1d") of a period ("2d"), or from start= to end=."""
+        chosen = include or METRICS
+        wanted = {"include": ",".join(chosen), "interval": interval, **parameters}
+        if "start" not in wanted:
+            wanted["period"] = period or "1d"
+        return Listing(self._rest, "/v3/metrics", Item, ("timestamp", *chosen), parameters=wanted)
 
     # -- updates -----------------------------------------------------------------------------------------
 
-    def firmware_image(self, name: str, image: bytes | Path | str) -> FirmwareImage:
+    @both
+    async def firmware_image(self, name: str, image: bytes | Path | str) -> FirmwareImage[M]:
         """Upload an image: its bytes, or the file that has them."""
-        data = image if isinstance(image, bytes) else _contents(Path(image))
-        return upload_image(self._rest, name, data)
+        return await self.firmware_images._upload(name, image)
 
-    def firmware_images(self) -> pd.DataFrame:
-        """Return the account's images."""
-        columns = ("id", "name", "datafile_size", "datafile_checksum", "datafile", "created_at")
-        return frame_of(self._rest.items("/v3/firmware-images"), columns)
-
-    def manifest(self, name: str, der: bytes) -> FirmwareManifest:
+    @both
+    async def manifest(self, name: str, der: bytes) -> FirmwareManifest[M]:
         """Upload a signed manifest, such as `service.developer.sign(image, version="1.0.1", uri=image.url)`."""
-        return upload_manifest(self._rest, name, der)
+        return await self.manifests._upload(name, der)
 
-    def manifests(self) -> pd.DataFrame:
-        """Return the account's manifests."""
-        columns = ("id", "name", "device_class", "datafile_size", "datafile", "created_at")
-        return frame_of(self._rest.items("/v3/firmware-manifests"), columns)
-
-    def campaign(
+    @both
+    async def campaign(
         self,
-        manifest: FirmwareManifest | str,
+        /,
+        manifest: HasId | str,
         *,
-        devices: Iterable[Device | str] | Device | str = (),
+        devices: Iterable[HasId | str] | HasId | str = (),
         name: str | None = None,
         start: bool = True,
-        **conditions: str,
-    ) -> Campaign:
+        when: datetime.datetime | None = None,
+        **conditions: Condition,
+    ) -> Campaign[M]:
         """Update devices, named or chosen by conditions (state="registered", vendor_id="…"), and start at once.
 
         Raises:
             ConfigError: neither devices nor conditions say which are meant.
         """
-        chosen = [devices] if isinstance(devices, Device | str) else list(devices)
-        wanted = dict(conditions)
-        if chosen:
-            wanted["id__in"] = ",".join(each.id if isinstance(each, Device) else each for each in chosen)
-        if not wanted:
-            raise ConfigError(
-                "the campaign says nothing of which devices it is for",
-                hint='give devices=device, or conditions such as state="registered"',
-            )
-        body = {
-            "name": name or f"update of {datetime.datetime.now():%Y-%m-%d %H:%M:%S}",
-            "device_filter": urlencode(wanted),
-            "root_manifest_id": manifest if isinstance(manifest, str) else manifest.id,
-        }
-        path = "/v3/update-campaigns"
-        made = Campaign(self._rest, str(parsed(self._rest.call("POST", path, body=body), f"POST {path}")["id"]))
-        return made.start() if start else made
+        return await self.campaigns._make(manifest, devices, name, start, when, conditions)
 
-    def campaigns(self) -> pd.DataFrame:
-        """Return the account's campaigns."""
-        columns = ("id", "name", "phase", "state", "device_filter", "started_at", "finished", "autostop_reason")
-        return frame_of(self._rest.items("/v3/update-campaigns"), columns)
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.host}>"
 
-    # -- the rest ----------------------------------------------------------------------------------------
+
+class Cloud(Nouns[Blocking]):
+    """A device-management service, seen with one API key.
+
+    >>> service = pdmlab.serve()                                   # doctest: +SKIP
+    >>> cloud = pdmlab.Cloud(service.url, service.api_key)         # doctest: +SKIP
+    >>> cloud.devices(state="registered").frame()                  # doctest: +SKIP
+
+    host, api_key  as given, else from the settings, else of the service that runs in this process or on this machine;
+                   the key last from CLOUD_SDK_API_KEY
+    ca             file with the certificate of the CA that signed an https service's: service.ca_file
+    timeout        what one answer of the service may take (s)
+    channel        how answers of devices and news come: by long polls, or by a websocket
+    """
+
+    def __init__(
+        self,
+        host: str | None = None,
+        api_key: str | None = None,
+        *,
+        ca: Path | str | None = None,
+        timeout: float = 30.0,
+        channel: Kind = "poll",
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        super().__init__(Blocking(host, api_key, ca=ca, timeout=timeout, channel=channel, transport=transport))
 
     def close(self) -> None:
         """Close the connections; the objects that came from here are of no use then."""
-        self._rest.close()
+        now(self._rest.close())
 
-    def __enter__(self) -> Cloud:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -193,22 +228,43 @@ class Cloud:
     ) -> None:
         self.close()
 
-    def __repr__(self) -> str:
-        return f"<Cloud {self.host}>"
+    def _repr_html_(self) -> str:
+        account: Any = self.account()
+        rows = {"service": self.host, "account": account.id, "name": account.display_name}
+        return card("Device-management service", rows, tuple(rows))
+
+
+class AsyncCloud(Nouns[Awaited]):
+    """The same as `Cloud` for code that runs on an event loop: what asks the service is awaited.
+
+    >>> async with pdmlab.AsyncCloud(service.url, service.api_key) as cloud:      # doctest: +SKIP
+    ...     device = await cloud.device("K64F")
+    ...     print(await device.read("/3/0/0"))
+    """
+
+    def __init__(
+        self,
+        host: str | None = None,
+        api_key: str | None = None,
+        *,
+        ca: Path | str | None = None,
+        timeout: float = 30.0,
+        channel: Kind = "poll",
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        super().__init__(Awaited(host, api_key, ca=ca, timeout=timeout, channel=channel, transport=transport))
+
+    async def close(self) -> None:
+        """Close the connections; the objects that came from here are of no use then."""
+        await self._rest.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
 
     def _repr_html_(self) -> str:
-        account = self.account()
-        rows = {"service": self.host, "account": account["id"], "name": account.get("display_name") or ""}
-        cells = "".join(f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in rows.items())
-        return f"<table><caption>Device-management service</caption>{cells}</table>"
-
-
-def _filtered(conditions: dict[str, str]) -> dict[str, str]:
-    return {"filter": urlencode(conditions)} if conditions else {}
-
-
-def _contents(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"the image {file} cannot be read: {error.strerror}") from error
+        return f"<b>{escape(self.host)}</b>"

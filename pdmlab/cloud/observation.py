@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING
 
-from pdmlab.cloud.channel import Channel, Event, Mailbox, refused
+from pdmlab.cloud.answers import parsed
+from pdmlab.cloud.both import M
+from pdmlab.cloud.channel import Channel, refused
 from pdmlab.cloud.frames import frame_of
-from pdmlab.cloud.rest import Rest, parsed
+from pdmlab.cloud.mailbox import Event
+from pdmlab.cloud.stream import Stream
 from pdmlab.cloud.values import Value, decode
-from pdmlab.errors import ConfigError, ServiceError, TimedOut
+from pdmlab.errors import ServiceError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,7 @@ class Notification:
     value: Value
 
 
-class Observation:
+class Observation(Stream[Notification, M]):
     """An observed resource; get it with `device.observe(path)` and use it in a with statement.
 
     >>> with device.observe("/3303/0/5700") as values:      # doctest: +SKIP
@@ -36,95 +37,80 @@ class Observation:
     ...         print(note.value)
     """
 
-    def __init__(self, rest: Rest, device: str, path: str, timeout: float) -> None:
-        self._rest, self._device, self.path = rest, device, path
-        self._timeout = timeout
+    def __init__(self, rest: M, channel: Channel, device: str, path: str, timeout: float) -> None:
+        super().__init__(rest, channel, timeout)
+        self._device, self.path = device, path
         self._stack = ExitStack()
-        self._mailbox: Mailbox | None = None
-        self.seen: list[Notification] = []
-        """Everything that came, oldest first."""
 
-    def __enter__(self) -> Observation:
+    @property
+    def _url(self) -> str:
+        return f"/v2/subscriptions/{self._device}{self.path}"
+
+    async def _enter(self) -> None:
         """Subscribe, and wait for the first value.
 
         Raises:
             ServiceError: the service or the device refused.
             TimedOut: the device did not answer.
         """
-        channel = Channel.of(self._rest)
         with ExitStack() as stack:
-            self._mailbox = stack.enter_context(channel.values(self._device, self.path))
-            stack.callback(self._unsubscribe, channel)
-            self._subscribe(channel)
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._mailbox = None
-        self._stack.close()
-
-    def __iter__(self) -> Iterator[Notification]:
-        """Yield values as they come; wait for each as long as the first was given time for, and raise TimedOut."""
-        while True:
-            yield self.next(self._timeout)
-
-    def next(self, timeout: float) -> Notification:
-        """Return the next value; raise TimedOut if none comes within timeout (s)."""
-        if self._mailbox is None:
-            raise ConfigError(
-                f"{self.path} is not observed any more", hint="read values inside the with statement that observes"
-            )
-        event = self._mailbox.get(
-            timeout,
-            f"{self.path} of device {self._device}",
-            "a notification needs a changed value that meets pmin, gt, lt and st",
-        )
-        return self._keep(event)
-
-    def take(self, count: int, *, timeout: float = 30.0) -> Iterator[Notification]:
-        """Yield count values, waiting at most timeout (s) for each; then, or when none comes, end."""
-        for _ in range(count):
+            values = self._channel.values(self._device, self.path, self._rest.mailbox())
+            self._mailbox = stack.enter_context(values)
             try:
-                yield self.next(timeout)
-            except TimedOut:
-                return
+                await self._subscribe()
+            except BaseException:
+                self._mailbox = None
+                await self._unsubscribe()
+                raise
+            self._stack = stack.pop_all()
+
+    async def _leave(self) -> None:
+        """End the subscription."""
+        self._mailbox = None
+        with self._stack:
+            await self._unsubscribe()
 
     def frame(self) -> pd.DataFrame:
         """Return all that came so far: time, path, value."""
         rows = [{"time": note.time, "path": note.path, "value": note.value} for note in self.seen]
         return frame_of(rows, ("time", "path", "value"))
 
-    def _subscribe(self, channel: Channel) -> None:
-        url = f"/v2/subscriptions/{self._device}{self.path}"
-        answer = self._rest.call("PUT", url)
-        async_id = str(parsed(answer, f"PUT {url}").get("async-response-id", "")) if answer.status_code == 202 else ""
+    async def _subscribe(self) -> None:
+        answer = await self._rest.call("PUT", self._url)
+        async_id = str(parsed(answer, f"PUT {self._url}").get("async-response-id", "")) if answer.content else ""
         if not async_id:
             return
         what = f"observe {self.path} of device {self._device}"
-        with channel.answer(async_id) as mailbox:
-            event = mailbox.get(self._timeout, what, "the device may sleep, or be off: device.queue() shows what waits")
+        with self._channel.answer(async_id, self._rest.mailbox()) as mailbox:
+            hint = "the device may sleep, or be off: device.queue() shows what waits"
+            event = await self._channel.next(mailbox, self._timeout, what, hint)
         if event["status"] >= 300:
             raise refused(event, what)
         if event.get("payload"):
-            self._keep(event)
+            self._keep(self._note(event))
 
-    def _unsubscribe(self, channel: Channel) -> None:
+    async def _unsubscribe(self) -> None:
         """End the subscription, unless somebody else in this program still wants the values."""
-        if channel.others_want(self._device, self.path):
+        if self._channel.others_want(self._device, self.path):
             return
         try:
-            self._rest.call("DELETE", f"/v2/subscriptions/{self._device}{self.path}")
+            await self._rest.call("DELETE", self._url)
         except ServiceError as error:
             if error.status != 404:  # 404: gone already, as after a new registration
                 raise
 
-    def _keep(self, event: Event) -> Notification:
+    def _note(self, event: Event) -> Notification:
         value = decode(event.get("payload", ""), event.get("ct"), self.path)
-        note = Notification(datetime.datetime.now(datetime.UTC), self.path, value)
-        self.seen.append(note)
-        return note
+        return Notification(datetime.datetime.now(datetime.UTC), self.path, value)
+
+    def _read(self, event: Event) -> list[Notification]:
+        return [self._note(event)]
+
+    def _what(self) -> str:
+        return f"{self.path} of device {self._device}"
+
+    def _hint(self) -> str:
+        return "a notification needs a changed value that meets pmin, gt, lt and st"
 
     def __repr__(self) -> str:
         state = "observed" if self._mailbox is not None else "not observed"

@@ -1,72 +1,74 @@
-"""Calls of the REST API over HTTP, with every failure as an error that says what to try."""
+"""Two ways to the REST API over HTTP, one that blocks and one that is awaited, with every failure as an error.
+
+Both have coroutines for their methods; those of the one that blocks never wait (see both.py).
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import httpx
 
-from pdmlab import running, settings
-from pdmlab.errors import ConfigError, NetworkError, ServiceError, TimedOut, Unreachable
+from pdmlab.cloud.answers import Object, is_about_certificates, listed, no_answer, parsed, refused
+from pdmlab.cloud.finding import find_service
+from pdmlab.cloud.mailbox import AwaitedMailbox, BlockingMailbox, Mailbox
+from pdmlab.errors import ConfigError
 
 PAGE = 1000  # items asked for at once; the service gives no more
-KEY_VARIABLE = "CLOUD_SDK_API_KEY"
-HINT_HEADER = "x-pdmlab-hint"
-"""Where our own service says what a v2 token means."""
-
-_KEY = re.compile(r"[\x21-\x7e]+")  # what may stand in a header
-_WITH_PASSWORD = re.compile(r"([a-z][a-z0-9+.-]*://)?[^/?#]*@", re.I)
-_HINTS = {
-    401: "is the API key one of this service's, and not revoked? pdmlab.serve().api_key is an administrator's",
-    403: "this is not allowed to the key, or not in the present state",
-    404: "the list of what there is shows the ids that can be used",
-    409: "something of that name is there already, or it is not in a state that allows this",
-    413: "the service does not take that much at once",
-    429: "the device's queue is full: it sleeps, or is off; look at what waits in it",
-    503: "the service is shutting down, or the device cannot be reached",
-}
-
-_TOKEN_HINTS = {
-    "DEVICE_NOT_CONNECTED": "the device is not registered: is the board on, and its client connected?",
-    "DEVICE_NOT_FOUND": "cloud.devices() lists what there is",
-    "RESOURCE_NOT_FOUND": "device.resources() lists what the device registered",
-    "TOO_MANY_REQUESTS": "the device's queue is full; device.queue() shows what waits in it",
-}
+AGAIN_S = (0.05, 0.2)
+"""Waits before a call is made again: where nothing was connected, or where GET's answer was cut off."""
 
 
-class Rest:
+Kind: TypeAlias = Literal["poll", "websocket"]
+"""How a key hears news."""
+
+
+class Rest(ABC):
     """A service's address and a key, and the calls that can be made with them; never shows the key."""
 
+    blocks: ClassVar[bool]
+    """Whether its coroutines never wait."""
+
     def __init__(
-        self,
-        host: str | None = None,
-        api_key: str | None = None,
-        *,
-        timeout: float = 30.0,
-        transport: httpx.BaseTransport | None = None,
+        self, host: str | None, api_key: str | None, *, ca: Path | str | None, timeout: float, channel: Kind
     ) -> None:
-        """timeout: what one answer may take (s); transport: another way to the service than a socket."""
-        self.host, self._key = find_service(host, api_key)
+        place = find_service(host, api_key, ca)
+        self.channel = channel
+        self.host, self._key, self.verify = place.host, place.key, place.verify
         self.timeout = timeout
-        self._client = httpx.Client(
-            base_url=self.host,
-            headers=self.headers,
-            timeout=timeout,
-            transport=transport,
-            trust_env=False,  # a proxy has no business between a desk and itself
-            verify=self.host.startswith("https:"),  # to make ready for TLS takes 70 ms
-        )
 
     @property
     def headers(self) -> dict[str, str]:
         """What every call carries; it holds the key."""
         return {"Authorization": f"Bearer {self._key}"}
 
-    def call(
+    @abstractmethod
+    async def sleep(self, seconds: float) -> None:
+        """Wait for seconds."""
+
+    @abstractmethod
+    def mailbox(self) -> Mailbox:
+        """Return a mailbox whose `get` waits in this way."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close the connections."""
+
+    @property
+    @abstractmethod
+    def closed(self) -> bool:
+        """Whether it is closed."""
+
+    @abstractmethod
+    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Make an HTTP call; options are httpx's."""
+
+    async def call(
         self,
         method: str,
         path: str,
@@ -85,117 +87,144 @@ class Rest:
             Unreachable, TimedOut: it did not answer.
             ConfigError: it is closed.
         """
-        if self._client.is_closed:
+        if self.closed:
             raise ConfigError(f"this Cloud of {self.host} is closed", hint="make another: pdmlab.Cloud(…)")
-        try:
-            answer = self._client.request(
-                method, path, json=body, params=parameters, data=data, files=files, content=content, headers=headers
-            )
-        except httpx.TransportError as error:
-            raise no_answer(error, method, self.host + path, self.timeout) from error
+        options = {"json": body, "params": parameters, "data": data, "files": files, "content": content}
+        for wait in (*AGAIN_S, None):
+            try:
+                answer = await self._send(method, path, headers=headers, **options)
+                break
+            except httpx.TransportError as error:
+                if wait is None or not _may_be_repeated(method, error):
+                    raise no_answer(error, method, self.host + path, self.timeout) from error
+                await self.sleep(wait)
         if not answer.is_success:
-            hint = answer.headers.get(HINT_HEADER)
-            raise refusal(answer.status_code, answer.text, f"{method} {path}", hint)
+            raise refused(answer, f"{method} {path}")
         return answer
 
-    def get(self, path: str, **parameters: str) -> dict[str, Any]:
+    async def get(self, path: str, **parameters: str) -> Object:
         """Return the JSON object that GET answers with; raises as `call` does."""
-        return parsed(self.call("GET", path, parameters=parameters), f"GET {path}")
+        return parsed(await self.call("GET", path, parameters=parameters), f"GET {path}")
 
-    def items(self, path: str, **parameters: str) -> Iterator[dict[str, Any]]:
-        """Yield what a list holds, page by page; raises as `call` does."""
+    async def get_list(self, path: str, **parameters: str) -> list[Object]:
+        """Return the JSON array that GET answers with; raises as `call` does."""
+        return listed(await self.call("GET", path, parameters=parameters), f"GET {path}")
+
+    async def post(self, path: str, body: Any = None) -> Object:  # whatever JSON can hold
+        """Return the JSON object that POST answers with; raises as `call` does."""
+        return parsed(await self.call("POST", path, body=body), f"POST {path}")
+
+    async def put(self, path: str, body: Any) -> Object:  # whatever JSON can hold
+        """Return the JSON object that PUT answers with; raises as `call` does."""
+        return parsed(await self.call("PUT", path, body=body), f"PUT {path}")
+
+    async def pages(self, path: str, parameters: Mapping[str, str], limit: int | None = None) -> AsyncIterator[Object]:
+        """Yield the pages of a list, of at most limit items in all; raises as `call` does."""
         after: dict[str, str] = {}
         while True:
-            page = self.get(path, limit=str(PAGE), **parameters, **after)
-            yield from page["data"]
-            if not page["has_more"] or not page["data"]:
+            size = PAGE if limit is None else min(PAGE, max(2, limit))
+            page = await self.get(path, **{"limit": str(size), **parameters, **after})
+            if limit is not None:
+                page["data"] = page["data"][:limit]
+                limit -= len(page["data"])
+            yield page
+            if not page["has_more"] or not page["data"] or limit == 0:
                 return
-            after = {"after": str(page["data"][-1]["id"])}
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
+            # Shared keys have no ids; their lists say how to go on.
+            after = {"after": str(page.get("continuation_marker") or page["data"][-1]["id"])}
 
     def __repr__(self) -> str:
-        return f"<Rest {self.host}>"
+        return f"<{type(self).__name__} {self.host}>"
 
 
-def find_service(host: str | None, api_key: str | None) -> tuple[str, str]:
-    """Return host and key: as given, else from the settings, else those of the service that runs here.
+class Blocking(Rest):
+    """The way that blocks until the answer is there."""
 
-    CLOUD_SDK_API_KEY comes last: it may well be another service's.
+    blocks = True
 
-    Raises:
-        ConfigError: one of them is missing or cannot be one.
-    """
-    known = settings.load(host=host, api_key=api_key)
-    address, key = known.text("host").strip().rstrip("/"), known.text("api_key").strip()
-    if not address:
-        address, its_key = running.nearest() or ("", "")
-        key = key or its_key
-    key = key or os.environ.get(KEY_VARIABLE, "").strip()
-    if not address:
-        raise ConfigError(
-            "there is no service to ask: the setting host is empty, and none runs here",
-            hint="pdmlab.serve() or `pdmlab service` starts one; or set PDMLAB_HOST",
+    def __init__(
+        self,
+        host: str | None = None,
+        api_key: str | None = None,
+        *,
+        ca: Path | str | None = None,
+        timeout: float = 30.0,
+        channel: Kind = "poll",
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """timeout: what one answer may take (s); transport: another way to the service than a socket."""
+        super().__init__(host, api_key, ca=ca, timeout=timeout, channel=channel)
+        self._client = httpx.Client(
+            base_url=self.host,
+            headers=self.headers,
+            timeout=timeout,
+            transport=transport,
+            trust_env=False,  # a proxy has no business between a desk and itself
+            verify=self.verify,
         )
-    if _WITH_PASSWORD.match(address):
-        raise ConfigError(
-            "the host has a user name or a password in it, which would be shown wherever the host is",
-            hint="keys go into api_key or PDMLAB_API_KEY; write the host as http://127.0.0.1:8080",
+
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def mailbox(self) -> Mailbox:
+        return BlockingMailbox()
+
+    async def close(self) -> None:
+        self._client.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._client.is_closed
+
+    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return self._client.request(method, path, **options)
+
+
+class Awaited(Rest):
+    """The way that is awaited, on the running loop."""
+
+    blocks = False
+
+    def __init__(
+        self,
+        host: str | None = None,
+        api_key: str | None = None,
+        *,
+        ca: Path | str | None = None,
+        timeout: float = 30.0,
+        channel: Kind = "poll",
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """timeout: what one answer may take (s); transport: another way to the service than a socket."""
+        super().__init__(host, api_key, ca=ca, timeout=timeout, channel=channel)
+        self._client = httpx.AsyncClient(
+            base_url=self.host,
+            headers=self.headers,
+            timeout=timeout,
+            transport=transport,
+            trust_env=False,
+            verify=self.verify,
         )
-    if not _is_url(address):
-        raise ConfigError(f"the host {address!r} is no URL", hint="write it as http://127.0.0.1:8080")
-    if not key:
-        raise ConfigError(
-            f"there is no API key for {address}", hint=f"give api_key=, or set PDMLAB_API_KEY or {KEY_VARIABLE}"
-        )
-    if not _KEY.fullmatch(key):
-        raise ConfigError(
-            "the API key has characters that none has", hint="was it copied with a line break or quotation marks?"
-        )
-    return address, key
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def mailbox(self) -> Mailbox:
+        return AwaitedMailbox()
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    @property
+    def closed(self) -> bool:
+        return self._client.is_closed
+
+    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return await self._client.request(method, path, **options)
 
 
-def _is_url(address: str) -> bool:
-    try:
-        url = httpx.URL(address)
-    except httpx.InvalidURL:
-        return False
-    return url.scheme in ("http", "https") and url.host != ""
-
-
-def no_answer(error: httpx.TransportError, method: str, url: str, timeout: float) -> NetworkError:
-    """Return our error for a call without an answer."""
-    if isinstance(error, httpx.TimeoutException):
-        return TimedOut(f"{method} {url}: no answer in {timeout:.0f} s", hint="is the service busy, or stopped?")
-    return Unreachable(
-        f"{method} {url}: {error or type(error).__name__}",
-        hint="is the service running? `pdmlab service` or pdmlab.serve() starts one and says its address",
-    )
-
-
-def refusal(status: int, text: str, what: str, hint: str | None = None) -> ServiceError:
-    """Return our error for an answer that is one: JSON in v3, a token in v2; hint: what the service said of it."""
-    try:
-        problem = json.loads(text)
-    except ValueError:
-        problem = None
-    if not isinstance(problem, dict):
-        problem = {"message": text.strip()[:200]} if text.strip() else {}
-    said = problem.get("message") or problem.get("type") or "no reason given"
-    hint = _TOKEN_HINTS.get(str(said)) or hint or _HINTS.get(status)
-    return ServiceError(f"{what}: {status}, {said}", status=status, problem=problem, hint=hint)
-
-
-def parsed(answer: httpx.Response, what: str) -> dict[str, Any]:
-    """Return an answer's JSON object; raise ServiceError if it is none."""
-    try:
-        body = answer.json()
-    except ValueError as error:
-        raise ServiceError(
-            f"{what}: the answer is no JSON", status=answer.status_code, hint="is the host a device-management service?"
-        ) from error
-    if not isinstance(body, dict):
-        raise ServiceError(f"{what}: the answer is no object", status=answer.status_code)
-    return body
+def _may_be_repeated(method: str, error: httpx.TransportError) -> bool:
+    """Tell whether a call can do no harm a second time, and may do better then."""
+    if isinstance(error, httpx.ConnectError):
+        return not is_about_certificates(error)
+    return method == "GET" and not isinstance(error, httpx.TimeoutException | httpx.UnsupportedProtocol)

@@ -142,7 +142,7 @@ def test_an_update_that_a_device_refuses_ends_with_its_words_and_status_1(
         assert done.exit_code == 1, done.output
         assert f"{device.id}: " in done.output
         with Cloud(service.url, service.api_key) as cloud:
-            assert cloud.campaigns().empty and cloud.firmware_images().empty  # tidied up
+            assert cloud.campaigns().count() == cloud.firmware_images().count() == 0  # tidied up
         started = run("dm", "update", "device", "-D", device.id, "-p", image, "--no-wait")
         assert started.exit_code == 0 and "started" in started.output
         device.close()
@@ -153,7 +153,7 @@ def test_an_update_of_nobody_is_an_error(run: Run, service: Service, image: Path
     done = run("dm", "update", "device", "-D", "nobody", "-p", image)
     assert done.exit_code == 1 and "nobody" in done.stderr
     with Cloud(service.url, service.api_key) as cloud:
-        assert cloud.firmware_images().empty
+        assert cloud.firmware_images().count() == 0
 
 
 def test_a_service_is_found_while_it_runs(service: Service) -> None:

@@ -14,6 +14,7 @@ from aiocoap.numbers import codes
 import pdmlab
 from pdmlab.aio import LoopThread
 from pdmlab.cloud import Cloud, channel
+from pdmlab.cloud.both import now
 from pdmlab.errors import ConfigError, Lwm2mError, NetworkError, ServiceError, TimedOut, Unreachable
 from pdmlab.service import serve
 from pdmlab.service.service import Service
@@ -94,7 +95,7 @@ def test_a_closed_cloud_says_that_it_is(service: Service) -> None:
         pass
     cloud.close()
     with pytest.raises(ConfigError, match="closed") as error:
-        cloud.devices()
+        cloud.devices().frame()
     assert error.value.hint
 
 
@@ -114,7 +115,7 @@ def test_the_key_is_shown_nowhere(service: Service, monkeypatch: pytest.MonkeyPa
 
 def test_a_service_that_is_not_there_is_an_error_with_a_hint() -> None:
     with Cloud("http://127.0.0.1:9", "ak_x") as cloud, pytest.raises(Unreachable, match=r"127\.0\.0\.1:9") as error:
-        cloud.devices()
+        cloud.devices().frame()
     assert "pdmlab service" in str(error.value)
 
 
@@ -141,17 +142,17 @@ def test_devices_are_a_frame_of_all_pages(cloud: Cloud, desk: Device, monkeypatc
     monkeypatch.setattr("pdmlab.cloud.rest.PAGE", 2)
     for name in ("a", "b", "c"):
         cloud.create_api_key(f"page {name}")
-    keys = cloud.api_keys()
+    keys = cloud.api_keys().frame()
     assert isinstance(keys, pd.DataFrame) and {"page a", "page b", "page c"} <= set(keys["name"])
-    assert list(cloud.devices(id=desk.id)["state"]) == ["registered"]
-    assert cloud.devices(name__eq="nobody").empty
+    assert list(cloud.devices(id=desk.id).frame()["state"]) == ["registered"]
+    assert cloud.devices(name__eq="nobody").frame().empty
 
 
 def test_a_frame_of_nothing_has_its_columns(cloud: Cloud, desk: Device) -> None:
-    assert list(cloud.devices(id="0" * 32)[["id", "name", "state"]]) == ["id", "name", "state"]
-    assert cloud.events(device_id="0" * 32)["event_type"].empty
+    assert list(cloud.devices(id="0" * 32).frame()[["id", "name", "state"]]) == ["id", "name", "state"]
+    assert cloud.events(device_id="0" * 32).frame()["event_type"].empty
     assert cloud.device(desk.id).queue()["why"].empty
-    assert not set(cloud.devices(id=desk.id).columns) - set(cloud.device(desk.id).info)
+    assert not set(cloud.devices(id=desk.id).frame().columns) - set(cloud.device(desk.id).info)
 
 
 def test_a_device_is_found_by_id_or_name(cloud: Cloud, desk: Device) -> None:
@@ -212,7 +213,7 @@ def test_what_waits_for_a_device_can_be_looked_at(cloud: Cloud, desk: Device) ->
     assert "registered" in device.queue()["why"].iloc[0]
     with pytest.raises(TimedOut, match="deregistered"):
         device.wait_for("registered", timeout=0)
-    assert "update.device.device-deregistered" in set(device.events()["event_type"])
+    assert "update.device.device-deregistered" in set(device.events().frame()["event_type"])
 
 
 def test_a_device_is_renamed_and_deleted(cloud: Cloud, desk: Device) -> None:
@@ -236,7 +237,7 @@ def test_an_observation_brings_values_and_ends_with_the_statement(cloud: Cloud, 
             assert values.next(10).value == value.decode()
         assert list(values.frame()["value"]) == ["97", "96", "95"]
         assert list(values.take(3, timeout=0.05)) == []
-    assert cloud._rest.call("GET", f"/lab/observations/{desk.id}").json() == []
+    assert now(cloud._rest.get_list(f"/lab/observations/{desk.id}")) == []
     with pytest.raises(ConfigError):
         values.next(1)
 
@@ -245,7 +246,7 @@ def test_an_observation_ends_even_if_its_statement_breaks(cloud: Cloud, desk: De
     with pytest.raises(KeyboardInterrupt), cloud.device(desk.id).observe("/3/0/9"):
         raise KeyboardInterrupt
     with pytest.raises(ServiceError, match="404"):
-        cloud._rest.call("GET", f"/v2/subscriptions/{desk.id}/3/0/9")
+        now(cloud._rest.call("GET", f"/v2/subscriptions/{desk.id}/3/0/9"))
 
 
 def test_what_cannot_be_observed_says_so_and_leaves_nothing_behind(cloud: Cloud, desk: Device) -> None:
@@ -316,7 +317,7 @@ def test_a_revoked_key_fails_at_once_and_not_after_a_time_out(cloud: Cloud, serv
     key = cloud.create_api_key("doomed")
     with Cloud(service.url, key) as mine:
         device = mine.device(desk.id)
-        (id,) = mine.api_keys().query("name == 'doomed'")["id"]
+        (id,) = cloud.api_keys(name="doomed").frame()["id"]
         cloud.delete_api_key(id)
         with pytest.raises((ServiceError, NetworkError), match="401"):
             device.read("/3/0/0")
@@ -361,12 +362,14 @@ def test_an_update_is_uploaded_started_and_told_in_words(cloud: Cloud, service: 
         "pending": 0,
         "skipped": 0,
     }
-    assert campaign.id in set(cloud.campaigns()["id"]) and image.id in set(cloud.firmware_images()["id"])
+    assert campaign.id in set(cloud.campaigns().frame()["id"]) and image.id in set(
+        cloud.firmware_images().frame()["id"]
+    )
     assert list(campaign.progress()["device_id"]) == [old.id]
     assert old.id in campaign._repr_html_()
     for each in (campaign, manifest, image):
         each.delete()
-    assert campaign.id not in set(cloud.campaigns()["id"])
+    assert campaign.id not in set(cloud.campaigns().frame()["id"])
 
 
 def test_a_campaign_for_nobody_in_particular_is_refused_before_it_is_made(cloud: Cloud) -> None:
@@ -375,8 +378,8 @@ def test_a_campaign_for_nobody_in_particular_is_refused_before_it_is_made(cloud:
 
 
 def test_a_large_image_goes_in_chunks(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pdmlab.cloud.uploads.ONE_REQUEST", 100)
-    monkeypatch.setattr("pdmlab.cloud.uploads.CHUNK", 64)
+    monkeypatch.setattr("pdmlab.cloud.firmware.ONE_REQUEST", 100)
+    monkeypatch.setattr("pdmlab.cloud.firmware.CHUNK", 64)
     for size in (128, 130):
         image = cloud.firmware_image("chunked", bytes(range(size)))
         assert image.size == size and httpx.get(image.url).content == bytes(range(size))
@@ -425,7 +428,9 @@ def test_a_bootstrap_is_told_step_by_step(cloud: Cloud, service: Service, desk: 
     message.opt.uri_path, message.opt.uri_query = ("bs",), (f"ep={desk.name}",)
     address = service.core._addresses["bootstrap"]["coap"]
     assert desk.run(desk.endpoint.request(message, address)).code == codes.CHANGED
-    (found,) = [row["id"] for row in cloud.devices(endpoint_name=desk.name).to_dict("records") if row["id"] != desk.id]
+    (found,) = [
+        row["id"] for row in cloud.devices(endpoint_name=desk.name).frame().to_dict("records") if row["id"] != desk.id
+    ]
     device = cloud.device(found)
     for _ in range(1000):
         steps = device.bootstrap_steps()

@@ -71,7 +71,7 @@ def test_connect_has_twelve_cases_and_all_are_ok(board: VirtualBoard, cloud: Clo
     assert lines[lines.index("{{__timeout;600}}") :].count("booting...") == 1
     (device_id,) = {line.rpartition(" ")[2] for line in lines if line.startswith("[INFO] Connected to Pelion")}
     assert len(device_id) == 32
-    assert device_id not in cloud.devices().to_csv()  # deleted at the end
+    assert device_id not in cloud.devices().frame().to_csv()  # deleted at the end
 
 
 def test_update_has_eleven_cases_and_the_new_firmware_runs(board: VirtualBoard, cloud: Cloud, service: Service) -> None:

@@ -92,4 +92,4 @@ def test_the_vendors_manifest_tool_updates_a_device(service: Service, desk: Upda
     assert desk.image == b"firmware" * 500
     # It cleaned up behind itself.
     with Cloud(service.url, service.api_key) as cloud:
-        assert cloud.campaigns().empty and cloud.manifests().empty and cloud.firmware_images().empty
+        assert cloud.campaigns().count() == cloud.manifests().count() == cloud.firmware_images().count() == 0

@@ -1,0 +1,164 @@
+"""The account, and who may do what in it: API keys, users, policy groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pdmlab.cloud.answers import Object
+from pdmlab.cloud.both import M, both
+from pdmlab.cloud.item import Collection, Item, id_of, number, text, texts
+from pdmlab.cloud.listing import HasId, Listing
+
+KEY_COLUMNS = ("id", "name", "key", "owner", "status", "groups", "created_at", "last_login_time")
+USER_COLUMNS = ("id", "email", "full_name", "username", "status", "groups", "created_at")
+
+
+class Account(Item[M]):
+    """The account that the key belongs to; get it with `cloud.account()`."""
+
+    PATH = "/v3/accounts"
+    SHOWN = ("display_name", "company", "status", "tier", "limits", "created_at")
+
+    display_name = text("What it calls itself.")
+    status = text("ACTIVE, or why not.")
+
+    @property
+    def _path(self) -> str:
+        return f"{self.PATH}/me"
+
+
+class ApiKey(Item[M]):
+    """A key of the account; what makes it one is known only where it was just made, and never shown by itself."""
+
+    PATH = "/v3/api-keys"
+    SHOWN = ("name", "status", "owner", "groups", "created_at")
+
+    status = text("ACTIVE or INACTIVE.")
+    owner = text("The user that it belongs to.")
+    groups = texts("Ids of the policy groups that it is in.")
+
+    def __init__(self, rest: M, fields: Object) -> None:
+        super().__init__(rest, {name: value for name, value in fields.items() if name != "key"})
+        self._key = str(fields.get("key", ""))
+
+    @property
+    def key(self) -> str:
+        """The key, whole where it was just made; else its beginning."""
+        return self._key
+
+    @both
+    async def join(self, *groups: HasId | str) -> None:
+        """Put it into policy groups: they say what it may do."""
+        await self._rest.call("POST", f"{self._path}/groups", body=[id_of(each) for each in groups])
+
+    @both
+    async def quit(self, *groups: HasId | str) -> None:
+        """Take it out of policy groups."""
+        await self._rest.call("DELETE", f"{self._path}/groups", body=[id_of(each) for each in groups])
+
+
+class ApiKeys(Collection[ApiKey[M], M]):
+    """The account's keys: `cloud.api_keys()`."""
+
+    ITEM = ApiKey
+    COLUMNS = KEY_COLUMNS
+
+    @both
+    async def create(
+        self, name: str, *, groups: Iterable[HasId | str] = (), owner: HasId | str | None = None
+    ) -> ApiKey[M]:
+        """Make a key, and show it in `.key`; nobody, the service included, can show it a second time."""
+        return await self._create(
+            {
+                "name": name,
+                "groups": [id_of(each) for each in groups] or None,
+                "owner": None if owner is None else id_of(owner),
+            }
+        )
+
+
+class User(Item[M]):
+    """A person who has to do with the account."""
+
+    PATH = "/v3/users"
+    SHOWN = ("full_name", "email", "username", "status", "groups", "created_at")
+
+    email = text("Where letters reach them.")
+    full_name = text("What they are called.")
+    username = text("What they call themselves.")
+    status = text("ENROLLING, INVITED, ACTIVE …")
+    groups = texts("Ids of the policy groups that they are in.")
+
+    @both
+    async def join(self, *groups: HasId | str) -> None:
+        """Put the user into policy groups."""
+        await self._rest.call("POST", f"{self._path}/groups", body=[id_of(each) for each in groups])
+
+    @both
+    async def quit(self, *groups: HasId | str) -> None:
+        """Take the user out of policy groups."""
+        await self._rest.call("DELETE", f"{self._path}/groups", body=[id_of(each) for each in groups])
+
+
+class Users(Collection[User[M], M]):
+    """The account's users: `cloud.users()`."""
+
+    ITEM = User
+    COLUMNS = USER_COLUMNS
+
+    @both
+    async def create(self, /, email: str, **fields: Any) -> User[M]:  # what JSON can hold
+        """Make a user: email, and full_name, username, phone_number, groups …"""
+        return await self._create({"email": email, **fields})
+
+
+class PolicyGroup(Item[M]):
+    """A group of keys and users that may do the same."""
+
+    PATH = "/v3/policy-groups"
+    SHOWN = ("name", "apikey_count", "user_count", "created_at")
+
+    apikey_count = number("How many keys are in it.")
+    user_count = number("How many users are in it.")
+
+    def api_keys(self) -> Listing[ApiKey[M], M]:
+        """Return its keys."""
+        return Listing(self._rest, f"{self._path}/api-keys", ApiKey, KEY_COLUMNS)
+
+    def users(self) -> Listing[User[M], M]:
+        """Return its users."""
+        return Listing(self._rest, f"{self._path}/users", User, USER_COLUMNS)
+
+    @both
+    async def add(self, *members: ApiKey[M] | User[M]) -> None:
+        """Put keys and users into it."""
+        await self._rest.call("POST", self._path, body=_subjects(members))
+
+    @both
+    async def remove(self, *members: ApiKey[M] | User[M]) -> None:
+        """Take keys and users out of it."""
+        for name, ids in _subjects(members).items():
+            if ids:
+                where = "api-keys" if name == "apikeys" else name
+                await self._rest.call("DELETE", f"{self._path}/{where}", body={name: ids})
+
+
+class PolicyGroups(Collection[PolicyGroup[M], M]):
+    """The account's policy groups: `cloud.policy_groups(name="Developers")`."""
+
+    ITEM = PolicyGroup
+    COLUMNS = ("id", "name", "apikey_count", "user_count", "created_at")
+
+    @both
+    async def create(self, name: str, *members: ApiKey[M] | User[M]) -> PolicyGroup[M]:
+        """Make a group."""
+        return await self._create({"name": name, "members": _subjects(members)})
+
+
+def _subjects(members: Iterable[Item[M]]) -> dict[str, list[str]]:
+    """Return members as the API names them."""
+    chosen: dict[str, list[str]] = {"apikeys": [], "users": []}
+    for each in members:
+        chosen["apikeys" if isinstance(each, ApiKey) else "users"].append(each.id)
+    return chosen

@@ -1,0 +1,109 @@
+"""Firmware images and manifests as the service has them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+
+from pdmlab.cloud.answers import parsed
+from pdmlab.cloud.both import M, both
+from pdmlab.cloud.item import Collection, Item, moment, number, text
+from pdmlab.errors import ConfigError
+
+ONE_REQUEST = 100 << 20  # B; larger images go in chunks
+CHUNK = 6 << 20  # B, as the stock tool sends them
+
+
+class FirmwareImage(Item[M]):
+    """An uploaded image; `url` is what its manifest names, size in B, checksum is SHA-256.
+
+    Once it is deleted, devices that still download it get no more.
+    """
+
+    PATH = "/v3/firmware-images"
+    SHOWN = ("name", "description", "datafile_size", "datafile_checksum", "datafile", "created_at")
+
+    description = text("What people say of it.")
+
+    @property
+    def url(self) -> str:
+        """Where devices fetch it by HTTP."""
+        return str(self.fields["datafile"])
+
+    @property
+    def short_url(self) -> str:
+        """Where devices fetch it by CoAP."""
+        return str(self.fields["short_datafile"])
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+        return int(self.fields["datafile_size"])
+
+    @property
+    def checksum(self) -> str:
+        """Its SHA-256, 64 hex digits."""
+        return str(self.fields["datafile_checksum"])
+
+
+class FirmwareImages(Collection[FirmwareImage[M], M]):
+    """The account's images: `cloud.firmware_images()`."""
+
+    ITEM = FirmwareImage
+    COLUMNS = ("id", "name", "datafile_size", "datafile_checksum", "datafile", "created_at")
+
+    async def _upload(self, name: str, image: bytes | Path | str) -> FirmwareImage[M]:
+        path, data = FirmwareImage.PATH, image if isinstance(image, bytes) else _contents(Path(image))
+        if len(data) <= ONE_REQUEST:
+            answer = await self._rest.call("POST", path, data={"name": name}, files={"datafile": (f"{name}.bin", data)})
+            return FirmwareImage(self._rest, parsed(answer, f"POST {path}"))
+        job = f"{path}/upload-jobs/{(await self._rest.post(f'{path}/upload-jobs', {'name': name}))['id']}"
+        for start in range(0, len(data) + CHUNK, CHUNK):  # the last chunk is empty, and ends the upload
+            chunk = data[start : start + CHUNK]
+            md5 = base64.b64encode(hashlib.md5(chunk, usedforsecurity=False).digest()).decode()
+            await self._rest.call("POST", f"{job}/chunks", content=chunk, headers={"Content-MD5": md5})
+            if not chunk:
+                break
+        return await self._get(str((await self._rest.get(job))["firmware_image_id"]))
+
+    @both
+    async def create(self, name: str, image: bytes | Path | str) -> FirmwareImage[M]:
+        """Upload an image, in one request or in chunks: its bytes, or the file that has them."""
+        return await self._upload(name, image)
+
+
+class FirmwareManifest(Item[M]):
+    """An uploaded manifest; once it is deleted, campaigns that have started keep their copy."""
+
+    PATH = "/v3/firmware-manifests"
+    SHOWN = ("name", "description", "device_class", "datafile_size", "datafile", "timestamp", "created_at")
+
+    description = text("What people say of it.")
+    device_class = text("The class of the devices that it is for, 32 hex digits.")
+    timestamp = moment("The version of an older manifest, as a time.")
+    datafile_size = number("Size in bytes.")
+
+
+class FirmwareManifests(Collection[FirmwareManifest[M], M]):
+    """The account's manifests: `cloud.manifests()`."""
+
+    ITEM = FirmwareManifest
+    COLUMNS = ("id", "name", "device_class", "datafile_size", "datafile", "created_at")
+
+    async def _upload(self, name: str, der: bytes) -> FirmwareManifest[M]:
+        path = FirmwareManifest.PATH
+        answer = await self._rest.call("POST", path, data={"name": name}, files={"datafile": (f"{name}.der", der)})
+        return FirmwareManifest(self._rest, parsed(answer, f"POST {path}"))
+
+    @both
+    async def create(self, name: str, der: bytes) -> FirmwareManifest[M]:
+        """Upload a signed manifest, such as `service.developer.sign(image, version="1.0.1", uri=image.url)`."""
+        return await self._upload(name, der)
+
+
+def _contents(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"the image {file} cannot be read: {error.strerror}") from error
