@@ -33,6 +33,10 @@ class Failure:
         )
 
 
+_SAID = {"allocation: ": "no room for another device", "is not enrolled": "not enrolled"}
+"""What this service says with an error, by which its kind is known."""
+
+
 class Failures:
     """The failures of a log, oldest first."""
 
@@ -101,7 +105,8 @@ def _found(rows: Iterable[LoggedMessage]) -> Iterator[Failure]:
                 yield _failure(row, "reset", f"{what} was reset by the peer")
         elif row.code[:2] in ("4.", "5."):
             said = f": {row.payload}" if row.payload else ""
-            yield _failure(row, "refused", f"{row.code} to {row.path or '/'}{said}")
+            kind = next((kind for words, kind in _SAID.items() if words in row.payload), "refused")
+            yield _failure(row, kind, f"{row.code} to {row.path or '/'}{said}")
 
 
 def _failure(row: LoggedMessage, kind: str, happened: str) -> Failure:

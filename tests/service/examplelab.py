@@ -20,6 +20,7 @@ from aiocoap.numbers import codes
 
 from pdmlab.aio import LoopThread
 from pdmlab.service import serve
+from pdmlab.service.enrollment import identity_of
 from pdmlab.service.rest.examples import Example, filled
 from pdmlab.service.service import Service
 from tests.service.restlab import LINKS, Device
@@ -95,6 +96,7 @@ def example_lab(folder: Path) -> Iterator[ExampleLab]:
         (folder / "firmware.manifest").write_bytes(
             service.developer.sign(IMAGE, version="1.0.1", uri=f"{service.url}/v3/firmware-images/0/firmware.bin")
         )
+        (folder / "enrollments.csv").write_text("identity\n" + identity_of(b"one") + "\n" + identity_of(b"two") + "\n")
         desk, spare = (_registered(stack, service, loop, name) for name in ("desk1", "desk2"))
         known = {
             "account_id": service.account_id,
@@ -102,6 +104,8 @@ def example_lab(folder: Path) -> Iterator[ExampleLab]:
             "endpoint_name": desk.name,
             "spare_id": spare.id,
             "bootstrapped_id": _bootstrapped(service, spare),
+            "enrollment_identity": identity_of(b"some device's certificate"),
+            "denying_id": _denied(service),
             "callback_url": stack.enter_context(_listening()),
         }
         yield ExampleLab(service, known, folder)
@@ -123,6 +127,13 @@ def _bootstrapped(service: Service, device: Device) -> str:
     headers = {"Authorization": f"Bearer {service.api_key}"}
     (found,) = httpx.get(f"{service.url}/v3/devices?endpoint_name__eq=desk3", headers=headers).json()["data"]
     return str(found["id"])
+
+
+def _denied(service: Service) -> str:
+    """Let a device be turned away; return the id of the certificate that is said to have signed for it."""
+    trusted = {"id": "c" * 32, "account_id": service.account_id}
+    service.call(service.core.enrollments.denied, "desk4", [trusted], "it is not enrolled")
+    return str(trusted["id"])
 
 
 @contextmanager

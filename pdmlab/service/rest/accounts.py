@@ -119,7 +119,7 @@ def shape(core: Core, key: Key, row: Row, include: str = "") -> Json:
     }
     wanted = {name.strip() for name in include.split(",")}
     if "limits" in wanted:
-        shown["limits"] = _limits()
+        shown["limits"] = core.directory.limits(row["id"]) | _limits()
     if "policies" in wanted:
         shown["policies"] = _policies(key)
     if "sub_accounts" in wanted:
@@ -130,7 +130,7 @@ def shape(core: Core, key: Key, row: Row, include: str = "") -> Json:
 
 
 def _limits() -> dict[str, str]:
-    """Return how many of each an account may have."""
+    """Return how many of each any account may have, besides devices."""
     return {
         "api_keys": str(limits.MAX_KEYS),
         "users": str(users.MAX_USERS),

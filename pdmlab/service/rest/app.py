@@ -7,6 +7,7 @@ from starlette.types import ASGIApp
 from pdmlab.service.core import Core
 from pdmlab.service.rest import (
     accounts,
+    allocation,
     api_keys,
     campaigns,
     connect,
@@ -67,7 +68,7 @@ def make_app(core: Core, *, hold_s: float = HOLD_S) -> ASGIApp:
         app.include_router(part.router)
     for own in (api_keys.own, users.own):  # …/me, which would fit …/{id}
         app.include_router(own)
-    for part in (accounts, credentials, security, lab, lab_devices, lab_live):
+    for part in (accounts, credentials, security, lab, allocation, lab_devices, lab_live):
         app.include_router(part.router)
     for part in (api_keys, users, groups):
         tenants.include(app, part.router)
