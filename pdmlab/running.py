@@ -6,8 +6,10 @@ import sqlite3
 from contextlib import closing
 
 from pdmlab import settings
-from pdmlab.errors import PortBusy
+from pdmlab.errors import PortBusy, ServiceError, Unreachable
 from pdmlab.filelock import FileLock
+
+_LINK_S = 30.0  # that a page may take to ask the service whose key it is
 
 _here: dict[str, tuple[str, str]] = {}
 """Address and administrator's key of this process's services by name, the one started last at the end."""
@@ -49,3 +51,25 @@ def find(name: str = "default") -> tuple[str, str] | None:
     except (OSError, UnicodeDecodeError, sqlite3.Error):
         return None  # it is just starting
     return (f"http://127.0.0.1:{int(row[0])}", key) if row is not None else None
+
+
+def page_link(page: str, api_key: str) -> str:
+    """Return an address that opens a service's page signed in with this key, once and within two minutes.
+
+    Raises:
+        Unreachable: the page does not answer.
+        ServiceError: the service does not know the key, or does not answer.
+    """
+    import httpx
+
+    key = {"Authorization": f"Bearer {api_key}"}
+    try:
+        answer = httpx.post(f"{page}/links", headers=key, trust_env=False, timeout=_LINK_S)
+    except httpx.TransportError as error:
+        raise Unreachable(
+            f"the page at {page} does not answer: {error or type(error).__name__}",
+            hint="does it run? `pdmlab page` starts one",
+        ) from error
+    if answer.status_code != 201:
+        raise ServiceError(f"the page at {page} gives no link: {answer.text[:200]}", status=answer.status_code)
+    return str(answer.json()["url"])

@@ -1,4 +1,4 @@
-"""The command line: lab, run, board, client, service, dm, test, detect, inspect, doctor; as a notebook would call.
+"""The command line: lab, run, board, client, service, page, dm, test, detect, inspect, doctor; as notebooks call.
 
 An error of pdmlab's own ends a command with one line and its hint, and exit status 1; -v shows where it came from.
 """
@@ -21,6 +21,7 @@ _ELSEWHERE = {
     "doctor": "pdmlab.cli.doctor",
     "inspect": "pdmlab.cli.inspect",
     "lab": "pdmlab.cli.lab",
+    "page": "pdmlab.cli.page",
     "run": "pdmlab.cli.run",
     "test": "pdmlab.cli.test",
 }
@@ -84,7 +85,9 @@ _PORT = click.IntRange(0, 65535)
     type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
     help="Write each message there as it passes: .pcapng for Wireshark, .jsonl as rows, else as lines; - for here.",
 )
-def service(log_file: Path | None, **options: Any) -> None:  # any: each as its option has it
+@click.option("--page/--no-page", "with_page", default=True, help="Start the live page beside it.")
+@click.option("--page-port", type=_PORT, default=0, help="The page's port.")
+def service(log_file: Path | None, with_page: bool, page_port: int, **options: Any) -> None:  # any: each its own
     """Run the device-management service until Ctrl-C."""
     from pdmlab.cli.device_log import written
     from pdmlab.cli.stopping import stoppable
@@ -106,4 +109,6 @@ def service(log_file: Path | None, **options: Any) -> None:  # any: each as its 
             if value:
                 click.echo(f"{name:<19} {value}")
         click.echo(f"{running.security}. Ctrl-C ends it.")
+        if with_page:  # it takes a second or two, for which nobody waits
+            running.page(port=page_port, started=lambda url: click.echo(f"{'page':<19} {url}; `pdmlab page --open`"))
         until_stopped()

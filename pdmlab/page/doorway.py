@@ -178,7 +178,10 @@ def _limited(receive: Receive, limit: int) -> Receive:
 
 def _onward(path: str) -> str:
     to = escape(path, quote=True)
-    return f'<!doctype html><link rel="icon" href="data:,"><meta http-equiv="refresh" content="0;url={to}"><title>…</title>'
+    return (
+        '<!doctype html><link rel="icon" href="data:,"><title>…</title>'
+        f'<meta http-equiv="refresh" content="0;url={to}">'
+    )
 
 
 def _form(url: str, said: str, *, bad: bool = False) -> str:

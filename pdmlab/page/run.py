@@ -8,10 +8,9 @@ import threading
 from pathlib import Path
 from typing import Self
 
-import httpx
-
+from pdmlab import running
 from pdmlab.aio import LoopThread
-from pdmlab.errors import ConfigError, ServiceError, Unreachable
+from pdmlab.errors import ConfigError, ServiceError
 from pdmlab.page.server import LOOPBACK, address_of, listen, serve
 
 _STARTING = 30.0  # s
@@ -74,9 +73,9 @@ class Running:
         """Return an address that opens the page signed in with this key, once and within two minutes.
 
         Raises:
-            ServiceError: the service does not know the key.
+            ServiceError: the service does not know the key, or does not answer.
         """
-        return link(self.url, api_key)
+        return running.page_link(self.url, api_key)
 
     def close(self) -> None:
         """End the page, with all that is open in it."""
@@ -90,21 +89,3 @@ class Running:
 
     def __repr__(self) -> str:
         return f"<Running page of {self.service} at {self.url}>"
-
-
-def link(page: str, api_key: str) -> str:
-    """Return an address that opens a page signed in with this key, once and within two minutes.
-
-    Raises:
-        Unreachable: the page does not answer.
-        ServiceError: the service does not know the key, or does not answer.
-    """
-    try:
-        answer = httpx.post(
-            f"{page}/links", headers={"Authorization": f"Bearer {api_key}"}, trust_env=False, timeout=_STARTING
-        )
-    except httpx.TransportError as error:
-        raise Unreachable(f"the page at {page} does not answer: {error}", hint="does it run? pdmlab page") from error
-    if answer.status_code != 201:
-        raise ServiceError(f"no link to the page: {answer.text[:200]}", status=answer.status_code)
-    return str(answer.json()["url"])

@@ -27,6 +27,7 @@ from pdmlab.service.home import DEVELOPER_FOLDER, KEY_FILE, Home
 from pdmlab.service.http import HttpServer, tls
 from pdmlab.service.image_server import ImageServer
 from pdmlab.service.openers import Wanted, server_opener
+from pdmlab.service.page import Page
 from pdmlab.service.pki import Role
 from pdmlab.service.reach import LOOPBACK, Reach, url_host
 from pdmlab.service.shared_keys import SharedKey
@@ -97,6 +98,7 @@ class Service:
             self._http: HttpServer | None = None
             self._https: HttpServer | None = None
             self._images: ImageServer | None = None
+            self._page: Page | None = None
             self._thread.run(self._start(), timeout=_STARTING)
             self._undo = undo.pop_all()
         package._running[name] = self
@@ -243,6 +245,30 @@ class Service:
         """
         return self.log.of_device(device)
 
+    def page(self, *, port: int = 0, started: Callable[[str], object] | None = None) -> Page:
+        """Start the live page beside the service, in a process of its own, or return it; it ends with the service.
+
+        >>> service.page().open()  # doctest: +SKIP
+
+        port: 0 takes the one it had last, or any free one; started: called with its address, once it answers.
+        """
+        if self._page is None or not self._page.running:
+
+            def up(url: str) -> None:
+                self._thread.call_soon(self._page_is_up, url)
+                if started is not None:
+                    started(url)
+
+            if self._page is not None:
+                self._page.close()
+            self._page = Page(self.url, self.api_key, port=port, last=int(self._facts.get("page_port", 0)), started=up)
+        return self._page
+
+    def _page_is_up(self, url: str) -> None:
+        self.core.page_url = url
+        with self.core.store.begin():
+            self.core.store.remember("page_port", str(_port_of(url)))
+
     @property
     def developer(self) -> Developer:
         """The lab's update keys, in the service's folder; made when they are first used."""
@@ -271,6 +297,8 @@ class Service:
     def close(self) -> None:
         """Stop the service; what it knows stays on disk. A second call does nothing."""
         atexit.unregister(self.close)
+        if self._page is not None:
+            self._page.close()
         if package._running.get(self.name) is self:
             del package._running[self.name]
             running.withdraw(self.name)
