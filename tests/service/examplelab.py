@@ -35,9 +35,10 @@ PATIENCE_S = 20.0
 
 @dataclass
 class ExampleLab:
-    """The service, what names stand for, and the folder that has the files."""
+    """The service, an administrator's key of an account, what names stand for, and the folder that has the files."""
 
     service: Service
+    key: str
     known: dict[str, str]
     folder: Path
 
@@ -55,7 +56,7 @@ class ExampleLab:
                 return said
 
     def _asked(self, client: httpx.Client, example: Example) -> httpx.Response:
-        key = {"Authorization": f"Bearer {self.service.api_key}"} if example.key else {}
+        key = {"Authorization": f"Bearer {self.key}"} if example.key else {}
         headers = key | filled(dict(example.headers), self.known)
         url = example.url(self.known.__getitem__)
         return client.request(example.method, url, headers=headers, **self._body(example))
@@ -89,50 +90,57 @@ def _judged(example: Example, answer: httpx.Response) -> tuple[str, dict[str, st
 @contextmanager
 def example_lab(folder: Path) -> Iterator[ExampleLab]:
     """Prepare all that examples.toml says is there."""
+    with serve(name=folder.name) as service, prepared(service, folder, service.account_id, service.api_key) as lab:
+        yield lab
+
+
+@contextmanager
+def prepared(service: Service, folder: Path, account_id: str, key: str, *, mark: str = "") -> Iterator[ExampleLab]:
+    """Prepare it in an account of a service; `mark` is in all names of what is made."""
     with ExitStack() as stack:
-        service = stack.enter_context(serve(name=folder.name))
         loop = stack.enter_context(LoopThread("example-devices"))
         (folder / "firmware.bin").write_bytes(IMAGE)
         (folder / "firmware.manifest").write_bytes(
             service.developer.sign(IMAGE, version="1.0.1", uri=f"{service.url}/v3/firmware-images/0/firmware.bin")
         )
-        (folder / "enrollments.csv").write_text("identity\n" + identity_of(b"one") + "\n" + identity_of(b"two") + "\n")
-        desk, spare = (_registered(stack, service, loop, name) for name in ("desk1", "desk2"))
+        identities = [identity_of(f"{mark}{each}".encode()) for each in ("one", "two", "some device's certificate")]
+        (folder / "enrollments.csv").write_text("\n".join(["identity", *identities[:2], ""]))
+        desk, spare = (_registered(stack, service, loop, f"{mark}{name}", account_id) for name in ("desk1", "desk2"))
         known = {
-            "account_id": service.account_id,
+            "account_id": account_id,
             "device_id": desk.id,
             "endpoint_name": desk.name,
             "spare_id": spare.id,
-            "bootstrapped_id": _bootstrapped(service, spare),
-            "enrollment_identity": identity_of(b"some device's certificate"),
-            "denying_id": _denied(service),
+            "bootstrapped_id": _bootstrapped(service, spare, f"{mark}desk3", account_id, key),
+            "enrollment_identity": identities[2],
+            "denying_id": _denied(service, f"{mark}desk4", account_id),
             "callback_url": stack.enter_context(_listening()),
         }
-        yield ExampleLab(service, known, folder)
+        yield ExampleLab(service, key, known, folder)
 
 
-def _registered(stack: ExitStack, service: Service, loop: LoopThread, name: str) -> Device:
+def _registered(stack: ExitStack, service: Service, loop: LoopThread, name: str, account_id: str) -> Device:
     device = Device(lambda coroutine: loop.run(coroutine, timeout=30), service.core.lwm2m.address, name)
-    device.register(UPDATABLE)
+    device.register(UPDATABLE, f"aid={account_id}")
     stack.callback(device.close)
     return device
 
 
-def _bootstrapped(service: Service, device: Device) -> str:
-    """Ask to bootstrap as desk3; return the id that it got."""
+def _bootstrapped(service: Service, device: Device, name: str, account_id: str, key: str) -> str:
+    """Ask to bootstrap under a name; return the id that it got."""
     message = Message(code=codes.POST)
-    message.opt.uri_path, message.opt.uri_query = ("bs",), ("ep=desk3",)
+    message.opt.uri_path, message.opt.uri_query = ("bs",), (f"ep={name}", f"aid={account_id}")
     address = service.core._addresses["bootstrap"]["coap"]
     assert device.run(device.endpoint.request(message, address)).code == codes.CHANGED
-    headers = {"Authorization": f"Bearer {service.api_key}"}
-    (found,) = httpx.get(f"{service.url}/v3/devices?endpoint_name__eq=desk3", headers=headers).json()["data"]
+    headers = {"Authorization": f"Bearer {key}"}
+    (found,) = httpx.get(f"{service.url}/v3/devices?endpoint_name__eq={name}", headers=headers).json()["data"]
     return str(found["id"])
 
 
-def _denied(service: Service) -> str:
+def _denied(service: Service, name: str, account_id: str) -> str:
     """Let a device be turned away; return the id of the certificate that is said to have signed for it."""
-    trusted = {"id": "c" * 32, "account_id": service.account_id}
-    service.call(service.core.enrollments.denied, "desk4", [trusted], "it is not enrolled")
+    trusted = {"id": account_id[::-1], "account_id": account_id}
+    service.call(service.core.enrollments.denied, name, [trusted], "it is not enrolled")
     return str(trusted["id"])
 
 
