@@ -32,6 +32,9 @@ KNOWN: dict[str, Known] = {
     "data": Known("", "folder of the measured runs; empty: the nearest data/ folder, else ./data"),
     "state": Known("", "folder of virtual boards' media and the service's database; empty: the user's state folder"),
     "credentials": Known("", "mbed_cloud_dev_credentials.c that virtual boards have compiled in; empty: the service's"),
+    "callback_hosts": Known(
+        "", "whom the service may call back: names, addresses, networks, loopback, none; empty: loopback, if it is there"
+    ),
     "host": Known("", "address of the service's REST API; empty: the service of this process"),
     "ca": Known("", "PEM file of the CA that signed that service's certificate; empty: those that the system trusts"),
     "api_key": Known("", "API key for that service; CLOUD_SDK_API_KEY serves as well"),

@@ -17,6 +17,7 @@ from pdmlab.service.refusal import Refused
 
 LOOPBACK = "loopback"
 """The word for this machine itself."""
+NOBODY = "none"
 
 _RESOLVING_S = 10.0
 
@@ -33,7 +34,7 @@ class CallbackHosts:
 
     @classmethod
     def parse(cls, text: str) -> CallbackHosts:
-        """Read a list of names, addresses, networks and the word loopback, with commas; "" allows nobody.
+        """Read a list of names, addresses, networks and the word loopback, with commas; "" or none allow nobody.
 
         Raises:
             ConfigError: something of it is neither.
@@ -41,6 +42,8 @@ class CallbackHosts:
         names: set[str] = set()
         networks: list[_Network] = []
         for each in filter(None, (part.strip().lower() for part in text.split(","))):
+            if each == NOBODY:
+                continue
             if each == LOOPBACK:
                 networks += [ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128")]
                 continue

@@ -46,6 +46,7 @@ from pdmlab.service.enrollment import Enrollments
 from pdmlab.service.est import Est
 from pdmlab.service.factory import Factory
 from pdmlab.service.firmware import Firmware
+from pdmlab.service.issuers import Issuers
 from pdmlab.service.live import Live
 from pdmlab.service.observations import Observations
 from pdmlab.service.pki import Pki, Role
@@ -117,12 +118,13 @@ class Core:
         self.downloads = Downloads(self)
         self.campaigns = Campaigns(self)
         self.bootstrap = Bootstrap(self)
+        self.issuers = Issuers(self)
         self.est = Est(self)
         self.refusals = Refusals(self)
         self.accounts = Accounts(self.store, self.bus)
         self.channels = Channels(self.store, self.bus)
         self.websockets = WebSockets(self.channels, self.bus)
-        sender = HttpSender(CallbackHosts.parse(callback_hosts), lambda: self.pki.pem)
+        sender = HttpSender(CallbackHosts.parse(callback_hosts), lambda: self.pki.pem.decode())
         self.callbacks = Callbacks(self.channels, self.bus, sender)
         self.firmware = Firmware(self)
         self.uploads = Uploads(self)

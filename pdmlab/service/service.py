@@ -14,7 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pdmlab import running
+from pdmlab import running, settings
 from pdmlab import service as package
 from pdmlab.aio import LoopThread
 from pdmlab.capture import DeviceLog, KeyLog, MessageLog
@@ -22,6 +22,7 @@ from pdmlab.coap.transport import Opener
 from pdmlab.errors import ConfigError
 from pdmlab.lwm2m.dialect import LwM2M
 from pdmlab.service.associations import Associations
+from pdmlab.service.callback_hosts import LOOPBACK as LOOPBACK_HOSTS
 from pdmlab.service.core import Core
 from pdmlab.service.home import DEVELOPER_FOLDER, KEY_FILE, Home
 from pdmlab.service.http import HttpServer, tls
@@ -91,7 +92,9 @@ class Service:
             self._keylog = KeyLog(keylog) if keylog is not None else None
             if self._keylog is not None:
                 undo.callback(self._keylog.close)
-            self.core = Core(self._home.database, log=self.log)
+            # Who may call from elsewhere must not have the service call what only this machine can reach.
+            callable_ = settings.load().text("callback_hosts") or (LOOPBACK_HOSTS if self.reach.loopback else "")
+            self.core = Core(self._home.database, log=self.log, callback_hosts=callable_)
             self._thread = LoopThread(f"service-{name}")
             undo.callback(self._thread.close)
             undo.callback(self._stop)

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from pdmlab.errors import ConfigError, ServiceError
+from pdmlab.service import service
 from pdmlab.service.callback_hosts import CallbackHosts
 from pdmlab.service.callbacks import MAX_LENGTH, check
 
@@ -38,8 +39,27 @@ def test_names_and_networks_are_allowed_and_nothing_else(host: str, address: str
     assert MANY.allows(host, address) is allowed
 
 
-def test_nobody_is_allowed_by_an_empty_list() -> None:
-    assert not CallbackHosts.parse("").allows("localhost", "127.0.0.1")
+@pytest.mark.parametrize("text", ["", "none", " , "])
+def test_nobody_is_allowed_by_an_empty_list(text: str) -> None:
+    assert not CallbackHosts.parse(text).allows("localhost", "127.0.0.1")
+
+
+def test_a_service_that_others_reach_calls_nobody_unless_it_is_told_whom(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    class Told(Exception):
+        pass
+
+    def core(*_: object, callback_hosts: str, **__: object) -> None:
+        told.append(callback_hosts)
+        raise Told
+
+    monkeypatch.setattr(service, "Core", core)
+    for host, setting in (("127.0.0.1", ""), ("0.0.0.0", ""), ("0.0.0.0", "10.0.0.0/8"), ("127.0.0.1", "none")):
+        monkeypatch.setenv("PDMLAB_CALLBACK_HOSTS", setting)
+        with pytest.raises(Told):
+            service.Service(name="callbacks", host=host, address="127.0.0.1")
+    assert told == ["loopback", "", "10.0.0.0/8", "none"]
 
 
 @pytest.mark.parametrize("text", ["http://x", "10.0.0.0/33", "a b", "*", "bench..example", "10.0.0.1/8"])

@@ -33,7 +33,7 @@ class WebsocketChannel(BaseModel):
     """Whether a key's socket is open, and how many events wait for it."""
 
     status: Literal["connected", "disconnected"] = "disconnected"
-    queueSize: int = 0  # noqa: N815  # the vendor's name
+    queueSize: int = 0  # the vendor's name
 
 
 class NotificationMessage(BaseModel):
