@@ -1,4 +1,8 @@
-"""A device's side of an update in a few lines: what the stock client notifies, fetches and does, to the reboot."""
+"""A device's side of an update in a few lines: what the stock client notifies, fetches and does, to the reboot.
+
+As the stock client does, it takes a manifest while it is busy with one, and ignores it, and refuses a version that is
+not newer than its own.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdmlab.update.manifest import Manifest, SignedManifest
 from pdmlab.update.results import FotaResult, FotaState
+from pdmlab.update.version import Version
 from tests.service.corelab import RESULT, STATE, VERSION, CoreLab, FakeDevice, request
 
 BLOCK = 512
@@ -28,6 +33,9 @@ class Updatable:
         self.result = FotaResult.MANIFEST_SIGNATURE
         self.installs = True
         self.manifests = 0
+        self.installed: list[str] = []
+        """Versions that it has installed, one after the other."""
+        self.boot_s = 3.0
         self.image = b""
         self.on_block: Callable[[int], Awaitable[None]] | None = None
         self.downloaded = 0
@@ -40,13 +48,16 @@ class Updatable:
         if self.device.values[STATE] not in (b"1", b"2"):
             return  # busy: it is taken, and ignored
         manifest = SignedManifest.parse(der).manifest
+        self.device.values[STATE] = str(int(S.PROCESSING_MANIFEST)).encode()
         if self.fail_at is S.PROCESSING_MANIFEST:
             return await self.fail()
+        if Version.parse(manifest.version) <= Version.parse(self.device.values[VERSION].decode()):
+            return await self.fail(FotaResult.VERSION_TOO_OLD)
         for state in (S.AWAITING_DOWNLOAD_APPROVAL, S.DOWNLOADING):
             await self.tell(state)
             if self.fail_at is state:
                 return await self.fail()
-        self.image = await self.fetch(manifest.uri)
+        self.image = await self.fetch(manifest.uri, manifest.payload_size)
         assert hashlib.sha256(self.image).digest() == manifest.payload_digest
         for state in (S.AWAITING_INSTALL_APPROVAL, S.UPDATING, S.REBOOTING):
             await self.tell(state)
@@ -57,11 +68,11 @@ class Updatable:
     async def tell(self, state: FotaState) -> None:
         assert await self.device.notify(STATE, str(int(state))) == "acknowledged"
 
-    async def fail(self) -> None:
-        await self.device.notify(RESULT, str(int(self.result)))
+    async def fail(self, result: FotaResult | None = None) -> None:
+        await self.device.notify(RESULT, str(int(result or self.result)))
         await self.tell(S.IDLE)
 
-    async def fetch(self, uri: str) -> bytes:
+    async def fetch(self, uri: str, size: int) -> bytes:
         image = b""
         while True:
             ask = request(codes.GET, "fw", content_format=0)
@@ -69,7 +80,7 @@ class Updatable:
             ask.opt.block2 = (len(image) // BLOCK, False, 5)
             answer = await self.device.endpoint.request(ask, self.device.service)
             assert answer.code == codes.CONTENT, answer.payload
-            assert answer.opt.size2 == len(IMAGE) and answer.opt.block2.block_number == len(image) // BLOCK
+            assert answer.opt.size2 == size and answer.opt.block2.block_number == len(image) // BLOCK
             image += answer.payload
             self.downloaded = len(image)
             if self.on_block is not None:
@@ -80,10 +91,11 @@ class Updatable:
     async def restart(self, *, version: str | None = None, state: FotaState = S.IDLE) -> None:
         """Lose everything in RAM, boot, and register again."""
         self.device.power_off()
-        await asyncio.sleep(3)
+        await asyncio.sleep(self.boot_s)
         await self.device.power_on()
         self.device.values[STATE], self.device.values[RESULT] = str(int(state)).encode(), b"-1"
         if version is not None:
+            self.installed.append(version)
             self.device.values[VERSION] = version.encode()
         await self.device.register()
 
@@ -102,8 +114,8 @@ def publish(
 ) -> str:
     """Upload an image and its manifest, and make a campaign of them; return its id."""
     account, firmware = lab.core.account_id, lab.core.firmware
-    uri = f"coap://service/fw/{firmware.add_image(account, 'image', IMAGE)['id']}"
-    manifest = Manifest.for_image(IMAGE, version=version, uri=uri, vendor_id=bytes(16), class_id=bytes(16))
+    uri = f"coap://service/fw/{firmware.add_image(account, 'image', image)['id']}"
+    manifest = Manifest.for_image(image, version=version, uri=uri, vendor_id=bytes(16), class_id=bytes(16))
     row = firmware.add_manifest(account, "manifest", manifest.sign(KEY))
     campaign = lab.core.campaigns.create(
         account, device_filter=device_filter, name="update", root_manifest_id=row["id"], **fields

@@ -41,7 +41,7 @@ class HubBoard(Updatable):
         manifest = SignedManifest.parse(der).manifest
         await self.tell(S.AWAITING_DOWNLOAD_APPROVAL)
         await self.tell(S.DOWNLOADING)
-        self.image = await self.fetch(manifest.uri)
+        self.image = await self.fetch(manifest.uri, manifest.payload_size)
         for state in (S.DOWNLOADED, S.AWAITING_INSTALL_APPROVAL, S.UPDATING, S.REBOOTING):
             await self.tell(state)
         if self.installs and self.tells_digest:
