@@ -13,17 +13,24 @@ from pdmlab.lwm2m import content
 from pdmlab.lwm2m.paths import Path
 from pdmlab.service.refusal import Refused
 from pdmlab.service.store import Row
-from pdmlab.service.values import as_json, format_number, max_age_of
+from pdmlab.service.values import as_it_came, as_json, format_number, max_age_of
 
 METHODS: dict[str, Code] = {"GET": codes.GET, "PUT": codes.PUT, "POST": codes.POST, "DELETE": codes.DELETE}
 TIMEOUT = {"status": 504, "error": "TIMEOUT"}
 NOT_CONNECTED = {"status": 502, "error": "DEVICE_NOT_CONNECTED"}
 BAD_GATEWAY = {"status": 502, "error": "BAD_GATEWAY"}
 """What came from the device is no answer: it has reset the request, say, or its blocks do not fit together."""
+CLEARED = {"status": 429, "error": "QUEUE_CLEARED"}
+"""The device's registration has ended, and what waited for it with that."""
 MAX_URI = 512  # characters
 
 _DONE = {codes.CREATED, codes.DELETED, codes.CHANGED, codes.CONTENT}
 _SUCCESSES = {method: {codes.CONTENT} if method == "GET" else _DONE for method in METHODS}
+
+
+def cleared(why: str) -> Row:
+    """Return the async-response of a request that ended with the registration of its device."""
+    return {**CLEARED, **_words(why)}
 
 
 def unanswered(error: NetworkError, hint: str = "", *, left: bool = False) -> Row:
@@ -51,8 +58,10 @@ def split_uri(uri: str) -> tuple[Path, list[str]]:
     """Return the path and the query parts of "/3/0/1?pmin=5".
 
     Raises:
-        Refused: it is no LwM2M path (400).
+        Refused: it is no LwM2M path, too long, or has characters that no URI has (400).
     """
+    if not uri.isprintable():
+        raise Refused(400, "MALFORMED_JSON_CONTENT", hint="the uri has control characters")
     text, _, query = uri.partition("?")
     try:
         path = Path.parse(text)
@@ -73,6 +82,10 @@ def message_of(row: Row) -> Message:
     format = format_number(row["content_type"])
     if format is not None and row["payload"]:
         message.opt.content_format = format
+    # Only if the caller says so: the stock client goes on with the format that it was asked for (docs/wire.md 4.4).
+    accept = format_number(row["accept"])
+    if accept is not None:
+        message.opt.accept = accept
     return message
 
 
@@ -89,7 +102,9 @@ def result_of(row: Row, answer: Message) -> Row:
         format = answer.opt.content_format
         path = str(split_uri(row["uri"])[0])
         number = None if format is None else int(format)
-        return {"status": 200, **as_json(path, answer.payload, number, max_age_of(answer))}
+        # Who asked for a format gets that one; else a single value is text, or as it came.
+        show = as_json if row["accept"] is None else as_it_came
+        return {"status": 200, **show(path, answer.payload, number, max_age_of(answer))}
     result: Row = {"status": (code >> 5) * 100 + (code & 31), "error": str(answer.code)}
     if answer.payload:
         result["payload"] = base64.b64encode(answer.payload).decode()

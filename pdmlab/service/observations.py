@@ -180,6 +180,7 @@ class Observations(Subscriptions):
     def lost(self, registration: Registration) -> None:
         """Note, as part of a full registration, that the device has forgotten what was observed."""
         self.forget(registration.device_id)
+        self.drop_manual(registration.device_id)
         reason = f"the device registered anew at {registration.registered_at} and forgot it"
         with self._store.batch() as db:
             _LOST.run(db, device=registration.device_id, reason=reason, updated_at=self._store.timestamp())
@@ -188,7 +189,7 @@ class Observations(Subscriptions):
     def relisted(self, registration: Registration) -> None:
         """Note, as part of an update, that the device has other paths than before."""
         self._tokens.pop(registration.device_id, None)
-        self.presubscribe(registration)
+        self.presubscribe(registration, anew=False)
 
     def ended(self, registration: Registration) -> None:
         """Note, as part of its end, that a registration took its observations with it."""

@@ -209,6 +209,8 @@ class Registrations:
             if said.links and resources is not None:
                 self._core.resources.replace(renewed.account_id, renewed.device_id, resources, new=False)
                 self._core.observations.relisted(renewed)
+            else:
+                self._core.observations.presubscribe(renewed, anew=False)
             if self._somebody_listens(renewed.account_id):
                 shown = as_listed(self._core.resources.list(renewed.device_id))
                 self._core.channels.broadcast(renewed.account_id, {"reg-updates": [event_of(renewed, shown)]})
@@ -296,6 +298,7 @@ class Registrations:
                 account_id, device_id, event, changes={"state": "deregistered"}, state_change=True
             )
             self._core.observations.ended(registration)
+            self._core.requests.registration_ended(device_id, f"the device's registration has ended: {told}")
             self._core.channels.broadcast(account_id, {told: [device_id]})
         self.forget(device_id)
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from pdmlab.coap.transport import scheme_of
 from pdmlab.errors import NetworkError, ServiceError
-from pdmlab.service.asking import METHODS, TIMEOUT, hint_of, message_of, result_of, split_uri, unanswered
+from pdmlab.service.asking import METHODS, TIMEOUT, cleared, hint_of, message_of, result_of, split_uri, unanswered
 from pdmlab.service.deadline import Deadline
 from pdmlab.service.delivery import Asking, below
 from pdmlab.service.queue import Queue, queue
@@ -41,7 +41,8 @@ _COUNT = Statement(sa.select(sa.func.count()).where(_MINE))
 _NEXT = Statement(
     sa.select(requests).where(_MINE, requests.c.state != "acknowledged").order_by(requests.c.number).limit(1)
 )
-_GIVEN = [column.name for column in requests.c if column.name not in ("number", "state", "reason")]
+_ENDING = Statement(sa.select(requests).where(_MINE, requests.c.ends_with_registration).order_by(requests.c.number))
+_GIVEN = [column.name for column in requests.c if column.name not in ("number", "state", "reason", "node")]
 _INSERT = Statement(sa.insert(requests), _GIVEN)
 _MARK = Statement(
     sa.update(requests).where(_THIS).values({name: sa.bindparam(name) for name in ("state", "reason", "retries")})
@@ -76,11 +77,15 @@ class Requests:
         expiry_s: float | None = None,
         *,
         retry: int = 0,
+        accept: str | None = None,
+        ends_with_registration: bool = False,
     ) -> None:
         """Queue a request; it is on disk when this returns, and its answer comes on the key's channel.
 
         uri: a path, with a query for notification attributes ("/3/0/1?pmin=5"); expiry_s: how long it may wait;
-        retry: how often it is sent again, after a time-out, when the device is heard the next time.
+        retry: how often it is sent again, after a time-out, when the device is heard the next time; accept: the media
+        type that the answer is to have, as the device has it; ends_with_registration: whether it waits no longer than
+        the registration that the device has now.
 
         Raises:
             Refused: DEVICE_NOT_FOUND (404), RESOURCE_NOT_FOUND, MALFORMED_ASYNC_ID, MALFORMED_JSON_CONTENT,
@@ -93,7 +98,7 @@ class Requests:
             raise Refused(400, "MALFORMED_JSON_CONTENT", hint=f"method is one of {', '.join(METHODS)}")
         if len(payload) > MAX_PAYLOAD:
             raise Refused(413, "PAYLOAD_TOO_LARGE", hint=f"at most {MAX_PAYLOAD} B")
-        format_number(content_type)
+        content_type, accept = _media_type(content_type), _media_type(accept)
         account_id = self._store.scalar(_ACCOUNT, key=api_key_id)
         if account_id is None or self._core.directory.account_of(device_id) != account_id:
             raise Refused(404, "DEVICE_NOT_FOUND", hint=f"this account has no device {device_id[:64]}")
@@ -113,6 +118,8 @@ class Requests:
                 uri=uri,
                 payload=payload,
                 content_type=content_type,
+                accept=accept,
+                ends_with_registration=ends_with_registration,
                 retries=max(retry, 0),
                 expires=expires,
                 created_at=self._store.timestamp(),
@@ -131,7 +138,7 @@ class Requests:
             Refused: the device may sleep, or its transport has nothing of the kind (409); else as `submit` does.
         """
         path, _ = split_uri(uri)
-        format_number(content_type)
+        content_type = _media_type(content_type)
         registration = self._core.registrations.find(device_id)
         if registration is None:
             raise Refused(404, "DEVICE_NOT_FOUND", hint="the device is not registered")
@@ -142,7 +149,8 @@ class Requests:
             raise Refused(400, "RESOURCE_NOT_FOUND", hint=f"the device has registered no {path}")
         if len(payload) > MAX_UNANSWERED:
             raise Refused(413, "PAYLOAD_TOO_LARGE", hint=f"without an answer there are no blocks: {MAX_UNANSWERED} B")
-        message = message_of({"method": method, "uri": uri, "payload": payload, "content_type": content_type})
+        asked = {"method": method, "uri": uri, "payload": payload, "content_type": content_type, "accept": None}
+        message = message_of(asked)
         below(message, registration.root)
         # docs/wire.md 1.9: the stock client resets what has an option that it does not know, this one among them.
         stock = self._core.resources.get(device_id, "/10252/0/2") is not None
@@ -266,6 +274,9 @@ class Requests:
         """Decide after a failure; return whether to go on with the queue at once."""
         device_id = row["device_id"]
         now = self._core.registrations.find(device_id)
+        if now is None and row["ends_with_registration"]:
+            self._finish(row, cleared(f"{error.message}; its registration has ended"))
+            return True
         moved = now is None or asked is None or now.peer != asked.peer or now.lost_at is not None
         if row["expires"] <= self._core.now():
             self._finish(row, unanswered(error, left=moved))
@@ -290,6 +301,14 @@ class Requests:
         await self._mark(row, "queued", error.message)
         return True
 
+    def registration_ended(self, device_id: str, why: str) -> None:
+        """Answer, as part of the end of a registration, what waits no longer than that."""
+        if device_id not in self._waiting:
+            return
+        for row in self._store.rows(_ENDING, device=device_id):
+            if row["number"] not in self._sending:  # what is on its way may still be answered
+                self._finish(row, cleared(why))
+
     def _finish(self, row: Row, result: Row) -> None:
         with self._store.batch():
             self._answer(row, result)
@@ -309,6 +328,11 @@ class Requests:
         except ServiceError as error:
             _log.error("requests cannot expire: %s", error)
         self._deadline.next()
+
+
+def _media_type(name: str | None) -> str | None:
+    """Return a media type without its parameters, if devices know it; raise Refused if not."""
+    return None if format_number(name) is None or name is None else name.partition(";")[0].strip().lower()
 
 
 async def _settled(task: asyncio.Task[bool], acknowledged: asyncio.Event) -> bool:

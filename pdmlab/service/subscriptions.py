@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 _OF_DEVICE = sa.select(subscriptions).where(subscriptions.c.device_id == sa.bindparam("device"))
 _MINE = _OF_DEVICE.where(subscriptions.c.api_key_id == sa.bindparam("key"))
 _ASKING = _OF_DEVICE.where(subscriptions.c.path == sa.bindparam("which"), subscriptions.c.async_id.is_not(None))
+_MADE_BY_HAND = (
+    subscriptions.c.device_id == sa.bindparam("device"),
+    sa.not_(subscriptions.c.from_presubscription),
+    subscriptions.c.async_id.is_(None),
+)
+_MANUAL = Statement(sa.select(subscriptions.c.path).where(*_MADE_BY_HAND))
+_DROP_MANUAL = Statement(sa.delete(subscriptions).where(*_MADE_BY_HAND))
 _ACCOUNT = sa.select(api_keys.c.account_id).where(api_keys.c.id == sa.bindparam("key"))
 _SOME_PATTERNS = Statement(
     sa.select(presubscriptions.c.id).where(presubscriptions.c.account_id == sa.bindparam("account")).limit(1)
@@ -167,8 +174,25 @@ class Subscriptions(ABC):
             if registration.account_id == account_id:
                 self.kick(registration.device_id)
 
-    def presubscribe(self, registration: Registration) -> None:
-        """Subscribe every key whose patterns fit to what a device has, as part of the open transaction."""
+    def drop_manual(self, device_id: str) -> None:
+        """End, as part of a full registration, the subscriptions that keys have made one by one.
+
+        As the vendor's service does. What was asked for, and is not made yet, has waited for just this registration.
+        """
+        with self._store.batch() as db:
+            gone = [row["path"] for row in _MANUAL.rows(db, device=device_id)]
+            if not gone:
+                return
+            _DROP_MANUAL.run(db, device=device_id)
+            self._keys.pop(device_id, None)
+            for path in set(gone) - self.keys_of(device_id).keys():
+                self._remove(device_id, path)
+
+    def presubscribe(self, registration: Registration, *, anew: bool = True) -> None:
+        """Subscribe every key whose patterns fit to what a device has, as part of the open transaction.
+
+        anew: the device has forgotten what was observed; else what is subscribed already is left as it is.
+        """
         if self._store.row(_SOME_PATTERNS, account=registration.account_id) is None:
             return
         patterns = self._store.rows(_PATTERNS, account=registration.account_id)
@@ -179,6 +203,8 @@ class Subscriptions(ABC):
                 continue
             for row in listed:
                 exact = row["path"] in pattern["resource_path"]
+                if not anew and pattern["api_key_id"] in self.keys_of(device_id).get(row["path"], ()):
+                    continue
                 if exact or (row["observable"] and _covers(pattern["resource_path"], row["path"])):
                     self._add(registration.account_id, pattern["api_key_id"], device_id, row["path"], pattern=True)
                     self._observed(registration.account_id, device_id, row["path"])

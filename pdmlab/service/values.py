@@ -30,7 +30,11 @@ _NAMES = {
     content.TLV: TLV_NAME,
     11543: "application/vnd.oma.lwm2m+json",
 }
-_NUMBERS = {name: number for number, name in _NAMES.items()}
+_NUMBERS = {name: number for number, name in _NAMES.items()} | {
+    "application/nanoservice-tlv": content.TLV_OLD,
+    "application/vnd.oma.lwm2m+text": content.TEXT,
+    "application/vnd.oma.lwm2m+opaq": content.OPAQUE,
+}
 
 
 def format_name(number: int | None) -> str:
@@ -47,7 +51,7 @@ def format_number(name: str | None) -> int | None:
     if not name:
         return None
     plain = name.partition(";")[0].strip().lower()
-    if plain.isascii() and plain.isdigit() and int(plain[:6]) <= 0xFFFF:
+    if plain.isascii() and plain.isdigit() and len(plain) <= 5 and int(plain) <= 0xFFFF:
         return int(plain)
     if plain not in _NUMBERS:
         raise Refused(400, "UNSUPPORTED_CONTENT_TYPE", hint=f"{name[:80]!r} is none of {', '.join(sorted(_NUMBERS))}")
@@ -65,6 +69,11 @@ def as_json(path: str, payload: bytes, format: int | None, max_age: int) -> dict
     A single resource in TLV, SenML or CBOR becomes text: clients of the REST API expect it, and one dies of TLV.
     """
     payload, format = plain(path, payload, format)
+    return as_it_came(path, payload, format, max_age)
+
+
+def as_it_came(_: str, payload: bytes, format: int | None, max_age: int) -> dict[str, Any]:
+    """Return ct, payload (base64) and max-age of a value in the format that it has."""
     return {
         "ct": format_name(format),
         "payload": base64.b64encode(payload).decode(),

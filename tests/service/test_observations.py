@@ -29,6 +29,10 @@ async def subscribed(lab: CoreLab, device: FakeDevice, path: str = PATH, key_id:
     assert found[0]["status"] == 200
 
 
+async def presubscribed(lab: CoreLab, *paths: str, key_id: str | None = None) -> None:
+    await lab.core.observations.set_presubscriptions(key_id or lab.key_id, [{"resource-path": list(paths or (PATH,))}])
+
+
 def test_a_subscription_brings_the_present_value_and_then_each_new_one(play: Stage) -> None:
     async def story(lab: CoreLab) -> None:
         device = await lab.registered()
@@ -124,8 +128,9 @@ def test_a_token_that_nobody_gave_is_reset(play: Stage) -> None:
 
 def test_observations_are_made_again_when_a_device_registers_anew(play: Stage) -> None:
     async def story(lab: CoreLab) -> None:
+        await presubscribed(lab)
         device = await lab.registered()
-        await subscribed(lab, device)
+        assert await lab.told(1, hold_s=5) == [(PATH, b"test0")]
         await device.update()
         await device.notify(PATH, "before")
         assert await lab.told(1) == [(PATH, b"before")]
@@ -141,10 +146,66 @@ def test_observations_are_made_again_when_a_device_registers_anew(play: Stage) -
     play(story)
 
 
+def test_a_full_registration_ends_what_keys_subscribed_to_and_makes_anew_what_their_patterns_have(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device, other = await lab.registered(), lab.new_key()
+        await subscribed(lab, device, "/3/0/0")
+        await subscribed(lab, device, key_id=other)
+        await presubscribed(lab, key_id=other)
+        await subscribed(lab, device, key_id=other)  # by hand as well
+        await device.update()
+        assert lab.core.observations.list(lab.key_id, device.id) == ["/3/0/0"]
+        device.power_off()
+        await device.power_on()
+        await device.register()
+        await asyncio.sleep(1)
+        assert lab.core.observations.list(lab.key_id, device.id) == []
+        assert lab.core.observations.list(other, device.id) == [PATH]
+        assert [row["path"] for row in lab.core.observations.table(device.id)] == [PATH]
+        assert await device.notify(PATH, "new") == "acknowledged"
+        assert await device.notify("/3/0/0", "x") == "nobody observes it"
+        assert (PATH, b"new") in await lab.told(2, 5, other)
+
+    play(story)
+
+
+def test_what_is_not_made_yet_outlives_the_registration_that_it_waits_for(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered()
+        device.power_off()
+        async_id = await lab.core.observations.subscribe(lab.key_id, device.id, PATH)
+        await device.power_on()
+        await device.register()
+        (answer,) = await lab.answers()
+        assert (answer["id"], answer["status"]) == (async_id, 200)
+        assert lab.core.observations.list(lab.key_id, device.id) == [PATH]
+
+    play(story)
+
+
+def test_patterns_apply_again_as_a_device_updates_whether_it_lists_its_paths_or_not(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        await presubscribed(lab)
+        device = await lab.registered()
+        await asyncio.sleep(1)
+        assert await lab.core.observations.unsubscribe(lab.key_id, device.id, PATH)
+        assert lab.core.observations.list(lab.key_id, device.id) == []
+        await device.update()
+        await asyncio.sleep(1)
+        assert lab.core.observations.list(lab.key_id, device.id) == [PATH]
+        before = device.asked.count(f"GET {PATH}")
+        await device.update()
+        await asyncio.sleep(1)
+        assert device.asked.count(f"GET {PATH}") == before  # it is observed already
+
+    play(story)
+
+
 def test_what_a_device_observes_by_itself_is_told_anew_when_it_registers_anew(play: Stage) -> None:
     async def story(lab: CoreLab) -> None:
+        await presubscribed(lab)
         device = await lab.registered(aobs=(PATH,))
-        await subscribed(lab, device)
+        assert await lab.told(1, hold_s=5) == [(PATH, b"test0")]
         device.values[PATH], device.aobs[PATH] = b"while away", 77
         await device.register()
         assert await lab.told(1) == [(PATH, b"while away")]
@@ -308,6 +369,7 @@ def test_a_large_notification_is_read_whole(play: Stage) -> None:
 
 def test_expiry_ends_the_observations_too(play: Stage) -> None:
     async def story(lab: CoreLab) -> None:
+        await presubscribed(lab)
         device = await lab.registered()
         await subscribed(lab, device)
         await asyncio.sleep(3700)
@@ -372,6 +434,7 @@ def test_what_a_device_observes_by_itself_and_has_not_listed_is_acknowledged_and
 
 def test_an_update_after_a_lost_connection_leaves_observations_as_they_are(play: Stage) -> None:
     async def story(lab: CoreLab) -> None:
+        await presubscribed(lab)
         device = await registered(lab)
         await subscribed(lab, device)
         before = lab.core.observations.table(device.id)
