@@ -10,6 +10,7 @@ from pdmlab.service.rest import (
     allocation,
     api_keys,
     campaigns,
+    certificates,
     connect,
     credentials,
     device_groups,
@@ -18,13 +19,18 @@ from pdmlab.service.rest import (
     enrollment,
     groups,
     images,
+    issuers,
     lab,
     lab_devices,
     lab_live,
     manifests,
+    metrics,
     notification,
     queries,
+    renewals,
     security,
+    shared_keys,
+    statistics,
     subscriptions,
     tenants,
     uploads,
@@ -62,15 +68,19 @@ def make_app(core: Core, *, hold_s: float = HOLD_S) -> ASGIApp:
     app.state.hold_s = hold_s
     handle_errors(app)
     # Paths are tried in this order: what is asked most comes first, and uploads before images, whose paths fit theirs.
-    for part in (connect, notification, websocket, subscriptions, devices, campaigns, uploads, images, manifests):
+    for part in (connect, notification, websocket, subscriptions, devices, campaigns, statistics):
+        app.include_router(part.router)
+    for part in (uploads, images, manifests):
         app.include_router(part.router)
     for part in (device_groups, queries, enrollment):
         app.include_router(part.router)
     for own in (api_keys.own, users.own):  # …/me, which would fit …/{id}
         app.include_router(own)
-    for part in (accounts, credentials, security, lab, allocation, lab_devices, lab_live):
+    for part in (credentials, shared_keys, issuers, renewals, security, metrics):
         app.include_router(part.router)
-    for part in (api_keys, users, groups):
+    for part in (accounts, lab, allocation, lab_devices, lab_live):
+        app.include_router(part.router)
+    for part in (api_keys, users, groups, certificates):
         tenants.include(app, part.router)
     docs.add_docs(app)
-    return Front(app, core)
+    return Front(metrics.ConnectCalls(app, core), core)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import sqlalchemy as sa
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from pdmlab.service import filters
+from pdmlab.service.campaign_drafts import MAX_FILTER
+from pdmlab.service.core import Core
 from pdmlab.service.firmware import MAX_DESCRIPTION, MAX_NAME
-from pdmlab.service.refusal import Refused, not_found
 from pdmlab.service.rest import manifests
 from pdmlab.service.rest.context import TheCore, TheKey, base_url
 from pdmlab.service.rest.errors import Invalid
+from pdmlab.service.rest.filtering import conditions, described
 from pdmlab.service.rest.images import NAMED
 from pdmlab.service.rest.paging import Json, Page
-from pdmlab.service.schema import campaigns
+from pdmlab.service.rest.texts import Text
+from pdmlab.service.schema import campaign_devices, campaigns
 from pdmlab.service.store import Row
 
 router = APIRouter(tags=["Update"])
@@ -24,33 +28,58 @@ CAMPAIGN_FIELDS: dict[str, filters.Kind] = NAMED | {
     **dict.fromkeys(("device_filter", "root_manifest_id", "state", "phase"), "text"),
     **dict.fromkeys(("when", "started_at", "finished"), "time"),
 }
+METADATA_FIELDS: dict[str, filters.Kind] = NAMED | dict.fromkeys(
+    ("campaign", "device_id", "deployment_state", "mechanism", "mechanism_url"), "text"
+)
+
+_WITHOUT_MANIFEST = [column for column in campaigns.c if column.name != "manifest"]
+
+State = Literal[
+    "draft", "scheduled", "allocatingquota", "allocatedquota", "quotaallocationfailed", "checkingmanifest",
+    "checkedmanifest", "devicefetch", "devicecopy", "devicecheck", "publishing", "deploying", "deployed",
+    "manifestremoved", "expired", "stopping", "autostopped", "userstopped", "conflict",
+]  # fmt: skip
 
 
 class CampaignChange(BaseModel):
     """A campaign as it is wanted; state "scheduled" starts it."""
 
-    name: str | None = Field(None, max_length=MAX_NAME)
-    description: str | None = Field(None, max_length=MAX_DESCRIPTION)
-    device_filter: str | None = None
-    root_manifest_id: str | None = Field(None, max_length=32)
-    when: str | None = Field(None, max_length=64)
-    state: str | None = Field(None, max_length=32)
+    name: Text | None = Field(None, max_length=MAX_NAME)
+    description: Text | None = Field(None, max_length=MAX_DESCRIPTION)
+    device_filter: Text | None = Field(
+        None, max_length=MAX_FILTER, description="Which devices: a query, such as id__eq=…&state__eq=registered."
+    )
+    root_manifest_id: Text | None = Field(None, max_length=32)
+    when: Text | None = Field(None, max_length=64, description="When a started campaign begins; at once without.")
+    state: State | None = Field(None, description='"scheduled" starts a draft; anything else changes nothing.')
     campaign_strategy: Literal["one-shot"] | None = None
 
 
-def shape(row: Row, base: str) -> Json:
-    """Return a campaign as the API shows it; base: this API's address."""
+def shape(row: Row, base: str, failing: tuple[int, int] = (0, 0)) -> Json:
+    """Return a campaign as the API shows it; base: this API's address; failing: devices that failed, of those done."""
     manifest_id = row["root_manifest_id"]
     names = (
         "id account_id name description device_filter root_manifest_id campaign_strategy phase state when started_at"
     )
     return {
-        **{name: row[name] for name in [*names.split(), "finished", "created_at", "updated_at", "autostop_reason"]},
+        **{name: row[name] for name in [*names.split(), "finished", "created_at", "updated_at"]},
         "object": "update-campaign",
         "root_manifest_url": manifests.address(base, manifest_id) if manifest_id else None,
-        "health_indicator": None,
+        "autostop_reason": row["autostop_reason"] or "",
+        "health_indicator": _health(row["state"], *failing),
         "etag": row["updated_at"],
     }
+
+
+def _health(state: str, failed: int, done: int) -> str:
+    """Return one of the SDK's words: warning once a device has failed, error where that is the rule."""
+    if state in ("conflict", "quotaallocationfailed") or failed * 2 > done:
+        return "error"
+    return "warning" if failed else "ok"
+
+
+def _shown(core: Core, row: Row, request: Request) -> Json:
+    return shape(row, base_url(request), core.campaigns.failing([row["id"]]).get(row["id"], (0, 0)))
 
 
 def shape_device(row: Row) -> Json:
@@ -74,35 +103,39 @@ async def post_campaign(core: TheCore, key: TheKey, wanted: CampaignChange, requ
         row = core.campaigns.create(key.account_id, **given)
         if wanted.state == "scheduled":
             row = core.campaigns.start(key.account_id, row["id"])
-    return shape(row, base_url(request))
+    return _shown(core, row, request)
 
 
-@router.get("/v3/update-campaigns", summary="List campaigns")
+@router.get("/v3/update-campaigns", summary="List campaigns", openapi_extra=described(CAMPAIGN_FIELDS))
 async def list_campaigns(core: TheCore, key: TheKey, page: Page, request: Request) -> Json:
     """Campaigns of the account."""
-    conditions = filters.from_parameters(request.query_params.multi_items(), CAMPAIGN_FIELDS)
-    where = [campaigns.c.account_id == key.account_id, *filters.where(conditions, campaigns)]
-    base = base_url(request)
-    return page.select(core.store, campaigns, where, lambda row: shape(row, base))
+    wanted = filters.where(conditions(request, CAMPAIGN_FIELDS), campaigns)
+    where = [campaigns.c.account_id == key.account_id, *wanted]
+    found = page.rows(core.store, campaigns, where, _WITHOUT_MANIFEST)
+    base, failing = base_url(request), core.campaigns.failing(row["id"] for row in found["data"])
+    return {**found, "data": [shape(row, base, failing.get(row["id"], (0, 0))) for row in found["data"]]}
 
 
 @router.get("/v3/update-campaigns/{campaign_id}", summary="Get a campaign")
 async def get_campaign(core: TheCore, key: TheKey, campaign_id: str, request: Request) -> Json:
     """One campaign."""
-    return shape(core.campaigns.find(key.account_id, campaign_id), base_url(request))
+    return _shown(core, core.campaigns.find(key.account_id, campaign_id), request)
 
 
 @router.put("/v3/update-campaigns/{campaign_id}", summary="Change or start a campaign")
 async def put_campaign(core: TheCore, key: TheKey, campaign_id: str, change: CampaignChange, request: Request) -> Json:
-    """Set what the body names: all of a draft, later name and description only. State "scheduled" starts a draft."""
+    """Set what the body names: all of a draft, later name and description only (403). State "scheduled" starts a draft.
+
+    One that runs already is left alone then; for one that has stopped it is too late (409).
+    """
     given = _given(change)
     if "device_filter" in given and not str(given["device_filter"]).strip():
         raise Invalid(("device_filter", "must not be empty"))
     with core.store.begin():  # both or nothing
         row = core.campaigns.change(key.account_id, campaign_id, **given)
-        if change.state == "scheduled" and row["phase"] == "draft":
+        if change.state == "scheduled" and row["phase"] not in ("starting", "active"):
             row = core.campaigns.start(key.account_id, campaign_id)
-    return shape(row, base_url(request))
+    return _shown(core, row, request)
 
 
 def _given(change: CampaignChange) -> dict[str, Any]:
@@ -139,10 +172,19 @@ async def archive_campaign(core: TheCore, key: TheKey, campaign_id: str) -> Resp
     return Response(status_code=202)
 
 
-@router.get("/v3/update-campaigns/{campaign_id}/campaign-device-metadata", summary="List a campaign's devices")
-async def list_metadata(core: TheCore, key: TheKey, page: Page, campaign_id: str) -> Json:
+@router.get(
+    "/v3/update-campaigns/{campaign_id}/campaign-device-metadata",
+    summary="List a campaign's devices",
+    openapi_extra=described(METADATA_FIELDS),
+)
+async def list_metadata(core: TheCore, key: TheKey, page: Page, campaign_id: str, request: Request) -> Json:
     """What became of each device."""
-    return page.cut([shape_device(row) for row in core.campaigns.metadata(key.account_id, campaign_id)])
+    core.campaigns.find(key.account_id, campaign_id)
+    c = campaign_devices.c
+    shown = sa.select(*c, c.campaign_id.label("campaign")).where(c.campaign_id == campaign_id).subquery()
+    return page.select(
+        core.store, shown, filters.where(conditions(request, METADATA_FIELDS), shown), shape_device, large=True
+    )
 
 
 @router.get(
@@ -150,59 +192,4 @@ async def list_metadata(core: TheCore, key: TheKey, page: Page, campaign_id: str
 )
 async def get_metadata(core: TheCore, key: TheKey, campaign_id: str, metadata_id: str) -> Json:
     """What became of one device."""
-    rows = core.campaigns.metadata(key.account_id, campaign_id)
-    return _one("campaign device", metadata_id, [shape_device(row) for row in rows])
-
-
-@router.get("/v3/update-campaigns/{campaign_id}/metrics", summary="Count a campaign's devices")
-async def get_metrics(core: TheCore, key: TheKey, campaign_id: str) -> Json:
-    """How many succeeded, failed, wait and were skipped; 404 before the start."""
-    row = core.campaigns.find(key.account_id, campaign_id)
-    if row["phase"] == "draft":
-        raise Refused(404, f"campaign {campaign_id} has not started")
-    counts = core.campaigns.metrics(key.account_id, campaign_id)
-    return {"object": "update-campaign-metrics", **counts, "created_at": row["started_at"] or row["created_at"]}
-
-
-@router.get("/v3/update-campaigns/{campaign_id}/statistics", summary="List a campaign's statistics")
-async def list_statistics(core: TheCore, key: TheKey, page: Page, campaign_id: str) -> Json:
-    """How many devices are where: fail, success, info (under way), skipped."""
-    return page.cut(_statistics(core.campaigns.statistics(key.account_id, campaign_id)))
-
-
-@router.get("/v3/update-campaigns/{campaign_id}/statistics/{summary_id}", summary="Get one of the statistics")
-async def get_statistics(core: TheCore, key: TheKey, campaign_id: str, summary_id: str) -> Json:
-    """How many devices are there."""
-    return _one("summary", summary_id, _statistics(core.campaigns.statistics(key.account_id, campaign_id)))
-
-
-@router.get(
-    "/v3/update-campaigns/{campaign_id}/statistics/{summary_id}/event_types", summary="List the events behind a number"
-)
-async def list_event_types(core: TheCore, key: TheKey, page: Page, campaign_id: str, summary_id: str) -> Json:
-    """How many devices are at which event, with what it means."""
-    return page.cut(_events(core.campaigns.event_types(key.account_id, campaign_id, summary_id)))
-
-
-@router.get(
-    "/v3/update-campaigns/{campaign_id}/statistics/{summary_id}/event_types/{event_id}", summary="Get one of the events"
-)
-async def get_event_type(core: TheCore, key: TheKey, campaign_id: str, summary_id: str, event_id: str) -> Json:
-    """How many devices are at an event."""
-    events = _events(core.campaigns.event_types(key.account_id, campaign_id, summary_id))
-    return _one("event type", event_id, events)
-
-
-def _statistics(rows: list[Row]) -> list[Json]:
-    return [{"object": "summary_status", **row} for row in rows]
-
-
-def _events(rows: list[Row]) -> list[Json]:
-    return [{"object": "event-type", **row} for row in rows]
-
-
-def _one(what: str, id: str, rows: list[Json]) -> Json:
-    for row in rows:
-        if row["id"] == id:
-            return row
-    raise not_found(what, id)
+    return shape_device(core.campaigns.device(key.account_id, campaign_id, metadata_id))
