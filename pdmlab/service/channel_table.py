@@ -27,7 +27,11 @@ _T = channels.c
 _MINE = _T.api_key_id == sa.bindparam("to")
 _KIND = _T.kind == sa.bindparam("which")
 _FREE = sa.or_(_T.holder.is_(None), _T.holder == sa.bindparam("me"), _T.held_until < sa.bindparam("now"))
-_HELD = {"holder": sa.bindparam("me"), "held_until": sa.bindparam("until"), "expires": sa.bindparam("end")}
+_HELD: dict[str, sa.ColumnElement[Any]] = {
+    "holder": sa.bindparam("me"),
+    "held_until": sa.bindparam("until"),
+    "expires": sa.bindparam("end"),
+}
 
 _FIND = Statement(sa.select(_T.kind, _T.expires, _T.holder, _T.held_until).where(_MINE))
 _OPEN_OF = Statement(
@@ -114,7 +118,8 @@ class ChannelTable:
     def hold(self, api_key_id: str, kind: Kind, me: str, span: float) -> bool:
         """Have a channel in hand for a while (s), if nobody else has it; return whether it is so."""
         with self._store.batch() as db:
-            return _HOLD.run(db, now=self._store.now(), **self._hands(api_key_id, kind, me, span)) > 0
+            held = _HOLD.run(db, now=self._store.now(), **self._hands(api_key_id, kind, me, span))
+        return held > 0
 
     def take_over(self, api_key_id: str, kind: Kind, me: str, span: float) -> None:
         """Have a channel in hand for a while (s); whoever else had it is told."""
