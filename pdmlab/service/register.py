@@ -15,7 +15,8 @@ class Registration:
     """A registered device; times in Unix seconds, `heard` is when its latest message came.
 
     `root` is where its objects are, such as "/lwm2m"; "" if they are at the top, as mostly. `lost_at` is when the
-    connection to `peer` ended, and `lost_why` how; None while there is one, and for datagrams.
+    connection to `peer` ended, and `lost_why` how; None while there is one, and for datagrams. `node` is the process
+    that has the connection, where several share the database.
     """
 
     device_id: str
@@ -35,6 +36,7 @@ class Registration:
     root: str = ""
     lost_at: float | None = None
     lost_why: str = ""
+    node: str = ""
 
     @property
     def location(self) -> tuple[str, str, str]:

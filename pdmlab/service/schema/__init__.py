@@ -42,6 +42,7 @@ from pdmlab.service.schema.firmware import (
 )
 from pdmlab.service.schema.identity import accounts, api_keys, facts
 from pdmlab.service.schema.metrics import metric_counts
+from pdmlab.service.schema.nodes import nodes
 from pdmlab.service.schema.people import key_groups, policy_groups, user_groups, user_invitations, users
 from pdmlab.service.schema.security import (
     certificate_enrollments,
@@ -87,6 +88,7 @@ __all__ = [
     "key_groups",
     "metadata",
     "metric_counts",
+    "nodes",
     "observations",
     "own_certificates",
     "policy_groups",

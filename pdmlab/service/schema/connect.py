@@ -82,9 +82,11 @@ requests = Table(
     Column("retries", Integer, nullable=False, server_default="0"),
     Column("expires", Float, nullable=False),
     Column("created_at", Time, nullable=False),
+    Column("node", String(64), nullable=False, server_default=""),
     Index(None, "device_id"),
     Index(None, "expires"),
-    comment="what waits for devices, in the order of number; a request that was answered is gone",
+    comment="what waits for devices, in the order of number; a request that was answered is gone. node: the process that"
+    " asks the device, of one that is sent or acknowledged",
 )
 
 channels = Table(

@@ -9,7 +9,7 @@ from pdmlab.service.schema.base import Id, Time, account, created, id_, json_, m
 facts = Table(
     "facts",
     metadata,
-    Column("name", String(64), primary_key=True),
+    Column("name", String(160), primary_key=True),
     Column("value", Text, nullable=False),
     comment="what the service itself has to remember: its default account, its ports",
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias, get_args
+
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Table
 
 from pdmlab.service.schema.base import Id, metadata
 
-METRICS = (
+Metric: TypeAlias = Literal[
     "transactions",
     "full_registrations",
     "registration_updates",
@@ -23,8 +25,10 @@ METRICS = (
     "device_subscription_request_success",
     "device_subscription_request_error",
     "device_observations",
-)
+]
 """What is counted, by the vendor's names."""
+
+METRICS: tuple[Metric, ...] = get_args(Metric)
 
 metric_counts = Table(
     "metric_counts",

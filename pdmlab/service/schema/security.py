@@ -116,11 +116,12 @@ shared_keys = Table(
 dtls_associations = Table(
     "dtls_associations",
     metadata,
-    Column("role", String(16), primary_key=True),
+    Column("role", String(96), primary_key=True),
     Column("key", String(32), primary_key=True),
     Column("data", LargeBinary, nullable=False),
     Column("updated_at", Time, nullable=False),
-    comment="DTLS clients go on without a handshake, over a restart of the service too; role: bootstrap or lwm2m",
+    comment="DTLS clients go on without a handshake, over a restart of the service too; role: bootstrap or lwm2m,"
+    " and whose where several processes share the database",
 )
 
 certificate_issuer_configurations = Table(
