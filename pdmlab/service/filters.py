@@ -37,6 +37,9 @@ MAX_LISTED = 1000  # values of one __in: a database takes a limited number of pa
 _DAY = 10  # characters of 2026-11-30: the columns that hold no more
 _ATTRIBUTE = re.compile(ATTRIBUTES + r"[^\x00-\x1f\"\\]{1,128}")
 
+_VALUE = re.compile("'([^']*)'")
+_PYTHONS = re.compile(r"\['[^']*'(, '[^']*')*\]")
+
 _TEXTS = """account_id ca_id deployed_state deployment description device_class device_key endpoint_name endpoint_type
     firmware_checksum host_gateway id issuer_fingerprint lifecycle_status manifest mechanism mechanism_url name
     serial_number state vendor_id"""
@@ -206,10 +209,17 @@ def _condition(name: str, text: str, fields: Mapping[str, Kind]) -> Condition:
         raise ConfigError(
             f"{field} cannot be compared with __{operator}", hint="__eq, __neq, __in and __nin are always there"
         )
-    listed = text.split(",") if operator in ("in", "nin") else [text]
+    listed = _listed(text) if operator in ("in", "nin") else [text]
     if len(listed) > MAX_LISTED:
         raise ConfigError(f"{name} lists {len(listed)} values; at most {MAX_LISTED} are taken")
     return Condition(field, operator, tuple(_value(field, each, kind) for each in listed))
+
+
+def _listed(text: str) -> list[str]:
+    """Return the values of a list: a,b or, as the older SDK writes a list of Python's, ['a', 'b']."""
+    if _PYTHONS.fullmatch(text):
+        return _VALUE.findall(text)
+    return text.split(",")
 
 
 def _split(name: str) -> tuple[str, Operator]:

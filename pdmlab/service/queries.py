@@ -47,16 +47,14 @@ class Queries:
             db.execute(sa.insert(table).values(**row, name=name, query=query))
         return self.find(account_id, row["id"])
 
-    def change(self, account_id: str, id: str, name: str, query: str) -> Row:
-        """Set name and query; return the row. Raises as `find` and `add` do."""
+    def change(self, account_id: str, id: str, **fields: str) -> Row:
+        """Set name or query; return the row. Raises as `find` and `add` do."""
         self.find(account_id, id)
-        filters.parse(query)
+        if "query" in fields:
+            filters.parse(fields["query"])
         with self._store.begin() as db:
-            db.execute(
-                sa.update(table)
-                .where(table.c.id == id)
-                .values(name=name, query=query, updated_at=self._store.timestamp())
-            )
+            mine = sa.update(table).where(table.c.account_id == account_id, table.c.id == id)
+            db.execute(mine.values(**fields, updated_at=self._store.timestamp()))
         return self.find(account_id, id)
 
     def remove(self, account_id: str, id: str) -> None:

@@ -54,6 +54,14 @@ def test_pages_hold_every_device_once_and_in_order(lab: RestLab, limit: int, ord
     assert all(page["order"] == order and page["limit"] == limit and page["object"] == "list" for page in seen)
 
 
+def test_devices_are_counted_on_the_first_page_and_where_that_is_asked_for(lab: RestLab) -> None:
+    first = lab.get("/v3/devices?limit=2")
+    assert first["total_count"] == COUNT
+    after = f"/v3/devices?limit=2&after={first['data'][-1]['id']}"
+    assert "total_count" not in lab.get(after)
+    assert lab.get(f"{after}&include=limits,+total_count")["total_count"] == COUNT
+
+
 def test_a_page_after_a_device_that_was_deleted_meanwhile_goes_on_behind_it(lab: RestLab) -> None:
     async def add(name: str) -> str:
         return str(lab.core.directory.add(lab.core.account_id, endpoint_name=name)["id"])

@@ -32,6 +32,13 @@ def test_the_sdks_query_in_a_query_is_read() -> None:
     ]
 
 
+def test_a_list_as_the_older_sdk_writes_it_is_a_list() -> None:
+    assert spelt(filters.parse("state__in=%5B%27registered%27%2C+%27bootstrapped%27%5D")) == [
+        "state__in=registered,bootstrapped"
+    ]
+    assert spelt(filters.parse("id__nin=['a']&name__eq=['a']")) == ["id__nin=a", "name__eq=['a']"]
+
+
 def test_the_three_spellings_mean_the_same() -> None:
     by_filter = filters.from_parameters([("limit", "50"), ("filter", "state=registered&name__neq=desk%201")])
     by_parameters = filters.from_parameters([("state__eq", "registered"), ("name__neq", "desk 1"), ("order", "ASC")])

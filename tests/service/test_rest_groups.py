@@ -287,9 +287,14 @@ def test_a_query_is_kept_as_it_was_written(lab: RestLab, query: str) -> None:
     ],
 )
 def test_a_query_that_no_device_could_meet_is_refused(lab: RestLab, body: dict[str, str]) -> None:
-    kept = made(lab, "/v3/device-queries", name="q", query="")["id"]
-    for method, path in (("POST", "/v3/device-queries"), ("PUT", f"/v3/device-queries/{kept}")):
-        assert refused(lab, 400, method, path, json=body)["type"] == "validation_error"
+    kept = made(lab, "/v3/device-queries", name="q", query="")
+    path = f"/v3/device-queries/{kept['id']}"
+    assert refused(lab, 400, "POST", "/v3/device-queries", json=body)["type"] == "validation_error"
+    if len(body) == 2:  # a change may name one of them
+        assert refused(lab, 400, "PUT", path, json=body)["type"] == "validation_error"
+        assert lab.get(path) == kept
+    else:
+        assert lab.call("PUT", path, json=body).status_code == 200
 
 
 def test_queries_are_listed_by_what_they_are_and_for_their_account(lab: RestLab, neighbour: str) -> None:

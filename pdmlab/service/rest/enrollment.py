@@ -79,9 +79,7 @@ def _etag(row: Row) -> str:
 async def list_enrollments(core: TheCore, key: TheKey, page: Page) -> Json:
     """Enrollments of the account, those that wait for their device and those that have it."""
     core.enrollments.expire()
-    return page.select(
-        core.store, device_enrollments, [device_enrollments.c.account_id == key.account_id], shape, large=True
-    )
+    return page.select(core.store, device_enrollments, [device_enrollments.c.account_id == key.account_id], shape)
 
 
 @router.post("/v3/device-enrollments", summary="Enroll a device", status_code=201, responses={409: {}})

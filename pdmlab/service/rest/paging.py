@@ -42,8 +42,9 @@ class Paging:
     ) -> Json:
         """Return a page of a table; its ids sort by creation, so that `after` may name what is gone by now.
 
-        large: items are counted only where the call asks for it. With a filter that takes several times as long as
-        the page: 5 ms against 0.8 ms, of 10,000 devices with a custom attribute.
+        large: on later pages than the first, items are counted only if the call asks for it; with a filter that
+        takes several times as long as the page: 5 ms against 0.8 ms, of 10,000 devices with a custom attribute.
+        On the first page the vendor's newer SDK wants their number without asking.
         """
         page = self.rows(store, table, where, columns, large=large)
         return {**page, "data": [shape(row) for row in page["data"]]}
@@ -66,7 +67,7 @@ class Paging:
         more = len(rows) > self.limit
         if self.after is None and not more:
             total: int | None = len(rows)
-        elif self.counted or not large:
+        elif self.counted or self.after is None or not large:
             total = store.scalar(sa.select(sa.func.count()).select_from(table).where(*where))
         else:
             total = None

@@ -24,11 +24,21 @@ FIELDS: dict[str, filters.Kind] = {
 }
 
 
-class Query(BaseModel):
+_ABOUT = "As a filter: `state=registered&custom_attributes__site=lab`."
+
+
+class NewQuery(BaseModel):
     """A query as it is wanted."""
 
     name: Text = Field(max_length=200)
-    query: Text = Field(max_length=1000, description="As a filter: `state=registered&custom_attributes__site=lab`.")
+    query: Text = Field(max_length=1000, description=_ABOUT)
+
+
+class QueryChange(BaseModel):
+    """What may be changed of a query; what is not there stays, as the vendor's SDK has it."""
+
+    name: Text | None = Field(None, max_length=200)
+    query: Text | None = Field(None, max_length=1000, description=_ABOUT)
 
 
 def shape(row: Row) -> Json:
@@ -44,7 +54,7 @@ async def list_queries(core: TheCore, key: TheKey, page: Page, request: Request)
 
 
 @router.post("/v3/device-queries", summary="Keep a device query", status_code=201)
-async def post_query(core: TheCore, key: TheKey, wanted: Query) -> Json:
+async def post_query(core: TheCore, key: TheKey, wanted: NewQuery) -> Json:
     """Keep a filter of the directory under a name; one that no device could be compared with is refused."""
     return shape(core.queries.add(key.account_id, wanted.name, wanted.query))
 
@@ -56,9 +66,9 @@ async def get_query(core: TheCore, key: TheKey, query_id: str) -> Json:
 
 
 @router.put("/v3/device-queries/{query_id}", summary="Change a device query")
-async def put_query(core: TheCore, key: TheKey, query_id: str, change: Query) -> Json:
-    """Set name and query."""
-    return shape(core.queries.change(key.account_id, query_id, change.name, change.query))
+async def put_query(core: TheCore, key: TheKey, query_id: str, change: QueryChange) -> Json:
+    """Set what the body names."""
+    return shape(core.queries.change(key.account_id, query_id, **change.model_dump(exclude_none=True)))
 
 
 @router.delete("/v3/device-queries/{query_id}", summary="Delete a device query", status_code=204)
