@@ -29,6 +29,7 @@ from pdmlab.service.factory import Claim, shown_of
 from pdmlab.service.refusal import Refused
 from pdmlab.service.registering import endpoint_name_of, query_of
 from pdmlab.service.schema import bootstrap_endpoints as table
+from pdmlab.service.schema.metrics import Metric
 from pdmlab.service.shared_keys import WITHDRAWN
 from pdmlab.service.store import Row
 
@@ -106,6 +107,7 @@ class Bootstrap:
             self._note(sequence, "requested")
         self._drop(peer)  # the device has begun anew
         self._sequences[peer] = sequence  # at once: another board must not be told the same id meanwhile
+        self._core.metrics.count(account_id, "bootstraps_pending")
         try:
             await self._store.written()
         except BaseException:
@@ -122,6 +124,11 @@ class Bootstrap:
         sequence = self._sequences.get(peer)
         waits = sequence is not None and sequence.enrolled is not None and not sequence.enrolled.done()
         return sequence if waits else None
+
+    def account_of(self, peer: Address) -> str | None:
+        """Return whose device a peer is that is being told something just now."""
+        sequence = self._sequences.get(peer)
+        return None if sequence is None else sequence.device["account_id"]
 
     def lost(self, peer: Address, why: NetworkError) -> None:
         """Hear that a connection has ended: a device that was to ask for its certificate will not."""
@@ -162,9 +169,11 @@ class Bootstrap:
                 except TimeoutError:
                     raise BootstrapFailed(f"the device asked for no certificate within {ENROLLING_S:.0f} s") from None
             self._finished(sequence)
+            self._ended(sequence, "bootstraps_successful")
             await self._store.written()
         except (NetworkError, BootstrapFailed, Refused, ConfigError) as error:
             self._failed(sequence, error)
+            self._ended(sequence, "bootstraps_failed")
         except ServiceError as error:
             _log.error("the bootstrap of device %s could not be kept: %s", sequence.device["id"], error)
         finally:
@@ -229,6 +238,12 @@ class Bootstrap:
         return steps(sequence.plan, told, device["id"])
 
     # -- what becomes of it ------------------------------------------------------------------------------
+
+    def _ended(self, sequence: Sequence, metric: Metric) -> None:
+        """Count how a bootstrap ended, and that one of those that were under way when it began is not any more."""
+        account_id = sequence.device["account_id"]
+        self._core.metrics.count(account_id, "bootstraps_pending", -1, at=sequence.begun)
+        self._core.metrics.count(account_id, metric)
 
     def _finished(self, sequence: Sequence) -> None:
         device, at = sequence.device, self._store.timestamp()

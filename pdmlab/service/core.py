@@ -36,6 +36,7 @@ from pdmlab.service.callback_sender import HttpSender
 from pdmlab.service.callbacks import Callbacks
 from pdmlab.service.campaigns import Campaigns
 from pdmlab.service.channels import Channels
+from pdmlab.service.counting import Counting, counted
 from pdmlab.service.credentials import Credentials
 from pdmlab.service.delivery import Delivery
 from pdmlab.service.developers import Developers
@@ -48,6 +49,7 @@ from pdmlab.service.factory import Factory
 from pdmlab.service.firmware import Firmware
 from pdmlab.service.issuers import Issuers
 from pdmlab.service.live import Live
+from pdmlab.service.metrics import Metrics
 from pdmlab.service.observations import Observations
 from pdmlab.service.pki import Pki, Role
 from pdmlab.service.queries import Queries
@@ -98,6 +100,7 @@ class Core:
         """Where people look at the service, if a page runs beside it."""
         self.store = Store(database, now=now, seed=seed)
         self.bus = Bus()
+        self.metrics = Metrics(self)
         self.pki = Pki(self.store)
         self.shared_keys = SharedKeys(self)
         self.trusted = TrustedCertificates(self)
@@ -155,7 +158,7 @@ class Core:
                     self._noting(role, opener),
                     parameters=self.parameters,
                     seed=None if self.seed is None else self.seed + number,
-                    tap=self._taps.get(role),
+                    tap=Counting(self, role, self._taps.get(role)),
                 )
             self.registrations.load()
             self.lwm2m.on_unasked = self.observations.notified
@@ -194,6 +197,7 @@ class Core:
         for endpoint in self._endpoints.values():
             await endpoint.close()
         self._endpoints.clear()
+        self.metrics.close()
         self.store.close()
 
     @property
@@ -210,7 +214,10 @@ class Core:
         tap = self._taps.get(role)
         told = None if tap is None else tells(tap)
         return dataclasses.replace(
-            self.pki.security(role), psk_of=self.shared_keys.of, judges=self.belief.judge(role), tells=told
+            self.pki.security(role),
+            psk_of=self.shared_keys.of,
+            judges=self.belief.judge(role),
+            tells=counted(self, role, told),
         )
 
     def part(self, identity: Identity, why: str) -> None:

@@ -98,6 +98,8 @@ class Est:
         name = path[1] if len(path) == 3 else LWM2M
         if not NAME.fullmatch(name):
             return answer(codes.BAD_REQUEST, "the certificate's name is 1 to 50 letters, digits and '._-'")
+        if not self._core.issuers.signs(registration.account_id, name):
+            return answer(codes.FORBIDDEN, f"nobody signs certificates of the name {name}")
         device = self._core.directory.find(registration.device_id)
         if device is None:
             return answer(codes.FORBIDDEN, "the device was deleted")
@@ -136,14 +138,21 @@ class Est:
         """Ask a device to renew a certificate; return the enrollment, which tells later how it went.
 
         Raises:
-            Refused: there is no such device (404), it is not registered or cannot be asked now (423), it has no
-                certificate that can be renewed (400), or a renewal of it is under way (409).
+            Refused: there is no such device (404), nobody signs certificates of that name (400), the device is not
+                registered, cannot be asked now, or renews none (423), or a renewal of it is under way (409).
         """
         core = self._core
         if core.directory.find(device_id, account_id) is None:
             raise Refused(404, f"there is no device {device_id[:64]}", type="not_found")
         if not NAME.fullmatch(name):
             raise Refused(400, f"{name[:60]!r} is no certificate's name", type="validation_error")
+        if not core.issuers.signs(account_id, name):
+            raise Refused(
+                400,
+                f"no certificate issuer is configured for {name}",
+                type="validation_error",
+                hint="POST /v3/certificate-issuer-configurations names certificates that devices may renew",
+            )
         obstacle = core.delivery.obstacle(device_id)
         if obstacle is not None:
             raise Refused(423, obstacle, type="locked")

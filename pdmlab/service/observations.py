@@ -21,6 +21,7 @@ from pdmlab.coap.transport import Address
 from pdmlab.errors import NetworkError, ServiceError
 from pdmlab.lwm2m.paths import Path
 from pdmlab.service.schema import observations as table
+from pdmlab.service.schema.metrics import Metric
 from pdmlab.service.statements import Statement
 from pdmlab.service.store import Rows
 from pdmlab.service.subscriptions import Subscriptions
@@ -104,6 +105,7 @@ class Observations(Subscriptions):
         if path is None:
             return number is not None and len(message.token) == AUTO_TOKEN_B
         registration.heard = self._core.now()
+        self._core.metrics.count(registration.account_id, "device_observations")
         if message.code >= 128:
             self._ended_by_device(device_id, path, message)
             self._store.flush()
@@ -261,6 +263,7 @@ class Observations(Subscriptions):
         try:
             answer = await self._core.delivery.ask(device_id, message)
         except NetworkError as error:
+            self._core.metrics.count(registration.account_id, "device_subscription_request_error")
             self._set(device_id, path, None, "waiting", error.message)
             return False
         if self._core.registrations.find(device_id) is None:
@@ -269,6 +272,9 @@ class Observations(Subscriptions):
             self._remove(device_id, path)  # unsubscribed meanwhile: its notifications will be reset
             return True
         with self._store.batch():
+            refused = answer.code >= 128 or answer.opt.observe is None
+            outcome: Metric = "device_subscription_request_error" if refused else "device_subscription_request_success"
+            self._core.metrics.count(registration.account_id, outcome)
             if answer.code >= 128 or answer.opt.observe is None:
                 status = 412 if answer.code < 128 else (answer.code >> 5) * 100 + (answer.code & 31)
                 said = str(answer.code) if answer.code >= 128 else "it answered, but does not notify"

@@ -80,6 +80,12 @@ class Pki:
         return self._authority.der  # each message asks for it
 
     @property
+    def created_at(self) -> str:
+        """When the CA was made, as rows carry times."""
+        _ = self._authority
+        return str(self._rows[AUTHORITY]["created_at"])
+
+    @property
     def pem(self) -> bytes:
         """The same as PEM, as most programs take it."""
         return self._authority.certificate.public_bytes(serialization.Encoding.PEM)

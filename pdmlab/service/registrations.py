@@ -225,6 +225,7 @@ class Registrations:
         if registration is None:
             return _stale()
         self._end(registration, "update.device.device-deregistered", "de-registrations")
+        self._core.metrics.count(registration.account_id, "deleted_registrations")
         await self._written()
         return Message(code=codes.DELETED)
 
@@ -281,6 +282,7 @@ class Registrations:
 
     def _follow_up(self, registration: Registration, *, full: bool) -> None:
         core = self._core
+        core.metrics.count(registration.account_id, "full_registrations" if full else "registration_updates")
         core.delivery.moved(registration.device_id, registration.peer)
         core.observations.kick(registration.device_id)
         core.requests.kick(registration.device_id)
@@ -288,6 +290,7 @@ class Registrations:
 
     def _expired(self, registration: Registration) -> None:
         self._end(registration, "update.device.registration-expired", "registrations-expired")
+        self._core.metrics.count(registration.account_id, "expired_registrations")
 
     def _end(self, registration: Registration, event: str, told: str) -> None:
         device_id, account_id = registration.device_id, registration.account_id

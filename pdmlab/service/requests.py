@@ -17,6 +17,7 @@ from pdmlab.service.delivery import Asking, below
 from pdmlab.service.queue import Queue, queue
 from pdmlab.service.refusal import Refused
 from pdmlab.service.schema import api_keys, requests
+from pdmlab.service.schema.metrics import Metric
 from pdmlab.service.statements import Statement
 from pdmlab.service.store import Row
 from pdmlab.service.values import format_number
@@ -316,6 +317,9 @@ class Requests:
     def _answer(self, row: Row, result: Row) -> None:
         with self._store.begin() as db:
             if _DONE.run(db, which=row["number"]):
+                well = result["status"] < 400
+                metric: Metric = "device_proxy_request_success" if well else "device_proxy_request_error"
+                self._core.metrics.count(row["account_id"], metric)
                 self._core.channels.put(row["api_key_id"], {"async-responses": [{"id": row["async_id"], **result}]})
 
     # -- expiring ------------------------------------------------------------------------------------------

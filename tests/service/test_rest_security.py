@@ -52,7 +52,12 @@ def test_renewals_of_what_is_not_there_are_refused(lab: RestLab) -> None:
 def test_a_renewal_is_asked_for_and_its_outcome_is_found(lab: RestLab) -> None:
     device = lab.device(links="</3/0/0>,</35011/0/27002>")
     device.values["/35011/0/27002"] = b""
-    made = lab.call("POST", f"/v3/devices/{device.id}/certificates/customer.dlms/renew")
+    path = f"/v3/devices/{device.id}/certificates/customer.dlms/renew"
+    refused = lab.call("POST", path)
+    assert refused.status_code == 400 and "no certificate issuer is configured" in refused.json()["message"]
+    named = {"reference": "customer.dlms", "certificate_issuer_id": None}
+    assert lab.call("POST", "/v3/certificate-issuer-configurations", json=named).status_code == 201
+    made = lab.call("POST", path)
     assert made.status_code == 201
     row = made.json()
     assert (row["object"], row["enroll_status"], row["certificate_name"]) == (
@@ -60,7 +65,7 @@ def test_a_renewal_is_asked_for_and_its_outcome_is_found(lab: RestLab) -> None:
         "new",
         "customer.dlms",
     )
-    lab.until(lambda: lab.core.est.enrollment(row["account_id"], row["id"])["enroll_status"] == "completed")
+    lab.until(lambda: lab.core.est.enrollment(lab.core.account_id, row["id"])["enroll_status"] == "completed")
     done = lab.get(f"/v3/certificate-enrollments/{row['id']}")
     assert (done["enroll_status"], done["enroll_result"]) == ("completed", "success")
     assert lab.get("/v3/certificate-enrollments")["data"] == [done]

@@ -1,4 +1,4 @@
-"""How devices come by what they prove themselves with: bootstrap under /lab, and renewals by the vendor's calls."""
+"""How devices come by what they prove themselves with: bootstrap, under /lab."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from pydantic import BaseModel, Field
 from pdmlab.service.bootstrap_plan import SERVER_LIFETIME, Plan
 from pdmlab.service.refusal import not_found
 from pdmlab.service.rest.context import TheCore, TheKey
-from pdmlab.service.rest.paging import Json, Page
-from pdmlab.service.schema import certificate_enrollments
-from pdmlab.service.store import Row
+from pdmlab.service.rest.paging import Json
 
-router = APIRouter(tags=["Device security"])
+router = APIRouter(tags=["Bootstrap"])
 
 
 class BootstrapPlan(BaseModel):
@@ -24,11 +22,6 @@ class BootstrapPlan(BaseModel):
     delete: bool = Field(True, description="DELETE /0 comes first.")
     server: bool = Field(False, description="PUT /1 tells short id, lifetime and binding.")
     lifetime: int = Field(SERVER_LIFETIME, ge=60, le=0x7FFF_FFFF, description="What PUT /1 tells (s).")
-
-
-def shape(row: Row) -> Json:
-    """Return a renewal as the API shows it."""
-    return {**row, "object": "certificate-enrollment", "etag": row["updated_at"]}
 
 
 @router.get("/lab/bootstrap", summary="List bootstraps")
@@ -66,25 +59,3 @@ async def get_bootstrap(core: TheCore, key: TheKey, device_id: str) -> Json:
     for row in core.bootstrap.transcript(key.account_id, device_id):
         return row
     raise not_found("bootstrap of a device", device_id)
-
-
-@router.post("/v3/devices/{device_id}/certificates/{name}/renew", summary="Renew a certificate", status_code=201)
-async def renew(core: TheCore, key: TheKey, device_id: str, name: str) -> Json:
-    """Ask a device to renew a certificate: LWM2M is what it registers with. The enrollment tells how it went."""
-    return shape(await core.est.renew(key.account_id, device_id, name))
-
-
-@router.get("/v3/certificate-enrollments", summary="List renewals")
-async def list_enrollments(core: TheCore, key: TheKey, page: Page) -> Json:
-    """Renewals that devices of the account were asked for, the oldest first."""
-    where = [certificate_enrollments.c.account_id == key.account_id]
-    return page.select(core.store, certificate_enrollments, where, shape)
-
-
-@router.get("/v3/certificate-enrollments/{enrollment_id}", summary="Get a renewal")
-async def get_enrollment(core: TheCore, key: TheKey, enrollment_id: str) -> Json:
-    """How far it is, and how it went."""
-    row = core.est.enrollment(key.account_id, enrollment_id)
-    if row is None:
-        raise not_found("certificate enrollment", enrollment_id)
-    return shape(row)
