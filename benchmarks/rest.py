@@ -1,7 +1,8 @@
 """How fast the REST API is: reads, round trips to devices, notifications and a campaign; by one process, and by two.
 
-Services, devices and clients have processes of their own. Two services need PostgreSQL: PDMLAB_TEST_POSTGRESQL
-is the URL of one, with a role that may make databases. Ratios are of one run: to a server that only says "ok", and to bare CoAP.
+Services, devices and clients have processes of their own. Two services need PostgreSQL: PDMLAB_TEST_POSTGRESQL is the
+URL of one, with a role that may make databases. Ratios are of one run: to a server that only says "ok", and to bare
+CoAP.
 """
 
 from __future__ import annotations
