@@ -50,6 +50,7 @@ from pdmlab.service.firmware import Firmware
 from pdmlab.service.issuers import Issuers
 from pdmlab.service.live import Live
 from pdmlab.service.metrics import Metrics
+from pdmlab.service.nodes import Nodes
 from pdmlab.service.observations import Observations
 from pdmlab.service.pki import Pki, Role
 from pdmlab.service.queries import Queries
@@ -78,6 +79,7 @@ class Core:
     seed    makes ids, tokens and message IDs repeat; None makes them unguessable
     log     sees every CoAP message
     callback_hosts  whom callbacks may call: see callback_hosts.py
+    node    the name of this process among those that share the database
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Core:
         log: MessageLog | None = None,
         parameters: TransmissionParameters = PARAMETERS,
         callback_hosts: str = LOOPBACK,
+        node: str = "service",
     ) -> None:
         self.now = now
         self.seed = seed
@@ -99,7 +102,8 @@ class Core:
         self.page_url: str | None = None
         """Where people look at the service, if a page runs beside it."""
         self.store = Store(database, now=now, seed=seed)
-        self.bus = Bus()
+        self.bus = Bus(self.store, node)
+        self.nodes = Nodes(self, node)
         self.metrics = Metrics(self)
         self.pki = Pki(self.store)
         self.shared_keys = SharedKeys(self)
@@ -141,17 +145,29 @@ class Core:
         state = f"{self.bootstrap_uri}, {self.lwm2m_uri}" if self._endpoints else "not started"
         return f"<Core on {self.store!r}, {state}>"
 
+    def open(self) -> None:
+        """Open the database, and see to it that it has what every service has; once is enough.
+
+        Raises:
+            ServiceError: the database cannot be used.
+        """
+        self.store.open()
+        with self.store.alone():
+            self.pki.open()
+            self.accounts.open()
+
     async def start(self, *, bootstrap: Opener, lwm2m: Opener) -> None:
         """Open the database and both CoAP ports, and go on with whatever was under way.
 
         Raises:
             ServiceError: the database cannot be used.
+            PortBusy: another process of this name uses the database.
             Unreachable: a port cannot be opened.
         """
         self.store.open()
         try:
-            self.pki.open()
-            self.accounts.open()
+            self.open()
+            await self.nodes.join()
             openers: dict[Role, Opener] = {"bootstrap": bootstrap, "lwm2m": lwm2m}
             for number, (role, opener) in enumerate(openers.items()):
                 self._endpoints[role] = await Endpoint.open(
@@ -174,6 +190,7 @@ class Core:
             self.uploads.resume()
             self.campaigns.resume()
             self.bulks.resume()
+            self.nodes.begin({role: self.uri(role).partition("?")[0] for role in openers})
         except BaseException:
             await self.stop()
             raise
@@ -198,6 +215,7 @@ class Core:
             await endpoint.close()
         self._endpoints.clear()
         self.metrics.close()
+        self.nodes.leave()
         self.store.close()
 
     @property

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from pdmlab.errors import ConfigError, ServiceError
 from pdmlab.service.refusal import Refused
+
+if TYPE_CHECKING:
+    import psycopg
 
 CACHE_KiB = 16_384
 LOCK_TIMEOUT_MS = 5000
@@ -107,6 +110,27 @@ def _postgresql(url: sa.URL) -> Engine:
         connection.execute(f"SET idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS}")
 
     return engine
+
+
+def connect_listening(url: sa.URL) -> psycopg.Connection:
+    """Return another connection to a PostgreSQL database, psycopg's own.
+
+    Raises:
+        ServiceError: it cannot be reached (503).
+    """
+    import psycopg
+    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+    arguments, options = PGDialect_psycopg().create_connect_args(url)
+    options |= {name: value for name, value in _CONNECT.items() if name not in url.query}
+    try:
+        return psycopg.connect(*arguments, **options, autocommit=True)
+    except psycopg.Error as error:
+        raise ServiceError(
+            f"the database {shown(url)} is away: {cause_of(error)}",
+            status=503,
+            hint="is PostgreSQL running? the service connects again by itself",
+        ) from error
 
 
 def fault_of(connection: Connection) -> str | None:

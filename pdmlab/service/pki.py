@@ -184,12 +184,15 @@ class Pki:
         authority, kept = self._authority, self._kept(role)
         addresses = tuple(dict.fromkeys((*LOOPBACK, *self.addresses)))[:most]
         if kept is None or certificates.addresses_of(kept.certificate) != addresses:
-            key = certificates.new_key() if kept is None else kept.key
-            signed = certificates.server_certificate(
-                authority.certificate, authority.key, key.public_key(), f"pdmlab {role} server", addresses
-            )
-            kept = _Own(signed, key)
-            self._keep(role, kept)
+            with self._store.alone():
+                self.__dict__.pop("_rows", None)
+                kept = self._kept(role)  # another process may just have made it
+                key = certificates.new_key() if kept is None else kept.key
+                signed = certificates.server_certificate(
+                    authority.certificate, authority.key, key.public_key(), f"pdmlab {role} server", addresses
+                )
+                kept = _Own(signed, key)
+                self._keep(role, kept)
         return kept
 
     @cached_property

@@ -122,7 +122,7 @@ class Service:
 
     async def _start(self) -> None:
         core, store = self.core, self.core.store
-        store.open()
+        core.open()
         self._facts = store.facts()
         core.reachable_at = self.reach.address
         core.pki.addresses = self.reach.addresses

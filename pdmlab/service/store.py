@@ -269,6 +269,11 @@ class Store:
             )
         transaction.commit()
 
+    @property
+    def writing(self) -> bool:
+        """Whether a transaction is open: what is told now is told with it."""
+        return self._depth > 0 or self._batch is not None
+
     async def written(self) -> None:
         """Wait until everything that was written in batches before is committed.
 
