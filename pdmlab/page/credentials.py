@@ -239,7 +239,6 @@ class Credentials:
             table = ui.table(
                 columns=[
                     {"name": "name", "label": "Name", "field": "name", "align": "left", "classes": "wrap"},
-                    {"name": "key", "label": "Begins with", "field": "key", "align": "left", "classes": "mono"},
                     {"name": "status", "label": "Status", "field": "status", "align": "left",
                      "classes": "wide", "headerClasses": "wide"},
                     {"name": "made", "label": "Made (UTC)", "field": "made", "align": "left",

@@ -26,7 +26,7 @@ POLICY = (
 _HEADERS = [
     (b"content-security-policy", POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
+    (b"referrer-policy", b"same-origin"),  # with none at all, browsers say not even where a form comes from
     (b"x-frame-options", b"DENY"),
 ]
 _SAY = {

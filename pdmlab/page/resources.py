@@ -153,10 +153,10 @@ class _Row:
                 self.name or "not in the registry"
             )
             with ui.element("div").classes("acts"):
-                self._obs = self._act("Obs", "Observe", "" if self.readable else "it cannot be read", self._toggle)
-                self._act("R", "Read", "" if self.readable else "it cannot be read", self._read)
-                self._act("W", "Write", self._why_not("W", operations, "it cannot be written"), self._ask_value)
-                self._act("Exe", "Execute", self._why_not("E", operations, "it cannot be executed"), self._ask_argument)
+                self._obs = self._act("Obs", "Observe", "R", operations, self._toggle)
+                self._act("R", "Read", "R", operations, self._read)
+                self._act("W", "Write", "W", operations, self._ask_value)
+                self._act("Exe", "Execute", "E", operations, self._ask_argument)
             self._value = ui.label("–").classes("value none")
             with ui.element("div").classes("meta"):
                 self._meta = ui.label("")
@@ -164,11 +164,13 @@ class _Row:
             self._problem = ui.label("").classes("problem").props('role="alert"')
         self._problem.set_visibility(False)
 
-    def _why_not(self, operation: str, operations: str, otherwise: str) -> str:
-        return READ_ONLY if not self._seat.may_write else "" if operation in operations else otherwise
-
-    def _act(self, text: str, verb: str, why_not: str, work: Callable[[], Any]) -> ui.button:
+    def _act(self, text: str, verb: str, operation: str, operations: str, work: Callable[[], Any]) -> ui.button:
+        """Return a button; what the registry does not have may be tried as well: a device may allow more than that."""
+        why_not = READ_ONLY if operation in "WE" and not self._seat.may_write else ""
         made = button(text, look="act", why_not=why_not, label=f"{verb} {self.path}")
+        if operation not in operations:
+            made.classes("unlikely")
+            made.tooltip(f"the registry says: {' '.join(operations) or 'nothing'}")
         made.on_click(work)
         return made
 
@@ -185,7 +187,7 @@ class _Row:
         observed = self._seat.observed.get((self._device, self.path))
         if (observed is not None) != self._observes:
             self._observes = observed is not None
-            self._obs.classes(replace="act on" if self._observes else "act")
+            self._obs.classes(add="on") if self._observes else self._obs.classes(remove="on")
             self._obs.props(f'aria-pressed="{str(self._observes).lower()}"')
         if observed is None or observed.count == self._count:
             return
