@@ -15,6 +15,9 @@ from pdmlab.service.rest.context import TheCore, TheKey
 
 router = APIRouter(tags=["Notifications"])
 
+_NONE: dict[int | str, dict[str, Any]] = {404: {"description": "The key has no such channel."}}
+_OTHER: dict[int | str, dict[str, Any]] = {400: {"description": "The key has a channel of another kind."}}
+
 
 class Mechanism(BaseModel):
     """How a channel delivers."""
@@ -55,6 +58,9 @@ class NotificationMessage(BaseModel):
     responses={
         200: {"model": NotificationMessage, "description": "What has come."},
         204: {"description": "Nothing has."},
+        **_OTHER,
+        409: {"description": "Another poll of the key is open."},
+        410: {"description": "The channel was deleted meanwhile."},
     },
 )
 async def pull(core: TheCore, key: TheKey, request: Request) -> Response:
@@ -91,7 +97,7 @@ async def delete_pull(core: TheCore, key: TheKey) -> Response:
     return PlainTextResponse("REMOVED" if core.channels.delete(key.id, LONG_POLLING) else "ALREADY_DELETED")
 
 
-@router.get("/v2/notification/channel", summary="Get the channel's kind")
+@router.get("/v2/notification/channel", summary="Get the channel's kind", responses=_NONE)
 async def get_channel(core: TheCore, key: TheKey) -> Mechanism:
     """How the key hears news: LONG_POLLING, CALLBACK or WEB_SOCKET; 404 if it has no channel."""
     kind = core.channels.kind(key.id)
@@ -111,7 +117,7 @@ async def put_callback(core: TheCore, key: TheKey, wanted: Webhook) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/v2/notification/callback", summary="Get the callback")
+@router.get("/v2/notification/callback", summary="Get the callback", responses=_NONE)
 async def get_callback(core: TheCore, key: TheKey) -> Webhook:
     """URL and headers as they were given; 404 if there is no callback."""
     found = core.callbacks.get(key.id)
@@ -120,7 +126,7 @@ async def get_callback(core: TheCore, key: TheKey) -> Webhook:
     return Webhook(url=found["url"], headers=found["headers"])
 
 
-@router.delete("/v2/notification/callback", summary="Delete the callback", status_code=204)
+@router.delete("/v2/notification/callback", summary="Delete the callback", status_code=204, responses=_NONE)
 async def delete_callback(core: TheCore, key: TheKey) -> Response:
     """Call the URL no more, and drop what waits; 404 if there is no callback."""
     if not core.channels.delete(key.id, CALLBACK):
@@ -131,7 +137,7 @@ async def delete_callback(core: TheCore, key: TheKey) -> Response:
 @router.put(
     "/v2/notification/websocket",
     summary="Open a websocket channel",
-    responses={201: {"model": WebsocketChannel, "description": "There was none."}},
+    responses={**_OTHER, 201: {"model": WebsocketChannel, "description": "There was none."}},
 )
 async def put_websocket(core: TheCore, key: TheKey, response: Response) -> WebsocketChannel:
     """Open the channel: 201, or 200 if there is one. Its socket is …/websocket-connect."""
@@ -140,7 +146,7 @@ async def put_websocket(core: TheCore, key: TheKey, response: Response) -> Webso
     return WebsocketChannel(**found)
 
 
-@router.get("/v2/notification/websocket", summary="Get the websocket channel")
+@router.get("/v2/notification/websocket", summary="Get the websocket channel", responses=_NONE)
 async def get_websocket(core: TheCore, key: TheKey) -> WebsocketChannel:
     """Whether a socket is open, and how many events wait; 404 if there is no such channel."""
     found = core.websockets.status(key.id)
@@ -149,7 +155,7 @@ async def get_websocket(core: TheCore, key: TheKey) -> WebsocketChannel:
     return WebsocketChannel(**found)
 
 
-@router.delete("/v2/notification/websocket", summary="Delete the websocket channel", status_code=204)
+@router.delete("/v2/notification/websocket", summary="Delete the websocket channel", status_code=204, responses=_NONE)
 async def delete_websocket(core: TheCore, key: TheKey) -> Response:
     """Close the channel and its socket, and drop what waits; 404 if there is none."""
     if not core.channels.delete(key.id, WEB_SOCKET):

@@ -4,63 +4,78 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Body, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from pdmlab.service.asking import split_uri
 from pdmlab.service.refusal import Refused
+from pdmlab.service.rest.connect import AsyncId
 from pdmlab.service.rest.context import TheCore, TheKey
-from pdmlab.service.rest.paging import Json
 
 router = APIRouter(tags=["Subscriptions"])
 
 MAX_PRESUBSCRIPTIONS = 1024
 
-_URI_LIST = "text/uri-list"
+
+class UriList(PlainTextResponse):
+    """Paths, a line each."""
+
+    media_type = "text/uri-list"
+
+
+_Text = StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")
 
 
 class Presubscription(BaseModel):
-    """A pattern of devices and paths; what is left out is any."""
+    """A pattern of devices and paths; what is left out is any. A name or a path may end in `*`."""
 
     model_config = ConfigDict(populate_by_name=True)
-    endpoint_name: Annotated[str | None, Field(alias="endpoint-name", max_length=64)] = None
-    endpoint_type: Annotated[str | None, Field(alias="endpoint-type", max_length=64)] = None
+    endpoint_name: Annotated[str | None, _Text, Field(alias="endpoint-name", max_length=64, examples=["desk*"])] = None
+    endpoint_type: Annotated[str | None, _Text, Field(alias="endpoint-type", max_length=64)] = None
     resource_path: Annotated[
-        list[Annotated[str, StringConstraints(max_length=128)]] | None, Field(alias="resource-path", max_length=256)
+        list[Annotated[str, _Text, StringConstraints(max_length=128)]] | None,
+        Field(alias="resource-path", max_length=256, examples=[["/3303/*"]]),
     ] = None
 
 
-@router.get("/v2/subscriptions", summary="List pre-subscriptions")
-async def get_presubscriptions(core: TheCore, key: TheKey) -> list[Json]:
+@router.get("/v2/subscriptions", summary="List pre-subscriptions", response_model_exclude_none=True)
+async def get_presubscriptions(core: TheCore, key: TheKey) -> list[Presubscription]:
     """The key's patterns, as they were given."""
-    return list(core.observations.presubscriptions(key.id))
+    return [Presubscription.model_validate(each) for each in core.observations.presubscriptions(key.id)]
 
 
 @router.put("/v2/subscriptions", summary="Set pre-subscriptions", status_code=204)
-async def put_presubscriptions(core: TheCore, key: TheKey, wanted: list[Presubscription]) -> Response:
-    """Replace the key's patterns; an empty list clears them. They take effect as devices register, and now."""
-    if len(wanted) > MAX_PRESUBSCRIPTIONS:
-        raise Refused(400, "TOO_MANY_PRESUBSCRIPTIONS", hint=f"at most {MAX_PRESUBSCRIPTIONS}")
+async def put_presubscriptions(
+    core: TheCore, key: TheKey, wanted: Annotated[list[Presubscription], Body(max_length=MAX_PRESUBSCRIPTIONS)]
+) -> Response:
+    """Replace the key's patterns; an empty list clears them. They take effect as devices register or update, and now.
+
+    What they subscribe to comes as notifications, the present value first.
+    """
     await core.observations.set_presubscriptions(key.id, [each.model_dump(by_alias=True) for each in wanted])
     return Response(status_code=204)
 
 
-@router.delete("/v2/subscriptions", summary="End all subscriptions", status_code=204)
-async def delete_all(core: TheCore, key: TheKey) -> Response:
-    """End the key's subscriptions and patterns."""
+@router.delete("/v2/subscriptions", summary="Delete pre-subscriptions", status_code=204)
+async def delete_presubscriptions(core: TheCore, key: TheKey) -> Response:
+    """Drop the key's patterns, and end what they subscribed to. Manual subscriptions stay."""
     await core.observations.set_presubscriptions(key.id, [])
-    await core.observations.unsubscribe(key.id)
     return Response(status_code=204)
 
 
-@router.get("/v2/subscriptions/{device_id}", summary="List subscriptions to a device")
+@router.get(
+    "/v2/subscriptions/{device_id}",
+    summary="List subscriptions to a device",
+    response_class=UriList,
+    responses={200: {"description": "The paths."}},
+)
 async def list_subscriptions(core: TheCore, key: TheKey, device_id: str) -> Response:
     """The paths that the key subscribed to, a line each; 404 if there are none."""
     paths = core.observations.list(key.id, device_id)
     if not paths:
         raise Refused(404, "SUBSCRIPTION_NOT_FOUND", hint="this key has not subscribed to anything of this device")
-    return PlainTextResponse("".join(f"{path}\n" for path in paths), media_type=_URI_LIST)
+    return UriList("".join(f"{path}\n" for path in paths))
 
 
 @router.delete("/v2/subscriptions/{device_id}", summary="End subscriptions to a device", status_code=204)
@@ -75,9 +90,12 @@ async def delete_subscriptions(core: TheCore, key: TheKey, device_id: str) -> Re
 
 
 @router.put("/v2/subscriptions/{device_id}/{path:path}", summary="Subscribe to a resource", status_code=202)
-async def put_subscription(core: TheCore, key: TheKey, device_id: str, path: str) -> Json:
-    """Subscribe; the present value comes as the async-response of the id returned, later ones as notifications."""
-    return {"async-response-id": await core.observations.subscribe(key.id, device_id, path)}
+async def put_subscription(core: TheCore, key: TheKey, device_id: str, path: str) -> AsyncId:
+    """Subscribe; the present value comes as the async-response of the id returned, later ones as notifications.
+
+    It ends when the device registers in full; what pre-subscriptions have subscribed to is subscribed to again then.
+    """
+    return AsyncId.model_validate({"async-response-id": await core.observations.subscribe(key.id, device_id, path)})
 
 
 @router.get("/v2/subscriptions/{device_id}/{path:path}", summary="Ask whether a resource is subscribed to")
