@@ -8,13 +8,14 @@ with device.observe("/3303/0/5700") as values: ...
 AsyncCloud has the same nouns and verbs, to be awaited.
 """
 
-from pdmlab.cloud.accounts import Account, ApiKey, PolicyGroup, User
+from pdmlab.cloud.accounts import Account, ApiKey, Invitation, PolicyGroup, User
 from pdmlab.cloud.campaign import Campaign
-from pdmlab.cloud.certificates import DeveloperCertificate, ServerCredentials, TrustedCertificate
+from pdmlab.cloud.certificates import DeveloperCertificate, Renewal, ServerCredentials, TrustedCertificate
 from pdmlab.cloud.client import AsyncCloud, Cloud
+from pdmlab.cloud.connect import Callback
 from pdmlab.cloud.device import Device
 from pdmlab.cloud.directory import DeviceEvent, Group, Query
-from pdmlab.cloud.enrollments import BulkEnrollment, Enrollment, SharedKey
+from pdmlab.cloud.enrollments import BulkEnrollment, Denial, Enrollment, SharedKey
 from pdmlab.cloud.firmware import FirmwareImage, FirmwareManifest
 from pdmlab.cloud.listing import Listing
 from pdmlab.cloud.notifications import News, Notifications
@@ -25,8 +26,10 @@ __all__ = [
     "ApiKey",
     "AsyncCloud",
     "BulkEnrollment",
+    "Callback",
     "Campaign",
     "Cloud",
+    "Denial",
     "DeveloperCertificate",
     "Device",
     "DeviceEvent",
@@ -34,6 +37,7 @@ __all__ = [
     "FirmwareImage",
     "FirmwareManifest",
     "Group",
+    "Invitation",
     "Listing",
     "News",
     "Notification",
@@ -41,6 +45,7 @@ __all__ = [
     "Observation",
     "PolicyGroup",
     "Query",
+    "Renewal",
     "ServerCredentials",
     "SharedKey",
     "TrustedCertificate",

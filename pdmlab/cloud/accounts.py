@@ -38,9 +38,10 @@ class ApiKey(Item[M]):
     owner = text("The user that it belongs to.")
     groups = texts("Ids of the policy groups that it is in.")
 
-    def __init__(self, rest: M, fields: Object) -> None:
-        super().__init__(rest, {name: value for name, value in fields.items() if name != "key"})
-        self._key = str(fields.get("key", ""))
+    def _learn(self, fields: Object) -> None:
+        super()._learn({name: value for name, value in fields.items() if name != "key"})
+        if not hasattr(self, "_key"):  # later answers have its beginning only
+            self._key = str(fields.get("key", ""))
 
     @property
     def key(self) -> str:
@@ -111,6 +112,29 @@ class Users(Collection[User[M], M]):
     async def create(self, /, email: str, **fields: Any) -> User[M]:  # what JSON can hold
         """Make a user: email, and full_name, username, phone_number, groups …"""
         return await self._create({"email": email, **fields})
+
+
+class Invitation(Item[M]):
+    """Somebody who is asked to join the account."""
+
+    PATH = "/v3/user-invitations"
+    SHOWN = ("email", "groups", "expiration", "created_at")
+
+    email = text("Where the letter goes.")
+    groups = texts("Ids of the policy groups that they will be in.")
+
+
+class Invitations(Collection[Invitation[M], M]):
+    """Who is invited: `cloud.invitations()`."""
+
+    ITEM = Invitation
+    COLUMNS = ("id", "email", "groups", "expiration", "created_at")
+
+    @both
+    async def create(self, email: str, *, groups: Iterable[HasId | str] = (), days: int | None = None) -> Invitation[M]:
+        """Invite somebody, for a number of days."""
+        ids = [id_of(each) for each in groups] or None
+        return await self._create({"email": email, "groups": ids, "valid_for_days": days})
 
 
 class PolicyGroup(Item[M]):

@@ -93,6 +93,26 @@ class DeveloperCertificates(Collection[DeveloperCertificate[M], M]):
         return await self._made(name, description)
 
 
+class Renewal(Item[M]):
+    """A certificate that a device was asked to renew: device.renew_certificate()."""
+
+    PATH = "/v3/certificate-enrollments"
+    SHOWN = ("device_id", "certificate_name", "enroll_status", "enroll_result", "enroll_result_detail", "created_at")
+
+    device_id = text("The device.")
+    certificate_name = text("Which of its certificates: LWM2M is what it registers with.")
+    enroll_status = text("new, completed …")
+    enroll_result = text("How it went; empty while nobody knows.")
+    enroll_result_detail = text("The same in words.")
+
+
+class Renewals(Collection[Renewal[M], M]):
+    """Certificates that devices were asked to renew: `cloud.renewals()`."""
+
+    ITEM = Renewal
+    COLUMNS = Renewal.SHOWN
+
+
 @dataclass(frozen=True)
 class ServerCredentials:
     """A server's address, and the certificate that devices know it by (PEM)."""

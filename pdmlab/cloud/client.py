@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 
 from pdmlab.capture import LoggedMessage
-from pdmlab.cloud.accounts import Account, ApiKeys, PolicyGroups, Users
+from pdmlab.cloud.accounts import Account, ApiKeys, Invitations, PolicyGroups, Users
 from pdmlab.cloud.answers import Object
 from pdmlab.cloud.both import M, Noun, both, now
 from pdmlab.cloud.campaign import Campaign, Campaigns
-from pdmlab.cloud.certificates import AllServerCredentials, DeveloperCertificates, TrustedCertificates
+from pdmlab.cloud.certificates import AllServerCredentials, DeveloperCertificates, Renewals, TrustedCertificates
 from pdmlab.cloud.channel import Channel
-from pdmlab.cloud.connect import Presubscriptions, Subscriptions
+from pdmlab.cloud.connect import Presubscriptions, Subscriptions, Webhook
 from pdmlab.cloud.device import Device, Devices
 from pdmlab.cloud.directory import DeviceEvents, Groups, Queries
-from pdmlab.cloud.enrollments import Enrollments, SharedKeys
+from pdmlab.cloud.enrollments import Denials, Enrollments, SharedKeys
 from pdmlab.cloud.firmware import FirmwareImage, FirmwareImages, FirmwareManifest, FirmwareManifests
 from pdmlab.cloud.frames import frame_of
 from pdmlab.cloud.item import Item, card
@@ -60,16 +60,20 @@ class Nouns(Noun[M]):
         self.groups: Groups[M] = Groups(rest)
         self.subscriptions: Subscriptions[M] = Subscriptions(rest)
         self.presubscriptions: Presubscriptions[M] = Presubscriptions(rest)
+        self.webhook: Webhook[M] = Webhook(rest)
         self.firmware_images: FirmwareImages[M] = FirmwareImages(rest)
         self.manifests: FirmwareManifests[M] = FirmwareManifests(rest)
         self.campaigns: Campaigns[M] = Campaigns(rest)
         self.api_keys: ApiKeys[M] = ApiKeys(rest)
         self.users: Users[M] = Users(rest)
+        self.invitations: Invitations[M] = Invitations(rest)
         self.policy_groups: PolicyGroups[M] = PolicyGroups(rest)
         self.trusted_certificates: TrustedCertificates[M] = TrustedCertificates(rest)
         self.developer_certificates: DeveloperCertificates[M] = DeveloperCertificates(rest)
         self.server_credentials: AllServerCredentials[M] = AllServerCredentials(rest)
+        self.renewals: Renewals[M] = Renewals(rest)
         self.enrollments: Enrollments[M] = Enrollments(rest)
+        self.denials: Denials[M] = Denials(rest)
         self.shared_keys: SharedKeys[M] = SharedKeys(rest)
 
     @property

@@ -1,8 +1,9 @@
-"""What a key wants to hear of: subscriptions to resources, and patterns for devices that are yet to register."""
+"""What a key wants to hear of, and where: subscriptions, patterns for devices yet to register, a webhook."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from pdmlab.cloud.both import M, Noun, both
@@ -19,6 +20,7 @@ Pattern: TypeAlias = Mapping[str, "str | Iterable[str]"]
 """endpoint_name and endpoint_type, a whole one or with * at the end, and resource_path, one or several."""
 
 _ROOT = "/v2/subscriptions"
+_CALLBACK = "/v2/notification/callback"
 
 
 class Subscriptions(Noun[M]):
@@ -78,6 +80,45 @@ class Presubscriptions(Noun[M]):
 
     def __repr__(self) -> str:
         return f"<Presubscriptions at {self._rest.host}>"
+
+
+@dataclass(frozen=True)
+class Callback:
+    """Where the service sends this key's news by PUT, and with which headers, which may be secret."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+class Webhook(Noun[M]):
+    """Where this key's news go if it does not ask for them: `cloud.webhook.set("https://…")`.
+
+    A key has one channel: with a webhook, device.read() and the like cannot hear their answers here.
+    """
+
+    @both
+    async def get(self) -> Callback | None:
+        """Return what is set; None if there is none."""
+        try:
+            said = await self._rest.get(_CALLBACK)
+        except ServiceError as error:
+            if error.status != 404:
+                raise
+            return None
+        return Callback(str(said["url"]), dict(said.get("headers") or {}))
+
+    @both
+    async def set(self, url: str, headers: Mapping[str, str] | None = None) -> None:
+        """Have news sent to an address, which has to answer a trial now."""
+        await self._rest.call("PUT", _CALLBACK, body={"url": url, "headers": dict(headers or {})})
+
+    @both
+    async def delete(self) -> None:
+        """Have none sent any more."""
+        await self._rest.call("DELETE", _CALLBACK)
+
+    def __repr__(self) -> str:
+        return f"<Webhook at {self._rest.host}>"
 
 
 def _written(pattern: Pattern) -> dict[str, str | list[str]]:

@@ -6,12 +6,12 @@ import base64
 import math
 import time
 import uuid
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pdmlab.capture import LoggedMessage
 from pdmlab.cloud.both import M, asked, both
+from pdmlab.cloud.certificates import Renewal
 from pdmlab.cloud.channel import Channel, refused, refused_by_service
 from pdmlab.cloud.directory import DeviceEvent
 from pdmlab.cloud.frames import BOOTSTRAP_COLUMNS, QUEUE_COLUMNS, frame_of
@@ -155,9 +155,9 @@ class Device(Item[M]):
         await self._change({"name": name})
 
     @both
-    async def renew_certificate(self, name: str = "LWM2M") -> Mapping[str, Any]:
-        """Ask the device to renew a certificate; return the renewal, which cloud.renewals() follows."""
-        return await self._rest.post(f"{self._path}/certificates/{name}/renew")
+    async def renew_certificate(self, name: str = "LWM2M") -> Renewal[M]:
+        """Ask the device to renew a certificate; the renewal's `info` tells how far it is."""
+        return Renewal(self._rest, await self._rest.post(f"{self._path}/certificates/{name}/renew"))
 
     async def _ask(self, method: str, path: str, body: tuple[bytes, str] | None, timeout: float) -> Event:
         plain, mark, query = path.partition("?")

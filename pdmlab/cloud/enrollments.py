@@ -122,6 +122,23 @@ def _csv(identities: Any) -> bytes:
     return "\n".join([HEADER, *map(str, identities), ""]).encode()
 
 
+class Denial(Item[M]):
+    """A device that came and was not let in."""
+
+    PATH = "/v3/device-enrollment-denials"
+    SHOWN = ("endpoint_name", "trusted_certificate_id", "created_at")
+
+    endpoint_name = text("What it called itself.")
+    trusted_certificate_id = text("The CA certificate that signed for it.")
+
+
+class Denials(Collection[Denial[M], M]):
+    """Devices that were not let in: `cloud.denials(trusted_certificate_id=…)`."""
+
+    ITEM = Denial
+    COLUMNS = ("id", "endpoint_name", "trusted_certificate_id", "created_at")
+
+
 class SharedKey(Item[M]):
     """The endpoint name of a device that has a pre-shared key; the key itself is never told."""
 
@@ -130,12 +147,8 @@ class SharedKey(Item[M]):
 
     endpoint_name = text("What the device calls itself.")
 
-    def __init__(self, rest: M, fields: Object) -> None:
-        super().__init__(rest, {"id": fields["endpoint_name"], **fields})
-
-    async def _info(self) -> Object:
-        self.fields = {"id": self.id, **await self._rest.get(self._path)}
-        return self.fields
+    def _learn(self, fields: Object) -> None:
+        super()._learn({"id": fields["endpoint_name"], **fields})
 
 
 class SharedKeys(Collection[SharedKey[M], M]):

@@ -72,9 +72,14 @@ class Item(Noun[M]):
 
     def __init__(self, rest: M, fields: Object) -> None:
         super().__init__(rest)
-        self.fields: Object = dict(fields)
+        self.fields: Object = {}
         """Every field, as the API's JSON has it."""
-        self.id = str(fields["id"])
+        self._learn(fields)
+        self.id = str(self.fields["id"])
+
+    def _learn(self, fields: Object) -> None:
+        """Take what the service said of it."""
+        self.fields = dict(fields)
 
     @property
     def _path(self) -> str:
@@ -84,12 +89,8 @@ class Item(Noun[M]):
         """Return a field as the API's JSON has it."""
         return self.fields[name]
 
-    def keys(self) -> list[str]:
-        """Return the names of the fields."""
-        return list(self.fields)
-
     async def _info(self) -> Object:
-        self.fields = await self._rest.get(self._path)
+        self._learn(await self._rest.get(self._path))
         return self.fields
 
     @asked
@@ -98,7 +99,7 @@ class Item(Noun[M]):
         return await self._info()
 
     async def _change(self, changes: Mapping[str, Any]) -> None:
-        self.fields = await self._rest.put(self._path, dict(changes))
+        self._learn(await self._rest.put(self._path, dict(changes)))
 
     @both
     async def update(self, /, **changes: Any) -> None:  # what JSON can hold
