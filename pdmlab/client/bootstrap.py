@@ -97,6 +97,12 @@ async def bootstrap(
         endpoint.abort()
 
 
+_HINTS = {
+    codes.SERVICE_UNAVAILABLE: "has the account room for another device? delete one, or have its allocation raised",
+    codes.FORBIDDEN: "does the account trust the CA of the device's certificate, and has it enrolled the device?",
+}
+
+
 async def _ask(endpoint: Endpoint, peer: Address, uri: ServerUri, asking: Asking) -> None:
     queries = [f"ep={asking.endpoint_name}"]
     if uri.queries:  # without any, the stock client says its name only
@@ -110,7 +116,7 @@ async def _ask(endpoint: Endpoint, peer: Address, uri: ServerUri, asking: Asking
         said = response.payload[:80].decode(errors="replace")
         raise BootstrapFailed(
             f"the bootstrap server answered {response.code} {said}".rstrip(),
-            hint="does the account of the device's credentials exist in this service?",
+            hint=_HINTS.get(response.code, "does the account of the device's credentials exist in this service?"),
         )
 
 
