@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -162,6 +163,7 @@ class Blocking(Rest):
             trust_env=False,  # a proxy has no business between a desk and itself
             verify=self.verify,
         )
+        weakref.finalize(self, self._client.close)  # notebooks close nothing
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
