@@ -63,9 +63,7 @@ class Door:
             ServiceError: the service does not know the key.
             Unreachable, TimedOut: the service does not answer.
         """
-        key = key.strip()
-        if not key.isascii() or not key.isprintable() or not 1 <= len(key) <= 512:
-            raise ServiceError("that is no API key", status=401, hint="it begins with ak_ and has no spaces")
+        key = _checked(key)
         digest = _digest(key)
         async with self._opening:
             seat = self._seats.get(digest)
@@ -115,6 +113,7 @@ class Door:
 
     async def make_link(self, key: str) -> str:
         """Return a token that signs in with this key, once and soon. Raises as `sign_in` does."""
+        key = _checked(key)
         seat = Seat(self.url, key, self._ca, self._name)
         try:
             await seat.open()
@@ -148,6 +147,14 @@ class Door:
             self.sign_out(session)
         while len(self._sessions) >= SESSIONS:
             self.sign_out(min(self._sessions.values(), key=lambda each: each.used))
+
+
+def _checked(key: str) -> str:
+    """Return a key as it is sent; raise ServiceError (401) if it cannot be one."""
+    key = key.strip()
+    if not key.isascii() or not key.isprintable() or not 1 <= len(key) <= 512:
+        raise ServiceError("that is no API key", status=401, hint="it begins with ak_ and has no spaces")
+    return key
 
 
 def _digest(text: str) -> str:

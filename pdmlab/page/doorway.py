@@ -6,7 +6,7 @@ from html import escape
 from importlib import resources
 from urllib.parse import parse_qs, urlsplit
 
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -102,7 +102,10 @@ class Doorway:
     async def _sign_in(self, request: Request) -> Response:
         if request.method != "POST":
             return HTMLResponse(_form(self._door.url, _SAY.get(request.query_params.get("why", ""), "")))
-        given = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10)
+        try:
+            given = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10)
+        except (ClientDisconnect, ValueError):  # it was cut off, or has too many fields
+            return PlainTextResponse("the form is too large", 413)
         try:
             cookie = await self._door.sign_in(given.get("key", [""])[0])
         except PdmlabError as error:
