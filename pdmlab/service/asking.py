@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 
 from aiocoap import Message
 from aiocoap.numbers import codes
@@ -23,6 +24,7 @@ BAD_GATEWAY = {"status": 502, "error": "BAD_GATEWAY"}
 CLEARED = {"status": 429, "error": "QUEUE_CLEARED"}
 """The device's registration has ended, and what waited for it with that."""
 MAX_URI = 512  # characters
+_SLASHES = re.compile("/{2,}")  # the vendor's SDK doubles them
 
 _DONE = {codes.CREATED, codes.DELETED, codes.CHANGED, codes.CONTENT}
 _SUCCESSES = {method: {codes.CONTENT} if method == "GET" else _DONE for method in METHODS}
@@ -64,7 +66,7 @@ def split_uri(uri: str) -> tuple[Path, list[str]]:
         raise Refused(400, "MALFORMED_JSON_CONTENT", hint="the uri has control characters")
     text, _, query = uri.partition("?")
     try:
-        path = Path.parse(text)
+        path = Path.parse(_SLASHES.sub("/", text))
     except Lwm2mError as error:
         raise Refused(400, "MALFORMED_JSON_CONTENT", hint=str(error)) from error
     parts = [part for part in query.split("&") if part]

@@ -29,15 +29,15 @@ LINKS = "</3/0/0>,</3/0/9>;obs,</5000/0/1>;obs,</5000/0/2>,</5000/0/3>"
 class RestLab:
     """The service; `call` makes a REST call with an administrator's key."""
 
-    def __init__(self, database: Path | str, *, hold_s: float = 5.0) -> None:
+    def __init__(self, database: Path | str, *, hold_s: float = 5.0, node: str = "service") -> None:
         self.loop = LoopThread("rest-lab")
-        self.database, self.hold_s = url_of(database), hold_s
+        self.database, self.hold_s, self.node = url_of(database), hold_s, node
         self.key = ""
         self.devices: list[Device] = []
         self._start()
 
     def _start(self) -> None:
-        self.core = Core(self.database, log=MessageLog(dialect=LwM2M()))
+        self.core = Core(self.database, log=MessageLog(dialect=LwM2M()), node=self.node)
         self.run(self.core.start(bootstrap=udp(), lwm2m=udp()))
         self.key = self.run(self._key(self.key or None))
         self.app = make_app(self.core, hold_s=self.hold_s)
@@ -144,6 +144,11 @@ class Device:
         assert answer.code == codes.CREATED, answer
         self.location = answer.opt.location_path
         self.id = self.location[-1]
+
+    def update(self) -> None:
+        message = Message(code=codes.POST)
+        message.opt.uri_path = self.location
+        assert self.run(self.endpoint.request(message, self.server)).code == codes.CHANGED
 
     def deregister(self) -> None:
         message = Message(code=codes.DELETE)
