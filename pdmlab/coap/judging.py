@@ -27,6 +27,7 @@ Judge = Callable[[Identity], str | None]
 _callbacks: WeakKeyDictionary[SSL.Context, Any] = WeakKeyDictionary()  # Any: cffi's function pointers have no type
 
 _UNROOTED = (2, 18, 19, 20, 21)  # X509_V_ERR_: the chain ends before a CA that is in the store
+_FORGED = 7  # X509_V_ERR_CERT_SIGNATURE_FAILURE
 _REVOKED = 23  # X509_V_ERR_CERT_REVOKED: the client is told certificate_revoked
 
 
@@ -72,7 +73,10 @@ def identity_of(chain: list[x509.Certificate]) -> Identity:
 
 
 def leads_to(certificates: tuple[bytes, ...], authority: bytes, now: float) -> str | None:
-    """Return why a chain (DER, the client's own first) does not lead to a CA at a time (Unix s); None if it does."""
+    """Return why a chain (DER, the client's own first) does not lead to a CA at a time (Unix s); None if it does.
+
+    "" where it is not signed by that CA; else what is wrong with a certificate of it.
+    """
     try:
         own, *above = [X509.from_cryptography(x509.load_der_x509_certificate(each)) for each in certificates]
         store = X509Store()
@@ -81,7 +85,7 @@ def leads_to(certificates: tuple[bytes, ...], authority: bytes, now: float) -> s
         store.add_cert(X509.from_cryptography(x509.load_der_x509_certificate(authority)))
         X509StoreContext(store, own, above).verify_certificate()
     except X509StoreContextError as error:
-        return str(error)
+        return "" if error.errors[0] in (_FORGED, *_UNROOTED) else str(error)
     except (ValueError, TypeError, SSL.Error) as error:
         return str(error) or "it cannot be read"
     return None

@@ -12,11 +12,15 @@ from pdmlab.coap.security import HandshakeStep
 from pdmlab.coap.transport import Address, DatagramSocket, Identity, Opener, Scheme
 
 
-def tells(tap: Tap) -> Callable[[Address, HandshakeStep], None]:
-    """Return what a `Security.tells` may be; it is called on the loop that the connections are on."""
+def tells(tap: Tap, who: Callable[[Identity], Who | None] | None = None) -> Callable[[Address, HandshakeStep], None]:
+    """Return what a `Security.tells` may be; it is called on the loop that the connections are on.
+
+    who: which device has proved to be somebody; by what its certificate says, unless somebody knows better whom to
+    believe what.
+    """
 
     def tell(peer: Address, step: HandshakeStep) -> None:
-        tap.event(peer, _event(tap, step), round(asyncio.get_running_loop().time() * 1e9))
+        tap.event(peer, _event(tap, step, who), round(asyncio.get_running_loop().time() * 1e9))
 
     return tell
 
@@ -32,7 +36,7 @@ def placed(opener: Opener, tap: Tap) -> Opener:
     return open_
 
 
-def _event(tap: Tap, step: HandshakeStep) -> Event:
+def _event(tap: Tap, step: HandshakeStep, knows: Callable[[Identity], Who | None] | None) -> Event:
     if step.what == "started":
         return Event("handshake started")
     if step.failure is not None:
@@ -43,7 +47,7 @@ def _event(tap: Tap, step: HandshakeStep) -> Event:
     parts = [step.suite]
     who = None
     if step.identity is not None:
-        who = _who(tap, step.identity)
+        who = knows(step.identity) if knows is not None else _who(tap, step.identity)
         parts.append(f"{'PSK identity' if step.identity.kind == 'psk' else 'certificate of'} {step.identity.name}")
     return Event("handshake completed", ", ".join(filter(None, parts)), resumed=step.resumed, who=who)
 

@@ -96,7 +96,7 @@ class Belief:
             if fault is None:
                 leading.append(row)
             else:
-                why = f"it does not lead to the CA of that name which is trusted here: {fault}"
+                why = fault or why or "it does not lead to the CA of that name which is trusted here"
         return leading, None if leading else why
 
     def _candidates(self, role: str, issuers: set[str]) -> Rows:

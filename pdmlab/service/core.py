@@ -230,7 +230,7 @@ class Core:
     def security(self, role: Role) -> Security:
         """Return what one of the two servers proves itself with, and whom it believes; the database must be open."""
         tap = self._taps.get(role)
-        told = None if tap is None else tells(tap)
+        told = None if tap is None else tells(tap, self.credentials.who)
         return dataclasses.replace(
             self.pki.security(role),
             psk_of=self.shared_keys.of,

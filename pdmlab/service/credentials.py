@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from pdmlab.capture import Who
 from pdmlab.coap.endpoint import Endpoint
-from pdmlab.coap.transport import Address
+from pdmlab.coap.transport import Address, Identity
 from pdmlab.service.proof import Proof, proof_of
 from pdmlab.service.schema import device_certificates as table
 from pdmlab.service.schema import shared_keys
@@ -56,6 +57,11 @@ class Credentials:
     def proof(self, endpoint: Endpoint, peer: Address) -> Proof:
         """Return what a peer of an endpoint has proved."""
         return proof_of(endpoint.identity(peer), self._core.pki.certificate)
+
+    def who(self, identity: Identity) -> Who:
+        """Return whom an identity names, for the log: the id of a device only by this service's own word for it."""
+        proof = proof_of(identity, self._core.pki.certificate)
+        return Who(proof.device_id or "", proof.endpoint_name)
 
     def good(self, proof: Proof) -> bool:
         """Whether a device may still register with a certificate: no newer one has taken its place."""
