@@ -28,7 +28,7 @@ from pdmlab.service.rest import app
 from pdmlab.service.rest.examples import examples
 from tests.service.examplelab import ExampleLab, example_lab
 
-EXAMPLES = int(os.environ.get("PDMLAB_TEST_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("PDMLAB_TEST_EXAMPLES", "8"))
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

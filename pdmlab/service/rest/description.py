@@ -127,7 +127,7 @@ def _errors(path: str, method: str, call: Object) -> set[str]:
         found |= {"401", "403"}
     if call.get("parameters") or "requestBody" in call:
         found.add("400")
-    if "{" in path:
+    if "{" in path or "requestBody" in call:  # a body may name what is not there, too
         found.add("404")
     if "requestBody" in call:
         found.add("413")
