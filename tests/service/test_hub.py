@@ -8,13 +8,14 @@ import pytest
 
 from pdmlab.service.campaign_words import event_title, failure
 from pdmlab.update import hub
-from pdmlab.update.manifest import SignedManifest
+from pdmlab.update.manifest_v1 import ManifestV1, is_v1
 from pdmlab.update.results import FotaState
 from tests.service.corelab import RESULT, STATE, VERSION, CoreLab, Stage
-from tests.service.fota import IMAGE, Updatable, publish
+from tests.service.fota import IMAGE, Updatable, manifest_v1, publish, updatable
 from tests.service.test_campaigns import finished
 
 S = FotaState
+WRONG_VERSION = 214
 OLD = hashlib.sha256(b"the firmware before").hexdigest()
 
 
@@ -35,10 +36,11 @@ class HubBoard(Updatable):
     async def update(self, der: bytes) -> None:
         self.manifests += 1
         await self.tell(S.PROCESSING_MANIFEST)
-        if self.failure is not None:
-            await self.device.notify(RESULT, str(self.failure))
+        failure = self.failure if is_v1(der) else WRONG_VERSION
+        if failure is not None:
+            await self.device.notify(RESULT, str(failure))
             return await self.tell(S.IDLE)
-        manifest = SignedManifest.parse(der).manifest
+        manifest = ManifestV1.parse(der)
         await self.tell(S.AWAITING_DOWNLOAD_APPROVAL)
         await self.tell(S.DOWNLOADING)
         self.image = await self.fetch(manifest.uri, manifest.payload_size)
@@ -50,6 +52,10 @@ class HubBoard(Updatable):
         await self.tell(S.IDLE)
         if self.installs and self.tells_success:
             await self.device.notify(RESULT, "100")
+
+
+def published(lab: CoreLab) -> str:
+    return publish(lab, "1700000000", sign=manifest_v1)
 
 
 async def board(lab: CoreLab) -> HubBoard:
@@ -67,7 +73,7 @@ def test_a_board_of_the_hub_is_updated_when_its_digest_or_its_result_says_so(
     async def story(lab: CoreLab) -> None:
         update = await board(lab)
         update.tells_digest, update.tells_success = digest, result
-        id = publish(lab)
+        id = published(lab)
         lab.core.campaigns.start(lab.core.account_id, id)
         device = await finished(lab, id)
         assert (device["summary_status"], device["deployment_state"]) == ("success", "deployed"), device
@@ -80,7 +86,7 @@ def test_a_board_of_the_hub_that_comes_back_as_it_was_has_failed(play: Stage) ->
     async def story(lab: CoreLab) -> None:
         update = await board(lab)
         update.installs = False
-        id = publish(lab)
+        id = published(lab)
         lab.core.campaigns.start(lab.core.account_id, id)
         device = await finished(lab, id)
         assert device["event_type"] == "UPD4_FAIL_103" and OLD in str(device["description"])
@@ -92,9 +98,44 @@ def test_a_board_of_the_hub_that_runs_the_firmware_already_is_skipped(play: Stag
     async def story(lab: CoreLab) -> None:
         update = await board(lab)
         update.device.values[hub.PACKAGE_NAME] = hashlib.sha256(IMAGE).hexdigest().encode()
-        id = publish(lab)
+        id = published(lab)
         lab.core.campaigns.start(lab.core.account_id, id)
         assert (await finished(lab, id))["summary_status"] == "skipped" and update.manifests == 0
+
+    play(story)
+
+
+def test_a_board_of_the_hub_takes_no_manifest_v3(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        await board(lab)
+        id = publish(lab)
+        lab.core.campaigns.start(lab.core.account_id, id)
+        device = await finished(lab, id)
+        assert device["event_type"] == "UPD3_FAIL_214" and "manifests v1" in str(device["description"])
+
+    play(story)
+
+
+@pytest.mark.parametrize(("version", "told"), [("1700000000", b"0.25939.61696"), ("36029896530722819", b"1.2.3")])
+def test_a_device_with_the_fota_client_that_takes_manifests_v1_tells_their_number_in_three(
+    play: Stage, version: str, told: bytes
+) -> None:
+    async def story(lab: CoreLab) -> None:
+        update = await updatable(lab)
+
+        async def takes(der: bytes) -> None:
+            manifest = ManifestV1.parse(der)
+            for state in (S.AWAITING_DOWNLOAD_APPROVAL, S.DOWNLOADING):
+                await update.tell(state)
+            update.image = await update.fetch(manifest.uri, manifest.payload_size)
+            await update.tell(S.REBOOTING)
+            await update.restart(version=told.decode())
+
+        update.device.on_manifest = takes
+        id = publish(lab, version, sign=manifest_v1)
+        lab.core.campaigns.start(lab.core.account_id, id)
+        device = await finished(lab, id)
+        assert (device["summary_status"], update.image) == ("success", IMAGE)
 
     play(story)
 
@@ -109,7 +150,7 @@ def test_results_of_the_hub_are_explained_and_never_taken_for_the_services_own(
     async def story(lab: CoreLab) -> None:
         update = await board(lab)
         update.failure = number
-        id = publish(lab)
+        id = published(lab)
         lab.core.campaigns.start(lab.core.account_id, id)
         device = await finished(lab, id)
         assert (device["summary_status"], device["result"]) == ("fail", number)
