@@ -20,7 +20,6 @@ from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.parameters import TransmissionParameters
 from pdmlab.coap.router import Router
 from pdmlab.coap.transport import Address, udp
-from pdmlab.lwm2m import paths  # noqa: F401  # beside the rest, for the processes that are made of this one
 from pdmlab.service import serve
 from tests.service.corelab import FakeDevice
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+import sqlalchemy as sa
 
-from pdmlab.service import firmware
+from pdmlab.service import firmware, uploads
+from pdmlab.service.rest import campaigns as rest_campaigns
+from pdmlab.service.rest import uploads as rest_uploads
+from pdmlab.service.schema import accounts, firmware_images, image_pieces, upload_chunks, upload_jobs
 from pdmlab.update.developer import Developer
 from tests.service.restlab import RestLab
 
 IMAGE = bytes(range(256)) * 20
+JOBS = "/v3/firmware-images/upload-jobs"
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +164,151 @@ def test_an_image_that_comes_in_chunks_is_whole_when_the_empty_one_has_come(lab:
     assert lab.call("GET", path).status_code == 404
 
 
+def begin(lab: RestLab, name: str = "big", **options: Any) -> str:
+    made = lab.call("POST", JOBS, json={"name": name}, **options)
+    assert made.status_code == 201, made.text
+    return str(made.json()["id"])
+
+
+def test_a_chunk_that_is_sent_again_for_want_of_an_answer_counts_once(lab: RestLab) -> None:
+    job, part = begin(lab), b"the same bytes, "
+    first = chunk(lab, job, part).json()
+    lab.run(_unanswered(lab, job, 1))
+    again = chunk(lab, job, part)  # its answer was lost: the sender cannot know that it has arrived
+    assert (again.status_code, again.json()) == (201, first)
+    assert chunk(lab, job, part).json()["id"] == 2  # that was answered: the image goes on with the same bytes
+    assert chunk(lab, job, b"the end").json()["id"] == 3
+    ends = [chunk(lab, job, b"") for _ in range(2)]
+    assert [(end.status_code, end.json()["id"]) for end in ends] == [(201, 4), (201, 4)]
+    image = lab.get(f"{JOBS}/{job}")["firmware_image_id"]
+    assert download(lab, lab.get(f"/v3/firmware-images/{image}")["datafile"]).content == part * 2 + b"the end"
+
+
+async def _unanswered(lab: RestLab, job: str, number: int) -> None:
+    """Have a chunk be one whose sender has gone before it was told."""
+    c = upload_chunks.c
+    with lab.core.store.begin() as db:
+        mine = sa.update(upload_chunks).where(c.upload_job_id == job, c.number == number)
+        db.execute(mine.values(answered=False))
+
+
+def test_a_sender_who_has_gone_is_not_taken_for_one_who_was_told(lab: RestLab) -> None:
+    job = begin(lab)
+
+    async def call() -> None:
+        """Send a chunk as a client does that goes away before the answer."""
+        messages = [{"type": "http.request", "body": b"gone", "more_body": False}, {"type": "http.disconnect"}]
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop(0) if len(messages) > 1 else messages[0]
+
+        async def send(message: Any) -> None:
+            pass
+
+        headers = [(b"authorization", f"Bearer {lab.key}".encode()), (b"host", b"lab")]
+        scope = {"type": "http", "method": "POST", "path": f"{JOBS}/{job}/chunks", "query_string": b""}
+        rest = {"headers": headers, "scheme": "http", "server": ("lab", 80), "root_path": "", "http_version": "1.1"}
+        await lab.app({**scope, **rest, "asgi": {"version": "3.0"}, "client": ("lab", 1)}, receive, send)  # type: ignore[arg-type]
+
+    lab.run(call())
+    assert chunk(lab, job, b"gone").json()["id"] == 1
+    assert chunk(lab, job, b"gone").json()["id"] == 2
+
+
+def test_chunks_are_got_one_by_one_and_as_a_list_with_filters(lab: RestLab) -> None:
+    job = begin(lab)
+    made = [chunk(lab, job, bytes(size)) for size in (10, 20, 30)]
+    assert made[1].headers["location"] == f"{JOBS}/{job}/chunks/2"
+    md5 = base64.b64encode(hashlib.md5(bytes(20)).digest()).decode()
+    assert lab.get(f"{JOBS}/{job}/chunks/2") == made[1].json() | {"hash": md5}
+    for number in ("0", "4", "x", "99999999", "-1"):
+        assert lab.call("GET", f"{JOBS}/{job}/chunks/{number}").status_code == 404
+
+    def ids(query: str) -> list[int]:
+        return [each["id"] for each in lab.get(f"{JOBS}/{job}/chunks{query}")["data"]]
+
+    assert ids("?length__gte=20") == [2, 3] and ids("?id__in=1,3") == [1, 3] and ids("?filter=length%3D10") == [1]
+    assert ids("?limit=2") == [1, 2] and ids("?limit=2&after=2") == [3] and ids("?order=DESC") == [3, 2, 1]
+    assert len(made[0].json()["hash"]) == 24
+    assert lab.call("POST", f"{JOBS}/{job}/chunks", content=b"no md5").json()["hash"] == ""
+
+
+def test_uploads_of_another_account_are_as_if_there_were_none(lab: RestLab) -> None:
+    other = lab.run(_stranger(lab))
+    job, image = begin(lab), upload(lab)
+    chunk(lab, job, b"x")
+    paths = (f"{JOBS}/{job}", f"{JOBS}/{job}/chunks", f"{JOBS}/{job}/chunks/1", f"/v3/firmware-images/{image['id']}")
+    for path in paths:
+        mine, missing = (lab.call("GET", each, key=other) for each in (path, path.replace(job, "0" * 32)))
+        assert (mine.status_code, mine.json()["type"]) == (404, "not_found") == (missing.status_code, "not_found")
+    for method, path in (("PUT", f"{JOBS}/{job}"), ("DELETE", f"{JOBS}/{job}"), ("DELETE", paths[-1])):
+        body = {"json": {"name": "mine"}} if method == "PUT" else {}
+        assert lab.call(method, path, key=other, **body).status_code == 404
+    headers = {"Content-Type": "binary/octet-stream"}
+    assert lab.call("POST", f"{JOBS}/{job}/chunks", key=other, content=b"y", headers=headers).status_code == 404
+    for path in (JOBS, "/v3/firmware-images", "/v3/firmware-manifests", "/v3/update-campaigns"):
+        assert lab.get(path, key=other)["data"] == []
+    assert lab.get(f"{JOBS}/{job}/chunks")["total_count"] == 1
+
+
+async def _stranger(lab: RestLab) -> str:
+    """Return a key of another account."""
+    id, at = lab.core.store.ids.new(), lab.core.store.timestamp()
+    with lab.core.store.begin() as db:
+        db.execute(sa.insert(accounts).values(id=id, created_at=at, updated_at=at))
+    return lab.core.accounts.create_key(id, "theirs")[1]
+
+
+def test_endless_and_oversized_uploads_end_in_a_refusal(lab: RestLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "MAX_CHUNKS", 3)
+    monkeypatch.setattr(uploads, "MAX_IMAGE", 1000)
+    job = begin(lab)
+    assert [chunk(lab, job, bytes([number])).status_code for number in range(4)] == [201, 201, 201, 413]
+    job = begin(lab)
+    assert chunk(lab, job, bytes(900)).status_code == 201
+    refused = chunk(lab, job, bytes(101))
+    assert refused.status_code == 413 and "1000 B" in refused.json()["message"]
+    assert chunk(lab, job, b"").status_code == 201  # what fits is an image
+    for module in (uploads, rest_uploads):
+        monkeypatch.setattr(module, "MAX_CHUNK", 50)
+    assert chunk(lab, begin(lab), bytes(51)).status_code == 413
+    monkeypatch.setattr(uploads, "MAX_JOBS", 1)
+    refused = lab.call("POST", JOBS, json={"name": "one more"})
+    assert (refused.status_code, refused.json()["type"]) == (409, "account_limit_exceeded")
+    monkeypatch.setattr(firmware, "MAX_IMAGES", 1)
+    refused = lab.call("POST", "/v3/firmware-images", data={"name": "x"}, files={"datafile": ("x", b"x")})
+    assert (refused.status_code, refused.json()["type"]) == (403, "account_limit_exceeded")
+
+
+def test_an_image_that_comes_in_one_request_and_is_large_is_kept_in_pieces(lab: RestLab) -> None:
+    data = bytes(number * 17 % 256 for number in range(70_000)) * 40  # 2.8 MB
+    image = upload(lab, data)
+    assert image["datafile_checksum"] == hashlib.sha256(data).hexdigest()
+    assert download(lab, image["datafile"]).content == data
+    part = download(lab, image["datafile"], Range="bytes=131000-131100")
+    assert part.content == data[131000:131101]
+    assert all(each["id"] != image["id"] for each in lab.get(f"{JOBS}/")["data"])
+    assert lab.call("DELETE", f"/v3/firmware-images/{image['id']}").status_code == 204
+    lab.until(lambda: pieces(lab, image["id"]) == 0)
+
+
+def pieces(lab: RestLab, image_id: str) -> int:
+    count = sa.select(sa.func.count()).select_from(image_pieces).where(image_pieces.c.image_id == image_id)
+    return int(lab.core.store.scalar(count))
+
+
+def test_a_large_image_that_is_refused_leaves_nothing(lab: RestLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(firmware, "MAX_IMAGES", 0)
+    data = bytes(3 << 20)
+    answer = lab.call("POST", "/v3/firmware-images", data={"name": "x"}, files={"datafile": ("x", data)})
+    assert answer.status_code == 403
+    none = sa.select(image_pieces.c.image_id).where(
+        image_pieces.c.image_id.not_in(sa.select(firmware_images.c.id)),
+        image_pieces.c.image_id.not_in(sa.select(upload_jobs.c.image_id)),
+    )
+    lab.until(lambda: lab.core.store.row(none) is None)
+
+
 def test_an_upload_of_nothing_makes_no_image(lab: RestLab) -> None:
     job = lab.call("POST", "/v3/firmware-images/upload-jobs", json={"name": "none"}).json()["id"]
     assert chunk(lab, job, b"").status_code == 400
@@ -175,6 +327,54 @@ def test_a_manifest_is_kept_with_the_class_of_device_it_is_for(lab: RestLab, dev
     assert len(download(lab, made["datafile"]).content) == made["datafile_size"]
     assert lab.call("DELETE", f"/v3/firmware-manifests/{made['id']}").status_code == 204
     assert lab.call("GET", f"/v3/firmware-manifests/{made['id']}").status_code == 404
+
+
+def test_a_key_table_is_kept_for_those_who_have_a_key(lab: RestLab, developer: Developer) -> None:
+    der = developer.sign(IMAGE, version="1.0.1", uri="http://lab/fw")
+    files = {"datafile": ("m.bin", der), "key_table": ("keys", b"keys of devices")}
+    made = lab.call("POST", "/v3/firmware-manifests", data={"name": "m"}, files=files).json()
+    assert lab.get(f"/v3/firmware-manifests/{made['id']}")["key_table"] == made["key_table"]
+    assert lab.call("GET", made["key_table"]).content == b"keys of devices"
+    assert download(lab, made["key_table"]).status_code == 401
+    assert lab.call("GET", made["key_table"], key=lab.run(_stranger(lab))).status_code == 404
+    files["key_table"] = ("keys", bytes(firmware.MAX_KEY_TABLE + 1))
+    assert lab.call("POST", "/v3/firmware-manifests", data={"name": "m"}, files=files).status_code == 400
+    without = manifest(lab, developer, "http://lab/fw")
+    path = f"/v3/firmware-manifests/{without['id']}/key-table/table.bin"
+    assert without["key_table"] is None and lab.call("GET", path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("firmware-images", "datafile_size__eq=5120&name__eq={name}"),
+        ("firmware-images", "datafile_checksum__eq={datafile_checksum}&id__in={id}"),
+        ("firmware-images", "datafile__eq={datafile}"),
+        ("firmware-images", "filter=name%3D{name}%26description%3D"),
+        ("firmware-images", "created_at__gte={created_at}&created_at__lte={updated_at}&name__eq={name}"),
+        ("firmware-manifests", "datafile__eq={datafile}"),
+        ("firmware-manifests", "device_class__eq={device_class}&timestamp__gte={timestamp}&id__eq={id}"),
+        ("firmware-manifests", "datafile_size__eq={datafile_size}&id__in={id}"),
+        ("firmware-images/upload-jobs", "complete__eq=false&name__eq={name}&status__eq=in_progress"),
+        ("update-campaigns", "state__in=draft,scheduled&root_manifest_id__eq={root_manifest_id}"),
+        ("update-campaigns", "filter=device_filter%3D{encoded}%26phase__neq%3Dstopped"),
+    ],
+)
+def test_lists_are_filtered_by_what_they_show(lab: RestLab, developer: Developer, path: str, query: str) -> None:
+    name = f"only-{abs(hash((path, query))) % 10**6}"
+    image = upload(lab, name=name)
+    signed = manifest(lab, developer, image["datafile"])
+    wanted = {"device_filter": f"name={name}", "root_manifest_id": signed["id"]}
+    made = {
+        "firmware-images": image,
+        "firmware-manifests": signed,
+        "firmware-images/upload-jobs": lab.get(f"{JOBS}/{begin(lab, name)}"),
+        "update-campaigns": lab.call("POST", "/v3/update-campaigns", json=wanted).json(),
+    }[path]
+    encoded = quote(quote(str(made.get("device_filter"))))
+    found = lab.get(f"/v3/{path}?{query.format(**{**made, 'name': name, 'encoded': encoded})}")
+    assert [each["id"] for each in found["data"]] == [made["id"]]
+    assert lab.call("GET", f"/v3/{path}?colour__eq=red").status_code == 400
 
 
 @pytest.mark.parametrize("data", [b"", b"\x30", b"no manifest", b"\x30\x80" * 500, bytes(3000)], ids=range(5))
@@ -232,6 +432,33 @@ def test_a_started_campaign_is_seen_to_run_and_then_to_have_stopped(
     assert lab.call("GET", path).status_code == 404
 
 
+def test_a_campaign_that_has_stopped_is_not_started_by_a_put(lab: RestLab, campaign: dict[str, Any]) -> None:
+    path = f"/v3/update-campaigns/{campaign['id']}"
+    assert lab.call("POST", f"{path}/start").status_code == 202
+    again = lab.call("PUT", path, json={"state": "scheduled", "name": "again"})
+    assert (again.status_code, again.json()["name"]) == (200, "again")  # it runs: there is nothing to start
+    assert lab.call("POST", f"{path}/stop").status_code == 202
+    lab.until(lambda: lab.core.campaigns.find(lab.core.account_id, campaign["id"])["phase"] == "stopped")
+    refused = lab.call("PUT", path, json={"state": "scheduled", "name": "not kept"})
+    assert (refused.status_code, refused.json()["type"]) == (409, "precondition_failed")
+    now = lab.get(path)
+    assert (now["name"], now["state"], now["autostop_reason"]) == (
+        "again",
+        "userstopped",
+        "the campaign was stopped by a call",
+    )
+    assert lab.call("PUT", path, json={"state": "autostopped", "description": "kept"}).json()["description"] == "kept"
+    for wrong in ({"state": "on"}, {"device_filter": "id=x\0"}, {"name": "\ud800"}):
+        assert lab.call("PUT", path, content=json.dumps(wrong)).status_code == 400
+
+
+def test_the_health_of_a_campaign_is_one_of_the_words_of_the_sdk() -> None:
+    health = rest_campaigns._health
+    found = [health("deploying", *failing) for failing in ((0, 0), (0, 5), (1, 10), (5, 10), (6, 10), (1, 1))]
+    assert found == ["ok", "ok", "warning", "warning", "error", "error"]
+    assert health("conflict", 0, 0) == "error"
+
+
 def test_a_device_of_a_campaign_is_found_in_each_of_its_views(lab: RestLab, campaign: dict[str, Any]) -> None:
     device = lab.device("updatable", links='</10252/0/1>,</14/0/2>;v="1.0.0"')
     path = f"/v3/update-campaigns/{campaign['id']}"
@@ -250,6 +477,13 @@ def test_a_device_of_a_campaign_is_found_in_each_of_its_views(lab: RestLab, camp
     (event,) = lab.get(f"{path}/statistics/{summary}/event_types/")["data"]
     assert event["object"] == "event-type" and event["description"]
     assert lab.get(f"{path}/statistics/{summary}/event_types/{event['id']}") == event
+    assert event["id"].startswith("upd_") and event["event_type"].startswith("UPD4_")
+    assert lab.call("GET", f"{path}/statistics/none/event_types").status_code == 404
+    assert lab.call("GET", f"{path}/statistics/{summary}/event_types/upd_none_1").status_code == 404
+    assert lab.call("GET", f"{path}/campaign-device-metadata/{'0' * 32}").status_code == 404
+    assert lab.get(f"{path}/campaign-device-metadata?device_id__neq={device.id}")["data"] == []
+    assert lab.get(f"{path}/campaign-device-metadata?campaign__eq={campaign['id']}")["data"] == [row]
+    assert lab.get(path)["health_indicator"] == ("error" if summary == "fail" else "ok")
     assert lab.get(f"/lab/campaigns/{campaign['id']}/progress")[0]["device_id"] == device.id
     lab.call("POST", f"{path}/stop")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -24,6 +25,7 @@ from pdmlab.service.uploads import MAX_CHUNK, MAX_CHUNKS
 
 router = APIRouter(tags=["Update"])
 
+_TURNS = 8
 JOBS = "/v3/firmware-images/upload-jobs"
 JOB_FIELDS: dict[str, filters.Kind] = NAMED | {"status": "text", "firmware_image_id": "text", "complete": "flag"}
 CHUNK_FIELDS: dict[str, filters.Kind] = {
@@ -130,9 +132,20 @@ async def post_chunk(
     core.uploads.find(key.account_id, job_id)
     row = await core.uploads.add_chunk(key.account_id, job_id, await _body(request), content_md5)
     # Who has gone meanwhile is not told, and will send it again.
-    told = None if await request.is_disconnected() else BackgroundTask(_answered, core, row)
+    told = None if await _has_gone(request) else BackgroundTask(_answered, core, row)
     where = {"Location": f"{JOBS}/{job_id}/chunks/{row['number']}"}
     return JSONResponse(shape_chunk(row), 201, where, background=told)
+
+
+async def _has_gone(request: Request) -> bool:
+    """Whether the caller has closed its connection; the front hears of it within a few turns of the loop."""
+    hearing = asyncio.ensure_future(request.receive())
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
+    gone = hearing.done()
+    hearing.cancel()
+    await asyncio.gather(hearing, return_exceptions=True)
+    return gone
 
 
 async def _answered(core: TheCore, row: Row) -> None:
