@@ -98,7 +98,7 @@ class Channel:
         Raises:
             ConfigError: it is in use, and of the other kind; the service allows a key only one.
         """
-        name = rest.host, hashlib.sha256(rest.headers["Authorization"].encode()).hexdigest()
+        name = _name_of(rest)
         with cls._guard:
             found = cls._all.get(name)
             if found is None or (found.kind != kind and not found._waiting):
@@ -109,6 +109,20 @@ class Channel:
                     hint="give both the same channel=, or each a key of its own: cloud.create_api_key('mine')",
                 )
             return found
+
+    @classmethod
+    def end(cls, rest: Rest) -> None:
+        """End this process's channel of a key, so that it can have another kind; raise ConfigError if it is in use."""
+        with cls._guard:
+            found = cls._all.get(_name_of(rest))
+        if found is None:
+            return
+        if found._waiting:
+            raise ConfigError(
+                "somebody in this program waits for answers or news with this key, which has one channel",
+                hint="leave the with statements that listen, or make a key: cloud.create_api_key('mine')",
+            )
+        _loop().run(found._hang_up(), timeout=10)
 
     def __repr__(self) -> str:
         return f"<Channel of {self._host}, {self.kind}, {len(self._waiting)} waited for>"
@@ -181,6 +195,11 @@ class Channel:
             self._task.cancel()
             self._given_up, self._task = self._task, None
 
+    async def _hang_up(self) -> None:
+        self._end()
+        if self._given_up is not None:
+            await asyncio.wait({self._given_up})
+
     async def _listen(self, before: asyncio.Task[None] | None) -> None:
         if before is not None:  # until it has hung up, the service may give it what is meant for this one
             await asyncio.wait({before})
@@ -239,6 +258,10 @@ def _is_final(error: PdmlabError, failures: int) -> bool:
     if not isinstance(error, ServiceError):
         return False
     return error.status in (400, 401, 403, 404) or (error.status == 409 and failures >= len(RETRY_S) - 1)
+
+
+def _name_of(rest: Rest) -> tuple[str, str]:
+    return rest.host, hashlib.sha256(rest.headers["Authorization"].encode()).hexdigest()
 
 
 @functools.cache

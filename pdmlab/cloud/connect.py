@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from pdmlab.cloud.both import M, Noun, both
+from pdmlab.cloud.channel import Channel
 from pdmlab.cloud.frames import frame_of
 from pdmlab.cloud.item import id_of
 from pdmlab.cloud.listing import HasId
@@ -109,7 +110,14 @@ class Webhook(Noun[M]):
 
     @both
     async def set(self, url: str, headers: Mapping[str, str] | None = None) -> None:
-        """Have news sent to an address, which has to answer a trial now."""
+        """Have news sent to an address, which has to answer a trial now; what waits on the key's long poll is lost.
+
+        Raises:
+            ConfigError: somebody in this program waits for answers or news.
+            ServiceError: the address does not answer, or the key has a websocket.
+        """
+        Channel.end(self._rest)
+        await self._rest.call("DELETE", "/v2/notification/pull")
         await self._rest.call("PUT", _CALLBACK, body={"url": url, "headers": dict(headers or {})})
 
     @both

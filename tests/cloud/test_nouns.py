@@ -229,9 +229,15 @@ def test_presubscriptions(told: Teller, service: Service) -> None:
     told(story, key=_key(service))
 
 
-def test_a_webhook_is_set_and_shown_without_its_headers(told: Teller, service: Service, hook: str) -> None:
+def test_a_webhook_is_set_and_shown_without_its_headers(
+    told: Teller, service: Service, desk: Device, hook: str
+) -> None:
     async def story(cloud: Any) -> None:
         assert await it(cloud.webhook.get()) is None
+        await it((await it(cloud.device(desk.id))).read("/3/0/0"))  # its poll is still held
+        async with opened(cloud.notifications()):
+            with pytest.raises(ConfigError, match="one channel"):
+                await it(cloud.webhook.set(hook))
         await it(cloud.webhook.set(hook, {"X-Secret": "swordfish"}))
         callback = await it(cloud.webhook.get())
         assert callback.url == hook and callback.headers == {"X-Secret": "swordfish"}

@@ -5,9 +5,11 @@ The examples are sent here, one after the other, so that what later ones name is
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -42,12 +44,12 @@ class ExampleLab:
     known: dict[str, str]
     folder: Path
 
-    def send(self, client: httpx.Client, example: Example) -> str:
+    def send(self, example: Example, ask: Callable[[Example], httpx.Response]) -> str:
         """Send an example, and again while it asks for what is not there yet; return what is wrong, or nothing."""
         end = time.monotonic() + PATIENCE_S
         while True:
             try:
-                answer = self._asked(client, example)
+                answer = ask(example)
             except (KeyError, IndexError) as error:
                 return f"what it needs is not there: {error!r}"
             said, kept = _judged(example, answer)
@@ -55,11 +57,31 @@ class ExampleLab:
                 self.known |= kept
                 return said
 
-    def _asked(self, client: httpx.Client, example: Example) -> httpx.Response:
-        key = {"Authorization": f"Bearer {self.key}"} if example.key else {}
-        headers = key | filled(dict(example.headers), self.known)
-        url = example.url(self.known.__getitem__)
-        return client.request(example.method, url, headers=headers, **self._body(example))
+    def by_http(self, client: httpx.Client) -> Callable[[Example], httpx.Response]:
+        """Return what sends an example with a client."""
+
+        def ask(example: Example) -> httpx.Response:
+            key = {"Authorization": f"Bearer {self.key}"} if example.key else {}
+            headers = key | filled(dict(example.headers), self.known)
+            url = self.service.url + example.url(self.known.__getitem__)
+            return client.request(example.method, url, headers=headers, **self._body(example))
+
+        return ask
+
+    def by_curl(self, example: Example) -> httpx.Response:
+        """Paste the line that /docs shows into a shell, in the folder that has the files."""
+        variables = {"API_KEY": self.key, **{name.upper(): value for name, value in self.known.items()}}
+        done = subprocess.run(
+            ["sh", "-uc", f"{example.curl(self.service.url)} -sS -w '\\n%{{http_code}}'"],
+            cwd=self.folder,
+            env={"PATH": os.environ["PATH"], **variables},
+            capture_output=True,
+            timeout=30,
+        )
+        content, _, status = done.stdout.rpartition(b"\n")
+        if done.returncode or not status.isdigit():
+            return httpx.Response(599, content=done.stderr)
+        return httpx.Response(int(status), content=content)
 
     def _body(self, example: Example) -> dict[str, Any]:
         """Return an example's body as httpx takes it."""

@@ -50,10 +50,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExampleLab]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app, "make_app", functools.partial(app.make_app, hold_s=0.01))
         with example_lab(tmp_path_factory.mktemp("openapi")) as lab:
-            with httpx.Client(base_url=lab.service.url, timeout=30) as client:
+            with httpx.Client(timeout=30) as client:
+                ask = lab.by_http(client)
                 for example in examples().values():
                     if not _order(example.name)[0]:
-                        lab.send(client, example)
+                        lab.send(example, ask)
             yield lab
 
 
