@@ -48,13 +48,15 @@ class Side:
         for example in ALL.values():
             makes = example.keep if example.method == "GET" else example.method != "DELETE"
             if makes and not example.name.endswith(ENDS) and "/v3/accounts" not in example.path:
-                self.lab.send(self.client, example)  # 409 where it wants undone first what another one did
+                self.lab.send(
+                    example, self.lab.by_http(self.client)
+                )  # 409 where it wants undone first what another one did
 
     def ask(self, example: Example, path: Mapping[str, str], body: Mapping[str, str]) -> httpx.Response:
         """Send an example with these things in its path, and those in its body."""
         lab = dataclasses.replace(self.lab, known=dict(body))
         located = dataclasses.replace(example, path=example.url(path.__getitem__).replace("{", "%7B"), query={})
-        return lab._asked(self.client, located)
+        return lab.by_http(self.client)(located)
 
     def rows(self) -> dict[str, list[dict[str, object]]]:
         """Return all that the database has of the account, without what changes by itself."""
