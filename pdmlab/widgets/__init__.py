@@ -14,27 +14,35 @@ from pdmlab.lazy import lazily
 
 if TYPE_CHECKING:
     from pdmlab.widgets.cutting import power_cuts
+    from pdmlab.widgets.directory import devices, events
     from pdmlab.widgets.drawing import explore, redraw
+    from pdmlab.widgets.handing_out import credentials
     from pdmlab.widgets.logs import messages
     from pdmlab.widgets.management import campaign, queue, resources
     from pdmlab.widgets.serial import console
     from pdmlab.widgets.stopping import stop_button
+    from pdmlab.widgets.tabs import service
     from pdmlab.widgets.view import View
 
 _HOMES = {
     "View": "view",
     "campaign": "management",
     "console": "serial",
+    "credentials": "handing_out",
+    "devices": "directory",
+    "events": "directory",
     "explore": "drawing",
     "messages": "logs",
     "power_cuts": "cutting",
     "queue": "management",
     "redraw": "drawing",
     "resources": "management",
+    "service": "tabs",
     "stop_button": "stopping",
 }
 __all__ = [
-    "View", "campaign", "console", "explore", "messages", "power_cuts", "queue", "redraw", "resources", "stop_button",
+    "View", "campaign", "console", "credentials", "devices", "events", "explore", "messages", "power_cuts", "queue",
+    "redraw", "resources", "service", "stop_button",
 ]  # fmt: skip
 
 __getattr__ = lazily(__name__, _HOMES)
