@@ -72,6 +72,8 @@ SPECIAL_QUERY = {
 SPECIAL_FIELDS = {
     "accept": "text/plain",
     "content-type": "text/plain",
+    "device_execution_mode": 1,
+    "device_execution_mode": 1,
     "device_filter": "state=registered",
     "owner": None,
 }
