@@ -6,7 +6,6 @@ A row is changed only as it was when it was read: whoever is slower, in this pro
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -46,7 +45,7 @@ _DEPLOYED = Statement(
 _FIRST = Statement(sa.select(sa.func.min(table.c.deadline)).where(table.c.summary_status == "info"))
 
 
-class CampaignDevices(ABC):
+class CampaignDevices:
     """The devices of all active campaigns; `done` hears of a campaign one of whose devices has come to an end."""
 
     def __init__(self, core: Core, done: Callable[[str], None]) -> None:
@@ -97,10 +96,6 @@ class CampaignDevices(ABC):
             words = f"the campaign was stopped while the device was at: {STEPS[row['step']].lower()}"
             state = row["deployment_state"] if reached else "manifestremoved"
             self._end(row, "skipped", state, "UPD4_SKIPPED_101", words)
-
-    @abstractmethod
-    def _next(self, device_id: str) -> None:
-        """Begin with a device's next campaign, which has waited for the one before."""
 
     def _open_devices(self, campaign_id: str | None = None) -> list[str]:
         """Return the devices that are not done, and keep an eye on them."""
@@ -175,8 +170,8 @@ class CampaignDevices(ABC):
             )
         self._progress.pop(row["device_id"], None)
         self._done(row["campaign_id"])
-        if self._row(row["device_id"]) is not None:
-            self._next(row["device_id"])
+        if self._row(row["device_id"]) is not None:  # the next campaign has waited for this one
+            self._core.bus.tell("queue", row["device_id"])
 
     # -- patience ------------------------------------------------------------------------------------------
 

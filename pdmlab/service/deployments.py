@@ -65,6 +65,7 @@ class Deployments(CampaignDevices):
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turns = Turns(AT_ONCE, TURN_S)
         self._ask = Questions(core)
+        core.bus.hear("queue", self._news)
 
     def __repr__(self) -> str:
         return f"{len(self._open)} devices under way, {len(self._tasks)} of them are asked"
@@ -159,8 +160,11 @@ class Deployments(CampaignDevices):
 
     # -- step by step --------------------------------------------------------------------------------------
 
-    def _next(self, device_id: str) -> None:
-        self._go_on(device_id)
+    def _news(self, device_id: str) -> None:
+        """Begin with a device whose turn has come, as another campaign has ended for it, in whichever process."""
+        row = self._row(device_id) if device_id in self._open else None
+        if row is not None and row["step"] == "waiting" and row["tries"] == 0:
+            self._go_on(device_id)
 
     def _go_on(self, device_id: str, *, look: bool = False) -> None:
         old = self._tasks.get(device_id)
