@@ -74,7 +74,8 @@ class Bus:
 
 def _payloads(sender: str, news: Sequence[News]) -> Iterator[str]:
     """Return news in payloads that are small enough."""
-    begin, end, some, size = f'["{sender}",[', "]]", [], 0
+    begin, end, size = f'["{sender}",[', "]]", 0
+    some: list[str] = []
     for each in news:
         text = json.dumps(each, separators=(",", ":"))
         if some and len(begin) + size + len(text) + len(end) > MAX_B:

@@ -64,6 +64,8 @@ class Delivery:
             device = core.directory.find(device_id)
             state = device["state"] if device is not None else "deleted"
             return f"the device is not registered: it is {state}"
+        if not core.nodes.is_own(registration.node):
+            return self._elsewhere(registration)
         if registration.lost_at is not None or not core.lwm2m.connected(registration.peer):
             return self._away(registration)
         if registration.queue_mode:
@@ -87,6 +89,17 @@ class Delivery:
             f" at the latest when its lifetime ends, in {left:.0f} s"
         )
 
+    def _elsewhere(self, registration: Registration) -> str:
+        """Say that another process asks the device, or that nobody does."""
+        node = registration.node
+        if self._core.nodes.lives(node):
+            return f"the device is connected to the process {node!r}, which asks it"
+        left = max(registration.expires - self._core.now(), 0.0)
+        return (
+            f"the device has no connection: the process {node!r} has ended; it comes back by itself, at the latest"
+            f" when its lifetime ends, in {left:.0f} s"
+        )
+
     def under_way(self, device_id: str) -> str | None:
         """Say what the device is being asked just now, and for how long."""
         line = self._lines.get(device_id)
@@ -100,6 +113,12 @@ class Delivery:
         for exchange, went_to in list(line.exchanges.items()) if line is not None else ():
             if went_to != peer:
                 exchange.cancel()
+
+    def left(self, device_id: str) -> None:
+        """Give up what is under way to a device that is not connected to this process any more."""
+        line = self._lines.get(device_id)
+        for exchange in list(line.exchanges) if line is not None else ():
+            exchange.cancel()
 
     async def ask(self, device_id: str, message: Message, asking: Asking | None = None) -> Message:
         """Send a confirmable request when the device's turn comes; return its answer, errors included.

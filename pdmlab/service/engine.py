@@ -119,12 +119,11 @@ def connect_listening(url: sa.URL) -> psycopg.Connection:
         ServiceError: it cannot be reached (503).
     """
     import psycopg
-    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-    arguments, options = PGDialect_psycopg().create_connect_args(url)
-    options |= {name: value for name, value in _CONNECT.items() if name not in url.query}
+    where = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    options = {name: str(value) for name, value in _CONNECT.items() if name not in url.query}
     try:
-        return psycopg.connect(*arguments, **options, autocommit=True)
+        return psycopg.connect(where, autocommit=True, **options)  # type: ignore[arg-type]  # its own keywords, or libpq's
     except psycopg.Error as error:
         raise ServiceError(
             f"the database {shown(url)} is away: {cause_of(error)}",

@@ -61,10 +61,10 @@ class Listener:
     def _open(self) -> bool:
         """Do so once; False if another process has the name."""
         connection = connect_listening(self._url)
-        if not connection.execute("SELECT pg_try_advisory_lock(%s)", (_number(self._name),)).fetchone() == (True,):
+        if connection.execute("SELECT pg_try_advisory_lock(%s)", (_number(self._name),)).fetchone() != (True,):
             connection.close()
             return False
-        connection.execute(f"LISTEN {CHANNEL}")  # type: ignore[arg-type]  # a constant of ours
+        connection.execute(f"LISTEN {CHANNEL}")
         self._connection, self._watched = connection, connection.fileno()
         asyncio.get_running_loop().add_reader(self._watched, self.look)
         return True

@@ -103,6 +103,9 @@ class Nodes:
         await self._listener.open()
         self._run = self._store.ids.new()
         self._write(started_at=self._store.timestamp(), run=self._run, heartbeat=self._core.now())
+        rows = self._others()
+        self._known = {row["name"]: row["heartbeat"] for row in rows}
+        self._gone = {name for name in self._known if not self.lives(name)}
 
     def begin(self, addresses: Mapping[str, str]) -> None:
         """Show the others that this one is there, with its addresses, and go on doing so."""
@@ -156,8 +159,7 @@ class Nodes:
             _log.warning("no heartbeat: %s", error)
 
     def _look_at_others(self, now: float) -> None:
-        rows = self._store.rows(sa.select(table.c.name, table.c.heartbeat).where(table.c.name != self.name))
-        self._known = {row["name"]: row["heartbeat"] for row in rows}
+        self._known = {row["name"]: row["heartbeat"] for row in self._others()}
         gone = {name for name in self._known if not self.lives(name)}
         missed, self._gone = gone - self._gone, gone
         for name in sorted(missed):
@@ -167,6 +169,9 @@ class Nodes:
         for name in gone:
             if self._known[name] < now - FORGOTTEN_S:
                 self._forget(name)
+
+    def _others(self) -> Rows:
+        return self._store.rows(sa.select(table.c.name, table.c.heartbeat).where(table.c.name != self.name))
 
     def _forget(self, name: str) -> None:
         with self._store.begin() as db:

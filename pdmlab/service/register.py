@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pdmlab.coap.transport import Address
+from pdmlab.errors import ServiceError
+
+_log = logging.getLogger(__name__)
+
+RETRY_S = 2.0
+"""Between two attempts to end what has run out, while the database is away."""
 
 
 @dataclass(slots=True)
@@ -116,9 +123,15 @@ class Register:
         """End the registrations whose time is up, and wake up for the next one."""
         now = self._now()
         while self._ends and self._ends[0][0] <= now:
-            registration = self._by_device.get(heapq.heappop(self._ends)[1])
+            registration = self._by_device.get(self._ends[0][1])
             if registration is not None and registration.expires <= now:
-                self._expired(registration)
+                try:
+                    self._expired(registration)
+                except ServiceError as error:
+                    _log.warning("registrations expire later: %s", error)
+                    self._wake_in(RETRY_S)
+                    return
+            heapq.heappop(self._ends)
         self._arm()
 
     def _arm(self) -> None:
@@ -128,7 +141,10 @@ class Register:
             registration = self._by_device.get(device_id)
             if registration is not None and registration.expires == expires:
                 # Not sooner than a millisecond: rounding must not make a timer fire over and over.
-                left = max(expires - self._now(), 0.001)
-                self._timer = asyncio.get_running_loop().call_later(left, self.expire)
+                self._wake_in(max(expires - self._now(), 0.001))
                 return
             heapq.heappop(self._ends)  # renewed or gone
+
+    def _wake_in(self, seconds: float) -> None:
+        self.close()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.expire)

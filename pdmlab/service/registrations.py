@@ -2,91 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
 from aiocoap import Message
 from aiocoap.numbers import codes
 
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.transport import Address, Connection, scheme_of, text_of
-from pdmlab.errors import NetworkError, ServiceError
 from pdmlab.lwm2m.linkformat import Link, LinkList
 from pdmlab.service.claims import RegistrationClaims
 from pdmlab.service.proof import Proof
-from pdmlab.service.register import Register, Registration
+from pdmlab.service.register import Registration
+from pdmlab.service.registered import Registered
 from pdmlab.service.registering import DEFAULT_LIFETIME, answer, facts_of, in_pieces, read_links, read_wish, span_of
 from pdmlab.service.registration_rows import (
-    DELETE,
-    DEREGISTERED,
     INSERT,
     LISTENING,
     REFRESH,
     REFRESHED,
     REGISTERED,
     REPLACE,
+    TAKEN,
+    as_it_was,
     columns,
     event_of,
     listed,
 )
 from pdmlab.service.resources import as_listed, listed_in_pieces
-from pdmlab.service.schema import registrations
 from pdmlab.service.store import Row
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
 
 
-class Registrations:
-    """All registrations: the table is the truth, this is its index by device and by address."""
+class Registrations(Registered):
+    """The interface at which devices register, update and deregister."""
 
     def __init__(self, core: Core) -> None:
-        self._core = core
-        self._store = core.store
-        self._register = Register(core.now, self._expired)
+        super().__init__(core)
         self._claims = RegistrationClaims(core)
-        self.find, self.at = self._register.find, self._register.at
-
-    def __len__(self) -> int:
-        return len(self._register)
-
-    def __iter__(self) -> Iterator[Registration]:
-        return iter(self._register)
-
-    def load(self) -> None:
-        """Read the table, and expire what ran out meanwhile."""
-        before = {each.device_id: each for each in self._register}
-        self._register.clear()
-        for row in self._store.rows(sa.select(registrations)):
-            host, port, scheme, serial = (row.pop(name) for name in ("host", "port", "scheme", "serial"))
-            peer: Address = (host, port) if scheme == "coap" else Connection(host, port, scheme, serial)
-            known = before.get(row["device_id"])
-            found = Registration(peer=peer, heard=0.0 if known is None else known.heard, **row)
-            if known is not None and known.peer == peer:
-                found.lost_at, found.lost_why = known.lost_at, known.lost_why
-            elif known is None and scheme.endswith("tcp"):
-                # Even if one of that name is open: a socket counts from the beginning when it is opened anew.
-                found.lost_at, found.lost_why = self._core.now(), "the service was restarted"
-            elif not self._core.lwm2m.connected(peer):
-                found.lost_at, found.lost_why = self._core.now(), "the connection has ended"
-            self._register.keep(found)
-        self._register.expire()
-
-    def close(self) -> None:
-        """Expire nothing any more."""
-        self._register.close()
-
-    def hear(self, device_id: str) -> None:
-        """Note that a device has just sent something; one in queue mode is awake then."""
-        registration = self.find(device_id)
-        if registration is not None:
-            registration.heard = self._core.now()
-
-    def lost(self, peer: Address, why: NetworkError) -> None:
-        """Hear that a connection has ended: its device stays registered, and comes back on another one."""
-        self._register.lose(peer, self._core.now(), why.message)
 
     def speaking(self, peer: Address) -> Registration | None:
         """Return the registration of whoever sends from an address, by the address or by what it has proved.
@@ -126,7 +81,8 @@ class Registrations:
             if isinstance(found, Message):
                 return found
             device_id, account_id = found["id"], found["account_id"]
-            old, now, at = self.find(device_id), self._core.now(), self._store.timestamp()
+            old = self._read(TAKEN, device_id) if self._store.shared else self.own(device_id)
+            now, at = self._core.now(), self._store.timestamp()
             new = Registration(
                 device_id=device_id,
                 account_id=account_id,
@@ -143,6 +99,7 @@ class Registrations:
                 updated_at=at,
                 heard=now,
                 root=said.root,
+                node=self._node,
             )
             if old is None:
                 INSERT.run(db, device_id=device_id, account_id=account_id, **columns(new))
@@ -166,6 +123,7 @@ class Registrations:
             self._core.observations.lost(new)
             if self._somebody_listens(account_id):
                 self._core.channels.broadcast(account_id, {"registrations": [event_of(new, listed(links))]})
+            self._moved(old, new)
             self._register.keep(new)
         await self._written()
         self._follow_up(new, full=True)
@@ -202,10 +160,13 @@ class Registrations:
             root=said.root,
             lost_at=None,
             lost_why="",
+            node=self._node,
         )
         with self._store.batch() as db:
             row = columns(renewed)
-            REFRESH.run(db, device=renewed.device_id, **{name: row[name] for name in REFRESHED})
+            refreshed = {name: row[name] for name in REFRESHED}
+            if not REFRESH.run(db, device=renewed.device_id, **as_it_was(old), **refreshed):
+                return _stale()
             if said.links and resources is not None:
                 self._core.resources.replace(renewed.account_id, renewed.device_id, resources, new=False)
                 self._core.observations.relisted(renewed)
@@ -214,6 +175,7 @@ class Registrations:
             if self._somebody_listens(renewed.account_id):
                 shown = as_listed(self._core.resources.list(renewed.device_id))
                 self._core.channels.broadcast(renewed.account_id, {"reg-updates": [event_of(renewed, shown)]})
+            self._moved(old, renewed)
             self._register.keep(renewed)
         await self._written()
         self._follow_up(renewed, full=False)
@@ -224,15 +186,11 @@ class Registrations:
         registration = self._located(message, peer)
         if registration is None:
             return _stale()
-        self._end(registration, "update.device.device-deregistered", "de-registrations")
+        if not self._end(registration, "update.device.device-deregistered", "de-registrations"):
+            return _stale()
         self._core.metrics.count(registration.account_id, "deleted_registrations")
         await self._written()
         return Message(code=codes.DELETED)
-
-    def forget(self, device_id: str) -> None:
-        """Drop a device that is no longer in the directory."""
-        if self._register.drop(device_id) is not None:
-            self._core.observations.forget(device_id)
 
     # -- inside ------------------------------------------------------------------------------------------
 
@@ -248,14 +206,16 @@ class Registrations:
         registration = self.find(device_id)
         if registration is None or registration.account_id != account_id:
             return None
-        if registration.peer == peer and registration.lost_at is None:
+        here = self._core.nodes.is_own(registration.node)
+        if here and registration.peer == peer and registration.lost_at is None:
             return registration
         proof = self._core.credentials.proof(self._core.lwm2m, peer)
         if proof.kind == "none":
             # Who has proved nothing is believed of devices alone that have never proved anything either.
             insecure = not scheme_of(registration.peer).startswith("coaps")
             return registration if insecure and not self._core.credentials.secured(device_id) else None
-        return registration if self._by_proof(proof) is registration else None
+        found = self._by_proof(proof)
+        return registration if found is not None and found.device_id == device_id else None
 
     def _by_proof(self, proof: Proof) -> Registration | None:
         """Return the registration of the device that somebody has proved to be."""
@@ -273,13 +233,6 @@ class Registrations:
     def _somebody_listens(self, account_id: str) -> bool:
         return self._store.row(LISTENING, account=account_id) is not None
 
-    async def _written(self) -> None:
-        try:
-            await self._store.written()
-        except ServiceError:
-            self.load()  # what could not be written has not happened
-            raise
-
     def _follow_up(self, registration: Registration, *, full: bool) -> None:
         core = self._core
         core.metrics.count(registration.account_id, "full_registrations" if full else "registration_updates")
@@ -287,23 +240,6 @@ class Registrations:
         core.observations.kick(registration.device_id)
         core.requests.kick(registration.device_id)
         core.campaigns.registered(registration, full=full)
-
-    def _expired(self, registration: Registration) -> None:
-        self._end(registration, "update.device.registration-expired", "registrations-expired")
-        self._core.metrics.count(registration.account_id, "expired_registrations")
-
-    def _end(self, registration: Registration, event: str, told: str) -> None:
-        device_id, account_id = registration.device_id, registration.account_id
-        with self._store.batch() as db:
-            DELETE.run(db, device=device_id)
-            DEREGISTERED.run(db, device=device_id, updated_at=self._store.timestamp())
-            self._core.directory.event(
-                account_id, device_id, event, changes={"state": "deregistered"}, state_change=True
-            )
-            self._core.observations.ended(registration)
-            self._core.requests.registration_ended(device_id, f"the device's registration has ended: {told}")
-            self._core.channels.broadcast(account_id, {told: [device_id]})
-        self.forget(device_id)
 
 
 def _stale() -> Message:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pdmlab.service import nodes
 from tests.service.corelab import Stage, Story, T, play
 from tests.service.databases import KINDS, PostgreSQL, sqlite_in
 
@@ -42,8 +43,9 @@ def _database(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(name="play")
-def play_(database: str) -> Stage:
+def play_(database: str, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """Play a story: `play(story)`, where story is a coroutine function that takes the lab."""
+    monkeypatch.setattr(nodes, "BEAT_S", 1e9)  # it is alone; years go by in a story, and each heartbeat is a query
 
     def on_a_new_database(story: Story[T]) -> T:
         return play(story, database)
