@@ -27,7 +27,7 @@ async def get_allocation(core: TheCore, key: TheKey) -> Json:
     return _shape(core, key.account_id)
 
 
-@router.put("/allocation", summary="Set an allocation of devices")
+@router.put("/allocation", summary="Set an allocation of devices", responses={404: {}})
 async def put_allocation(core: TheCore, key: TheKey, wanted: Allocation) -> Json:
     """Set how many devices an account may have: for administrators of the service's own account.
 
