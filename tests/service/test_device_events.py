@@ -1,0 +1,77 @@
+"""A device's life as its events tell it: types, what changed, and whether its state did."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from pdmlab.service.directory import EVENTS
+from pdmlab.service.enrollment import identity_of
+from tests.client.pki import Authority
+from tests.service.corelab import CoreLab, Stage
+from tests.service.secure import SecureDevice
+
+LIFE = "update.device.device-"
+QUERY = "ep=meter", "mccv=4.13.2"
+
+
+def told(lab: CoreLab, device_id: str) -> list[tuple[str, str, bool]]:
+    """Return what events say: type, new state, whether it changed."""
+    return [
+        (each["event_type"].removeprefix(LIFE), str(each["changes"].get("state", "")), bool(each["state_change"]))
+        for each in lab.core.directory.events(lab.core.account_id, device_id)
+    ]
+
+
+def test_a_life_from_bootstrap_to_deletion_is_told_step_by_step(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered()
+        id = device.id
+        await device.register()  # again: nothing changes
+        await device.deregister()
+        device.lifetime = 60
+        await device.register()
+        await asyncio.sleep(61)
+        assert lab.core.directory.remove(lab.core.account_id, id)
+        assert told(lab, id) == [
+            ("created", "", False),
+            ("bootstrapped", "bootstrapped", True),
+            ("registered", "registered", True),
+            ("registered", "", False),
+            ("deregistered", "deregistered", True),
+            ("registered", "registered", True),
+            ("update.device.registration-expired", "deregistered", True),
+            ("deleted", "", True),
+        ]
+        for each in lab.core.directory.events(lab.core.account_id, id):
+            assert each["device_id"] == id and each["event_type_category"] == "update.device"
+            assert each["description"] and each["event_type_description"] == EVENTS[each["event_type"]]
+            assert each["date_time"] == each["created_at"]
+
+    play(story)
+
+
+def test_a_factorys_device_is_told_to_be_enrolled(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        core, factory = lab.core, Authority("Factory CA")
+        certificate, _ = factory.issue(CN="meter")
+        pem = x509.load_der_x509_certificate(factory.certificate).public_bytes(Encoding.PEM).decode()
+        trusted = core.trusted.add(core.account_id, "factory", pem, "bootstrap", enrollment_mode=True)
+        device = SecureDevice(lab, "meter", built_with=certificate)
+        lab.devices.append(device)
+        await device.power_on()
+        assert str((await device.first_boot(*QUERY)).code) == "4.03 Forbidden"
+        (denied,) = core.directory.events(core.account_id, "")
+        assert denied["event_type"] == "update.device.enrollment-denied" and "meter" in denied["description"]
+        assert denied["data"] == {"trusted_certificate_id": trusted["id"], "endpoint_name": "meter"}
+        enrollment = core.enrollments.add(core.account_id, identity_of(certificate))
+        assert (await device.first_boot(*QUERY)).code.is_successful()
+        enrolled = core.enrollments.find(core.account_id, enrollment["id"])
+        kinds = [each[0] for each in told(lab, enrolled["enrolled_device_id"])]
+        assert kinds == ["created", "enrolled", "bootstrapped"]
+        row = core.directory.find(enrolled["enrolled_device_id"])
+        assert row is not None and row["enrolment_list_timestamp"] == enrolled["claimed_at"]
+
+    play(story)
