@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from pdmlab.errors import ConfigError
 from pdmlab.service import filters
-from pdmlab.service.schema import device_group_members, device_groups, devices, metadata
+from pdmlab.service.schema import device_group_members, device_groups, devices
+from pdmlab.service.store import Store
 
 # Taken from what the vendor's SDK sent: an outer layer of encoding that HTTP takes off, an inner one that stays.
 FROM_SDK = "custom_attributes__k__neq=v&device_class=abc&state__in=registered%2Cderegistered"
@@ -139,32 +141,40 @@ def conditions(draw: st.DrawFn) -> str:
 
 
 @pytest.fixture(scope="module")
-def database() -> Iterator[sa.Engine]:
-    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
-    metadata.create_all(engine, tables=[devices, device_groups, device_group_members])
-    yield engine
-    engine.dispose()
+def database(shared_database: str) -> Iterator[Store]:
+    """A database with an account and two groups, of each kind."""
+    store = Store(shared_database)
+    store.open()
+    at, account = TIMES[0], {"account_id": store.account_id}
+    with store.begin() as db:
+        for group in GROUPS:
+            db.execute(sa.insert(device_groups).values(id=group, name=group, created_at=at, updated_at=at, **account))
+    yield store
+    store.close()
 
 
 @settings(max_examples=150)
 @given(rows=st.lists(st.fixed_dictionaries(FIELDS), max_size=6), wanted=st.lists(conditions(), min_size=1, max_size=3))
 def test_the_database_finds_what_a_row_by_row_search_finds(
-    database: sa.Engine, rows: list[dict[str, Any]], wanted: list[str]
+    database: Store, rows: list[dict[str, Any]], wanted: list[str]
 ) -> None:
-    with database.connect() as db:
+    filter = filters.parse("&".join(wanted))
+    with contextlib.suppress(Undone), database.begin() as db:
         at = TIMES[0]
         for number, row in enumerate(rows):
-            fixed = {"id": f"{number:032x}", "account_id": "0" * 32, "created_at": at, "updated_at": at}
+            fixed = {"id": f"{number:032x}", "account_id": database.account_id, "created_at": at, "updated_at": at}
             kept = {name: value for name, value in row.items() if name != "groups"}
             db.execute(sa.insert(devices).values(**fixed, **kept))
             for group in row["groups"]:
                 db.execute(sa.insert(device_group_members).values(group_id=group, device_id=fixed["id"]))
-        clauses = filters.where(filters.parse("&".join(wanted)), devices)
-        found = set(db.scalars(sa.select(devices.c.id).where(*clauses)))
-        db.rollback()
-    filter = filters.parse("&".join(wanted))
-    expected = {f"{n:032x}" for n, row in enumerate(rows) if filters.matches(filter, row)}
-    assert found == expected
+        found = set(db.scalars(sa.select(devices.c.id).where(*filters.where(filter, devices))))
+        expected = {f"{n:032x}" for n, row in enumerate(rows) if filters.matches(filter, row)}
+        assert found == expected
+        raise Undone
+
+
+class Undone(Exception):
+    """Ends a transaction that is to leave nothing."""
 
 
 @pytest.mark.parametrize(
