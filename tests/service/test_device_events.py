@@ -1,4 +1,4 @@
-"""A device's life as its events tell it: types, what changed, and whether its state did."""
+"""Devices over time: what events tell of a life, and whom a campaign for a group means."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pdmlab.service.directory import EVENTS
 from pdmlab.service.enrollment import identity_of
 from tests.client.pki import Authority
 from tests.service.corelab import CoreLab, Stage
+from tests.service.fota import publish, updatable
 from tests.service.secure import SecureDevice
 
 LIFE = "update.device.device-"
@@ -73,5 +74,21 @@ def test_a_factorys_device_is_told_to_be_enrolled(play: Stage) -> None:
         assert kinds == ["created", "enrolled", "bootstrapped"]
         row = core.directory.find(enrolled["enrolled_device_id"])
         assert row is not None and row["enrolment_list_timestamp"] == enrolled["claimed_at"]
+
+    play(story)
+
+
+def test_a_campaign_for_a_group_updates_the_devices_in_it_and_no_others(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        core, account = lab.core, lab.core.account_id
+        within, without = await updatable(lab, "within"), await updatable(lab, "without")
+        group = core.device_groups.add(account, "first floor")["id"]
+        core.device_groups.put_in(account, group, [within.device.id])
+        id = publish(lab, device_filter=f"groups__in={group},{'0' * 32}")
+        core.campaigns.start(account, id)
+        while core.campaigns.find(account, id)["phase"] != "stopped":
+            await asyncio.sleep(1)
+        assert [each["device_id"] for each in core.campaigns.metadata(account, id)] == [within.device.id]
+        assert (within.manifests, without.manifests) == (1, 0)
 
     play(story)
