@@ -72,6 +72,7 @@ class Callbacks:
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._kicked: set[str] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        channels.on_wake.append(self.resume)
         bus.hear("channel", self._heard)
         bus.hear("key", self._look)
 
@@ -106,7 +107,9 @@ class Callbacks:
     # -- delivering ----------------------------------------------------------------------------------------
 
     def resume(self) -> None:
-        """Deliver, after a start, what waits."""
+        """Deliver what waits, after a start or when news may have been missed."""
+        if self._channels.draining:
+            return
         rows = self._store.rows(sa.select(table.c.api_key_id).where(table.c.kind == CALLBACK))
         self._keys = {row["api_key_id"] for row in rows}
         for api_key_id in self._keys:

@@ -72,8 +72,8 @@ class Channels:
         self.outbox = Outbox(store)
         self.table = ChannelTable(store, bus, self.outbox)
         self.draining = False
-        self.on_drain: list[Callable[[], None]] = []
-        """Called when the service is about to stop."""
+        self.on_wake: list[Callable[[], None]] = []
+        """Called when everybody is to look what there is."""
         self._bus = bus
         self._polls: dict[str, Poll] = {}
         self._tidying: asyncio.TimerHandle | None = None
@@ -136,9 +136,13 @@ class Channels:
         if self._tidying is not None:
             self._tidying.cancel()
             self._tidying = None
+        self.wake_all()
+
+    def wake_all(self) -> None:
+        """Let every poll, socket and callback look what there is: news may have been missed."""
         for api_key_id in self._polls:
             self._wake(api_key_id)
-        for wake in self.on_drain:
+        for wake in self.on_wake:
             wake()
 
     def _tidy(self) -> None:

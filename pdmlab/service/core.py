@@ -63,6 +63,7 @@ from pdmlab.service.schema import accounts
 from pdmlab.service.shared_keys import SharedKeys
 from pdmlab.service.store import Store
 from pdmlab.service.trusted import TrustedCertificates
+from pdmlab.service.unanswered import Unanswered
 from pdmlab.service.uploads import Uploads
 from pdmlab.service.websockets import WebSockets
 
@@ -121,6 +122,7 @@ class Core:
         self.registrations = Registrations(self)
         self.delivery = Delivery(self)
         self.requests = Requests(self)
+        self.unanswered = Unanswered(self)
         self.observations = Observations(self)
         self.downloads = Downloads(self)
         self.campaigns = Campaigns(self)
@@ -130,6 +132,7 @@ class Core:
         self.refusals = Refusals(self)
         self.accounts = Accounts(self.store, self.bus)
         self.channels = Channels(self.store, self.bus)
+        self.nodes.on_news.append(self.channels.wake_all)
         self.websockets = WebSockets(self.channels, self.bus)
         sender = HttpSender(CallbackHosts.parse(callback_hosts), lambda: self.pki.pem.decode())
         self.callbacks = Callbacks(self.channels, self.bus, sender)

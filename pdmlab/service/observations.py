@@ -65,6 +65,8 @@ class Observations(Subscriptions):
         self._kicked: set[str] = set()
         self._reading: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._outdated: set[tuple[str, str]] = set()
+        self._making: dict[str, dict[bytes, str]] = {}  # tokens of what is being asked for
+        core.nodes.on_news.append(self._look_again)
 
     def table(self, device_id: str) -> Rows:
         """Return which tokens mean which paths: path, token (hex), state, why, and how many keys want it."""
@@ -88,6 +90,18 @@ class Observations(Subscriptions):
             if path not in shown
         ]
         return sorted(rows, key=lambda row: Path.parse(row["path"]))
+
+    def _changed(self, device_id: str) -> None:
+        self._keys.pop(device_id, None)
+        if self._core.registrations.own(device_id) is not None:
+            self._tokens.pop(device_id, None)
+            self.kick(device_id)
+
+    def _look_again(self) -> None:
+        """Look at everything again: news may have been missed."""
+        self._keys.clear()
+        self._tokens.clear()
+        self.resume()
 
     # -- what devices tell -----------------------------------------------------------------------------
 
@@ -174,7 +188,7 @@ class Observations(Subscriptions):
         if tokens is None:
             tokens = self._core.resources.tokens(device_id)
             tokens |= {row["token"]: row["path"] for row in self._store.rows(_TOKENS, device=device_id)}
-            self._tokens[device_id] = tokens
+            self._tokens[device_id] = tokens = tokens | self._making.get(device_id, {})
         return tokens
 
     # -- registrations come and go -----------------------------------------------------------------------
@@ -260,12 +274,15 @@ class Observations(Subscriptions):
         token = message.token = self._core.lwm2m.new_token(registration.peer)
         self._tokens_of(device_id)[token] = path
         fresh = self._fresh.setdefault(device_id, {})[token] = Freshness()
+        self._making[device_id] = {token: path}  # one at a time
         try:
             answer = await self._core.delivery.ask(device_id, message)
         except NetworkError as error:
             self._core.metrics.count(registration.account_id, "device_subscription_request_error")
             self._set(device_id, path, None, "waiting", error.message)
             return False
+        finally:
+            del self._making[device_id]
         if self._core.registrations.find(device_id) is None:
             return False
         if path not in self.keys_of(device_id):

@@ -48,6 +48,12 @@ class Subscriptions(ABC):
         self._core = core
         self._store = core.store
         self._keys: dict[str, dict[str, list[str]]] = {}
+        """What is known by heart of the table; other processes say when they have changed it."""
+        core.bus.hear("queue", self._changed, own=False)
+
+    @abstractmethod
+    def _changed(self, device_id: str) -> None:
+        """Look again at what is wanted of a device: another process has changed it."""
 
     @abstractmethod
     def kick(self, device_id: str) -> None:
@@ -70,15 +76,23 @@ class Subscriptions(ABC):
         ):
             raise Refused(404, "RESOURCE_NOT_FOUND", hint=f"the device has registered no {path}")
         async_id = async_id or self._store.ids.new()
-        with self._store.batch():
-            self._add(device["account_id"], api_key_id, device_id, path, async_id=async_id)
-            observed = self._observed(device["account_id"], device_id, path)
-            if observed == "active":
-                self.fulfil_from_cache(device_id, path)
+        try:
+            observed = self._subscribe(device["account_id"], api_key_id, device_id, path, async_id)
+        except sa.exc.IntegrityError:  # another process has done the same in this moment
+            self._keys.pop(device_id, None)
+            observed = self._subscribe(device["account_id"], api_key_id, device_id, path, async_id)
         await self._store.written()
         if observed != "active":
             self.kick(device_id)
         return async_id
+
+    def _subscribe(self, account_id: str, api_key_id: str, device_id: str, path: str, async_id: str) -> str:
+        with self._store.batch():
+            self._add(account_id, api_key_id, device_id, path, async_id=async_id)
+            observed = self._observed(account_id, device_id, path)
+            if observed == "active":
+                self.fulfil_from_cache(device_id, path)
+        return observed
 
     async def unsubscribe(self, api_key_id: str, device_id: str | None = None, path: str | None = None) -> bool:
         """End a key's subscription to a path, all of a device, or all; return whether there was one.
@@ -94,7 +108,7 @@ class Subscriptions(ABC):
             rows = db.execute(sa.select(subscriptions).where(*wanted)).mappings().all()
             db.execute(sa.delete(subscriptions).where(*wanted))
             for row in rows:
-                self._keys.pop(row["device_id"], None)
+                self._forget_keys(row["device_id"])
                 if row["path"] not in self.keys_of(row["device_id"]):
                     self._remove(row["device_id"], row["path"])
         await self._store.written()
@@ -163,7 +177,7 @@ class Subscriptions(ABC):
                 .returning(subscriptions.c.device_id, subscriptions.c.path)
             ).all()
             for device_id, path in old:
-                self._keys.pop(device_id, None)
+                self._forget_keys(device_id)
                 if path not in self.keys_of(device_id):
                     self._remove(device_id, path)
             for registration in self._core.registrations:
@@ -184,7 +198,7 @@ class Subscriptions(ABC):
             if not gone:
                 return
             _DROP_MANUAL.run(db, device=device_id)
-            self._keys.pop(device_id, None)
+            self._forget_keys(device_id)
             for path in set(gone) - self.keys_of(device_id).keys():
                 self._remove(device_id, path)
 
@@ -237,7 +251,7 @@ class Subscriptions(ABC):
                         subscriptions.c.path == path,
                     )
                 )
-        self._keys.pop(device_id, None)
+            self._forget_keys(device_id)
 
     def _tell(self, device_id: str, path: str, result: Mapping[str, Any]) -> Sequence[str]:
         asking = self._store.rows(_ASKING, device=device_id, which=path)
@@ -294,7 +308,12 @@ class Subscriptions(ABC):
                     created_at=self._store.timestamp(),
                 )
             )
+            self._forget_keys(device_id)
+
+    def _forget_keys(self, device_id: str) -> None:
+        """Note, as part of the open transaction, that other keys want something of a device, here and elsewhere."""
         self._keys.pop(device_id, None)
+        self._core.bus.tell("queue", device_id)
 
     def _observed(self, account_id: str, device_id: str, path: str) -> str:
         """See to it that a path has an observation; return its state."""
@@ -304,6 +323,7 @@ class Subscriptions(ABC):
             if state == "active":
                 return state
             at = self._store.timestamp()
+            self._core.bus.tell("queue", device_id)
             if state is not None:
                 db.execute(sa.update(observations).where(*mine).values(state="waiting", updated_at=at))
             else:

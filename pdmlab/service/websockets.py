@@ -56,7 +56,7 @@ class WebSockets:
     def __init__(self, channels: Channels, bus: Bus) -> None:
         self._channels = channels
         self._news: dict[str, list[asyncio.Event]] = {}
-        channels.on_drain.append(self._wake_all)
+        channels.on_wake.append(self._wake_all)
         bus.hear("channel", self._wake)
         bus.hear("key", self._wake)
 

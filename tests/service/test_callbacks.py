@@ -414,7 +414,7 @@ def test_of_two_services_on_a_database_one_delivers_and_the_other_takes_over(dat
     lab = RestLab(database)
 
     async def story() -> None:
-        other = Core(database)
+        other = Core(database, node="other")
         await other.start(bootstrap=udp(), lwm2m=udp())
         sender = Scripted(lab.core.now)
         lab.core.callbacks.sender = other.callbacks.sender = sender

@@ -128,7 +128,7 @@ def test_a_subscription_brings_the_value_and_then_each_change(lab: RestLab) -> N
     (note,) = lab.get("/v2/notification/pull")["notifications"]
     # Clients match the path as they subscribed to it: with a slash in front.
     assert (note["ep"], note["path"], decoded(note)) == (device.id, "/3/0/9", b"96")
-    assert lab.call("GET", f"/v2/subscriptions/{device.id}").text == "/3/0/9\n"
+    assert lab.call("GET", f"/v2/subscriptions/{device.id}").text == "/3/0/9"
     assert lab.call("GET", f"/v2/subscriptions/{device.id}/3/0/9").status_code == 200
     assert lab.call("DELETE", f"/v2/subscriptions/{device.id}/3/0/9").status_code == 204
     assert lab.call("GET", f"/v2/subscriptions/{device.id}/3/0/9").status_code == 404
@@ -141,7 +141,7 @@ def test_a_presubscription_takes_hold_when_the_device_registers(lab: RestLab) ->
     assert lab.get("/v2/subscriptions") == wanted
     device = lab.device("desk7")
     lab.until(lambda: "GET /3/0/9" in device.asked)
-    assert lab.call("GET", f"/v2/subscriptions/{device.id}").text == "/3/0/9\n"
+    assert lab.call("GET", f"/v2/subscriptions/{device.id}").text == "/3/0/9"
     assert lab.call("PUT", "/v2/subscriptions", json=[]).status_code == 204
     assert lab.get("/v2/subscriptions") == []
 

@@ -75,7 +75,8 @@ async def list_subscriptions(core: TheCore, key: TheKey, device_id: str) -> Resp
     paths = core.observations.list(key.id, device_id)
     if not paths:
         raise Refused(404, "SUBSCRIPTION_NOT_FOUND", hint="this key has not subscribed to anything of this device")
-    return UriList("".join(f"{path}\n" for path in paths))
+    # Without a line end behind the last one: the vendor's SDK would take it for an empty path more.
+    return UriList("\n".join(paths))
 
 
 @router.delete("/v2/subscriptions/{device_id}", summary="End subscriptions to a device", status_code=204)
