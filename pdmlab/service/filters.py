@@ -32,7 +32,8 @@ OPERATORS = ("eq", "neq", "gte", "lte", "gt", "lt", "in", "nin", "like")
 ORDERED: dict[str, Callable[[Any, Any], Any]] = {"gte": ge, "lte": le, "gt": gt, "lt": lt}  # Any: columns too
 ATTRIBUTES = "custom_attributes__"
 MAX_CONDITIONS = 100
-MAX_LISTED = 1000  # values of one __in: a database takes a limited number of parameters
+MAX_LISTED = 1000  # values of one __in
+MAX_VALUES = 10_000  # of all conditions together: a database takes a limited number of parameters
 
 _DAY = 10  # characters of 2026-11-30: the columns that hold no more
 _ATTRIBUTE = re.compile(ATTRIBUTES + r"[^\x00-\x1f\"\\]{1,128}")
@@ -175,9 +176,21 @@ def parse(text: str, fields: Mapping[str, Kind] = DEVICE_FIELDS) -> Filter:
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, max_num_fields=MAX_CONDITIONS)
     except ValueError as error:
         raise ConfigError(
-            f"the filter {text[:80]!r} cannot be read: {error}", hint="write it as state=registered&name__neq=desk1"
+            f"the filter {text[:80]!r} cannot be read: {str(error)[:80]}",
+            hint="write it as state=registered&name__neq=desk1",
         ) from error
-    return tuple(_condition(name, value, fields) for name, value in pairs)
+    return _bounded([_condition(name, value, fields) for name, value in pairs])
+
+
+def _bounded(conditions: list[Condition]) -> Filter:
+    """Return conditions that a database takes all at once."""
+    values = sum(len(each.values) for each in conditions)
+    if len(conditions) > MAX_CONDITIONS or values > MAX_VALUES:
+        raise ConfigError(
+            f"the filter has {len(conditions)} conditions with {values} values; at most {MAX_CONDITIONS} and"
+            f" {MAX_VALUES} are taken"
+        )
+    return tuple(conditions)
 
 
 def from_parameters(parameters: Iterable[tuple[str, str]], fields: Mapping[str, Kind] = DEVICE_FIELDS) -> Filter:
@@ -192,7 +205,7 @@ def from_parameters(parameters: Iterable[tuple[str, str]], fields: Mapping[str, 
             conditions += parse(value, fields)
         elif name in fields or name.rpartition("__")[2] in OPERATORS or name.startswith(ATTRIBUTES):
             conditions.append(_condition(name, value, fields))
-    return tuple(conditions)
+    return _bounded(conditions)
 
 
 def _condition(name: str, text: str, fields: Mapping[str, Kind]) -> Condition:

@@ -17,8 +17,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 MAX_HEAD = 65_536
 """Of a request: its first line and its headers (B)."""
+HANDSHAKE_S = 10.0
+"""How long a TLS handshake may take."""
 HEAD_S = 10.0
-"""How long a TLS handshake may take, and then a head."""
+"""How long a head may take, from the connection or from its first byte on."""
 BODY_S = 30.0
 """How long a body may take, and a second more for each PACE of it."""
 PACE = 4096  # B
@@ -180,7 +182,7 @@ class TlsGate(asyncio.Protocol):
         transport.pause_reading()
         try:
             tls = await asyncio.get_running_loop().start_tls(
-                transport, self, self._context, server_side=True, ssl_handshake_timeout=HEAD_S
+                transport, self, self._context, server_side=True, ssl_handshake_timeout=HANDSHAKE_S
             )
         except (OSError, ssl.SSLError):  # whoever does not speak TLS hears nothing, there is nothing to say it in
             transport.abort()

@@ -121,7 +121,7 @@ def test_requests_follow_each_other_on_a_connection(lab: Lab) -> None:
 
 @pytest.mark.parametrize("begun", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nhost: a\r\nx"])
 def test_a_head_has_an_end(lab: Lab, monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
-    monkeypatch.setattr(http_guard, "HEAD_S", 0.3)
+    monkeypatch.setattr(http_guard, "HEAD_S", 0.05)
     connection = lab.connection()
     connection.sendall(begun)
     status, body = said(rest(connection))
@@ -213,7 +213,7 @@ def secure() -> Iterator[Lab]:
 
 
 def test_a_handshake_has_an_end(secure: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_guard, "HEAD_S", 0.05)
+    monkeypatch.setattr(http_guard, "HANDSHAKE_S", 0.05)
     for begun in (b"", b"\x16\x03\x01\x02\x00"):
         connection = secure.bare()
         connection.sendall(begun)

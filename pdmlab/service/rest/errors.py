@@ -37,6 +37,7 @@ HINT_HEADER = "x-pdmlab-hint"
 """Header of a v2 error that says what its token means here."""
 
 _FIELDS = 50  # of an error's list
+_LONGEST = 1000  # characters of a sentence
 _UNFIT = re.compile(r"[^\x20-\x7e]+")  # for a header
 
 
@@ -60,17 +61,19 @@ def problem(error: ServiceError, request_id: str) -> dict[str, Any]:
         "object": "error",
         "code": error.status,
         "type": error.problem.get("type") or TYPES.get(error.status, "bad_request"),
-        "message": f"{error.message} ({error.hint})" if error.hint else error.message,
+        "message": (f"{error.message} ({error.hint})" if error.hint else error.message)[:_LONGEST],
         "request_id": request_id,
     }
     if isinstance(error, Invalid):
-        body["fields"] = [{"name": name, "message": message} for name, message in error.fields[:_FIELDS]]
+        body["fields"] = [
+            {"name": name[:_LONGEST], "message": message[:_LONGEST]} for name, message in error.fields[:_FIELDS]
+        ]
     return body
 
 
 def hint_header(error: ServiceError) -> dict[str, str]:
     """Return the header in which a v2 error has its sentence: the body is the vendor's token alone."""
-    return {HINT_HEADER: _UNFIT.sub("?", error.hint)} if error.hint else {}
+    return {HINT_HEADER: _UNFIT.sub("?", error.hint[:_LONGEST])} if error.hint else {}
 
 
 def handle_errors(app: FastAPI) -> None:
