@@ -50,6 +50,14 @@ STATE, RESULT = "/10252/0/2", "/10252/0/3"
 _KEEP_EVERY = 16  # blocks served between two notes of how far a download is
 _TOO_OLD = (FotaResult.VERSION_TOO_OLD, hub.ROLLBACK)
 
+_SHOWN = (table.c[name] for name in ("id", "device_id", "step", "summary_status", "description", "done_B"))
+_PROGRESS = Statement(
+    sa.select(*_SHOWN, campaigns.c.payload_size, devices.c.endpoint_name)
+    .join(campaigns, campaigns.c.id == table.c.campaign_id)
+    .outerjoin(devices, devices.c.id == table.c.device_id)
+    .where(table.c.campaign_id == sa.bindparam("campaign"))
+    .order_by(table.c.id)
+)
 _SERVED = Statement(
     sa.update(table)
     .where(table.c.id == sa.bindparam("row"), table.c.step == "downloading")
@@ -149,13 +157,7 @@ class Deployments(CampaignDevices):
 
     def progress(self, campaign_id: str) -> Rows:
         """Return how far each device of a campaign is."""
-        rows = self._store.rows(
-            sa.select(table, campaigns.c.payload_size, devices.c.endpoint_name)
-            .join(campaigns, campaigns.c.id == table.c.campaign_id)
-            .outerjoin(devices, devices.c.id == table.c.device_id)
-            .where(table.c.campaign_id == campaign_id)
-            .order_by(table.c.id)
-        )
+        rows = self._store.rows(_PROGRESS, campaign=campaign_id)
         return [shown(row, self._progress.get(row["device_id"]), self._core.now()) for row in rows]
 
     # -- step by step --------------------------------------------------------------------------------------

@@ -19,9 +19,11 @@ from typing import Any
 import httpx
 from aiocoap import Message
 from aiocoap.numbers import codes
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pdmlab.aio import LoopThread
 from pdmlab.service import serve
+from pdmlab.service.certificates import authority_certificate, new_key
 from pdmlab.service.enrollment import identity_of
 from pdmlab.service.rest.examples import Example, filled
 from pdmlab.service.service import Service
@@ -122,6 +124,7 @@ def prepared(service: Service, folder: Path, account_id: str, key: str, *, mark:
     with ExitStack() as stack:
         loop = stack.enter_context(LoopThread("example-devices"))
         (folder / "firmware.bin").write_bytes(IMAGE)
+        (folder / "keys.bin").write_bytes(b"keys of devices")
         (folder / "firmware.manifest").write_bytes(
             service.developer.sign(IMAGE, version="1.0.1", uri=f"{service.url}/v3/firmware-images/0/firmware.bin")
         )
@@ -130,6 +133,8 @@ def prepared(service: Service, folder: Path, account_id: str, key: str, *, mark:
         desk, spare = (_registered(stack, service, loop, f"{mark}{name}", account_id) for name in ("desk1", "desk2"))
         known = {
             "account_id": account_id,
+            "certificate": _factory(mark).replace("\n", ""),
+            "keyed_name": f"{mark}my-endpoint-0001",
             "device_id": desk.id,
             "endpoint_name": desk.name,
             "spare_id": spare.id,
@@ -139,6 +144,11 @@ def prepared(service: Service, folder: Path, account_id: str, key: str, *, mark:
             "callback_url": stack.enter_context(_listening()),
         }
         yield ExampleLab(service, key, known, folder)
+
+
+def _factory(mark: str) -> str:
+    """Return a CA's certificate in PEM."""
+    return authority_certificate(new_key(), f"{mark}factory").public_bytes(Encoding.PEM).decode()
 
 
 def _registered(stack: ExitStack, service: Service, loop: LoopThread, name: str, account_id: str) -> Device:
