@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -19,7 +19,7 @@ from pdmlab.service.refusal import Refused, not_found
 from pdmlab.service.schema import device_enrollments as table
 from pdmlab.service.schema import enrollment_denials as denials
 from pdmlab.service.statements import Statement
-from pdmlab.service.store import Row
+from pdmlab.service.store import Row, Rows
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
@@ -94,7 +94,7 @@ class Enrollments:
                 hint="A- and the SHA-256 of the device's bootstrap certificate: 32 bytes in hex with colons",
             )
         self.expire()
-        row = self.row(account_id, fingerprint, identity)
+        (row,) = self.rows(account_id, {fingerprint: identity})
         try:
             with self._store.begin() as db:
                 if self.of(fingerprint) is None:
@@ -105,18 +105,15 @@ class Enrollments:
             pass  # another process was quicker
         raise Refused(409, "the enrollment identity is claimed already", type="duplicate")
 
-    def row(self, account_id: str, fingerprint: str, identity: str) -> Row:
-        """Return the row of a new enrollment."""
-        at = self._store.timestamp()
-        return {
-            "id": self._store.ids.new(),
-            "account_id": account_id,
-            "fingerprint": fingerprint,
-            "enrollment_identity": identity,
-            "expires_at": timestamp(self._store.now() + KEPT_S),
-            "created_at": at,
-            "updated_at": at,
-        }
+    def rows(self, account_id: str, identities: Mapping[str, str]) -> Rows:
+        """Return the rows of new enrollments; identities: as they were written, by their fingerprints."""
+        at, ids = self._store.timestamp(), self._store.ids
+        same = {"account_id": account_id, "created_at": at, "updated_at": at}
+        same["expires_at"] = timestamp(self._store.now() + KEPT_S)
+        return [
+            {"id": ids.new(), "fingerprint": fingerprint, "enrollment_identity": identity, **same}
+            for fingerprint, identity in identities.items()
+        ]
 
     def remove(self, account_id: str, id: str) -> None:
         """Delete an enrollment: its device leaves the account, and is let in again by whoever enrolls it next.
