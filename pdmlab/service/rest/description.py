@@ -6,10 +6,12 @@ comes in an envelope, which errors any call may meet, and that what it sends bac
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 
+from pdmlab.service import rights
 from pdmlab.service.rest.errors import HINT_HEADER, TYPES, is_v2
 
 Object = dict[str, Any]  # Any: what JSON holds
@@ -72,8 +74,12 @@ MEANINGS = {
     "415": "Of this kind of body nothing is known.",
     "416": "There is no such part.",
     "423": "The device cannot be asked now.",
+    "426": "It is there for websockets only.",
     "429": "There is too much already, or it came too fast.",
+    "500": "The service made a mistake; its log has the request id.",
+    "502": "What the device answered could not be understood.",
     "503": "The service cannot do it now.",
+    "504": "The device did not answer in time.",
 }
 
 
@@ -104,13 +110,18 @@ def _complete(path: str, method: str, call: Object) -> None:
     for status in _errors(path, method, call):
         answers.setdefault(status, {})
     for status, answer in answers.items():
-        if answer.get("description", "Successful Response") == "Successful Response":
+        if answer.get("description") in (None, "Successful Response", HTTPStatus(int(status)).phrase):
             answer["description"] = MEANINGS.get(status, f"HTTP {status}")
         if status >= "400" and "content" not in answer:
             answer["content"] = _error(path)
             if is_v2(path):
                 answer["headers"] = {HINT_HEADER: {"description": "The same in a sentence.", "schema": _TEXT}}
     call["responses"] = dict(sorted(answers.items()))
+    for each in call.get("parameters", ()):
+        if each["in"] == "path" and not each.get("description"):
+            each["description"] = _NAMES.get(each["name"]) or _identified(each["name"])
+    if call.get("security"):
+        call["x-needs"] = rights.WANTS[rights.least(method.upper(), path)]
 
 
 def _stripped(answer: Object) -> Object:
@@ -135,6 +146,23 @@ def _errors(path: str, method: str, call: Object) -> set[str]:
         found.add("409")
     return found
 
+
+def _identified(name: str) -> str:
+    """Return what a parameter of a path is that is named after what it identifies."""
+    thing = name.removesuffix("_id").replace("_", " ")
+    return f"The id of {'an' if thing[0] in 'aeiou' else 'a'} {thing}."
+
+
+_NAMES = {
+    "path": "A resource, such as 3303/0/5700, or an instance or an object.",
+    "file": "The name at the end of the address in `datafile`.",
+    "name": "Which certificate: LWM2M is what the device registers with.",
+    "report": "full_report.csv or errors_report.csv.",
+    "endpoint_name": "What the device calls itself.",
+    "summary_id": "fail, success, info or skipped.",
+    "cert_id": "The id of a certificate.",
+    "apikey_id": "The id of an API key.",
+}
 
 _TEXT = {"type": "string"}
 

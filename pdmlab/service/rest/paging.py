@@ -93,10 +93,25 @@ class Paging:
         return envelope if total is None else envelope | {"total_count": total}
 
 
+_Limit = Annotated[
+    str,
+    Query(
+        description="Items on a page, from 2 to 1000; other numbers are brought into that.",
+        json_schema_extra={"type": "integer", "default": USUAL},
+    ),
+]
+_Order = Annotated[
+    str,
+    Query(
+        description="By time of creation: the oldest first, or the latest.", json_schema_extra={"enum": ["ASC", "DESC"]}
+    ),
+]
+
+
 async def _paging(
-    limit: Annotated[str, Query(description="Items on a page: 2 to 1000; other numbers are brought into it.")] = "",
+    limit: _Limit = "",
     after: Annotated[str, Query(description="The id of the last item of the page before.")] = "",
-    order: Annotated[str, Query(description="ASC or DESC, by time of creation.")] = "ASC",
+    order: _Order = "ASC",
     include: Annotated[str, Query(description="total_count: how many items there are on all pages.")] = "",
 ) -> Paging:
     number = USUAL
