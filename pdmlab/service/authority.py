@@ -25,14 +25,14 @@ MAX_CERTIFICATE = 4096  # B of each in DER: the stock client's own are below 102
 MIN_RSA = 2048  # bits
 MAX_NAME = 1000  # characters of a subject
 
-_PEM = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]*?-----END CERTIFICATE-----", re.ASCII)
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]*?)-----END CERTIFICATE-----", re.ASCII)
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _WEAK = (hashes.MD5, hashes.SHA1)
 
 
 @dataclass(frozen=True)
 class Authority:
-    """A CA that devices' certificates may be of: `certificate` is it, `pem` all that was given of its chain."""
+    """A CA that devices' certificates may be of: `certificate` is it, `pem` is all that was given of its chain."""
 
     certificate: x509.Certificate
     pem: str
@@ -55,7 +55,8 @@ def read_authority(pem: str, account_id: str, now: float, *, signature: str | No
     """
     if len(pem) > MAX_PEM:
         raise _refused(f"{len(pem)} B of certificates are too much: at most {MAX_PEM} B are taken")
-    chain = _in_order(_certificates(pem))
+    given = _certificates(pem)
+    chain = _in_order(given)
     own = chain[0]
     _judge(own, now)
     for lower, upper in itertools.pairwise(chain):
@@ -68,7 +69,7 @@ def read_authority(pem: str, account_id: str, now: float, *, signature: str | No
             f"the chain ends with {name_of(chain[-1].subject)}, which is no root",
             "give all certificates up to the root; or a signature of the account's id by the CA's key",
         )
-    return Authority(own, pem)
+    return Authority(own, b"".join(each.public_bytes(serialization.Encoding.PEM) for each in given).decode())
 
 
 def issued(certificate: x509.Certificate, by: x509.Certificate) -> bool:
@@ -109,7 +110,7 @@ def _certificates(pem: str) -> list[x509.Certificate]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of encodings; what matters is judged here
-                certificate = x509.load_pem_x509_certificate(each.encode())
+                certificate = x509.load_der_x509_certificate(base64.b64decode("".join(each.split()), validate=True))
                 _ = certificate.extensions, certificate.subject, certificate.issuer, certificate.public_key()
                 names = name_of(certificate.subject), name_of(certificate.issuer)
         except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, binascii.Error) as error:

@@ -75,7 +75,7 @@ class TrustedCertificates:
         said = said_of(authority.certificate)
         self._check_free(account_id, name, service, said["subject_key"])
         values: Row = {"service": service, "status": status, "description": description, "owner_id": owner_id}
-        return self.keep(account_id, name, certificate, said, enrollment_mode=enrollment_mode, **values)
+        return self.keep(account_id, name, authority.pem, said, enrollment_mode=enrollment_mode, **values)
 
     def keep(self, account_id: str, name: str, pem: str, said: Row, **values: object) -> Row:
         """Insert a row; said: what `said_of` says of the certificate. Part of the open transaction, if there is one.
@@ -103,6 +103,8 @@ class TrustedCertificates:
         """
         row = self.get(account_id, id)
         changes = {what: value for what, value in changes.items() if value is not None and value != row[what]}
+        if "certificate" in changes and changes["certificate"].split() == row["certificate"].split():
+            del changes["certificate"]
         if row["device_execution_mode"] == DEVELOPER:
             if fixed := changes.keys() - {"name", "description", "status"}:
                 what = f"{', '.join(sorted(fixed))} of a developer certificate cannot be changed"
@@ -111,9 +113,10 @@ class TrustedCertificates:
             wanted: Row = {**row, **changes}
             # What was proved once is believed at another server, too.
             unproved = wanted["enrollment_mode"] or not (row["enrollment_mode"] or "certificate" in changes)
-            said = said_of(self._read(account_id, wanted["certificate"], signature, unproved).certificate)
+            authority = self._read(account_id, wanted["certificate"], signature, unproved)
+            said = said_of(authority.certificate)
             self._check_free(account_id, "", wanted["service"], said["subject_key"], id)
-            changes |= said
+            changes |= {"certificate": authority.pem, **said}
         if "name" in changes:
             self._check_free(account_id, changes["name"], "", "", id)
         if changes:

@@ -81,6 +81,8 @@ def test_a_ca_is_shown_as_the_vendor_shows_it(lab: RestLab, works: Works) -> Non
     assert shown["object"] == "trusted-cert" and shown["etag"] == "1" and shown["account_id"] == lab.core.account_id
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", shown["validity"])
     assert lab.get(f"{PATH}/{shown['id']}") == shown
+    line = works.pem("root").replace("\n", "")  # as somebody pastes it into a shell
+    assert lab.call("PUT", f"{PATH}/{shown['id']}", json={"certificate": line}).json() == shown
     changed = lab.call("PUT", f"{PATH}/{shown['id']}", json={"status": "ACTIVE", "name": "the works"}).json()
     assert changed == {
         **shown,

@@ -9,6 +9,7 @@ from pdmlab.service.rest import (
     accounts,
     allocation,
     api_keys,
+    billing,
     campaigns,
     certificates,
     connect,
@@ -76,7 +77,7 @@ def make_app(core: Core, *, hold_s: float = HOLD_S) -> ASGIApp:
         app.include_router(part.router)
     for own in (api_keys.own, users.own):  # …/me, which would fit …/{id}
         app.include_router(own)
-    for part in (credentials, shared_keys, issuers, renewals, security, metrics):
+    for part in (credentials, shared_keys, issuers, renewals, security, metrics, billing):
         app.include_router(part.router)
     for part in (accounts, lab, allocation, lab_devices, lab_live):
         app.include_router(part.router)
