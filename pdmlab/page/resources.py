@@ -8,13 +8,13 @@ from typing import Any
 
 from nicegui import ui
 
-from pdmlab.cloud.values import decode
 from pdmlab.errors import ConfigError, PdmlabError
 from pdmlab.lwm2m.paths import Path
 from pdmlab.lwm2m.registry import core_objects
 from pdmlab.page import words
 from pdmlab.page.frame import Frame, button, heading, panel
 from pdmlab.page.seat import READ_ONLY, Sample
+from pdmlab.page.values import decode
 
 _SHORT = {"text/plain": "text", "application/octet-stream": "opaque", "application/vnd.oma.lwm2m+tlv": "TLV"}
 SPARK = 60
@@ -208,7 +208,8 @@ class _Row:
     def _put(self, value: str, format: str, at: str) -> None:
         self._value.set_text(value if value else "(empty)")
         self._value.classes(replace="value" if value else "value none")
-        self._value.props(f'title="{words.safe(value)}"')
+        self._value.props["title"] = value
+        self._value.update()
         self._meta.set_text(f"{_SHORT.get(format, format.removeprefix('application/'))} · {at}")
 
     def _say(self, error: PdmlabError | None) -> None:

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pdmlab.cloud.values import Value, decode, encode
+from pdmlab.cloud.values import Value, encode
 from pdmlab.errors import PdmlabError, ServiceError
 from pdmlab.lwm2m.content import FORMAT_NAMES, TEXT
 from pdmlab.page.api import Api
 from pdmlab.page.hearing import Event, Hearing
+from pdmlab.page.values import decode
 
 ASK_S = 30.0
 """How long a device may take to answer."""

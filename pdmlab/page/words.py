@@ -79,6 +79,8 @@ def value(found: Value, path: str) -> str:
     else:
         said = str(found)
     known = definition(path)
+    if known is not None and known.type == "time" and (moment := numeric(found)) is not None and 0 <= moment < 1e11:
+        return f"{datetime.datetime.fromtimestamp(moment, datetime.UTC):%Y-%m-%d %H:%M:%S} UTC, device"
     unit = f" {known.unit}" if known is not None and known.unit and said and not isinstance(found, dict) else ""
     return said[:MOST] + ("…" if len(said) > MOST else "") + unit
 
