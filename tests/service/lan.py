@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import ssl
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +118,34 @@ async def tried(told: dict[str, Any]) -> dict[str, Any]:
     async with httpx.AsyncClient(verify=context, headers={"Authorization": f"Bearer {told['key']}"}) as https:
         answer = await https.get(told["https"] + "/v3/accounts/me")
         found["HTTPS"] = [answer.status_code, answer.json()["object"]]
+    found["by program"] = await asyncio.to_thread(programs, told)
     return found
+
+
+def programs(told: dict[str, Any]) -> dict[str, str]:
+    """Ask for the account by programs that are told of the CA's certificate, and look at the TLS there is."""
+    url, host = told["https"] + "/v3/accounts/me", httpx.URL(told["https"])
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as ca:
+        ca.write(told["ca"])
+        ca.flush()
+        asked = (
+            "import requests, sys; print(requests.get(sys.argv[1], headers={'Authorization': sys.argv[2]}).json())"
+        )
+        bearer = f"Bearer {told['key']}"
+        peer = ["-connect", host.netloc.decode(), "-verify_ip", host.host, "-verify_return_error", "-x509_strict"]
+        commands = {
+            "curl": ["curl", "-sS", "--cacert", ca.name, "-H", f"Authorization: {bearer}", url],
+            "requests": [sys.executable, "-c", asked, url, bearer],
+            "openssl": ["openssl", "s_client", *peer, "-CAfile", ca.name],
+            "openssl without the CA": ["openssl", "s_client", *peer, "-CAfile", "/dev/null"],
+        }
+        environment = {"PATH": os.environ["PATH"], "REQUESTS_CA_BUNDLE": ca.name}
+        return {name: _said_by(command, environment) for name, command in commands.items()}
+
+
+def _said_by(command: list[str], environment: dict[str, str]) -> str:
+    done = subprocess.run(command, env=environment, input="", capture_output=True, text=True, timeout=30)
+    return f"{done.returncode} {done.stdout}"
 
 
 async def discovered(opener: Opener, peer: Address) -> str:

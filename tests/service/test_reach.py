@@ -146,6 +146,8 @@ class Machine:
 def lan() -> Iterator[Callable[[str], tuple[dict[str, Any], dict[str, Any]]]]:
     """Run a service at an address in one namespace, and reach for it from another: what both say."""
     require_namespaces()
+    for name in ("curl", "openssl"):
+        program(name)
     machines = contextlib.ExitStack()
 
     def run(host: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -208,3 +210,7 @@ def test_another_machine_reaches_the_secure_ports_and_the_images_and_nothing_els
             assert not found[f"{way} {role}"].startswith("2."), found
     assert found["image"] == [True, 206, True, 404]
     assert (found["REST"], found["REST by HTTP"], found["HTTPS"]) == ("refused", "hangs up", [200, "account"])
+    programs = found["by program"]
+    assert programs["curl"].startswith('0 {"object":"account"') and "'object': 'account'" in programs["requests"]
+    assert programs["openssl"].startswith("0 ") and "Verify return code: 0 (ok)" in programs["openssl"]
+    assert not programs["openssl without the CA"].startswith("0 ")

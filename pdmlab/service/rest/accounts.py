@@ -37,9 +37,9 @@ _LINES = (
 
 
 class PasswordPolicy(BaseModel):
-    """Kept and shown; there are no passwords here."""
+    """Kept and shown; there are no passwords here. The SDK sends an empty one where it has none."""
 
-    minimum_length: int = Field(ge=8, le=512)
+    minimum_length: int | None = Field(None, ge=8, le=512)
 
 
 class AccountChange(BaseModel):
@@ -129,6 +129,13 @@ def shape(core: Core, key: Key, row: Row, include: str = "") -> Json:
     return shown
 
 
+def _said(change: AccountChange) -> Json:
+    said = change.model_dump(exclude_unset=True)
+    if change.password_policy is not None and change.password_policy.minimum_length is None:
+        said["password_policy"] = None
+    return said
+
+
 def _limits() -> dict[str, str]:
     """Return how many of each any account may have, besides devices."""
     return {
@@ -166,7 +173,7 @@ async def get_mine(core: TheCore, key: TheKey, include: Include = "") -> Json:
 @router.put("/v3/accounts/me", summary="Change the account")
 async def put_mine(core: TheCore, key: TheKey, change: AccountChange) -> Json:
     """Set what the body names."""
-    row = core.accounts.update_account(key.account_id, change.model_dump(exclude_unset=True))
+    row = core.accounts.update_account(key.account_id, _said(change))
     return shape(core, key, row)
 
 
@@ -254,7 +261,7 @@ async def get_account(core: TheCore, key: TheKey, account_id: AccountId, include
 @router.put("/v3/accounts/{account_id}", summary="Change any account")
 async def put_account(core: TheCore, key: TheKey, account_id: AccountId, change: TenantChange) -> Json:
     """Set what the body names."""
-    row = core.accounts.update_account(account_id, change.model_dump(exclude_unset=True))
+    row = core.accounts.update_account(account_id, _said(change))
     return shape(core, key, row)
 
 
