@@ -15,6 +15,8 @@ from pdmlab.service.store import Row, Store
 
 MAX_GROUPS = 1_000
 """Groups of an account."""
+MAX_OF_DEVICE = 100
+"""Groups that a device is in: a list of devices shows all of them."""
 
 _COUNT = sa.select(sa.func.count()).select_from(members).where(members.c.group_id == table.c.id).scalar_subquery()
 
@@ -76,7 +78,8 @@ class DeviceGroups:
         """Put devices into a group; those that are in it already stay.
 
         Raises:
-            Refused: the account has no such group, or not all of the devices (404); nothing is changed then.
+            Refused: the account has no such group, or not all of the devices (404), or one would be in more groups
+                than MAX_OF_DEVICE (400); nothing is changed then.
         """
         with self._store.begin() as db:
             self.find(account_id, id)
@@ -85,6 +88,7 @@ class DeviceGroups:
             new = [{"group_id": id, "device_id": each} for each in dict.fromkeys(device_ids) if each not in there]
             if new:
                 db.execute(sa.insert(members), new)
+                _check(db, [each["device_id"] for each in new])
                 self._touch(db, [id])
 
     def take_out(self, account_id: str, id: str, device_ids: Sequence[str]) -> None:
@@ -108,7 +112,7 @@ class DeviceGroups:
         """Let a device be in these groups and in no other; it must be the account's.
 
         Raises:
-            Refused: the account has not all of the groups (400).
+            Refused: the account has not all of the groups, or they are more than MAX_OF_DEVICE (400).
         """
         wanted = set(group_ids)
         with self._store.begin() as db:
@@ -122,6 +126,7 @@ class DeviceGroups:
                 db.execute(sa.delete(members).where(members.c.device_id == device_id, members.c.group_id.in_(out)))
             if wanted - before:
                 db.execute(sa.insert(members), [{"group_id": each, "device_id": device_id} for each in wanted - before])
+                _check(db, [device_id])
             self._touch(db, before ^ wanted)
 
     def _unique(self, account_id: str, name: str, but: str = "") -> None:
@@ -139,3 +144,16 @@ class DeviceGroups:
     def _touch(self, db: sa.Connection, ids: Iterable[str]) -> None:
         at = self._store.timestamp()
         db.execute(sa.update(table).where(table.c.id.in_(list(ids))).values(updated_at=at))
+
+
+def _check(db: sa.Connection, device_ids: Sequence[str]) -> None:
+    many = (
+        sa.select(members.c.device_id)
+        .where(members.c.device_id.in_(device_ids))
+        .group_by(members.c.device_id)
+        .having(sa.func.count() > MAX_OF_DEVICE)
+    )
+    if (device_id := db.scalar(many.limit(1))) is not None:
+        raise Refused(
+            400, f"the device {device_id} would be in more than {MAX_OF_DEVICE} groups", type="validation_error"
+        )

@@ -75,6 +75,11 @@ def test_what_no_device_could_be_compared_with_is_refused_and_not_ignored(text: 
         filters.parse(text)
 
 
+def test_a_call_has_so_many_conditions_at_most() -> None:
+    with pytest.raises(ConfigError, match="at most 100"):
+        filters.from_parameters([("filter", "state=registered")] * 101)
+
+
 @given(st.text(max_size=80))
 def test_any_text_is_a_filter_or_a_config_error(text: str) -> None:
     try:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pdmlab.service import device_groups
 from tests.service.restlab import RestLab
 
 NOBODY = "0" * 32
@@ -214,6 +215,17 @@ def test_all_devices_of_a_call_come_into_a_group_or_none(lab: RestLab) -> None:
             refused(lab, 400, "POST", path, json=body)
         refused(lab, 404, "POST", path.replace(group, NOBODY), json={"device_id": device})
     assert lab.get(f"/v3/device-groups/{group}")["devices_count"] == 0
+
+
+def test_a_device_is_in_so_many_groups_at_most(lab: RestLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_groups, "MAX_OF_DEVICE", 2)
+    groups = [made(lab, "/v3/device-groups", name=f"one of many {number}")["id"] for number in range(3)]
+    device = made(lab, "/v3/devices", groups=groups[:2])["id"]
+    add = f"/v3/device-groups/{groups[2]}/devices/add"
+    assert "more than 2" in refused(lab, 400, "POST", add, json={"device_id": device})["message"]
+    refused(lab, 400, "PUT", f"/v3/devices/{device}", json={"groups": groups})
+    assert lab.get(f"/v3/devices/{device}")["groups"] == groups[:2]
+    assert lab.call("PUT", f"/v3/devices/{device}", json={"groups": groups[1:]}).json()["groups"] == groups[1:]
 
 
 def test_groups_are_listed_by_what_they_are(lab: RestLab) -> None:

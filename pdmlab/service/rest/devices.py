@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from pdmlab.service import filters
 from pdmlab.service.core import Core
-from pdmlab.service.device_groups import MAX_GROUPS
+from pdmlab.service.device_groups import MAX_OF_DEVICE
 from pdmlab.service.refusal import not_found
 from pdmlab.service.rest.context import TheCore, TheKey
 from pdmlab.service.rest.filtering import conditions, described
@@ -53,7 +53,7 @@ class DeviceChange(BaseModel):
     device_key: Text | None = Field(None, max_length=512, description="The fingerprint of its certificate.")
     ca_id: Text | None = Field(None, max_length=500, description="The id of the certificate of its CA.")
     auto_update: bool | None = None
-    groups: list[Text] | None = Field(None, max_length=MAX_GROUPS, description="The ids of all groups that it is in.")
+    groups: list[Text] | None = Field(None, max_length=MAX_OF_DEVICE, description="The ids of all groups that it is in.")
 
 
 class NewDevice(DeviceChange):

@@ -25,12 +25,16 @@ if TYPE_CHECKING:
 
 MAX_BODY = 1 << 20  # B of JSON, of a manifest or of a value: v2 allows PUT up to 1 MiB
 MAX_UPLOAD = (100 << 20) + (1 << 20)  # B of an image, the vendor's 100 MB, with the form around it
+MAX_LIST = (10 << 20) + (1 << 20)  # B of a list of enrollments, the vendor's 10 MB, with the form around it
 
 POLICY_VIOLATION = 1008
 """What a WebSocket is closed with whose key is not good, or not any more."""
 
 _SLASHES = re.compile(r"/{2,}")
-_UPLOADS = re.compile(r"/v3/(firmware-images(/upload-jobs/[^/]+/chunks)?|device-enrollments-bulk-(uploads|deletes))")
+_UPLOADS = {
+    re.compile(r"/v3/firmware-images(/upload-jobs/[^/]+/chunks)?"): MAX_UPLOAD,
+    re.compile(r"/v3/device-enrollments-bulk-(uploads|deletes)"): MAX_LIST,
+}
 _WITH_KEY = re.compile(r"/(v2|v3|lab)(/|$)")
 _FOR_DEVICES = re.compile(r"/v3/firmware-(images|manifests)/[0-9a-f]{32}/[^/]+")
 _IN_SUBPROTOCOL = re.compile(r"(?:^|[,\s])pelion_(ak_[A-Za-z0-9_-]{1,200})")
@@ -60,7 +64,7 @@ class Front:
             return
         respond = _identified(send, state["request_id"])
         headers = Headers(scope=scope)
-        limit = MAX_UPLOAD if scope["method"] == "POST" and _UPLOADS.fullmatch(path) else MAX_BODY
+        limit = _limit(scope["method"], path)
         try:
             if _WITH_KEY.match(path) and not (scope["method"] in ("GET", "HEAD") and _FOR_DEVICES.fullmatch(path)):
                 state["key"] = self._key(_bearer(headers), scope["method"], path)
@@ -144,6 +148,12 @@ def _limited(receive: Receive, path: str, limit: int) -> Receive:
         return message
 
     return counted
+
+
+def _limit(method: str, path: str) -> int:
+    """Return how large a call's body may be (B)."""
+    found = (limit for pattern, limit in _UPLOADS.items() if method == "POST" and pattern.fullmatch(path))
+    return next(found, MAX_BODY)
 
 
 def _too_large(path: str, limit: int) -> Refused:
