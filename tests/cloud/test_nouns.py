@@ -5,11 +5,15 @@ from __future__ import annotations
 import datetime
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pandas as pd
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdmlab.aio import LoopThread
 from pdmlab.errors import ConfigError, ServiceError, TimedOut
@@ -389,6 +393,80 @@ def test_developer_certificates_are_what_a_build_compiles_in(told: Teller, servi
         assert (await it(cloud.developer_credentials(new("pot")))).bootstrap_server_uri == service.bootstrap_uri
 
     told(story)
+
+
+def test_trusted_certificates(told: Teller, tmp_path: Path) -> None:
+    async def story(cloud: Any) -> None:
+        pem = ca(new("factory"))
+        (tmp_path / "ca.pem").write_text(pem)
+        made = await it(cloud.trusted_certificates.create(new("factory"), pem, description="all of it"))
+        assert made.certificate.split() == pem.split() and made.service == "bootstrap" and made.status == "ACTIVE"
+        assert made in await every(cloud.trusted_certificates(name=made.name))
+        await it(made.update(status="INACTIVE"))
+        assert (await it(cloud.trusted_certificates.get(made.id))).status == made.status == "INACTIVE"
+        await it(made.delete())
+        again = await it(cloud.trusted_certificates.create(new("file"), tmp_path / "ca.pem", service="lwm2m"))
+        assert again.service == "lwm2m" and "factory" in again.subject
+        await it(again.delete())
+        with pytest.raises(ConfigError, match="cannot be read"):
+            await it(cloud.trusted_certificates.create("x", tmp_path / "none.pem"))
+        developer = await it(cloud.developer_certificates.create(new("developer")))
+        found = await it(cloud.trusted_certificates(device_execution_mode=1).frame())
+        assert developer.id in set(found["id"])
+        await it(developer.delete())
+        with pytest.raises(ServiceError, match="404"):
+            await it(cloud.developer_certificates.get(developer.id))
+
+    told(story)
+
+
+def test_server_credentials(told: Teller, service: Service) -> None:
+    async def story(cloud: Any) -> None:
+        bootstrap, lwm2m = await it(cloud.server_credentials.bootstrap()), await it(cloud.server_credentials.lwm2m())
+        assert (
+            bootstrap.uri.startswith("coaps://") and lwm2m.uri.partition("?")[0] == service.lwm2m_uri.partition("?")[0]
+        )
+        assert bootstrap.certificate.startswith("-----BEGIN CERTIFICATE") and "BEGIN" not in repr(bootstrap)
+
+    told(story)
+
+
+def test_shared_keys_are_never_told_again(told: Teller) -> None:
+    async def story(cloud: Any) -> None:
+        name = new("a-device-with-a-shared-key")
+        for secret in (bytes(range(16)), bytes(range(16)).hex()):
+            made = await it(cloud.shared_keys.create(name, secret))
+            assert made.endpoint_name == made.id == name and "secret_hex" not in made.fields
+            assert name in set((await it(cloud.shared_keys().frame()))["endpoint_name"])
+            assert bytes(range(16)).hex() not in repr(made) + made._repr_html_() + str(made.fields)
+            await it(made.delete())
+
+    told(story)
+
+
+def test_metrics_are_a_frame(told: Teller, desk: Device) -> None:
+    async def story(cloud: Any) -> None:
+        frame = await it(cloud.metrics(interval="1h", period="1d").frame())
+        assert {"timestamp", "transactions", "full_registrations"} <= set(frame.columns)
+        assert isinstance(frame["timestamp"].dtype, pd.DatetimeTZDtype) and frame["full_registrations"].sum() >= 1
+        assert list((await it(cloud.metrics("transactions").frame())).columns) == ["timestamp", "transactions"]
+
+    told(story)
+
+
+def ca(name: str) -> str:
+    """Return the certificate of a new CA, in PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=30))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return made.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def test_enrollments_one_by_one_and_by_file(told: Teller) -> None:
