@@ -103,8 +103,8 @@ class TrustedCertificates:
         """
         row = self.get(account_id, id)
         changes = {what: value for what, value in changes.items() if value is not None and value != row[what]}
-        if "certificate" in changes and changes["certificate"].split() == row["certificate"].split():
-            del changes["certificate"]
+        if "".join(changes.get("certificate", "-").split()) == "".join(row["certificate"].split()):
+            del changes["certificate"]  # as it was, written otherwise
         if row["device_execution_mode"] == DEVELOPER:
             if fixed := changes.keys() - {"name", "description", "status"}:
                 what = f"{', '.join(sorted(fixed))} of a developer certificate cannot be changed"
