@@ -92,6 +92,7 @@ class Factory:
         if enrollment is not None and enrollment["enrolled_device_id"] is not None:
             found = directory.find(enrollment["enrolled_device_id"], claim.account_id)
         found = found or self.known(claim.account_id, proof)
+        made = found is None
         if found is None:
             full = directory.full(claim.account_id)
             if full is not None:
@@ -101,6 +102,8 @@ class Factory:
         if enrollment is not None and enrollment["enrolled_device_id"] is None:
             taken = self._core.enrollments.claimed(enrollment, found["id"])
             if taken != found["id"]:  # by another process, at the same moment
+                if made:
+                    directory.remove(claim.account_id, found["id"])
                 return directory.find(taken, claim.account_id) or found
         return found
 

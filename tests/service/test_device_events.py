@@ -7,8 +7,11 @@ import asyncio
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pdmlab.coap.transport import Identity
 from pdmlab.service.directory import EVENTS
 from pdmlab.service.enrollment import identity_of
+from pdmlab.service.factory import Claim
+from pdmlab.service.proof import proof_of
 from tests.client.pki import Authority
 from tests.service.corelab import CoreLab, Stage
 from tests.service.fota import publish, updatable
@@ -90,5 +93,26 @@ def test_a_campaign_for_a_group_updates_the_devices_in_it_and_no_others(play: St
             await asyncio.sleep(1)
         assert [each["device_id"] for each in core.campaigns.metadata(account, id)] == [within.device.id]
         assert (within.manifests, without.manifests) == (1, 0)
+
+    play(story)
+
+
+def test_two_processes_that_meet_a_device_at_once_make_one_of_it(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        core, factory = lab.core, Authority("Factory CA")
+        certificate, _ = factory.issue(CN="meter")
+        pem = x509.load_der_x509_certificate(factory.certificate).public_bytes(Encoding.PEM).decode()
+        core.trusted.add(core.account_id, "factory", pem, "bootstrap", enrollment_mode=True)
+        core.enrollments.add(core.account_id, identity_of(certificate))
+        proof = proof_of(Identity("certificate", "meter", (certificate,)), core.pki.certificate)
+        # Both have read the enrollment before either claims it.
+        claims = [core.factory.claim("bootstrap", "meter", None, proof) for _ in range(2)]
+        assert all(isinstance(each, Claim) for each in claims)
+        known, core.factory.known = core.factory.known, lambda *_: None
+        with core.store.begin():
+            found = [core.factory.device(each, proof, "cloud_enrolling")["id"] for each in claims]
+        core.factory.known = known
+        assert found[0] == found[1]
+        assert [each["id"] for each in core.directory.list(core.account_id)] == [found[0]]
 
     play(story)
