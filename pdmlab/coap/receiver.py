@@ -89,6 +89,8 @@ class Receiver:
         waiting, observation = endpoint._waiting.get(key), endpoint._observations.get(key)
         if observation is not None and observation.told_by(message):
             waiting = None
+        elif waiting is not None and waiting.over and message.opt.observe is not None:
+            waiting = None  # a notification, right behind the answer
         known = waiting is not None or observation is not None
         if not known and endpoint.on_unasked is not None:
             try:

@@ -24,6 +24,11 @@ class Waiting:
         self._timer: asyncio.TimerHandle | None = None
         self.started = self._loop.time()
 
+    @property
+    def over(self) -> bool:
+        """Whether the response has come, or was given up; whoever waits for it may not have had its turn yet."""
+        return self._future.done()
+
     def answer(self, message: Message) -> None:
         """Take the response."""
         if not self._future.done():

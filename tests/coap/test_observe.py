@@ -386,6 +386,26 @@ async def test_unasked_notifications_go_to_who_wants_them(wire: Wire) -> None:
     assert [payload for token, payload in told if token == b"\x01\xff"] == [b"3", b"4"]
 
 
+@pytest.mark.parametrize("separate", [False, True])
+async def test_a_notification_in_the_moment_of_the_answer_is_taken_too(wire: Wire, separate: bool) -> None:
+    """The request is done with then, but whoever made it has not had its turn yet."""
+    told: list[bytes] = []
+
+    def on_unasked(message: Message, peer: object) -> bool:
+        told.append(message.payload)
+        return True
+
+    endpoint = await wire.open()
+    endpoint.on_unasked = on_unasked
+    asking = asyncio.create_task(endpoint.request(Message(code=codes.GET, uri_path=("a",), observe=0), PEER))
+    request = await wire.one()
+    answer = x("44 45 6fff" if separate else x("64 45", request.mid), request.token, "61 05 ff 30")
+    wire.on_datagram(bytes.fromhex(answer), PEER)
+    wire.on_datagram(bytes.fromhex(x("44 45 7001", request.token, "61 06 ff 31")), PEER)
+    assert (await asking).payload == b"0" and told == [b"1"]
+    assert [str(each) for each in await wire.heard()] == [x("60 00 6fff")] * separate + [x("60 00 7001")]
+
+
 async def test_when_taking_an_unasked_one_fails_it_is_reported_and_the_next_try_is_taken_anew(wire: Wire) -> None:
     """What the service acknowledges is on disk: a failing disk must not make it acknowledged."""
     tries = []
