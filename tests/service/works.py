@@ -62,15 +62,19 @@ class Works:
             serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
 
-    def board(
-        self, lab: RealLab, carrier: Carrier, name: str, *, by: str = "line", more: str = "", days: int = 365
-    ) -> Board:
-        """Make a board whose certificate has the CN `name`, with those that lead to the root, but not the root."""
+    def leaf(self, name: str, *, by: str = "line", more: str = "", days: int = 365) -> tuple[bytes, bytes]:
+        """Make a board's certificate, unless it is there, and its key (DER)."""
         if not (self.folder / f"{name}.key").exists():
             self._key(name)
             self.request(name, f"{more}/CN={name}")
             self.sign(name, by, days=days)
-        board = Board(lab, name, carrier, self.der(name), self.key(name))
+        return self.der(name), self.key(name)
+
+    def board(
+        self, lab: RealLab, carrier: Carrier, name: str, *, by: str = "line", more: str = "", days: int = 365
+    ) -> Board:
+        """Make a board whose certificate has the CN `name`, with those that lead to the root, but not the root."""
+        board = Board(lab, name, carrier, *self.leaf(name, by=by, more=more, days=days))
         board.above = () if by == "root" else (self.der(by),)
         lab.devices.append(board)
         return board

@@ -122,11 +122,12 @@ class UdpLine:
 
 @dataclass
 class Identity:
-    """Certificate, key and CA of a device (DER)."""
+    """Certificate, key and CA of a device (DER); `above`: certificates that lead to the CA of its own."""
 
     certificate: bytes
     private_key: bytes
     ca: bytes
+    above: tuple[bytes, ...] = ()
 
     def context(self, folder: Path) -> ssl.SSLContext:
         """Return what the stock client asks of TLS, and no more."""
@@ -138,7 +139,7 @@ class Identity:
         context.load_verify_locations(cadata=self.ca)
         key = serialization.load_der_private_key(self.private_key, None)
         chain, secret = folder / "device.pem", folder / "device.key"
-        chain.write_text(ssl.DER_cert_to_PEM_cert(self.certificate))
+        chain.write_text("".join(map(ssl.DER_cert_to_PEM_cert, (self.certificate, *self.above))))
         secret.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
