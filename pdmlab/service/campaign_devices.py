@@ -30,6 +30,9 @@ OPEN = (
 )
 _OF_DEVICE = Statement(OPEN.where(table.c.device_id == sa.bindparam("device")).limit(1))
 
+COMES_BACK_S = 900.0
+"""For a device to be heard of after a time in which there was no service."""
+
 _OPEN_DEVICES = (
     sa.select(table.c.device_id)
     .join(campaigns, campaigns.c.id == table.c.campaign_id)
@@ -174,6 +177,13 @@ class CampaignDevices:
             self._core.bus.tell("queue", row["device_id"])
 
     # -- patience ------------------------------------------------------------------------------------------
+
+    def _be_patient(self) -> None:
+        """Give devices more time whose time ran out while there was no service: one would have brought them to their end."""
+        now = self._core.now()
+        with self._store.begin() as db:
+            late = table.c.summary_status == "info", table.c.deadline <= now
+            db.execute(sa.update(table).where(*late).values(deadline=now + COMES_BACK_S))
 
     def arm(self) -> None:
         """Look for the first device that may run out of time."""

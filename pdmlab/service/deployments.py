@@ -87,6 +87,7 @@ class Deployments(CampaignDevices):
 
     def resume(self) -> None:
         """Go on after a start of the service."""
+        self._be_patient()
         for device_id in self._open_devices():
             self._go_on(device_id, look=True)
         self.arm()

@@ -279,6 +279,28 @@ def test_a_restart_of_the_service_in_the_middle_changes_nothing(play: Stage, at:
     play(story)
 
 
+def test_a_device_is_not_given_up_for_the_time_in_which_there_was_no_service(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        update = await updatable(lab)
+        update.boot_s = 2500  # it comes back when the service is there again
+        tell, away = update.tell, []
+
+        async def telling(state: FotaState) -> None:
+            await tell(state)
+            if state is S.REBOOTING:
+                away.append(asyncio.get_running_loop().create_task(lab.restart(away=2000)))
+
+        update.tell = telling  # type: ignore[method-assign]
+        id = publish(lab)
+        lab.core.campaigns.start(lab.core.account_id, id)
+        await asyncio.sleep(30)
+        await asyncio.gather(*away)
+        device = await finished(lab, id)
+        assert (device["summary_status"], device["description"]) == ("success", "The device runs 1.1.0")
+
+    play(story)
+
+
 def test_progress_counts_the_blocks_that_went_out_and_predicts_the_rest(play: Stage) -> None:
     async def story(lab: CoreLab) -> None:
         update = await updatable(lab)
