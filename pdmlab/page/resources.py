@@ -18,6 +18,8 @@ from pdmlab.page.values import decode
 
 _SHORT = {"text/plain": "text", "application/octet-stream": "opaque", "application/vnd.oma.lwm2m+tlv": "TLV"}
 SPARK = 60
+UNIT, MEASURED = "5701", ("5700", "5601", "5602", "5603", "5604")
+"""The resource of a sensor that has its unit, and those that are measured in it (OMA's reusable resources)."""
 _CLOSED = ("/0/", "/1/", "/2/")
 """Objects of the management itself: closed until somebody opens them."""
 """Values in a sparkline."""
@@ -80,7 +82,12 @@ class Resources:
         return every
 
     def came(self, path: str, sample: Sample) -> None:
-        """Show the values of a whole instance where they belong."""
+        """Show the values of a whole instance where they belong, and units beside the values that they are of."""
+        instance, _, id_ = path.rpartition("/")
+        if id_ == UNIT and isinstance(sample.value, str):
+            for measured in MEASURED:
+                if (row := self._rows.get(f"{instance}/{measured}")) is not None:
+                    row.set_unit(sample.value)
         if not isinstance(sample.value, dict) or path.count("/") != 2:
             return
         for id, value in sample.value.items():
@@ -146,6 +153,7 @@ class _Row:
         self.readable = "R" in operations
         self._count = -1
         self._sample: Sample | None = None
+        self._unit = ""
         self._observes = False
         with ui.element("div").classes("resource").props(f'data-path="{self.path}"') as self.box:
             ui.label(self.path).classes("mono path")
@@ -182,6 +190,14 @@ class _Row:
             value = decode(row["payload"], row["ct"], self.path)
             self._put(words.value(value, self.path), row["ct"], "known to the service")
 
+    def set_unit(self, unit: str) -> None:
+        """Say what the value is measured in, as the device does."""
+        unit = f" {unit[:16]}"
+        if unit != self._unit:
+            self._unit = unit
+            if self._sample is not None:
+                self.show(self._sample)
+
     def follow(self) -> None:
         """Show the value that came last, if it is observed."""
         observed = self._seat.observed.get((self._device, self.path))
@@ -203,7 +219,9 @@ class _Row:
         """Show a value that has just come."""
         self._sample = sample
         self._came(self.path, sample)
-        self._put(words.value(sample.value, self.path), sample.format, f"{words.clock(sample.at)} UTC, host")
+        self._put(
+            words.value(sample.value, self.path) + self._unit, sample.format, f"{words.clock(sample.at)} UTC, host"
+        )
 
     def _put(self, value: str, format: str, at: str) -> None:
         self._value.set_text(value if value else "(empty)")
@@ -274,6 +292,7 @@ class _Row:
 
             go.on_click(self._frame.does(write, go))
             value.on("keydown.enter", self._frame.does(write, go))
+            dialog.on("show", lambda: value.run_method("focus"))
         dialog.open()
 
     def _ask_argument(self) -> None:
@@ -296,6 +315,8 @@ class _Row:
                 await self._try(work)
 
             go.on_click(self._frame.does(execute, go))
+            argument.on("keydown.enter", self._frame.does(execute, go))
+            dialog.on("show", lambda: argument.run_method("focus"))
         dialog.open()
 
 

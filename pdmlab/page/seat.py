@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
+
 from pdmlab.cloud.values import Value, encode
 from pdmlab.errors import PdmlabError, ServiceError
 from pdmlab.lwm2m.content import FORMAT_NAMES, TEXT
@@ -120,8 +122,7 @@ class Seat:
         """
         if self.may_write:
             return sample(await self._ask(device, "GET", path), path)
-        hearing, api = await self._hear()
-        answer = await api.call("GET", f"/v2/endpoints/{device}{path}")
+        hearing, answer = await self._call("GET", f"/v2/endpoints/{device}{path}")
         if answer.status_code != 202:
             payload = base64.b64encode(answer.content).decode()
             return sample({"payload": payload, "ct": answer.headers.get("content-type")}, path)
@@ -138,14 +139,13 @@ class Seat:
         return str(decode(str(answer.get("payload") or ""), answer.get("ct"), path))
 
     async def _ask(self, device: str, method: str, path: str, value: str | bytes | None = None) -> Event:
-        hearing, api = await self._hear()
         request = {"method": method, "uri": path}
         if value is not None:
             body, content_type = encode(value)
             request |= {"payload-b64": base64.b64encode(body).decode(), "content-type": content_type}
         async_id = uuid.uuid4().hex
         parameters = {"async-id": async_id, "expiry-seconds": str(math.ceil(ASK_S))}
-        await api.call("POST", f"/v2/device-requests/{device}", json=request, params=parameters)
+        hearing, _ = await self._call("POST", f"/v2/device-requests/{device}", json=request, params=parameters)
         return await hearing.answer(async_id, ASK_S, f"{method} {path} on device {device}")
 
     # -- observing -------------------------------------------------------------------------------------------
@@ -173,9 +173,8 @@ class Seat:
             await (self._own or self.api).call("DELETE", f"/v2/subscriptions/{device}{path}")
 
     async def _subscribe(self, observed: Observed) -> None:
-        hearing, api = await self._hear()
+        hearing, answer = await self._call("PUT", f"/v2/subscriptions/{observed.device}{observed.path}")
         hearing.listen(observed.device, observed.path, observed.take)
-        answer = await api.call("PUT", f"/v2/subscriptions/{observed.device}{observed.path}")
         if answer.status_code == 202:
             what = f"observe {observed.path} of device {observed.device}"
             event = await hearing.answer(str(answer.json()["async-response-id"]), ASK_S, what)
@@ -198,6 +197,29 @@ class Seat:
             observed.state, observed.trouble = "refused", error
 
     # -- hearing answers -------------------------------------------------------------------------------------
+
+    async def _call(self, method: str, path: str, **options: Any) -> tuple[Hearing, httpx.Response]:
+        """Make a call whose answer, or what it subscribes to, comes on a channel; return that too. Raises as `call`."""
+        hearing, api = await self._hear()
+        try:
+            return hearing, await api.call(method, path, **options)
+        except ServiceError as error:
+            if error.status != 401 or api is self.api:
+                raise
+        await self._lose_own_key(hearing)
+        hearing, api = await self._hear()
+        return hearing, await api.call(method, path, **options)
+
+    async def _lose_own_key(self, hearing: Hearing) -> None:
+        """Do without the page's own key, which somebody has revoked; what was observed with it is observed anew."""
+        async with self._opening:
+            if self._hearing is not hearing or self._own is None:
+                return
+            own, self._own, self._hearing = self._own, None, None
+        await hearing.close()
+        await own.close()
+        for device in {each.device for each in self.observed.values()}:
+            self._registered(device)
 
     async def _hear(self) -> tuple[Hearing, Api]:
         """Return the channel that answers come on, and the calls that they are answers to."""

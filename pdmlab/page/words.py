@@ -73,7 +73,8 @@ def duration(seconds: float | None) -> str:
 def value(found: Value, path: str) -> str:
     """Return a value as it is read, with its unit, if the registry has one."""
     if isinstance(found, dict):
-        said = ", ".join(f"{id}: {value(each, '')}" for id, each in found.items())
+        inside = path if path.count("/") > 2 else ""  # the instances of a resource have its unit
+        said = ", ".join(f"{id}: {value(each, inside)}" for id, each in found.items())
     elif isinstance(found, bytes):
         said = f"{found[:64].hex(' ')}{' …' if len(found) > 64 else ''} ({len(found):,} B)"
     else:

@@ -27,6 +27,7 @@ PATIENCE_MS = 30_000
 def browser() -> Iterator[sync_api.Browser]:
     if not Path(CHROMIUM).exists():
         unavailable(f"there is no {CHROMIUM}, which Debian's package chromium installs")
+    sync_api.expect.set_options(timeout=PATIENCE_MS)
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
@@ -113,7 +114,7 @@ class Tab:
         self.resource(path).get_by_role("button", name=f"{verb} {path}").click()
 
     def expect(self, path: str, value: str) -> None:
-        sync_api.expect(self.resource(path).locator(".value")).to_have_text(value, timeout=PATIENCE_MS)
+        sync_api.expect(self.resource(path).locator(".value")).to_have_text(value)
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ import pytest
 import sqlalchemy as sa
 from playwright.sync_api import expect
 
-from pdmlab import running
+from pdmlab import Cloud, running
+from pdmlab.client import Lwm2mClient, PreSharedKey
 from pdmlab.service import Service, serve
 from pdmlab.service.schema import accounts
 from pdmlab.sim.board import VirtualBoard
 from pdmlab.update.manifest import Manifest
-from tests.page.conftest import PATIENCE_MS, Apart, Tab
+from tests.page.conftest import Apart, Tab
 from tests.service.restlab import Device
 
 pytestmark = [pytest.mark.debian, pytest.mark.timeout(120)]
@@ -73,7 +74,7 @@ def test_devices_come_are_searched_and_asked(tab: Tab, device: MakeDevice) -> No
     page = tab.page
     desk = device("desk-1")
     device("bench-1")
-    expect(page.get_by_role("link", name="desk-1")).to_be_visible(timeout=PATIENCE_MS)  # it came by itself
+    expect(page.get_by_role("link", name="desk-1")).to_be_visible()  # it came by itself
     row = page.get_by_role("row", name="desk-1")
     expect(row).to_contain_text("registered")
     expect(row).to_contain_text("3,600 s")
@@ -142,7 +143,7 @@ def test_the_queue_says_why_something_waits(tab: Tab, device: MakeDevice, servic
     tab.page.get_by_role("tab", name="Queue").click()
     expect(tab.page.get_by_role("cell", name="GET /3/0/0", exact=True)).to_be_visible()
     sleeper.deregister()
-    expect(tab.page.get_by_role("cell", name="the device is not registered")).to_be_visible(timeout=PATIENCE_MS)
+    expect(tab.page.get_by_role("cell", name="the device is not registered")).to_be_visible()
     expect(tab.page.get_by_text("It cannot be asked just now")).to_be_visible()
 
 
@@ -150,10 +151,15 @@ def test_credentials_are_made_and_downloaded(tab: Tab, service: Service, tmp_pat
     page = tab.go("/credentials")
     expect(page.get_by_text(service.bootstrap_uri)).to_be_visible()
     with page.expect_download() as download:
+        page.get_by_label("Name of the credentials").fill("board-7")
         page.get_by_role("button", name="Make and download").click()
     assert download.value.suggested_filename == "mbed_cloud_dev_credentials.c"
     download.value.save_as(tmp_path / "credentials.c")
     assert f'MBED_CLOUD_DEV_ACCOUNT_ID[] = "{service.account_id}";' in (tmp_path / "credentials.c").read_text()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the C file of board-7").click()
+    download.value.save_as(tmp_path / "again.c")
+    assert (tmp_path / "again.c").read_text() == (tmp_path / "credentials.c").read_text()
     with page.expect_download() as download:
         page.get_by_role("button", name="Download the CA's certificate").click()
     download.value.save_as(tmp_path / "ca.pem")
@@ -175,6 +181,40 @@ def test_credentials_are_made_and_downloaded(tab: Tab, service: Service, tmp_pat
     keys.get_by_role("button", name="Revoke the key reader").click()
     page.get_by_role("button", name="Revoke", exact=True).click()
     expect(keys.get_by_role("cell", name="reader", exact=True)).to_have_count(0)
+
+
+def test_a_pre_shared_key_is_shown_once_and_lets_a_client_in(tab: Tab, service: Service) -> None:
+    page = tab.go("/credentials")
+    page.get_by_label("Endpoint name").fill("K64F-desk-000001")
+    psks = page.locator("section", has=page.get_by_role("heading", name="Pre-shared keys"))
+    psks.get_by_role("button", name="Make a key").click()
+    secret = page.locator("[data-secret=psk]")
+    expect(secret).to_have_text(re.compile("^[0-9a-f]{32}$"))
+    key = PreSharedKey("K64F-desk-000001", bytes.fromhex(secret.inner_text()))
+    server = service.lwm2m_uri.partition("?")[0]
+    with Lwm2mClient("K64F-desk-000001", server, credentials=key) as client:
+        client.start()
+        page = tab.go("/")
+        expect(page.get_by_role("row", name="K64F-desk-000001")).to_contain_text("DTLS")
+    page = tab.go("/credentials")
+    page.get_by_role("button", name="Revoke the key of K64F-desk-000001").click()
+    page.get_by_role("button", name="Revoke", exact=True).click()
+    expect(psks.get_by_role("cell", name="K64F-desk-000001", exact=True)).to_have_count(0)
+
+
+def test_the_pages_own_key_may_be_revoked(tab: Tab, service: Service, device: MakeDevice) -> None:
+    asked = device("asked-1")
+    tab.open_device("asked-1")
+    tab.act("/5000/0/1", "Observe")
+    tab.expect("/5000/0/1", "test0")
+    with Cloud(service.url, service.api_key) as cloud:
+        (own,) = [key for key in cloud.api_keys() if key.name.startswith("page at ")]
+        own.delete()
+        tab.act("/3/0/0", "Read")
+        tab.expect("/3/0/0", "pdmlab")
+        asked.tell("/5000/0/1", b"seen")
+        tab.expect("/5000/0/1", "seen")
+        assert [key.id for key in cloud.api_keys() if key.name == own.name] not in ([], [own.id])
 
 
 def test_a_key_that_only_reads_sees_buttons_that_say_so(
@@ -199,7 +239,7 @@ def test_a_key_that_only_reads_sees_buttons_that_say_so(
 
     keys.get_by_role("button", name="Revoke the key only-reads").click()
     page.get_by_role("button", name="Revoke", exact=True).click()
-    expect(reader.page.get_by_role("status")).to_contain_text("not valid any more", timeout=PATIENCE_MS)
+    expect(reader.page.get_by_role("status")).to_contain_text("not valid any more")
 
 
 def test_two_accounts_do_not_see_each_other(tab: Tab, open_tab: MakeTab, service: Service, device: MakeDevice) -> None:
@@ -228,7 +268,7 @@ def test_the_page_says_that_the_service_is_away_and_goes_on_when_it_is_back(
     expect(page.get_by_role("alert")).to_contain_text("The service has not answered since")
     expect(page.get_by_text("away", exact=True)).to_be_visible()
     with serve(name="comes-back", port=port):
-        expect(page.get_by_role("alert")).to_be_hidden(timeout=PATIENCE_MS)
+        expect(page.get_by_role("alert")).to_be_hidden()
         expect(page.get_by_text("live", exact=True)).to_be_visible()
         page.context.close()
 
@@ -263,7 +303,7 @@ def test_a_campaign_is_followed_to_its_end(tab: Tab, service: Service, tmp_path:
         expect(row).to_be_visible(timeout=60_000)
         expect(row.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "100")
         expect(row).to_contain_text(f"{len(image):,} of {len(image):,} B")
-        expect(page.get_by_text("stopped", exact=True)).to_be_visible(timeout=PATIENCE_MS)
+        expect(page.get_by_text("stopped", exact=True)).to_be_visible()
         page.get_by_role("button", name="Archive").click()
         expect(page.get_by_text("archived", exact=True)).to_be_visible()
 
