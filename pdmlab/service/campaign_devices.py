@@ -179,7 +179,7 @@ class CampaignDevices:
     # -- patience ------------------------------------------------------------------------------------------
 
     def _be_patient(self) -> None:
-        """Give devices more time whose time ran out while there was no service: one would have brought them to their end."""
+        """Give devices time that ran out while there was no service: one would have brought them to their end."""
         now = self._core.now()
         with self._store.begin() as db:
             late = table.c.summary_status == "info", table.c.deadline <= now
