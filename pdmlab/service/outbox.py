@@ -41,13 +41,15 @@ _LEAVE = Statement(
 _MINE = _T.api_key_id == sa.bindparam("to")
 _BODY = sa.case((_T.size <= _BIG, _T.body), else_=None).label("body")
 _NEXT = Statement(
-    sa.select(_T.number, _T.kind, _T.size, _BODY)
+    sa.select(_T.number, _T.created, _T.kind, _T.size, _BODY)
     .where(_MINE, _T.created >= sa.bindparam("oldest"))
     .order_by(_T.number)
     .limit(BATCH)
 )
 _ONE = Statement(sa.select(_T.body).where(_T.number == sa.bindparam("which")))
-_TAKEN = Statement(sa.delete(channel_messages).where(_T.number == sa.bindparam("which")))
+_TAKEN = Statement(
+    sa.delete(channel_messages).where(_T.number == sa.bindparam("number"), _T.created == sa.bindparam("created"))
+)
 _CLEAR = Statement(sa.delete(channel_messages).where(_MINE, _T.created <= sa.bindparam("until")))
 _COUNT = Statement(sa.select(sa.func.count()).where(_MINE))
 _SIZES = Statement(sa.select(_T.number, _T.size).where(_MINE).order_by(_T.number.desc()))
@@ -59,12 +61,13 @@ _OUTDATED = Statement(sa.delete(channel_messages).where(_T.created < sa.bindpara
 class Batch:
     """Events that go out in one NotificationMessage."""
 
-    numbers: tuple[int, ...]
+    events: tuple[Row, ...]
+    """Number and time of each."""
     text: str
     """The message, as JSON."""
 
     def __repr__(self) -> str:
-        return f"<Batch of {len(self.numbers)} events, {len(self.text)} characters>"
+        return f"<Batch of {len(self.events)} events, {len(self.text)} characters>"
 
     @property
     def message(self) -> dict[str, list[Any]]:
@@ -108,26 +111,27 @@ class Outbox:
         if not rows:
             self._written.pop(api_key_id, None)
             return None
-        taken, size = 0, 0
+        count, size = 0, 0
         events: dict[str, list[str]] = {}
         for row in rows:
             size += row["size"]
-            if taken and size > BATCH_B:
+            if count and size > BATCH_B:
                 break
             body = self._store.scalar(_ONE, which=row["number"]) if row["body"] is None else row["body"]
             events.setdefault(row["kind"], []).append(body)
-            taken += 1
+            count += 1
         kinds = (f'"{kind}":[{",".join(bodies)}]' for kind, bodies in events.items())
-        return Batch(tuple(row["number"] for row in rows[:taken]), f"{{{','.join(kinds)}}}")
+        taken = tuple({name: row[name] for name in ("number", "created")} for row in rows[:count])
+        return Batch(taken, f"{{{','.join(kinds)}}}")
 
     def taken(self, batch: Batch) -> None:
         """Let go of events that were told.
 
         By their numbers, one by one: with several processes, an event with a number in between may be committed after
-        the batch was read.
+        the batch was read. By their times too: where all that waited was dropped meanwhile, numbers begin anew.
         """
         with self._store.batch() as db:
-            _TAKEN.run_many(db, [{"which": number} for number in batch.numbers])
+            _TAKEN.run_many(db, batch.events)
 
     def count(self, api_key_id: str) -> int:
         """Return how many events wait for a key."""

@@ -2,7 +2,7 @@
 
 A script finds `config` (for legacy classes), `foundation()` (an SDK of the Foundation layer), what the test gave it
 in `given`, and puts what it wants to say into `said`. Where something must happen in between, `step("subscribed")`
-lets the test do it, and returns what the test's function for that step returned.
+lets the test do it, and returns what the test's function for that step returned. Bytes are said as text.
 
 >>> said = lab.run("said['id'] = foundation().foundation.account().me().id")  # doctest: +SKIP
 >>> said["id"]  # doctest: +SKIP
@@ -50,7 +50,7 @@ def foundation():
 """
 _AFTER = """
 
-print(json.dumps({"said": said}, default=str), flush=True)
+print(json.dumps({"said": said}, default=lambda it: it.decode() if isinstance(it, bytes) else str(it)), flush=True)
 """
 
 

@@ -355,3 +355,24 @@ class Accepting:
 
     async def close(self) -> None:
         pass
+
+
+def test_what_was_dropped_while_it_was_told_takes_nothing_newer_with_it(
+    lab: RestLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = lab.key_id(lab.key)
+    later = lab.core.store.now() + 1
+
+    async def story() -> list[str]:
+        box = lab.core.channels.outbox
+        lab.core.channels.put(id, {"async-responses": [{"id": "old"}]})
+        batch = box.next(id)
+        assert batch is not None
+        box.clear(id)
+        monkeypatch.setattr(lab.core.store, "now", lambda: later)
+        lab.core.channels.put(id, {"async-responses": [{"id": "new"}]})
+        box.taken(batch)
+        left = box.next(id)
+        return [] if left is None else ids(left.message)
+
+    assert lab.run(story()) == ["new"]
