@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pdmlab.cli.device_log import device_log
+from pdmlab.cli.shared_keys import psk
 from pdmlab.errors import ConfigError, ImageRejected, TimedOut
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ def parse(manifest: Path, certificate: Path | None) -> None:
 
 
 dm.add_command(device_log)
+dm.add_command(psk)
 
 
 @dm.group()
