@@ -227,6 +227,9 @@ class Bulks:
     def _enroll(self, db: sa.Connection, account_id: str, texts: list[str]) -> Iterable[int]:
         c, enrollments = device_enrollments.c, self._core.enrollments
         prints = [fingerprint_of(each) for each in texts]
+        if not any(prints):
+            yield from [INVALID] * len(prints)
+            return
         at = self._store.timestamp()
         wanted = c.fingerprint.in_({each for each in prints if each is not None})
         db.execute(sa.delete(device_enrollments).where(wanted, c.claimed_at.is_(None), c.expires_at <= at))
