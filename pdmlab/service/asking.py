@@ -112,3 +112,8 @@ def result_of(row: Row, answer: Message) -> Row:
         result["payload"] = base64.b64encode(answer.payload).decode()
         result["ct"] = "text/plain"
     return result
+
+
+def media_type(name: str | None) -> str | None:
+    """Return a media type without its parameters, if devices know it; raise Refused if not."""
+    return None if format_number(name) is None or name is None else name.partition(";")[0].strip().lower()

@@ -15,11 +15,11 @@ import sqlalchemy as sa
 from pdmlab.service.statements import Statement
 from pdmlab.service.store import Store
 
-Topic = Literal["channel", "queue", "device", "campaign", "account", "key", "shared key", "node"]
+Topic = Literal["channel", "queue", "device", "campaign", "account", "key", "shared key", "node", "unanswered"]
 """What subjects are: the id of an API key whose channel has news; of a device that has something to do in its queue,
 or whose registration has changed; of a campaign; of an account, its keys or its quota; of an API key that may do other
 things from now on, or nothing; the identity of a pre-shared key that is withdrawn; the name
-of a process that has come or gone."""
+of a process that has come or gone; and, because it has no row, a request that wants no answer (JSON)."""
 
 Hearer = Callable[[str], None]
 News = tuple[Topic, str]

@@ -17,6 +17,8 @@ from pdmlab.service.statements import Statement
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
 
+GRACE_S = 15.0
+"""For how long a registration that has run out is left to the process that has the device's connection."""
 AT_ONCE = 500
 """Registrations of others that are ended in one go."""
 
@@ -30,6 +32,9 @@ class Registered:
         self._register = Register(core.now, self._expired)
         self.own, self.at = self._register.find, self._register.at
         """Return the registration of a device that is connected to this process: by its id, by its address."""
+        core.bus.hear("device", self._changed, own=False)
+        core.nodes.on_news.append(self.load)
+        core.nodes.on_beat.append(lambda now: self._expire_others(now - GRACE_S))
 
     def __len__(self) -> int:
         if not self._store.shared:
@@ -115,7 +120,7 @@ class Registered:
         self._drop(device_id)
         self._core.bus.tell("device", device_id)
 
-    def expire_others(self, before: float) -> None:
+    def _expire_others(self, before: float) -> None:
         """End registrations at other processes that have run out before a time (Unix s), and are still there."""
         late = sa.select(registrations).where(registrations.c.expires < before, registrations.c.node != self._node)
         for row in self._store.rows(late.order_by(registrations.c.expires).limit(AT_ONCE)):
@@ -155,6 +160,11 @@ class Registered:
             self._core.observations.forget(device_id)
 
     # -- from process to process ---------------------------------------------------------------------------
+
+    def _changed(self, device_id: str) -> None:
+        """Let a device go that another process says it has, or has ended."""
+        if self.own(device_id) is not None:
+            self.holds(device_id)
 
     def _moved(self, old: Registration | None, new: Registration) -> None:
         """Take over, as part of the open transaction, a device that was connected to another process."""

@@ -9,18 +9,26 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from pdmlab.coap.transport import scheme_of
 from pdmlab.errors import NetworkError, ServiceError
-from pdmlab.service.asking import METHODS, TIMEOUT, cleared, hint_of, message_of, result_of, split_uri, unanswered
+from pdmlab.service.asking import (
+    METHODS,
+    TIMEOUT,
+    cleared,
+    hint_of,
+    media_type,
+    message_of,
+    result_of,
+    split_uri,
+    unanswered,
+)
 from pdmlab.service.deadline import Deadline
-from pdmlab.service.delivery import Asking, below
+from pdmlab.service.delivery import Asking
 from pdmlab.service.queue import Queue, queue
 from pdmlab.service.refusal import Refused
-from pdmlab.service.schema import api_keys, requests
+from pdmlab.service.schema import api_keys, registrations, requests
 from pdmlab.service.schema.metrics import Metric
 from pdmlab.service.statements import Statement
 from pdmlab.service.store import Row
-from pdmlab.service.values import format_number
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
@@ -32,7 +40,6 @@ MAX_QUEUED = 20
 """Requests that may wait for one device."""
 DEFAULT_EXPIRY_S = 3 * 86_400.0
 MAX_PAYLOAD = 1 << 20  # B
-MAX_UNANSWERED = 1024  # B, one message's worth
 
 _ASYNC_ID = re.compile(r"[A-Za-z0-9_\-]{1,40}", re.ASCII)
 
@@ -45,9 +52,21 @@ _NEXT = Statement(
 _ENDING = Statement(sa.select(requests).where(_MINE, requests.c.ends_with_registration).order_by(requests.c.number))
 _GIVEN = [column.name for column in requests.c if column.name not in ("number", "state", "reason", "node")]
 _INSERT = Statement(sa.insert(requests), _GIVEN)
-_MARK = Statement(
-    sa.update(requests).where(_THIS).values({name: sa.bindparam(name) for name in ("state", "reason", "retries")})
+_MARKED = ("state", "reason", "retries", "node")
+_SET = sa.update(requests).values({name: sa.bindparam(name) for name in _MARKED})
+_MARK = Statement(_SET.where(_THIS))
+_CLAIM = Statement(
+    _SET.where(
+        _THIS,
+        requests.c.node == "",
+        requests.c.state != "sent",
+        requests.c.state != "acknowledged",
+        sa.exists().where(
+            registrations.c.device_id == requests.c.device_id, registrations.c.node == sa.bindparam("node")
+        ),
+    )
 )
+"""Take a request that no other process is asking a device, of a device that is connected to this one."""
 _DONE = Statement(sa.delete(requests).where(_THIS))
 _ACCOUNT = Statement(sa.select(api_keys.c.account_id).where(api_keys.c.id == sa.bindparam("key")))
 
@@ -65,6 +84,9 @@ class Requests:
         self._patient: set[str] = set()  # devices with a request that waits to be sent again
         self._waiting: set[str] = set()  # devices that may have a request in their queue
         self._deadline = Deadline(core, self._expire)
+        core.bus.hear("queue", self._look, own=False)
+        core.nodes.on_news.append(self._look_at_all)
+        core.nodes.on_gone.append(self._left_by)
 
     async def submit(
         self,
@@ -99,7 +121,7 @@ class Requests:
             raise Refused(400, "MALFORMED_JSON_CONTENT", hint=f"method is one of {', '.join(METHODS)}")
         if len(payload) > MAX_PAYLOAD:
             raise Refused(413, "PAYLOAD_TOO_LARGE", hint=f"at most {MAX_PAYLOAD} B")
-        content_type, accept = _media_type(content_type), _media_type(accept)
+        content_type, accept = media_type(content_type), media_type(accept)
         account_id = self._store.scalar(_ACCOUNT, key=api_key_id)
         if account_id is None or self._core.directory.account_of(device_id) != account_id:
             raise Refused(404, "DEVICE_NOT_FOUND", hint=f"this account has no device {device_id[:64]}")
@@ -125,40 +147,11 @@ class Requests:
                 expires=expires,
                 created_at=self._store.timestamp(),
             )
+            self._core.bus.tell("queue", device_id)
         await self._store.written()
         self._deadline.at(expires)
         self._waiting.add(device_id)
         self.kick(device_id)
-
-    def tell(
-        self, device_id: str, method: str, uri: str, payload: bytes = b"", content_type: str | None = None
-    ) -> None:
-        """Send a request that wants no answer, past the queue and once; whether it arrives, nobody learns.
-
-        Raises:
-            Refused: the device may sleep, or its transport has nothing of the kind (409); else as `submit` does.
-        """
-        path, _ = split_uri(uri)
-        content_type = _media_type(content_type)
-        registration = self._core.registrations.find(device_id)
-        if registration is None:
-            raise Refused(404, "DEVICE_NOT_FOUND", hint="the device is not registered")
-        over_tcp = "T" in registration.binding or scheme_of(registration.peer).endswith("tcp")
-        if registration.queue_mode or over_tcp:
-            raise Refused(409, "NO_RESPONSE_NOT_SUPPORTED", hint="the device is in queue mode, or on TCP")
-        if self._core.resources.missing(device_id, path):
-            raise Refused(400, "RESOURCE_NOT_FOUND", hint=f"the device has registered no {path}")
-        if len(payload) > MAX_UNANSWERED:
-            raise Refused(413, "PAYLOAD_TOO_LARGE", hint=f"without an answer there are no blocks: {MAX_UNANSWERED} B")
-        asked = {"method": method, "uri": uri, "payload": payload, "content_type": content_type, "accept": None}
-        message = message_of(asked)
-        below(message, registration.root)
-        # docs/wire.md 1.9: the stock client resets what has an option that it does not know, this one among them.
-        stock = self._core.resources.get(device_id, "/10252/0/2") is not None
-        try:
-            self._core.lwm2m.tell(message, registration.peer, says_so=not stock)
-        except NetworkError as error:
-            raise Refused(503, "DEVICE_NOT_CONNECTED", hint=error.message) from error
 
     def queue(self, device_id: str | None = None, *, account_id: str | None = None) -> Queue:
         """Return what waits for devices, and why: requests, observations to be made and manifests, in their order."""
@@ -168,17 +161,45 @@ class Requests:
 
     def resume(self) -> None:
         """Go on after a start: what may have been executed already is not sent twice."""
-        rows = self._store.rows(sa.select(requests))
+        nodes = self._core.nodes
         with self._store.begin():
-            for row in rows:
-                if row["state"] in ("sent", "acknowledged") and row["method"] == "POST":
-                    # The service ended between sending and hearing: whether the device did it, nobody knows.
-                    self._answer(row, TIMEOUT)
-        self._deadline.next()
+            for row in self._store.rows(sa.select(requests).where(requests.c.state.in_(("sent", "acknowledged")))):
+                if nodes.is_own(row["node"]) or not nodes.lives(row["node"]):
+                    self._orphaned(row)
+        self._look_at_all()
+
+    def _look_at_all(self) -> None:
+        """Deliver what waits, wherever it is from."""
+        rows = self._store.rows(sa.select(*(requests.c[n] for n in ("device_id", "state"))).order_by(requests.c.number))
+        self._expire()
         self._waiting |= {row["device_id"] for row in rows}
         self._patient |= {row["device_id"] for row in rows if row["state"] == "waiting"}
         for device_id in {row["device_id"]: None for row in rows}:
             self.kick(device_id)
+
+    def _look(self, device_id: str) -> None:
+        """Deliver what another process has left for a device."""
+        self._waiting.add(device_id)
+        if self._core.registrations.own(device_id) is not None:
+            self._deadline.next()
+            self.kick(device_id)
+
+    def _left_by(self, node: str) -> None:
+        """Take over what a process has left that has ended."""
+        for row in self._store.rows(sa.select(requests).where(requests.c.node == node)):
+            self._orphaned(row)
+        self._look_at_all()
+
+    def _orphaned(self, row: Row) -> None:
+        """Answer what was sent by a process that did not live to hear the answer: whether it was done, nobody knows."""
+        if row["method"] == "POST":
+            self._finish(row, TIMEOUT)
+
+    def _is_asked(self, row: Row) -> bool:
+        """Whether a request is on its way to the device, from this process or another one."""
+        if row["node"] == "" or self._core.nodes.is_own(row["node"]):
+            return row["number"] in self._sending
+        return self._core.nodes.lives(row["node"])  # the device has left it: it tells when it has given up
 
     async def close(self) -> None:
         """Deliver nothing any more; the queues stay on disk."""
@@ -217,6 +238,11 @@ class Requests:
             if row is None:
                 self._waiting.discard(device_id)
                 return
+            if row["state"] == "sent":  # and nobody has heard how it went
+                if self._is_asked(row):
+                    return
+                self._orphaned(row)
+                continue
             if row["expires"] <= self._core.now():
                 self._finish(row, TIMEOUT)
                 continue
@@ -248,7 +274,9 @@ class Requests:
         asked = self._core.registrations.find(device_id)
         self._sending.add(row["number"])
         try:
-            await self._mark(row, "sent", "")
+            if not await self._sent(row):
+                # Somebody was faster, or the device has left; then that is known from now on.
+                return self._core.registrations.holds(device_id)
             answer = await self._core.delivery.ask(device_id, message_of(row), asking)
         except NetworkError as error:
             self._sending.discard(row["number"])
@@ -263,13 +291,33 @@ class Requests:
         finally:
             self._sending.discard(row["number"])
 
+    async def _sent(self, row: Row) -> bool:
+        """Note that a request goes out; False if it is not this process's to send it."""
+        row.update(state="sent", reason="")
+        if row["method"] != "POST":
+            return True  # asking twice does no harm: no need to know after a crash
+        if not self._store.shared:
+            await self._mark(row, "sent", "")
+            return True
+        row["node"] = self._core.nodes.name
+        with self._store.batch() as db:
+            mine = _CLAIM.run(db, which=row["number"], **{name: row[name] for name in _MARKED}) > 0
+        await self._store.written()
+        return mine
+
     async def _mark(self, row: Row, state: str, reason: str) -> None:
         row.update(state=state, reason=reason)
-        if state == "sent" and row["method"] != "POST":
-            return  # asking twice does no harm: no need to know after a crash
+        if state not in ("sent", "acknowledged"):
+            row["node"] = ""
         with self._store.batch() as db:
-            _MARK.run(db, which=row["number"], **{k: row[k] for k in ("state", "reason", "retries")})
+            _MARK.run(db, which=row["number"], **{name: row[name] for name in _MARKED})
+            self._pass_on(row)
         await self._store.written()
+
+    def _pass_on(self, row: Row) -> None:
+        """Let the process go on that has a device which has left this one."""
+        if self._store.shared and self._core.registrations.own(row["device_id"]) is None:
+            self._core.bus.tell("queue", row["device_id"])
 
     async def _again(self, row: Row, asked: Registration | None, error: NetworkError, asking: Asking) -> bool:
         """Decide after a failure; return whether to go on with the queue at once."""
@@ -278,7 +326,8 @@ class Requests:
         if now is None and row["ends_with_registration"]:
             self._finish(row, cleared(f"{error.message}; its registration has ended"))
             return True
-        moved = now is None or asked is None or now.peer != asked.peer or now.lost_at is not None
+        moved = now is None or asked is None or now.lost_at is not None
+        moved = moved or (now.peer, now.node) != (asked.peer, asked.node)
         if row["expires"] <= self._core.now():
             self._finish(row, unanswered(error, left=moved))
             return True
@@ -320,6 +369,7 @@ class Requests:
                 well = result["status"] < 400
                 metric: Metric = "device_proxy_request_success" if well else "device_proxy_request_error"
                 self._core.metrics.count(row["account_id"], metric)
+                self._pass_on(row)
                 self._core.channels.put(row["api_key_id"], {"async-responses": [{"id": row["async_id"], **result}]})
 
     # -- expiring ------------------------------------------------------------------------------------------
@@ -327,16 +377,17 @@ class Requests:
     def _expire(self) -> None:
         try:
             for row in self._store.rows(sa.select(requests).where(requests.c.expires <= self._core.now())):
-                if row["number"] not in self._sending:
+                if not self._is_asked(row) and self._is_left_to_this(row["device_id"]):
                     self._finish(row, TIMEOUT)
         except ServiceError as error:
             _log.error("requests cannot expire: %s", error)
         self._deadline.next()
 
-
-def _media_type(name: str | None) -> str | None:
-    """Return a media type without its parameters, if devices know it; raise Refused if not."""
-    return None if format_number(name) is None or name is None else name.partition(";")[0].strip().lower()
+    def _is_left_to_this(self, device_id: str) -> bool:
+        """Whether no other process has a device, which may be asking it just now."""
+        registration = self._core.registrations.find(device_id)
+        nodes = self._core.nodes
+        return registration is None or nodes.is_own(registration.node) or not nodes.lives(registration.node)
 
 
 async def _settled(task: asyncio.Task[bool], acknowledged: asyncio.Event) -> bool:

@@ -91,6 +91,7 @@ class Statement:
         if known is None:
             compiled = self._statement.compile(dialect=dialect, column_keys=self._columns)
             assert isinstance(compiled, sa.sql.compiler.SQLCompiler)
+            assert not compiled.post_compile_params, "IN is compiled anew each time that it runs: write OR"
             order = (compiled.positiontup or []) if compiled.positional else None
             # Constants of the statement are parameters too, and have their values.
             known = _Compiled(compiled.string, order, dict(compiled.params), _shapes(self._statement, dialect))

@@ -48,11 +48,23 @@ def request(code: Code, path: str, *query: str, payload: bytes = b"", content_fo
 
 
 class CoreLab:
-    """A core on the fabric's host `service`; `restart` is what a killed and restarted service is."""
+    """A core on the fabric's host `service`; `restart` is what a killed and restarted service is.
 
-    def __init__(self, clock: DeviceClock, database: Path | str | None, seed: int = 1) -> None:
+    Several processes are several labs on one fabric and one database, each on a host of its own name.
+    """
+
+    def __init__(
+        self,
+        clock: DeviceClock,
+        database: Path | str | None,
+        seed: int = 1,
+        *,
+        fabric: Fabric | None = None,
+        name: str = "service",
+    ) -> None:
         self.clock = clock
-        self.fabric = Fabric(clock, seed)
+        self.fabric = fabric or Fabric(clock, seed)
+        self.name = name
         self.url = url_of(database)
         self.seed = seed
         self.log = MessageLog(clock="device")
@@ -63,8 +75,8 @@ class CoreLab:
         self.proven: dict[str, Proven] = {}
 
     async def start(self) -> None:
-        self.core = Core(self.url, now=self.now, seed=self.seed, log=self.log)
-        host = self.fabric.host("service")
+        self.core = Core(self.url, now=self.now, seed=self.seed, log=self.log, node=self.name)
+        host = self.fabric.host(self.name)
         openers = {}
         for role, port in (("bootstrap", 5683), ("lwm2m", 5685)):
             proven = self.proven[role] = Proven(self.proven.get(role))
@@ -80,13 +92,19 @@ class CoreLab:
     async def restart(self, *, away: float = 0.0, kill: bool = False) -> None:
         """Stop the service, or kill it, and start it again after `away` (s)."""
         if kill:
-            for endpoint in self.core._endpoints.values():
-                endpoint.abort()
-            self.core._endpoints.clear()
+            await self.kill()
         await self.core.stop()
         await asyncio.sleep(away)
         self.seed += 100
         await self.start()
+
+    async def kill(self) -> None:
+        """Let the service end without a word to anybody, and without writing anything."""
+        for endpoint in self.core._endpoints.values():
+            endpoint.abort()
+        self.core._endpoints.clear()
+        self.core.nodes._run = ""  # it says no farewell
+        await self.core.stop()
 
     async def close(self) -> None:
         for device in self.devices:
@@ -198,11 +216,11 @@ class FakeDevice:
 
     @property
     def service(self) -> Address:
-        return self.lab.fabric.host("service").address, 5685
+        return self.lab.fabric.host(self.lab.name).address, 5685
 
     @property
     def bootstrap_server(self) -> Address:
-        return self.lab.fabric.host("service").address, 5683
+        return self.lab.fabric.host(self.lab.name).address, 5683
 
     async def power_on(self) -> None:
         self.boots += 1

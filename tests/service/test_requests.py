@@ -458,13 +458,13 @@ def test_what_wants_no_answer_says_so_to_those_who_understand_it(play: Stage) ->
         for device in (plain, stock):
             await device.bootstrap()
             await device.register()
-            lab.core.requests.tell(device.id, "PUT", "/5000/0/1", b"told")
+            lab.core.unanswered.tell(device.id, "PUT", "/5000/0/1", b"told")
         await asyncio.sleep(1)
         assert plain.values["/5000/0/1"] == stock.values["/5000/0/1"] == b"told"
         sent = [m.options for m in lab.log if m.path == "/5000/0/1" and m.code == "PUT" and m.direction == "out"]
         assert ["No-Response" in options for options in sent] == [True, False]
         secure = await registered(lab)
         with pytest.raises(Refused, match="NO_RESPONSE_NOT_SUPPORTED"):
-            lab.core.requests.tell(secure.id, "PUT", "/5000/0/1", b"told")
+            lab.core.unanswered.tell(secure.id, "PUT", "/5000/0/1", b"told")
 
     play(story)

@@ -227,7 +227,7 @@ async def _ask(
     async_id = secrets.token_hex(16)
     try:
         if no_response:
-            core.requests.tell(device_id, method, f"/{path.lstrip('/')}", payload, content_type)
+            core.unanswered.tell(device_id, method, f"/{path.lstrip('/')}", payload, content_type)
             return Response(status_code=204)
         await core.requests.submit(
             key.id,
