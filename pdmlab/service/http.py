@@ -80,6 +80,7 @@ class HttpServer:
             # Below that, a line for each that speaks no HTTP; and of websockets the headers, with keys among them.
             log_level=logging.ERROR,
             access_log=False,
+            proxy_headers=False,  # nobody stands before it whose word on the caller would count
             http=GuardedHttp,
             ws="websockets-sansio",
             ws_max_size=_SAID,

@@ -24,6 +24,8 @@ HEAD_S = 10.0
 BODY_S = 30.0
 """How long a body may take, and a second more for each PACE of it."""
 PACE = 4096  # B
+STALL_S = 60.0
+"""How long a client may take nothing of an answer that waits for it."""
 MAX_WAITING = 256
 """Connections in their head, at most; each costs 5 KB."""
 MAX_WAITING_TLS = 64
@@ -60,6 +62,7 @@ class GuardedHttp(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._waiting = waiting
         self._deadline: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
         self._in_head = False
         self._head = self._body = self._unread = 0
         self._began = 0.0
@@ -70,6 +73,8 @@ class GuardedHttp(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_nothing()
+        if self._stall is not None:
+            self._stall.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -100,6 +105,16 @@ class GuardedHttp(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._expect_nothing()
         super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stall = self.loop.call_later(STALL_S, self._drop)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
 
     def send_400_response(self, msg: str) -> None:
         self._end(400, "MALFORMED_REQUEST", "this is no HTTP request")

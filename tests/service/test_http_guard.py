@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -23,7 +24,7 @@ PATIENCE_S = 20.0
 
 
 async def echo(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Say how many bytes came; at /early, before they came."""
+    """Say how many bytes came; at /early, before they came, and at /large more than a socket holds."""
     if scope["type"] != "http":
         return
     size, more = 0, scope["path"] != "/early"
@@ -32,7 +33,7 @@ async def echo(scope: dict[str, Any], receive: Any, send: Any) -> None:
         if message["type"] == "http.disconnect":
             return
         size, more = size + len(message.get("body", b"")), message.get("more_body", False)
-    body = str(size).encode()
+    body = bytes(50_000_000) if scope["path"] == "/large" else str(size).encode()
     headers = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
@@ -182,6 +183,22 @@ def test_a_body_that_nobody_reads_ends_with_its_answer(lab: Lab, monkeypatch: py
         for _ in range(100 * http_guard.MAX_UNREAD // 65536):
             connection.sendall(b"10000\r\n" + b"x" * 65536 + b"\r\n")
     assert lab.post() == "5"
+
+
+def test_an_answer_that_nobody_takes_has_an_end(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_guard, "STALL_S", 0.05)
+    connection = lab.connection()
+    connection.sendall(b"GET /large HTTP/1.1\r\n\r\n")
+    state = lab.server._server.server_state
+
+    async def until_all_have_gone() -> None:
+        while state.total_requests == 0 and not state.connections:
+            await asyncio.sleep(0.001)
+        while state.connections:
+            await asyncio.sleep(0.001)
+
+    lab.loop.run(until_all_have_gone(), timeout=PATIENCE_S)
+    assert len(rest(connection)) < 50_000_000
 
 
 def test_the_oldest_that_says_nothing_goes_for_a_newcomer(lab: Lab) -> None:
