@@ -137,7 +137,7 @@ class ChannelTable:
 
     def has_good_key(self, api_key_id: str) -> bool:
         """Whether a key is there and in use."""
-        return self._store.scalar(_STATUS, to=api_key_id) == "ACTIVE"
+        return bool(self._store.scalar(_STATUS, to=api_key_id) == "ACTIVE")
 
     def release(self, api_key_id: str, me: str) -> None:
         """Let a channel go, if it is still in these hands."""
