@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from typing import TYPE_CHECKING, Final, Literal
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import sqlalchemy as sa
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Kind = Literal["upload", "delete"]
 
 MAX_FILE = 10 << 20
@@ -180,16 +182,21 @@ class Bulks:
 
     async def _work(self) -> None:
         """Take a part of each file in turn, until none is left."""
-        while rows := self._store.rows(_UNFINISHED):
+        while rows := await self._tried(lambda: self._store.rows(_UNFINISHED)):
             for row in rows:
-                try:
-                    self._advance(row)
-                except sa.exc.IntegrityError:
-                    pass  # somebody has enrolled one of them meanwhile: the part is done anew, and finds it there
-                except ServiceError as error:
-                    _log.error("the enrollments of the file %s wait: %s", row["id"], error)
-                    await asyncio.sleep(AGAIN_S)
+                with contextlib.suppress(sa.exc.IntegrityError):
+                    # Otherwise somebody has enrolled one of them meanwhile: the part is done anew, and finds it there.
+                    await self._tried(functools.partial(self._advance, row))
                 await asyncio.sleep(0)
+
+    async def _tried(self, work: Callable[[], T]) -> T:
+        """Do something with the database, as soon as it can be used."""
+        while True:
+            try:
+                return work()
+            except ServiceError as error:
+                _log.error("enrollments by file wait: %s", error)
+                await asyncio.sleep(AGAIN_S)
 
     def _advance(self, row: Row) -> None:
         """See to a file's next part, or find that all are done."""

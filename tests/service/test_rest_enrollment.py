@@ -408,6 +408,20 @@ def test_a_file_that_never_came_whole_is_dropped(lab: RestLab) -> None:
     lab.run(story())
 
 
+def test_a_database_that_cannot_be_written_is_waited_for(lab: RestLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "AGAIN_S", 0.01)
+    advance, failures = lab.core.bulks._advance, [ServiceError("the disk is full", status=503)] * 3
+
+    def failing(row: dict[str, Any]) -> None:
+        if failures:
+            raise failures.pop()
+        advance(row)
+
+    monkeypatch.setattr(lab.core.bulks, "_advance", failing)
+    made = completed(lab, send(lab, f"h\n{identity('patient')}"))
+    assert (made["processed_count"], made["errors_count"], failures) == (1, 0, [])
+
+
 def test_an_account_has_so_many_files_at_once(lab: RestLab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "MAX_WAITING", 0)
     assert send(lab, "h\n", status=429)["type"] == "rate_limit_exceeded"
