@@ -72,9 +72,8 @@ def upgrade() -> None:
 def _cut_images() -> None:
     """Cut the images that are there into pieces; none is in memory as a whole."""
     db = op.get_bind()
-    columns = (sa.column(name) for name in ("id", "account_id", "size", "data"))
-    images = sa.table("firmware_images", *columns)
-    pieces = sa.table("image_pieces", *(sa.column(name) for name in ("image_id", "number", "account_id", "data")))
+    images = sa.table("firmware_images", *map(sa.column, ("id", "account_id", "size", "data")))
+    pieces = sa.table("image_pieces", *map(sa.column, ("image_id", "number", "account_id", "data")))
     for id, account_id, size in db.execute(sa.select(images.c.id, images.c.account_id, images.c.size)).all():
         for number in range(-(-size // PIECE)):
             part = sa.func.substr(images.c.data, number * PIECE + 1, PIECE)
@@ -88,7 +87,7 @@ def _comment(table: str, text: str) -> None:
         op.create_table_comment(table, text)
 
 
-def _widen(table: str, name: str, type_: sa.types.TypeEngine[object]) -> None:
+def _widen(table: str, name: str, type_: sa.String | sa.BigInteger) -> None:
     if op.get_bind().dialect.name != "sqlite":
         op.alter_column(table, name, type_=type_)
         return
