@@ -49,6 +49,13 @@ class ApiKey(Item[M]):
         return self._key
 
     @both
+    async def reset_secret(self) -> str:
+        """Make it another key, and return that; the old one opens nothing any more."""
+        made = await self._rest.post(f"{self._path}/reset-secret")
+        self._key = str(made["key"])
+        return self._key
+
+    @both
     async def join(self, *groups: HasId | str) -> None:
         """Put it into policy groups: they say what it may do."""
         await self._rest.call("POST", f"{self._path}/groups", body=[id_of(each) for each in groups])

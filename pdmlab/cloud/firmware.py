@@ -91,15 +91,20 @@ class FirmwareManifests(Collection[FirmwareManifest[M], M]):
     ITEM = FirmwareManifest
     COLUMNS = ("id", "name", "device_class", "datafile_size", "datafile", "created_at")
 
-    async def _upload(self, name: str, der: bytes) -> FirmwareManifest[M]:
-        path = FirmwareManifest.PATH
-        answer = await self._rest.call("POST", path, data={"name": name}, files={"datafile": (f"{name}.der", der)})
+    async def _upload(self, name: str, der: bytes, key_table: bytes | None = None) -> FirmwareManifest[M]:
+        path, files = FirmwareManifest.PATH, {"datafile": (f"{name}.der", der)}
+        if key_table is not None:
+            files["key_table"] = (f"{name}.keys", key_table)
+        answer = await self._rest.call("POST", path, data={"name": name}, files=files)
         return FirmwareManifest(self._rest, parsed(answer, f"POST {path}"))
 
     @both
-    async def create(self, name: str, der: bytes) -> FirmwareManifest[M]:
-        """Upload a signed manifest, such as `service.developer.sign(image, version="1.0.1", uri=image.url)`."""
-        return await self._upload(name, der)
+    async def create(self, name: str, der: bytes, *, key_table: bytes | None = None) -> FirmwareManifest[M]:
+        """Upload a signed manifest, such as `service.developer.sign(image, version="1.0.1", uri=image.url)`.
+
+        key_table: of an encrypted image, the keys that devices get.
+        """
+        return await self._upload(name, der, key_table)
 
 
 def _contents(file: Path) -> bytes:

@@ -340,6 +340,8 @@ def test_api_keys_are_whole_once_and_never_shown(told: Teller, service: Service)
         await it(made.quit(developers))
         await it(made.join(developers))
         assert await every(developers.api_keys()) and made.id in set((await it(cloud.api_keys().frame()))["id"])
+        old = made.key
+        assert await it(made.reset_secret()) == made.key != old
         await it(made.update(name=made.name, status="INACTIVE"))
         assert made.status == "INACTIVE"
         await it(made.delete())

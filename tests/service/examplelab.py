@@ -46,9 +46,11 @@ class ExampleLab:
     known: dict[str, str]
     folder: Path
 
-    def send(self, example: Example, ask: Callable[[Example], httpx.Response]) -> str:
+    def send(
+        self, example: Example, ask: Callable[[Example], httpx.Response], *, patience: float = PATIENCE_S
+    ) -> str:
         """Send an example, and again while it asks for what is not there yet; return what is wrong, or nothing."""
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + patience
         while True:
             try:
                 answer = ask(example)

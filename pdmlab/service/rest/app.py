@@ -61,6 +61,7 @@ def make_app(core: Core, *, hold_s: float = HOLD_S) -> ASGIApp:
         description=_ABOUT,
         version="3",
         servers=[{"url": "/", "description": "This service."}],
+        openapi_url=None,  # docs.py serves it
         docs_url=None,  # FastAPI's own page loads scripts from the internet
         redoc_url=None,
         redirect_slashes=False,

@@ -6,6 +6,7 @@ comes in an envelope, which errors any call may meet, and that what it sends bac
 
 from __future__ import annotations
 
+import threading
 from http import HTTPStatus
 from typing import Any
 
@@ -86,8 +87,16 @@ MEANINGS = {
 class DescribedAPI(FastAPI):
     """FastAPI with the description completed."""
 
+    _making = (
+        threading.Lock()
+    )  # the description is made in threads: it takes half a second, and devices wait for nobody
+
     def openapi(self) -> Object:
-        """Return the description; it is made once."""
+        """Return the description; it is made once, in about half a second."""
+        with self._making:
+            return self._openapi()
+
+    def _openapi(self) -> Object:
         if self.openapi_schema is None:
             description = super().openapi()
             components = description.setdefault("components", {})

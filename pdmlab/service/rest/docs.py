@@ -5,13 +5,16 @@ Plain HTML from /openapi.json and examples.toml; style and script are in it, not
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import json
 import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 
 from pdmlab.service.rest.context import base_url
@@ -30,15 +33,27 @@ _ANY_HOST = "http://host.invalid"
 
 
 def add_docs(app: FastAPI) -> None:
-    """Serve the page at /docs; /openapi.json has the same for programs."""
-    made = ""
+    """Serve the page at /docs, and the same for programs at /openapi.json."""
+
+    @functools.cache
+    def described() -> bytes:
+        return json.dumps(app.openapi(), ensure_ascii=False).encode()
+
+    @functools.cache
+    def made() -> str:
+        return page(app.openapi())
+
+    # Both are made in a thread when they are first asked for: on the loop, devices would wait for them.
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response:
+        return Response(await asyncio.to_thread(described), media_type="application/json")
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
-        nonlocal made
-        made = made or page(app.openapi())
-        host = base_url(request)  # which the caller can say, and a reader pastes into a shell
-        return HTMLResponse(made.replace(_ANY_HOST, host) if _HOST.fullmatch(host) else made)
+        text, host = await asyncio.to_thread(made), base_url(request)
+        # The caller says the host, and a reader pastes it into a shell.
+        return HTMLResponse(text.replace(_ANY_HOST, host) if _HOST.fullmatch(host) else text)
 
 
 def page(description: Object) -> str:
