@@ -155,6 +155,11 @@ class Bootstrap:
         if sequence is not None and sequence.task is not None:
             sequence.task.cancel()
 
+    def forget(self, device_id: str) -> None:
+        """Break off what a device is told that was deleted: it asks again, and is another one."""
+        for peer in [peer for peer, each in self._sequences.items() if each.device["id"] == device_id]:
+            self._drop(peer)
+
     # -- what it is told ---------------------------------------------------------------------------------
 
     async def _run(self, sequence: Sequence) -> None:
@@ -184,6 +189,8 @@ class Bootstrap:
 
     async def _ask(self, sequence: Sequence, step: Step) -> None:
         sequence.step = step.name
+        if self._core.directory.account_of(sequence.device["id"]) is None:
+            raise BootstrapFailed("the device was deleted meanwhile")  # by another process
         begun = self._core.now()
         if step.name == "POST /bs" and sequence.security == "est":
             # Before the device can have heard that it is to ask.
@@ -298,7 +305,8 @@ class Bootstrap:
         ):  # else it is what it registers with, and says nothing of what it was built with
             values["fingerprint"] = sequence.proof.fingerprint or None
         with self._store.batch() as db:
-            if not db.execute(sa.update(table).where(table.c.device_id == device["id"]).values(values)).rowcount:
+            known = db.execute(sa.update(table).where(table.c.device_id == device["id"]).values(values)).rowcount
+            if not known and self._core.directory.account_of(device["id"]) is not None:  # else it was deleted
                 db.execute(
                     sa.insert(table).values(
                         device_id=device["id"], account_id=device["account_id"], created_at=at, **values

@@ -230,6 +230,7 @@ class Directory:
             if gone:
                 self.event(account_id, device_id, "update.device.device-deleted", state_change=True)
         if gone:
+            self._core.bootstrap.forget(device_id)
             self._core.registrations.forget(device_id)
             self._core.campaigns.removed(device_id)
             self._core.refusals.forget(device_id)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -114,5 +116,37 @@ def test_two_processes_that_meet_a_device_at_once_make_one_of_it(play: Stage) ->
         core.factory.known = known
         assert found[0] == found[1]
         assert [each["id"] for each in core.directory.list(core.account_id)] == [found[0]]
+
+    play(story)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_device_that_is_deleted_while_it_bootstraps_is_another_one_when_it_asks_again(
+    play: Stage, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
+) -> None:
+    """elsewhere: another process deletes it, so that this one finds out by itself."""
+
+    async def story(lab: CoreLab) -> None:
+        failures: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+        device = await lab.device()
+        device.silent_at = "/0"
+        asking = asyncio.ensure_future(device.bootstrap())
+        await asyncio.sleep(2)
+        (first,) = lab.core.directory.list(lab.core.account_id)
+        with monkeypatch.context() as patch:
+            if elsewhere:
+                patch.setattr(lab.core.bootstrap, "forget", lambda _: None)
+            assert lab.core.directory.remove(lab.core.account_id, first["id"])
+        device.silent_at = ""
+        await asyncio.sleep(400)
+        asking.cancel()
+        assert lab.core.bootstrap.transcript(lab.core.account_id) == []
+        assert (await device.bootstrap()).code.is_successful()
+        (second,) = lab.core.directory.list(lab.core.account_id)
+        assert second["id"] != first["id"]
+        gc.collect()
+        await asyncio.sleep(1)
+        assert failures == []
 
     play(story)
