@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-
 from pdmlab import settings
 from pdmlab.errors import PortBusy, ServiceError, Unreachable
 from pdmlab.filelock import FileLock
@@ -46,11 +43,9 @@ def find(name: str = "default") -> tuple[str, str] | None:
         return None
     try:
         key = (folder / "api-key").read_text(encoding="utf-8").strip()
-        with closing(sqlite3.connect(f"{(folder / 'pdmlab.sqlite').as_uri()}?mode=ro", uri=True)) as database:
-            row = database.execute("SELECT value FROM facts WHERE name = 'port'").fetchone()
-    except (OSError, UnicodeDecodeError, sqlite3.Error):
+        return f"http://127.0.0.1:{int((folder / 'port').read_text(encoding='ascii'))}", key
+    except (OSError, ValueError):
         return None  # it is just starting
-    return (f"http://127.0.0.1:{int(row[0])}", key) if row is not None else None
 
 
 def page_link(page: str, api_key: str) -> str:

@@ -31,6 +31,7 @@ KNOWN: dict[str, Known] = {
     "seed": Known(1, "seed of everything random in a simulation"),
     "data": Known("", "folder of the measured runs; empty: the nearest data/ folder, else ./data"),
     "state": Known("", "folder of virtual boards' media and the service's database; empty: the user's state folder"),
+    "database": Known("", "URL of the service's database, postgresql://user@host/name; empty: a file in its folder"),
     "credentials": Known("", "mbed_cloud_dev_credentials.c that virtual boards have compiled in; empty: the service's"),
     "callback_hosts": Known(
         "", "whom the service may call back: names, addresses, networks, loopback, none; empty: loopback, if it is there"
@@ -40,7 +41,7 @@ KNOWN: dict[str, Known] = {
     "api_key": Known("", "API key for that service; CLOUD_SDK_API_KEY serves as well"),
 }
 _PREFIX = "PDMLAB_"
-_SECRET = frozenset({"api_key"})
+_SECRET = frozenset({"api_key", "database"})
 
 
 class Settings(Mapping[str, Value]):

@@ -64,6 +64,12 @@ _PORT = click.IntRange(0, 65535)
 @main.command()
 @click.option("--name", default="default", help="Whose database it is; two names do not see each other.")
 @click.option(
+    "--database",
+    help="URL of a database that several processes share, each with a --name: postgresql://user@host:5432/name."
+    " Default: PDMLAB_DATABASE, else a file in the state folder. Others see this line with `ps`: a password belongs"
+    " into PGPASSWORD or ~/.pgpass, or the URL into PDMLAB_DATABASE.",
+)
+@click.option(
     "--host",
     help="Address of this machine that boards reach: one of its own, 0.0.0.0 or ::. Default: loopback, this machine"
     " alone. Elsewhere nothing is open that has no security: the REST API is HTTPS there.",

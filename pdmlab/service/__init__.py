@@ -22,6 +22,7 @@ _running: dict[str, Service] = {}
 def serve(
     *,
     name: str = "default",
+    database: str | None = None,
     host: str | None = None,
     address: str | None = None,
     port: int = 0,
@@ -36,9 +37,13 @@ def serve(
     """Start the service, or return it if this process runs it already.
 
     It keeps all it knows in the state folder under its name, and comes back with it, its CA, its keys and its devices.
+    Several processes share all of that in a PostgreSQL database, each under a name of its own.
 
     Args:
-        name: whose database it is; services of two names do not see each other.
+        name: whose database it is; services of two names do not see each other, unless they share a database.
+        database: the URL of another database than the one in the state folder, such as
+            postgresql://user@host:5432/name; None takes the setting `database`. Passwords belong into PGPASSWORD or
+            ~/.pgpass, or all of it into PDMLAB_DATABASE: what is on a command line, everybody on the machine can read.
         host: the address that devices reach it at: loopback, which is the default, one of this machine's, 0.0.0.0 or
             ::. Elsewhere than on loopback there is no transport without security: the REST API is HTTPS there, with a
             certificate of the service's CA (`ca_file`). By plain HTTP it is on loopback always.
@@ -54,19 +59,20 @@ def serve(
             has both reads everything, and so it is for its owner only.
 
     Raises:
-        PortBusy: another process runs the service of that name.
+        PortBusy: another process runs the service of that name, on this machine or on that database.
+        ServiceError: the database cannot be used (503).
         Unreachable: a port that was asked for is taken.
         ConfigError: host or address is none that boards reach; a port is asked for that is not opened there; the
-            service runs in this process already, but otherwise; or the name is none.
+            service runs in this process already, but otherwise; or the name is none, or the URL.
     """
     from pdmlab.service.service import Ports, Service
 
     ports = Ports(port, https_port, coaps_port, coaps_bootstrap_port, coap_port, bootstrap_port, image_port)
     running = _running.get(name)
     if running is not None:
-        running.must_be(host, address, ports, keylog)
+        running.must_be(host, address, ports, keylog, database)
         return running
-    return Service(name=name, host=host, address=address, ports=ports, keylog=keylog)
+    return Service(name=name, database=database, host=host, address=address, ports=ports, keylog=keylog)
 
 
 def current() -> Service | None:

@@ -15,35 +15,38 @@ from pdmlab import settings
 from pdmlab.errors import ConfigError, ServiceError
 from pdmlab.filelock import FileLock
 from pdmlab.service.core import Core
+from pdmlab.service.engine import is_shared, read_url
 
 _log = logging.getLogger(__name__)
 
 DATABASE, KEY_FILE, CA_FILE, DEVELOPER_FOLDER = "pdmlab.sqlite", "api-key", "ca.pem", "developer"
+PORT_FILE = "port"
 _SECRET, _PUBLIC = 0o600, 0o644
 
 
 class Home:
-    """The folder of a service, by its name, under the setting `state`.
+    """The folder of a service, by its name, under the setting `state`; its database may be elsewhere.
+
+    database: a URL; without one, that of the setting `database`, else a file in the folder.
 
     Raises:
-        ConfigError: the name is none for a folder.
+        ConfigError: the name is none for a folder, or the URL none of a database.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, database: str | None = None) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
             raise ConfigError(
                 f"{name!r} is no name for a service", hint="use letters, digits, '.', '_' and '-', at most 64"
             )
         self.name = name
-        self.folder = settings.load().folder("state") / "service" / name
+        known = settings.load(database=database)
+        self.folder = known.folder("state") / "service" / name
+        own = sa.URL.create("sqlite", database=str(self.folder / DATABASE))
+        self.database = read_url(known.text("database")) if known["database"] else own
+        """Where the database is."""
 
     def __repr__(self) -> str:
         return f"<Home {self.folder}>"
-
-    @property
-    def database(self) -> sa.URL:
-        """Where the database is."""
-        return sa.URL.create("sqlite", database=str(self.folder / DATABASE))
 
     def lock(self) -> FileLock:
         """Take the folder, made if it is not there, and close it to everyone else on this machine.
@@ -56,13 +59,16 @@ class Home:
             # Keys and credentials are in the database: for its owner only. SQLite's other files take its mode.
             self.folder.mkdir(parents=True, exist_ok=True)
             self.folder.chmod(0o700)
-            self._close_to_others(self.folder / DATABASE)
-            return FileLock(
+            if not is_shared(self.database) and self.database.database not in (None, "", ":memory:"):
+                self._close_to_others(Path(self.database.database))
+            lock = FileLock(
                 self.folder / "lock",
                 f"the service {self.name!r}",
                 hint=f"use that one through Cloud(url, key), its key is in {self.folder / KEY_FILE}; or take another"
                 " name: serve(name='mine')",
             )
+            (self.folder / PORT_FILE).unlink(missing_ok=True)  # whose it is by now, nobody knows
+            return lock
 
     @contextlib.contextmanager
     def _usable(self) -> Iterator[None]:
@@ -101,6 +107,10 @@ class Home:
         file = self.folder / CA_FILE
         self._keep(file, certificate, _PUBLIC)
         return file
+
+    def keep_port(self, port: int) -> None:
+        """Let other programs of this user find the REST API on loopback."""
+        self._keep(self.folder / PORT_FILE, f"{port}\n".encode(), _PUBLIC)
 
     def _keep(self, file: Path, content: bytes, mode: int) -> None:
         """Have a file say this, whole or not at all."""

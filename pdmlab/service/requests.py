@@ -326,8 +326,8 @@ class Requests:
         if now is None and row["ends_with_registration"]:
             self._finish(row, cleared(f"{error.message}; its registration has ended"))
             return True
-        moved = now is None or asked is None or now.lost_at is not None
-        moved = moved or (now.peer, now.node) != (asked.peer, asked.node)
+        moved = now is None or asked is None or (now.peer, now.node) != (asked.peer, asked.node)
+        moved = moved or (now is not None and now.lost_at is not None)
         if row["expires"] <= self._core.now():
             self._finish(row, unanswered(error, left=moved))
             return True

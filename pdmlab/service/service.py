@@ -24,6 +24,7 @@ from pdmlab.lwm2m.dialect import LwM2M
 from pdmlab.service.associations import Associations
 from pdmlab.service.callback_hosts import LOOPBACK as LOOPBACK_HOSTS
 from pdmlab.service.core import Core
+from pdmlab.service.engine import read_url, shown
 from pdmlab.service.home import DEVELOPER_FOLDER, KEY_FILE, Home
 from pdmlab.service.http import HttpServer, tls
 from pdmlab.service.image_server import ImageServer
@@ -32,6 +33,7 @@ from pdmlab.service.page import Page
 from pdmlab.service.pki import Role
 from pdmlab.service.reach import LOOPBACK, Reach, url_host
 from pdmlab.service.shared_keys import SharedKey
+from pdmlab.service.store import Rows
 from pdmlab.update.credentials import RESOURCES_FILE, Credentials, UpdateResources
 from pdmlab.update.developer import Developer
 
@@ -76,6 +78,7 @@ class Service:
         self,
         *,
         name: str = "default",
+        database: str | None = None,
         host: str | None = None,
         address: str | None = None,
         ports: Ports = Ports(),
@@ -83,7 +86,7 @@ class Service:
     ) -> None:
         self.name = name
         self.reach = Reach.at(host or LOOPBACK, address)
-        self._home = Home(name)
+        self._home = Home(name, database)
         self.folder = self._home.folder
         self.log = MessageLog(endpoint="service", now=time.time_ns, dialect=LwM2M())
         self._asked = self._possible(ports)
@@ -94,7 +97,7 @@ class Service:
                 undo.callback(self._keylog.close)
             # Who may call from elsewhere must not have the service call what only this machine can reach.
             callable_ = settings.load().text("callback_hosts") or (LOOPBACK_HOSTS if self.reach.loopback else "")
-            self.core = Core(self._home.database, log=self.log, callback_hosts=callable_)
+            self.core = Core(self._home.database, log=self.log, callback_hosts=callable_, node=name)
             self._thread = LoopThread(f"service-{name}")
             undo.callback(self._thread.close)
             undo.callback(self._stop)
@@ -123,7 +126,10 @@ class Service:
     async def _start(self) -> None:
         core, store = self.core, self.core.store
         core.open()
-        self._facts = store.facts()
+        # Ports are each process's own.
+        self._mine = f"@{self.name}" if store.shared else ""
+        facts = store.facts().items()
+        self._facts = {name.removesuffix(self._mine): value for name, value in facts if name.endswith(self._mine)}
         core.reachable_at = self.reach.address
         core.pki.addresses = self.reach.addresses
         await core.start(
@@ -168,13 +174,14 @@ class Service:
         if changed := (now | {"developer_endpoint": self._endpoint_name}).items() - self._facts.items():
             with store.begin():
                 for what, value in changed:
-                    store.remember(what, value)
+                    store.remember(f"{what}{self._mine}", value)
+        self._home.keep_port(self._http.port)
 
     def _opener(self, role: Role, secure: str, plain: str) -> Opener:
         return server_opener(
             self.reach.host,
             dataclasses.replace(self.core.security(role), keylog=self._keylog),
-            Associations(self.core.store, role),
+            Associations(self.core.store, f"{role}{self._mine}"),
             self._wanted(secure),
             self._wanted(plain) if self.reach.loopback else None,
         )
@@ -270,7 +277,7 @@ class Service:
     def _page_is_up(self, url: str) -> None:
         self.core.page_url = url
         with self.core.store.begin():
-            self.core.store.remember("page_port", str(_port_of(url)))
+            self.core.store.remember(f"page_port{self._mine}", str(_port_of(url)))
 
     @property
     def developer(self) -> Developer:
@@ -284,11 +291,20 @@ class Service:
         """Return whose updates a device of the lab accepts."""
         return self.developer.resources
 
-    def must_be(self, host: str | None, address: str | None, ports: Ports, keylog: Path | str | None) -> None:
+    def nodes(self) -> Rows:
+        """Return the processes that share the database: name, alive, devices, heartbeat, started_at and addresses."""
+        found: Rows = self.call(self.core.nodes.list)
+        return found
+
+    def must_be(
+        self, host: str | None, address: str | None, ports: Ports, keylog: Path | str | None, database: str | None
+    ) -> None:
         """Raise ConfigError if the service is another than was asked for; None is any, and so is a port of 0."""
         asked, found = dataclasses.asdict(ports), dataclasses.asdict(self._ports)
         asked |= {"host": host, "address": address, "keylog": None if keylog is None else Path(keylog)}
         found |= {"host": self.reach.host, "address": self.reach.address}
+        asked["database"] = None if database is None else shown(read_url(database))
+        found["database"] = shown(self.core.store.url)
         found["keylog"] = None if self._keylog is None else self._keylog.path
         for what, wanted in asked.items():
             if wanted not in (0, None, found[what]):
@@ -347,6 +363,7 @@ class Service:
             "CA certificate": str(self.ca_file),
             "account": self.account_id,
             "kept in": str(self.folder),
+            "database": shown(self.core.store.url) if self.core.store.shared else "",
         }
         body = "".join(
             f"<tr><th>{name}</th><td><code>{escape(value)}</code></td></tr>" for name, value in rows.items() if value
