@@ -46,7 +46,7 @@ def picture(link: str, temperature: object) -> None:
     chance = random.Random(7)
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1120, "height": 700})
+        page = browser.new_page(viewport={"width": 1120, "height": 760})
         page.goto(link)
         page.get_by_role("link", name="K64F-desk-0").click()
         for path in ("/3/0", "/3303/0"):
@@ -57,9 +57,11 @@ def picture(link: str, temperature: object) -> None:
             value = temperature.read(0, 5700) + chance.uniform(-0.4, 0.4)  # type: ignore[attr-defined]
             temperature.set(0, 5700, round(value, 1))  # type: ignore[attr-defined]
             page.wait_for_timeout(120)
-        page.get_by_label("Search resources").fill("33")
+        page.get_by_label("Search resources").fill("3303")
         page.wait_for_selector("[data-path='/3303/0/5700'] svg")
         page.wait_for_timeout(500)
+        page.get_by_label("Search resources").blur()
+        page.evaluate("scrollTo(0, 0)")
         page.mouse.move(0, 0)
         page.screenshot(path=TO)
         browser.close()

@@ -34,8 +34,8 @@ class Session:
     digest: str = field(repr=False)
     used: float = 0.0
     dark: bool | None = None
-    tabs: set[Callable[[], None]] = field(default_factory=set, repr=False)
-    """What ends each open tab of it."""
+    tabs: set[Callable[[str], None]] = field(default_factory=set, repr=False)
+    """What ends each open tab of it, and says why: "out", "key"."""
 
 
 class Door:
@@ -97,12 +97,12 @@ class Door:
         """Note that a session is in use."""
         session.used = self._now()
 
-    def sign_out(self, session: Session) -> None:
+    def sign_out(self, session: Session, why: str = "out") -> None:
         """End a session with all its tabs; the last one of a key takes that key's observations with it."""
         for id in [id for id, each in self._sessions.items() if each is session]:
             del self._sessions[id]
         for close in list(session.tabs):
-            close()
+            close(why)
         if all(each.seat is not session.seat for each in self._sessions.values()):
             self._seats.pop(session.digest, None)
             task = asyncio.get_running_loop().create_task(session.seat.close())

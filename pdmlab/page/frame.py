@@ -120,13 +120,13 @@ class Frame:
 
     def _failed(self, error: PdmlabError) -> None:
         if isinstance(error, ServiceError) and error.status == 401 and not self._left:
-            self._door.sign_out(self.session)  # the key was revoked: this tab is told by `_leave`, as all of them
+            self._door.sign_out(self.session, "key")  # it was revoked: this tab is told by `_leave`, as all of them
 
-    def _leave(self) -> None:
+    def _leave(self, why: str) -> None:
         if not self._left:
             self._left = True
             with contextlib.suppress(Exception), self._client:  # the browser may be gone
-                ui.navigate.to("/sign-in?why=key")
+                ui.navigate.to(f"/sign-in?why={why}")
 
     # -- doing something -------------------------------------------------------------------------------------
 

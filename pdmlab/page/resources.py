@@ -31,6 +31,7 @@ class Resources:
     def __init__(self, frame: Frame, device_id: str) -> None:
         self._frame, self._id = frame, device_id
         self._rows: dict[str, _Row] = {}
+        self._boxes: dict[str, ui.element] = {}
         self._found: dict[str, set[int]] = {}
         """What reads of whole instances have brought, beside what is listed and what the registry has."""
         self._filter = ""
@@ -100,13 +101,14 @@ class Resources:
     def _draw(self, listed: list[dict[str, Any]]) -> None:
         self._body.clear()
         self._rows.clear()
+        self._boxes.clear()
         self._empty.set_visibility(not listed)
         objects: dict[str, list[dict[str, Any]]] = {}
         for row in listed:
             objects.setdefault("/".join(row["path"].split("/")[:3]), []).append(row)
         with self._body:
             for instance, rows in objects.items():
-                box = ui.element("details").classes("object")
+                box = self._boxes[instance] = ui.element("details").classes("object")
                 if not instance.startswith(_CLOSED):
                     box.props("open")
                 with box:
@@ -123,8 +125,13 @@ class Resources:
         self._hide()
 
     def _hide(self) -> None:
+        shown = set()
         for path, row in self._rows.items():
             row.box.set_visibility(self._filter in path or self._filter in row.name.lower())
+            if row.box.visible:
+                shown.add("/".join(path.split("/")[:3]))
+        for instance, box in self._boxes.items():
+            box.set_visibility(instance in shown)
 
     async def _read_all(self) -> str:
         whole = tuple(f"{path}/" for path in self._rows if path.count("/") == 2)  # these bring what is in them

@@ -12,6 +12,7 @@ import pytest
 from playwright import sync_api
 
 from pdmlab.service import Service, serve
+from tests.page.devices import registered
 from tests.service.restlab import Device
 from tests.tools import unavailable
 
@@ -48,19 +49,12 @@ def device(service: Service) -> Iterator[Callable[[str], Device]]:
     devices: list[Device] = []
 
     def make(name: str) -> Device:
-        made = Device(lambda coroutine: service._thread.run(coroutine, timeout=30), plain_address(service), name)
-        made.register()
-        devices.append(made)
-        return made
+        devices.append(registered(service, name))
+        return devices[-1]
 
     yield make
     for each in devices:
         each.close()
-
-
-def plain_address(service: Service) -> tuple[str, int]:
-    host, _, port = str(service.plain_lwm2m_uri).removeprefix("coap://").partition(":")
-    return host, int(port)
 
 
 class Tab:

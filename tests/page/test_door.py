@@ -167,10 +167,10 @@ def test_who_signs_out_last_takes_what_the_key_had_along(service: Service) -> No
         one, two = [door.session(await door.sign_in(service.api_key)) for _ in range(2)]
         assert one is not None and two is not None and one.seat is two.seat
         told: list[str] = []
-        one.tabs.add(lambda: told.append("one"))
-        two.tabs.add(lambda: told.append("two"))
+        one.tabs.add(lambda why: told.append(f"one {why}"))
+        two.tabs.add(lambda why: told.append(f"two {why}"))
         door.sign_out(one)
-        assert told == ["one"]
+        assert told == ["one out"]
         await two.seat.api.get("/v3/api-keys/me")
         door.sign_out(two)
         await asyncio.gather(*door._ending)

@@ -9,7 +9,7 @@ import pytest
 
 from pdmlab import Cloud, widgets
 from pdmlab.service import Service, serve
-from tests.page.conftest import plain_address
+from tests.page.devices import registered
 from tests.service.restlab import Device
 
 
@@ -27,8 +27,7 @@ def cloud(service: Service) -> Iterator[Cloud]:
 
 @pytest.fixture(scope="module")
 def desk(service: Service) -> Iterator[Device]:
-    device = Device(lambda coroutine: service._thread.run(coroutine, timeout=30), plain_address(service), "desk-<1>")
-    device.register()
+    device = registered(service, "desk-<1>")
     yield device
     device.close()
 
