@@ -46,9 +46,7 @@ class ExampleLab:
     known: dict[str, str]
     folder: Path
 
-    def send(
-        self, example: Example, ask: Callable[[Example], httpx.Response], *, patience: float = PATIENCE_S
-    ) -> str:
+    def send(self, example: Example, ask: Callable[[Example], httpx.Response], *, patience: float = PATIENCE_S) -> str:
         """Send an example, and again while it asks for what is not there yet; return what is wrong, or nothing."""
         end = time.monotonic() + patience
         while True:
@@ -114,9 +112,12 @@ def _judged(example: Example, answer: httpx.Response) -> tuple[str, dict[str, st
 
 
 @contextmanager
-def example_lab(folder: Path) -> Iterator[ExampleLab]:
+def example_lab(folder: Path, database: str | None = None) -> Iterator[ExampleLab]:
     """Prepare all that examples.toml says is there."""
-    with serve(name=folder.name) as service, prepared(service, folder, service.account_id, service.api_key) as lab:
+    with (
+        serve(name=folder.name, database=database) as service,
+        prepared(service, folder, service.account_id, service.api_key) as lab,
+    ):
         yield lab
 
 

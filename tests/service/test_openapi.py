@@ -28,7 +28,7 @@ from pdmlab.service.rest import app
 from pdmlab.service.rest.examples import examples
 from tests.service.examplelab import ExampleLab, example_lab
 
-EXAMPLES = int(os.environ.get("PDMLAB_TEST_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("PDMLAB_TEST_EXAMPLES", "6"))
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -45,11 +45,11 @@ def _order(operation: str) -> tuple[bool, str]:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExampleLab]:
+def lab(tmp_path_factory: pytest.TempPathFactory, shared_database: str) -> Iterator[ExampleLab]:
     """A service in which everything is there that the examples make, and whose polls are short."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app, "make_app", functools.partial(app.make_app, hold_s=0.01))
-        with example_lab(tmp_path_factory.mktemp("openapi")) as lab:
+        with example_lab(tmp_path_factory.mktemp("openapi"), shared_database) as lab:
             with httpx.Client(timeout=30) as client:
                 ask = lab.by_http(client)
                 for example in examples().values():
