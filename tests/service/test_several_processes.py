@@ -14,6 +14,7 @@ from pdmlab.service.refusal import Refused
 from pdmlab.service.schema import registrations, requests
 from tests.service.corelab import CoreLab, FakeDevice, value
 from tests.service.databases import PostgreSQL
+from tests.service.fota import IMAGE, publish, updatable
 from tests.service.several import SeveralLab, Stage, Story, T, play
 
 
@@ -306,5 +307,51 @@ def test_a_thousand_requests_from_both_sides_are_each_answered_once(play: Stage)
         assert sorted(each["id"] for each in answers) == sorted(wanted)
         assert lab["a"].core.store.rows(sa.select(requests)) == []
         assert sum(device.asked.count("POST /5000/0/1") for device in devices) <= len(wanted)
+
+    play(story)
+
+
+@pytest.mark.parametrize("kill", ["", "a", "b"])
+def test_a_campaign_over_processes_installs_once_on_each_device(play: Stage, kill: str) -> None:
+    """Devices restart at the other process; one process is killed while images are on their way."""
+
+    async def story(lab: SeveralLab) -> None:
+        updates = [await updatable(lab["ab"[number % 2]], f"desk{number}") for number in range(4)]
+        other = {"a": "b", "b": "a"}
+        killed = False
+
+        for update in updates:
+            restart, device = update.restart, update.device
+
+            async def elsewhere(restart=restart, device=device, **options: object) -> None:
+                to = other[device.lab.name]
+                device.lab = lab[to if to != kill else other[to]]
+                await restart(**options)
+
+            update.restart = elsewhere  # type: ignore[method-assign]
+
+            async def on_block(number: int, update=update) -> None:
+                nonlocal killed
+                if kill and not killed and number == 10:
+                    killed = True
+                    await lab.kill(kill)
+
+            update.on_block = on_block
+        seen = lab[other[kill] if kill else "b"]
+        id = publish(lab["b"])
+        lab["b"].core.campaigns.start(lab["b"].core.account_id, id)
+        for _ in range(600):
+            await asyncio.sleep(1)
+            if seen.core.campaigns.find(seen.core.account_id, id)["phase"] == "stopped":
+                break
+            for update in updates if killed else ():
+                if update.device.lab.name == kill:  # it finds nobody any more, restarts, and comes to the other one
+                    await update.restart()
+        row = seen.core.campaigns.find(seen.core.account_id, id)
+        assert (row["phase"], row["autostop_reason"]) == ("stopped", "all devices are done: 4 success")
+        assert [update.installed for update in updates] == [["1.1.0"]] * 4
+        assert all(update.image == IMAGE for update in updates)
+        done = seen.core.campaigns.metadata(seen.core.account_id, id)
+        assert {each["summary_status"] for each in done} == {"success"}
 
     play(story)
