@@ -16,7 +16,8 @@ import pytest
 from pdmlab.cloud import AsyncCloud, Cloud
 from pdmlab.cloud.both import now
 from pdmlab.errors import ConfigError, ServiceError, TimedOut, Unreachable
-from tests.cloud.ways import it
+from pdmlab.service.http import HttpServer, tls
+from tests.cloud.ways import WAYS, it, tell
 from tests.service.restlab import RestLab
 
 KEY = "ak_secret_1234567890"
@@ -242,6 +243,54 @@ def test_a_service_in_the_same_process_is_asked_without_a_socket(lab: RestLab) -
             await group.delete()
 
     lab.run(story())
+
+
+@pytest.fixture
+def secure(lab: RestLab, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """The lab by HTTPS: its address, and the file with its CA's certificate."""
+
+    async def opened() -> HttpServer:
+        return await HttpServer.open(lab.app, context=tls(*lab.core.pki.https()))
+
+    server = lab.run(opened())
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(lab.core.pki.pem)
+    yield f"https://127.0.0.1:{server.port}", ca
+    lab.run(server.close())
+
+
+@pytest.mark.parametrize("channel", ["poll", "websocket"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_service_by_https_is_known_by_its_ca(
+    lab: RestLab, secure: tuple[str, Path], way: str, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, ca = secure
+    desk = lab.device("desk1")
+
+    async def story(cloud: Any) -> None:
+        device = await it(cloud.device("desk1"))
+        assert device.id == desk.id and await it(device.read("/3/0/0")) == "pdmlab"
+
+    tell(way, story, host, lab.key, ca=ca, channel=channel)
+    monkeypatch.setenv("PDMLAB_CA", str(ca))
+    tell(way, story, host, lab.key, channel=channel)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_service_with_an_unknown_ca_is_told_nothing(lab: RestLab, secure: tuple[str, Path], way: str) -> None:
+    async def story(cloud: Any) -> None:
+        with pytest.raises(Unreachable, match=r"(?i)certificate") as error:
+            await it(cloud.account())
+        assert "ca=" in str(error.value)
+
+    tell(way, story, secure[0], lab.key)
+
+
+def test_a_ca_that_is_none_is_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("nothing")
+    for file in (tmp_path / "ca.pem", tmp_path / "none.pem"):
+        with pytest.raises(ConfigError, match=r"certificate cannot be read from .*\.pem"):
+            Cloud("https://elsewhere", KEY, ca=file)
 
 
 SCRIPT = """

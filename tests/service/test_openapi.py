@@ -1,6 +1,6 @@
 """Whatever the API's description allows, and what it does not, is answered as the description says: never with a 5xx.
 
-PDMLAB_TEST_EXAMPLES=200 asks more of each operation; `make fuzz` does.
+PDMLAB_TEST_EXAMPLES=200 asks more of each operation.
 """
 
 from __future__ import annotations
