@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import json
 import re
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -151,10 +152,9 @@ LISTS = [
 
 def test_everything_that_a_path_names_is_there(sides: dict[str, Side]) -> None:
     for side in (sides["ours"], sides["theirs"]):
-        missing = {name: set(_NAME.findall(ALL[name].url("{{{}}}".format))) - side.known.keys() for name in NAMED}
-        assert not any(missing.values()), (
-            f"add what makes these to examples.toml, or to tests/service/examplelab.py: {missing}"
-        )
+        named = {name: set(_NAME.findall(ALL[name].url("{{{}}}".format))) for name in NAMED}
+        missing = {name: each - side.known.keys() for name, each in named.items() if each - side.known.keys()}
+        assert not missing, f"add what makes these to examples.toml, or to tests/service/examplelab.py: {missing}"
 
 
 @pytest.mark.parametrize(
@@ -231,3 +231,14 @@ def test_news_of_another_accounts_devices_do_not_come(sides: dict[str, Side]) ->
         assert time.monotonic() < end, heard
     answer = ours.client.get(pull, headers=ours.headers)
     assert device not in answer.text and "theirs-" not in answer.text, answer.text
+
+
+def test_what_strangers_said_is_for_the_services_own_account(sides: dict[str, Side]) -> None:
+    service = sides["own"].lab.service
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.settimeout(PATIENCE_S)
+        stranger.sendto(b"\x40\x00\x12\x34", service.core.lwm2m.address[:2])  # an empty confirmable message: a ping
+        assert stranger.recv(100) == b"\x70\x00\x12\x34"
+    shown = {name: side.client.get("/lab/log", headers=side.headers).json() for name, side in sides.items()}
+    assert any(row["device"] == "" for row in shown["own"])
+    assert shown["ours"] and not any(row["device"] == "" for row in shown["ours"])

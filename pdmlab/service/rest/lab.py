@@ -23,13 +23,14 @@ After = Annotated[int, Query(ge=-1, description="Those with a greater `number` o
 
 @router.get("/log", summary="List CoAP messages")
 async def get_log(core: TheCore, key: TheKey, limit: Limit = 10_000, after: After = -1) -> list[Json]:
-    """Messages between the service and the account's devices, or whom nobody knows yet, oldest first.
+    """Messages between the service and the account's devices, oldest first; none where the service keeps no log.
 
-    None where the service keeps no log.
+    For the service's own account also those of whom nobody knows yet: they may be any account's.
     """
     rows = [] if core.log is None else await _rows(core.log, core.log, after)
     known = {row.device for row in rows} - {""}
-    mine = {"", *(device for device in known if core.directory.account_of(device) == key.account_id)}
+    mine = {device for device in known if core.directory.account_of(device) == key.account_id}
+    mine |= {""} if key.account_id == core.account_id else set()
     return [asdict(row) for row in rows if row.device in mine][-limit:]
 
 
