@@ -142,7 +142,8 @@ def test_every_field_of_a_body_is_taken(lab: ExampleLab) -> None:
                 headers={"Authorization": f"Bearer {lab.key}"},
                 json={**rest, **given},
             )
-            if answer.status_code == 400 or str(answer.status_code) not in operation.answers:
+            # The example before may have made one of that name: 409, which the description leaves out at some.
+            if answer.status_code == 400 or str(answer.status_code) not in {*operation.answers, "409"}:
                 wrong.append(f"{operation.name}: {answer.status_code} {answer.text[:300]}")
     assert not wrong, "\n".join(wrong)
     assert tried > 20
