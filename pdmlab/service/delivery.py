@@ -89,6 +89,11 @@ class Delivery:
             f" at the latest when its lifetime ends, in {left:.0f} s"
         )
 
+    def is_elsewhere(self, device_id: str) -> bool:
+        """Whether another process is there that asks a device: this one leaves it to that."""
+        nodes, registration = self._core.nodes, self._core.registrations.find(device_id)
+        return registration is not None and not nodes.is_own(registration.node) and nodes.lives(registration.node)
+
     def _elsewhere(self, registration: Registration) -> str:
         """Say that another process asks the device, or that nobody does."""
         node = registration.node

@@ -25,6 +25,7 @@ from pdmlab.service.credentials import LWM2M
 from pdmlab.service.refusal import Refused
 from pdmlab.service.registering import answer
 from pdmlab.service.schema import certificate_enrollments as table
+from pdmlab.service.statements import Statement
 from pdmlab.service.store import Row
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ _STATUS = {
 """ce_status.h of the client."""
 
 
+_NEW = sa.select(table).where(table.c.enroll_status == "new").order_by(table.c.id)
+_NEW_OF = Statement(_NEW.where(table.c.device_id == sa.bindparam("device")).limit(1))
+
+
 class Est:
     """The EST interface of both servers, and the renewals under way."""
 
@@ -68,6 +73,8 @@ class Est:
         self._core = core
         self._store = core.store
         self._renewing: dict[str, asyncio.Task[None]] = {}
+        core.bus.hear("queue", self._look, own=False)
+        core.nodes.on_gone.append(self._close_left)
 
     # -- what devices ask --------------------------------------------------------------------------------
 
@@ -153,12 +160,13 @@ class Est:
                 type="validation_error",
                 hint="POST /v3/certificate-issuer-configurations names certificates that devices may renew",
             )
+        elsewhere = core.delivery.is_elsewhere(device_id)
         obstacle = core.delivery.obstacle(device_id)
-        if obstacle is not None:
+        if obstacle is not None and not elsewhere:
             raise Refused(423, obstacle, type="locked")
         if core.resources.missing(device_id, RENEW):
             raise Refused(423, f"the device has no {RENEW}: it cannot renew certificates", type="locked")
-        if device_id in self._renewing:
+        if device_id in self._renewing or self._store.row(_NEW_OF, device=device_id) is not None:
             raise Refused(409, "a renewal is under way at this device", type="conflict")
         at = self._store.timestamp()
         row: Row = {
@@ -174,7 +182,9 @@ class Est:
         }
         with self._store.begin() as db:
             db.execute(sa.insert(table).values(row))
-        self._renewing[device_id] = asyncio.get_running_loop().create_task(self._ask(row))
+            core.bus.tell("queue", device_id)
+        if not elsewhere:
+            self._begin(row)
         return row
 
     def enrollment(self, account_id: str, id: str) -> Row | None:
@@ -203,17 +213,25 @@ class Est:
 
     def resume(self) -> None:
         """Close, after a start, what was under way: the device's answer has gone to nobody."""
-        with self._store.begin() as db:
-            db.execute(
-                sa.update(table)
-                .where(table.c.enroll_status == "new")
-                .values(
-                    enroll_status="completed",
-                    enroll_result="failure",
-                    enroll_result_detail="the service was restarted meanwhile",
-                    updated_at=self._store.timestamp(),
-                )
-            )
+        self._close_left()
+
+    def _close_left(self, _: str = "") -> None:
+        """Close what nobody asks: neither this process, nor the one that the device is connected to."""
+        for row in self._store.rows(_NEW):
+            device_id = row["device_id"]
+            if device_id not in self._renewing and not self._core.delivery.is_elsewhere(device_id):
+                self._completed(row["id"], "failure", "the service was restarted meanwhile")
+
+    def _look(self, device_id: str) -> None:
+        """Ask a device that is connected to this process for what another process was asked."""
+        if self._core.registrations.own(device_id) is None or device_id in self._renewing:
+            return
+        row = self._store.row(_NEW_OF, device=device_id)
+        if row is not None:
+            self._begin(row)
+
+    def _begin(self, row: Row) -> None:
+        self._renewing[row["device_id"]] = asyncio.get_running_loop().create_task(self._ask(row))
 
     async def close(self) -> None:
         """Wait for no device any more."""

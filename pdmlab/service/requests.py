@@ -377,17 +377,11 @@ class Requests:
     def _expire(self) -> None:
         try:
             for row in self._store.rows(sa.select(requests).where(requests.c.expires <= self._core.now())):
-                if not self._is_asked(row) and self._is_left_to_this(row["device_id"]):
+                if not self._is_asked(row) and not self._core.delivery.is_elsewhere(row["device_id"]):
                     self._finish(row, TIMEOUT)
         except ServiceError as error:
             _log.error("requests cannot expire: %s", error)
         self._deadline.next()
-
-    def _is_left_to_this(self, device_id: str) -> bool:
-        """Whether no other process has a device, which may be asking it just now."""
-        registration = self._core.registrations.find(device_id)
-        nodes = self._core.nodes
-        return registration is None or nodes.is_own(registration.node) or not nodes.lives(registration.node)
 
 
 async def _settled(task: asyncio.Task[bool], acknowledged: asyncio.Event) -> bool:

@@ -61,10 +61,11 @@ class Subscriptions(ABC):
 
     # -- what keys ask ---------------------------------------------------------------------------------
 
-    async def subscribe(self, api_key_id: str, device_id: str, path: str, *, async_id: str | None = None) -> str:
+    async def subscribe(self, api_key_id: str, device_id: str, path: str) -> str:
         """Subscribe a key to a path; return the id of the async-response that brings the present value, or the refusal.
 
-        A device that cannot be asked now is asked when it registers or updates.
+        A device that cannot be asked now is asked when it registers or updates. Who subscribes again meanwhile waits for
+        the same answer.
 
         Raises:
             Refused: DEVICE_NOT_FOUND, RESOURCE_NOT_FOUND (404), or a path that is none (400).
@@ -75,24 +76,28 @@ class Subscriptions(ABC):
             device_id, _path(path)
         ):
             raise Refused(404, "RESOURCE_NOT_FOUND", hint=f"the device has registered no {path}")
-        async_id = async_id or self._store.ids.new()
         try:
-            observed = self._subscribe(device["account_id"], api_key_id, device_id, path, async_id)
+            async_id, observed = self._subscribe(device["account_id"], api_key_id, device_id, path)
         except sa.exc.IntegrityError:  # another process has done the same in this moment
             self._keys.pop(device_id, None)
-            observed = self._subscribe(device["account_id"], api_key_id, device_id, path, async_id)
+            async_id, observed = self._subscribe(device["account_id"], api_key_id, device_id, path)
         await self._store.written()
         if observed != "active":
             self.kick(device_id)
         return async_id
 
-    def _subscribe(self, account_id: str, api_key_id: str, device_id: str, path: str, async_id: str) -> str:
+    def _subscribe(self, account_id: str, api_key_id: str, device_id: str, path: str) -> tuple[str, str]:
+        """Return the id of the answer that will come, and the state of the observation."""
         with self._store.batch():
-            self._add(account_id, api_key_id, device_id, path, async_id=async_id)
+            asking = self._store.rows(_ASKING, device=device_id, which=path)
+            waiting = next((row["async_id"] for row in asking if row["api_key_id"] == api_key_id), None)
+            async_id = waiting or self._store.ids.new()
+            if waiting is None:
+                self._add(account_id, api_key_id, device_id, path, async_id=async_id)
             observed = self._observed(account_id, device_id, path)
             if observed == "active":
                 self.fulfil_from_cache(device_id, path)
-        return observed
+        return async_id, observed
 
     async def unsubscribe(self, api_key_id: str, device_id: str | None = None, path: str | None = None) -> bool:
         """End a key's subscription to a path, all of a device, or all; return whether there was one.
@@ -291,6 +296,8 @@ class Subscriptions(ABC):
             subscriptions.c.path == path,
         )
         with self._store.batch() as db:
+            if self._store.shared:
+                self._keys.pop(device_id, None)  # what is written goes out from what is there
             if api_key_id in self.keys_of(device_id).get(path, ()):
                 if not pattern:
                     db.execute(

@@ -270,6 +270,31 @@ def test_news_that_are_lost_are_made_up_for(play: Stage) -> None:
     play(story)
 
 
+def test_a_certificate_is_renewed_by_the_process_that_has_the_device(play: Stage) -> None:
+    async def story(lab: SeveralLab) -> None:
+        a, b = lab["a"], lab["b"]
+        device = await a.device()
+        device.values["/35011/0/27002"] = b""
+        await device.bootstrap()
+        await device.register()
+        row = await b.core.est.renew(b.core.account_id, device.id)
+        with pytest.raises(Refused, match="under way"):
+            await a.core.est.renew(a.core.account_id, device.id)
+        await asyncio.sleep(5)
+        found = b.core.est.enrollment(b.core.account_id, row["id"])
+        assert (found["enroll_status"], found["enroll_result"]) == ("completed", "success")
+        assert device.asked.count("POST /35011/0/27002") == 1
+        device.silent = True
+        row = await b.core.est.renew(b.core.account_id, device.id)
+        await asyncio.sleep(2)
+        await lab.kill("a")
+        await asyncio.sleep(nodes.DEAD_S + nodes.BEAT_S + 1)
+        found = b.core.est.enrollment(b.core.account_id, row["id"])
+        assert (found["enroll_status"], found["enroll_result"]) == ("completed", "failure")
+
+    play(story)
+
+
 def test_a_device_that_is_deleted_elsewhere_is_known_no_more(play: Stage) -> None:
     async def story(lab: SeveralLab) -> None:
         a, b = lab["a"], lab["b"]
