@@ -96,8 +96,8 @@ class Service:
             if self._keylog is not None:
                 undo.callback(self._keylog.close)
             # Who may call from elsewhere must not have the service call what only this machine can reach.
-            callable_ = settings.load().text("callback_hosts") or (LOOPBACK_HOSTS if self.reach.loopback else "")
-            self.core = Core(self._home.database, log=self.log, callback_hosts=callable_, node=name)
+            may_be_called = settings.load().text("callback_hosts") or (LOOPBACK_HOSTS if self.reach.loopback else "")
+            self.core = Core(self._home.database, log=self.log, callback_hosts=may_be_called, node=name)
             self._thread = LoopThread(f"service-{name}")
             undo.callback(self._thread.close)
             undo.callback(self._stop)

@@ -64,8 +64,8 @@ class Subscriptions(ABC):
     async def subscribe(self, api_key_id: str, device_id: str, path: str) -> str:
         """Subscribe a key to a path; return the id of the async-response that brings the present value, or the refusal.
 
-        A device that cannot be asked now is asked when it registers or updates. Who subscribes again meanwhile waits for
-        the same answer.
+        A device that cannot be asked now is asked when it registers or updates. Who subscribes again meanwhile waits
+        for the same answer.
 
         Raises:
             Refused: DEVICE_NOT_FOUND, RESOURCE_NOT_FOUND (404), or a path that is none (400).

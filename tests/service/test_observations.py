@@ -169,6 +169,19 @@ def test_a_full_registration_ends_what_keys_subscribed_to_and_makes_anew_what_th
     play(story)
 
 
+def test_who_subscribes_twice_before_the_answer_waits_for_one_and_gets_it(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        device = await lab.registered()
+        ids = [await lab.core.observations.subscribe(lab.key_id, device.id, PATH) for _ in range(2)]
+        (answer,) = await lab.answers()
+        assert [answer["id"]] * 2 == ids and answer["status"] == 200
+        again = await lab.core.observations.subscribe(lab.key_id, device.id, PATH)
+        (answer,) = await lab.answers()
+        assert answer["id"] == again != ids[0] and value(answer) == b"test0"
+
+    play(story)
+
+
 def test_what_is_not_made_yet_outlives_the_registration_that_it_waits_for(play: Stage) -> None:
     async def story(lab: CoreLab) -> None:
         device = await lab.registered()
