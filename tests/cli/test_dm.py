@@ -15,7 +15,7 @@ from pdmlab.cloud import Cloud
 from pdmlab.firmware.image import ImageInfo, build_image
 from pdmlab.running import find, nearest
 from pdmlab.service import serve
-from pdmlab.service.schema import developer_certificates
+from pdmlab.service.schema import developer_keys
 from pdmlab.service.service import Service
 from pdmlab.update.credentials import CREDENTIALS_FILE, RESOURCES_FILE
 from pdmlab.update.developer import CERTIFICATE_FILE, KEY_FILE, Developer
@@ -64,7 +64,7 @@ def test_init_overwrites_only_what_it_may(run: Run, service: Service, tmp_path: 
     for answer in ("n\n", ""):  # "": </dev/null
         refused = run(*INIT, input=answer)
         assert refused.exit_code == 1 and "nothing was changed" in refused.stderr and "--force" in refused.stderr
-    made = sa.select(sa.func.count()).select_from(developer_certificates)
+    made = sa.select(sa.func.count()).select_from(developer_keys)
     assert service.call(service.core.store.scalar, made) == 1  # what was refused took none from the service
     assert (tmp_path / RESOURCES_FILE).read_bytes() == before
     assert run(*INIT, input="y\n").exit_code == 0
