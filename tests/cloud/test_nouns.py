@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pandas as pd
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdmlab.aio import LoopThread
+from pdmlab.cloud import AsyncCloud
 from pdmlab.errors import ConfigError, ServiceError, TimedOut
 from pdmlab.service import serve
 from pdmlab.service.enrollment import identity_of
@@ -186,6 +188,26 @@ def test_a_device_that_does_not_answer_is_a_time_out(told: Teller, desk: Device)
             await it(device.wait_for("deregistered", timeout=0))
 
     told(story)
+
+
+@pytest.mark.parametrize("channel", ["poll", "websocket"])
+def test_many_are_awaited_at_once_and_one_that_is_given_up_leaves_nothing(
+    service: Service, desk: Device, channel: Literal["poll", "websocket"]
+) -> None:
+    async def story() -> None:
+        async with AsyncCloud(service.url, _key(service), channel=channel) as cloud:
+            device = await cloud.device(desk.id)
+            assert await asyncio.gather(*(device.read("/3/0/0") for _ in range(15))) == ["pdmlab"] * 15
+            desk.silent = True
+            given_up = asyncio.create_task(device.read("/3/0/0"))
+            while len(await device.queue()) == 0:
+                pass
+            given_up.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await given_up
+            assert not device._channel._waiting
+
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize("channel", ["poll", "websocket"])
