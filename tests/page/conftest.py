@@ -24,8 +24,9 @@ FLAGS = [
 PATIENCE_MS = 30_000
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[sync_api.Browser]:
+    """For one module: as long as it runs, there is a loop in this thread."""
     if not Path(CHROMIUM).exists():
         unavailable(f"there is no {CHROMIUM}, which Debian's package chromium installs")
     sync_api.expect.set_options(timeout=PATIENCE_MS)
@@ -35,7 +36,7 @@ def browser() -> Iterator[sync_api.Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service(_no_settings_of_yours: None) -> Iterator[Service]:
     """One for all tests: each brings devices of its own."""
     with serve(name="page") as service:
