@@ -20,11 +20,11 @@ from pdmlab.coap.observation import Freshness
 from pdmlab.coap.transport import Address
 from pdmlab.errors import NetworkError, ServiceError
 from pdmlab.lwm2m.paths import Path
+from pdmlab.service.presubscriptions import Presubscriptions
 from pdmlab.service.schema import observations as table
 from pdmlab.service.schema.metrics import Metric
 from pdmlab.service.statements import Statement
 from pdmlab.service.store import Rows
-from pdmlab.service.subscriptions import Subscriptions
 from pdmlab.service.values import as_json, max_age_of, plain
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ _LOST = Statement(
 _DELETE = Statement(sa.delete(table).where(_DEVICE, _PATH))
 
 
-class Observations(Subscriptions):
+class Observations(Presubscriptions):
     """The observations of all devices, and the subscriptions of all keys."""
 
     def __init__(self, core: Core) -> None:

@@ -1,9 +1,9 @@
-"""Subscriptions: which key wants to hear of which path, in the database, one by one or by a pattern beforehand."""
+"""Subscriptions: which key wants to hear of which path, in the database."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -11,14 +11,13 @@ import sqlalchemy as sa
 from pdmlab.errors import Lwm2mError
 from pdmlab.lwm2m.paths import Path
 from pdmlab.service.refusal import Refused
-from pdmlab.service.schema import api_keys, observations, presubscriptions, subscriptions
+from pdmlab.service.schema import api_keys, observations, subscriptions
 from pdmlab.service.statements import Statement
 from pdmlab.service.store import Row, Rows
 from pdmlab.service.values import as_json
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
-    from pdmlab.service.register import Registration
 
 _OF_DEVICE = sa.select(subscriptions).where(subscriptions.c.device_id == sa.bindparam("device"))
 _MINE = _OF_DEVICE.where(subscriptions.c.api_key_id == sa.bindparam("key"))
@@ -30,15 +29,7 @@ _MADE_BY_HAND = (
 )
 _MANUAL = Statement(sa.select(subscriptions.c.path).where(*_MADE_BY_HAND))
 _DROP_MANUAL = Statement(sa.delete(subscriptions).where(*_MADE_BY_HAND))
-_ACCOUNT = sa.select(api_keys.c.account_id).where(api_keys.c.id == sa.bindparam("key"))
-_SOME_PATTERNS = Statement(
-    sa.select(presubscriptions.c.id).where(presubscriptions.c.account_id == sa.bindparam("account")).limit(1)
-)
-_PATTERNS = (
-    sa.select(presubscriptions)
-    .where(presubscriptions.c.account_id == sa.bindparam("account"))
-    .order_by(presubscriptions.c.api_key_id, presubscriptions.c.position)
-)
+ACCOUNT = sa.select(api_keys.c.account_id).where(api_keys.c.id == sa.bindparam("key"))
 
 
 class Subscriptions(ABC):
@@ -137,62 +128,6 @@ class Subscriptions(ABC):
                 keys.setdefault(row["path"], []).append(row["api_key_id"])
         return keys
 
-    # -- patterns --------------------------------------------------------------------------------------
-
-    def presubscriptions(self, api_key_id: str) -> Sequence[dict[str, Any]]:
-        """Return a key's patterns as it has given them."""
-        rows = self._store.rows(
-            sa.select(presubscriptions)
-            .where(presubscriptions.c.api_key_id == api_key_id)
-            .order_by(presubscriptions.c.position)
-        )
-        shown = []
-        for row in rows:
-            entry = {"endpoint-name": row["endpoint_name"], "endpoint-type": row["endpoint_type"]}
-            entry["resource-path"] = row["resource_path"] or None
-            shown.append({name: value for name, value in entry.items() if value is not None})
-        return shown
-
-    async def set_presubscriptions(self, api_key_id: str, entries: Iterable[Mapping[str, Any]]) -> None:
-        """Replace a key's patterns (endpoint-name, endpoint-type, resource-path); devices are matched as they come.
-
-        What the old patterns had subscribed to ends.
-        """
-        account_id = self._store.scalar(_ACCOUNT, key=api_key_id)
-        if account_id is None:
-            raise Refused(404, f"there is no API key {api_key_id[:64]}", type="not_found")
-        with self._store.batch() as db:
-            db.execute(sa.delete(presubscriptions).where(presubscriptions.c.api_key_id == api_key_id))
-            for position, entry in enumerate(entries):
-                db.execute(
-                    sa.insert(presubscriptions).values(
-                        id=self._store.ids.new(),
-                        account_id=account_id,
-                        api_key_id=api_key_id,
-                        position=position,
-                        endpoint_name=entry.get("endpoint-name"),
-                        endpoint_type=entry.get("endpoint-type"),
-                        resource_path=list(entry.get("resource-path") or []),
-                        created_at=self._store.timestamp(),
-                    )
-                )
-            old = db.execute(
-                sa.delete(subscriptions)
-                .where(subscriptions.c.api_key_id == api_key_id, subscriptions.c.from_presubscription)
-                .returning(subscriptions.c.device_id, subscriptions.c.path)
-            ).all()
-            for device_id, path in old:
-                self._forget_keys(device_id)
-                if path not in self.keys_of(device_id):
-                    self._remove(device_id, path)
-            for registration in self._core.registrations:
-                if registration.account_id == account_id:
-                    self.presubscribe(registration)
-        await self._store.written()
-        for registration in self._core.registrations:
-            if registration.account_id == account_id:
-                self.kick(registration.device_id)
-
     def drop_manual(self, device_id: str) -> None:
         """End, as part of a full registration, the subscriptions that keys have made one by one.
 
@@ -206,27 +141,6 @@ class Subscriptions(ABC):
             self._forget_keys(device_id)
             for path in set(gone) - self.keys_of(device_id).keys():
                 self._remove(device_id, path)
-
-    def presubscribe(self, registration: Registration, *, anew: bool = True) -> None:
-        """Subscribe every key whose patterns fit to what a device has, as part of the open transaction.
-
-        anew: the device has forgotten what was observed; else what is subscribed already is left as it is.
-        """
-        if self._store.row(_SOME_PATTERNS, account=registration.account_id) is None:
-            return
-        patterns = self._store.rows(_PATTERNS, account=registration.account_id)
-        device_id = registration.device_id
-        listed = self._core.resources.list(device_id)
-        for pattern in patterns:
-            if not _fits(pattern, registration):
-                continue
-            for row in listed:
-                exact = row["path"] in pattern["resource_path"]
-                if not anew and pattern["api_key_id"] in self.keys_of(device_id).get(row["path"], ()):
-                    continue
-                if exact or (row["observable"] and _covers(pattern["resource_path"], row["path"])):
-                    self._add(registration.account_id, pattern["api_key_id"], device_id, row["path"], pattern=True)
-                    self._observed(registration.account_id, device_id, row["path"])
 
     # -- answers -----------------------------------------------------------------------------------------
 
@@ -274,7 +188,7 @@ class Subscriptions(ABC):
     # -- rows ----------------------------------------------------------------------------------------------
 
     def _device(self, api_key_id: str, device_id: str) -> Row:
-        account_id = self._store.scalar(_ACCOUNT, key=api_key_id)
+        account_id = self._store.scalar(ACCOUNT, key=api_key_id)
         device = None if account_id is None else self._core.directory.find(device_id, account_id)
         if device is None:
             raise Refused(404, "DEVICE_NOT_FOUND", hint=f"this account has no device {device_id[:64]}")
@@ -348,15 +262,3 @@ def _path(text: str) -> Path:
         return Path.parse(text)
     except Lwm2mError as error:
         raise Refused(400, "RESOURCE_NOT_FOUND", hint=str(error)) from error
-
-
-def _fits(pattern: Row, registration: Registration) -> bool:
-    name, type = pattern["endpoint_name"], pattern["endpoint_type"]
-    if type is not None and type != registration.endpoint_type:
-        return False
-    names = (registration.device_id, registration.endpoint_name)
-    return name is None or any(each == name or (name.endswith("*") and each.startswith(name[:-1])) for each in names)
-
-
-def _covers(patterns: Sequence[str], path: str) -> bool:
-    return not patterns or any(each == path or (each.endswith("*") and path.startswith(each[:-1])) for each in patterns)
