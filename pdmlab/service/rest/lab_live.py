@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from pdmlab.capture import DeviceLog, LoggedMessage
@@ -22,6 +22,8 @@ from pdmlab.service.rest.paging import Json
 
 router = APIRouter(prefix="/lab", tags=["Lab"])
 
+POLLS = 12
+"""A stream lasts no longer than so many polls are held: who follows asks again."""
 CAPTURE = "application/x-pcapng"
 
 
@@ -29,10 +31,11 @@ CAPTURE = "application/x-pcapng"
 async def follow_log(
     core: TheCore,
     key: TheKey,
+    request: Request,
     device_id: str,
     after: Annotated[int, Query(ge=-1, description="Begin after this `number`.")] = -1,
     limit: Annotated[int, Query(ge=0, le=10_000, description="Of those that are past, the latest.")] = 200,
-    seconds: Annotated[float, Query(ge=0, le=3600, description="How long to follow it (s).")] = 300.0,
+    seconds: Annotated[float, Query(ge=0, le=300, description="How long to follow it (s), then ask again.")] = 300.0,
     last: Annotated[str, Header(alias="Last-Event-ID", description="As `after`: a browser's, as it comes back.")] = "",
 ) -> StreamingResponse:
     """Server-sent events: a row of the log each, with its `number` as id. First what is past, then what passes.
@@ -46,7 +49,7 @@ async def follow_log(
     if core.live.full:
         raise Refused(503, "too many follow the log just now", hint="close a view of it, or poll /lab/log")
     return StreamingResponse(
-        _events(core, device_id, after, limit, seconds),
+        _events(core, device_id, after, limit, min(seconds, POLLS * request.app.state.hold_s)),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store"},
     )
