@@ -15,7 +15,8 @@ from pdmlab.coap.tls import tls_to
 from pdmlab.errors import HandshakeFailed, NetworkError
 from pdmlab.service.bootstrap_plan import Plan
 from pdmlab.service.enrollment import identity_of
-from pdmlab.service.schema import trusted_certificates
+from pdmlab.service.ids import timestamp
+from pdmlab.service.schema import shared_keys, trusted_certificates
 from pdmlab.service.store import Row
 from tests.service.corelab import request, value
 from tests.service.reallab import Carrier, RealLab, real, real_device
@@ -349,3 +350,47 @@ def test_a_device_with_a_pre_shared_key_goes_all_the_way(tmp_path: Path, carrier
             await device.endpoint.request(_ping(), device.service)
 
     real(story, tmp_path / "lab.sqlite")
+
+
+@BOTH
+def test_a_key_that_another_process_deletes_disconnects_here(tmp_path: Path, carrier: Carrier) -> None:
+    async def story(lab: RealLab) -> None:
+        board = await keyed_board(lab, carrier)
+        with_it = lab.core.registrations.find(board.id)
+        assert lab.core.lwm2m.connected(with_it.peer)
+        lab.core.bus.heard('["another process",[["shared key","my-endpoint-0001"]]]')
+        assert not lab.core.lwm2m.connected(with_it.peer) and "withdrawn" in with_it.lost_why
+
+    real(story, tmp_path / "lab.sqlite")
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_an_association_by_a_key_that_went_while_nobody_looked_does_not_go_on(tmp_path: Path, again: bool) -> None:
+    async def story(lab: RealLab) -> None:
+        board = await keyed_board(lab, "dtls")
+        peer, account = lab.core.registrations.find(board.id).peer, lab.core.account_id
+        await lab.restart()
+        assert lab.core.lwm2m.connected(peer)  # DTLS goes on over a restart
+        await lab.core.stop()
+        engine = sa.create_engine(lab.url)
+        with engine.begin() as db:
+            db.execute(sa.delete(shared_keys))
+            if again:
+                at = timestamp(lab.now() + 1)
+                values = {"identity": board.name, "account_id": account, "created_at": at, "updated_at": at}
+                db.execute(sa.insert(shared_keys).values(secret=bytes(16), **values))
+        engine.dispose()
+        await lab.start()
+        assert not lab.core.lwm2m.connected(peer)
+
+    real(story, tmp_path / "lab.sqlite")
+
+
+async def keyed_board(lab: RealLab, carrier: Carrier) -> KeyedBoard:
+    """Return a board that has registered by a pre-shared key."""
+    lab.core.shared_keys.create(lab.core.account_id, "my-endpoint-0001")
+    board = KeyedBoard(lab, "my-endpoint-0001", carrier)
+    lab.devices.append(board)
+    await board.first_boot()
+    assert (await board.come()).code == codes.CREATED
+    return board
