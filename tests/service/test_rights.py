@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -299,3 +300,26 @@ def test_keys_of_an_older_database_may_what_they_could(empty: str) -> None:
         assert sorted(groups.values()) == sorted(rights.GROUPS.values())
     finally:
         lab.close()
+
+
+def test_two_processes_do_not_take_the_last_two_keys(postgresql: PostgreSQL) -> None:
+    database = postgresql.new()
+    here, there = RestLab(database), RestLab(database, node="second")
+    try:
+        for _ in range(5):
+            made = here.call("POST", "/v3/accounts", json={"end_market": "IT"}).json()
+            first = made["admin_key"]
+            groups = here.get("/v3/api-keys/me", key=first)["groups"]
+            second = here.call("POST", "/v3/api-keys", key=first, json={"name": "second", "groups": groups}).json()
+            taken = [
+                asyncio.run_coroutine_threadsafe(lab.acall("DELETE", f"/v3/api-keys/{id}", key=key), lab.loop.loop)
+                for lab, key, id in ((here, first, second["id"]), (there, second["key"], here.key_id(first)))
+            ]
+            answers = sorted(each.result(timeout=20).status_code for each in taken)
+            assert answers in ([204, 401], [204, 403])  # who comes second has no key any more, or keeps it
+            left = here.get(f"/v3/accounts/{made['id']}/api-keys")["data"]
+            assert [each["groups"] for each in left] == [groups]
+    finally:
+        here.close()
+        there.close()
+        postgresql.drop(database)
