@@ -31,6 +31,8 @@ RETRY_S = 1.0
 _ALONE = int.from_bytes(b"pdmlab")  # the number of PostgreSQL's advisory lock
 _ALONE_S = 60
 
+_FACT = Statement(sa.select(schema.facts.c.value).where(schema.facts.c.name == sa.bindparam("fact")))
+
 Row: TypeAlias = dict[str, Any]
 """A row as a dict. Any: a column's type is its own."""
 
@@ -359,7 +361,7 @@ class Store:
 
     def fact(self, name: str) -> str | None:
         """Return what `remember` kept under a name."""
-        value: str | None = self.scalar(sa.select(schema.facts.c.value).where(schema.facts.c.name == name))
+        value: str | None = self.scalar(_FACT, fact=name)
         return value
 
     def facts(self) -> dict[str, str]:

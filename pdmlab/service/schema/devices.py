@@ -154,7 +154,6 @@ registrations = Table(
     Column("node", String(64), nullable=False, server_default=""),
     Index(None, "account_id"),
     Index(None, "node"),
-    Index(None, "expires"),
     comment="generation grows with each full registration; values and observations belong to the latest. host, port,"
     " scheme and serial name the connection at the process `node`; serial is 0 for datagrams. root: where its objects"
     " are, if not at the top",

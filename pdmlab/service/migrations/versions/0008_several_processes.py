@@ -21,7 +21,6 @@ def upgrade() -> None:
     )
     op.add_column("registrations", sa.Column("node", sa.String(length=64), server_default="", nullable=False))
     op.create_index(op.f("ix_registrations_node"), "registrations", ["node"], unique=False)
-    op.create_index(op.f("ix_registrations_expires"), "registrations", ["expires"], unique=False)
     op.add_column("requests", sa.Column("node", sa.String(length=64), server_default="", nullable=False))
     # Room for the names of nodes.
     with op.batch_alter_table("facts") as facts:
