@@ -76,6 +76,7 @@ def test_running_a_cell_again_returns_the_service_that_runs(serve: Callable[...,
         ({"keylog": "keys.log"}, r"with keylog=None, not keys\.log"),
         ({"coaps_port": 1}, r"with coaps_port=\d+, not 1"),
         ({"image_port": 1}, r"with image_port=0, not 1"),
+        ({"https_port": 1}, r"with https_port=0, not 1"),
     ):
         with pytest.raises(ConfigError, match=said):
             serve(**asked)
