@@ -128,9 +128,7 @@ def programs(told: dict[str, Any]) -> dict[str, str]:
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as ca:
         ca.write(told["ca"])
         ca.flush()
-        asked = (
-            "import requests, sys; print(requests.get(sys.argv[1], headers={'Authorization': sys.argv[2]}).json())"
-        )
+        asked = "import requests, sys; print(requests.get(sys.argv[1], headers={'Authorization': sys.argv[2]}).json())"
         bearer = f"Bearer {told['key']}"
         peer = ["-connect", host.netloc.decode(), "-verify_ip", host.host, "-verify_return_error", "-x509_strict"]
         commands = {
