@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -160,6 +161,15 @@ class Registered:
             self._core.observations.forget(device_id)
 
     # -- from process to process ---------------------------------------------------------------------------
+
+    def _writing(self, device_id: str | None) -> contextlib.AbstractContextManager[sa.Connection]:
+        """Return the batch; or a transaction of its own, for a device that another process may have.
+
+        Who waits for rows of others holds none that others may wait for: so nobody waits in a circle.
+        """
+        if self._store.shared and (device_id is None or self.own(device_id) is None):
+            return self._store.begin()
+        return self._store.batch()
 
     def _changed(self, device_id: str) -> None:
         """Let a device go that another process says it has, or has ended."""

@@ -76,7 +76,7 @@ class Registrations(Registered):
         resources = await in_pieces(listed_in_pieces(links))
         lifetime = DEFAULT_LIFETIME if wish.lifetime is None else wish.lifetime
         span = span_of(lifetime, wish.lwm2m_version)
-        with self._store.batch() as db:
+        with self._writing(proof.device_id or wish.device_id) as db:
             found = self._claims.device(wish, proof)
             if isinstance(found, Message):
                 return found
@@ -162,7 +162,7 @@ class Registrations(Registered):
             lost_why="",
             node=self._node,
         )
-        with self._store.batch() as db:
+        with self._writing(renewed.device_id) as db:
             row = columns(renewed)
             refreshed = {name: row[name] for name in REFRESHED}
             if not REFRESH.run(db, device=renewed.device_id, **as_it_was(old), **refreshed):

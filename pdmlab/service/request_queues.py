@@ -44,6 +44,7 @@ _CLAIM = Statement(
     )
 )
 """Take a request that no other process is asking a device, of a device that is connected to this one."""
+_LATE = Statement(sa.select(requests).where(requests.c.expires <= sa.bindparam("now")).order_by(requests.c.number))
 _DONE = Statement(sa.delete(requests).where(_THIS))
 
 
@@ -281,7 +282,7 @@ class RequestQueues:
 
     def _expire(self) -> None:
         try:
-            for row in self._store.rows(sa.select(requests).where(requests.c.expires <= self._core.now())):
+            for row in self._store.rows(_LATE, now=self._core.now()):
                 if not self._is_asked(row) and not self._core.delivery.is_elsewhere(row["device_id"]):
                     self._finish(row, TIMEOUT)
         except ServiceError as error:
