@@ -15,22 +15,18 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine, RootTransaction
+from sqlalchemy.engine import Connection, RootTransaction
 
 from pdmlab.errors import ServiceError
 from pdmlab.service import engine as engines
 from pdmlab.service import schema
+from pdmlab.service.database import Database
 from pdmlab.service.engine import run_script
 from pdmlab.service.ids import Ids, timestamp
 from pdmlab.service.migrating import migrate
 from pdmlab.service.statements import Statement
 
 MAX_TURNS = 64  # of the loop that a batch stays open while more comes in: a few milliseconds
-RETRY_S = 1.0
-"""Between two attempts to reach a database that is away: the loop waits for each."""
-_ALONE = int.from_bytes(b"pdmlab")  # the number of PostgreSQL's advisory lock
-_ALONE_S = 60
-
 _FACT = Statement(sa.select(schema.facts.c.value).where(schema.facts.c.name == sa.bindparam("fact")))
 
 Row: TypeAlias = dict[str, Any]
@@ -39,43 +35,30 @@ Row: TypeAlias = dict[str, Any]
 Rows: TypeAlias = list[Row]
 
 
-class Store:
+class Store(Database):
     """The database behind a SQLAlchemy URL; `now` returns Unix seconds and `ids` makes ids.
 
     All of it belongs to the loop and the thread on which `open` was called.
 
-    shared          whether other processes may use the same database
     before_commit   called in every transaction that wrote something, at its end
-    on_reconnect    called after a connection that had ended is there again
     """
 
     def __init__(
         self, url: str | sa.URL = "sqlite://", *, now: Callable[[], float] = time.time, seed: int | None = None
     ) -> None:
-        self.url = engines.read_url(url)
-        self.shared = engines.is_shared(self.url)
+        super().__init__(url)
         self.now = now
         self.ids = Ids(now, seed)
-        self.engine: Engine
         self.account_id = ""
         """The default account, made at the first start."""
         self.before_commit: list[Callable[[], None]] = []
-        self.on_reconnect: list[Callable[[], None]] = []
-        self._connection: Connection | None = None
-        self._lost = False
-        self._retry_at = 0.0
-        self._depth = 0
         self._batch: RootTransaction | None = None
         self._done: asyncio.Future[None] | None = None
         self._writes = 0
         self.commits = 0
 
     def __repr__(self) -> str:
-        return f"<Store {self._name}>"
-
-    @property
-    def _name(self) -> str:
-        return engines.shown(self.url)
+        return f"<Store {self.name}>"
 
     # -- opening -------------------------------------------------------------------------------------
 
@@ -88,19 +71,15 @@ class Store:
         """
         if self._connection is not None:
             return
-        self.engine = engines.open_engine(self.url)
         try:
-            self._connection = self.engine.connect()
-            fault = engines.fault_of(self._connection)
-            if fault is not None:
-                raise ServiceError(f"the database {self._name} cannot be used", status=503, hint=fault)
+            connection = self._connect()
             with self.alone():
-                migrate(self._connection, self._name)
+                migrate(connection, self.name)
                 self.account_id = self.fact("default_account") or self._first_account()
         except (sa.exc.SQLAlchemyError, OSError) as error:
             self.close()
             raise ServiceError(
-                f"the database {self._name} cannot be used: {engines.cause_of(error)}",
+                f"the database {self.name} cannot be used: {engines.cause_of(error)}",
                 status=503,
                 hint="is PostgreSQL running there, and may this user use that database? a password belongs into"
                 " PGPASSWORD or ~/.pgpass"
@@ -119,25 +98,6 @@ class Store:
             self.remember("default_account", made)
         return made
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Be the only process in such a block: for what is made once for all of them, at the first start."""
-        if not self.shared:
-            yield
-            return
-        connection = self.connection
-        run_script(connection, f"SET lock_timeout = '{_ALONE_S}s'", f"SELECT pg_advisory_lock({_ALONE})")
-        try:
-            yield
-        finally:
-            # Where the connection has ended, the lock has too.
-            with contextlib.suppress(sa.exc.DBAPIError):
-                run_script(
-                    connection,
-                    f"SELECT pg_advisory_unlock({_ALONE})",
-                    f"SET lock_timeout = {engines.LOCK_TIMEOUT_MS}",
-                )
-
     def close(self) -> None:
         """Commit what is open and disconnect; a second call does nothing."""
         if self._connection is not None:
@@ -148,46 +108,7 @@ class Store:
         if hasattr(self, "engine"):
             self.engine.dispose()
 
-    def _disconnect(self, connection: Connection) -> None:
-        with contextlib.suppress(sa.exc.DBAPIError):
-            if self._lost and not connection.closed:
-                connection.invalidate()
-            connection.close()
-
     # -- writing -------------------------------------------------------------------------------------
-
-    @property
-    def connection(self) -> Connection:
-        """The connection; read with `rows`, `row` and `scalar`, which see what a batch has written already.
-
-        Raises:
-            ServiceError: the store is closed, or the database cannot be reached (503).
-        """
-        if self._connection is None:
-            raise ServiceError(f"the database {self._name} is closed", status=503, hint="is the service still running?")
-        return self._reconnected(self._connection) if self._lost else self._connection
-
-    def _reconnected(self, old: Connection) -> Connection:
-        """Connect once more; not in the middle of something, and not all the time."""
-        if self._depth or time.monotonic() < self._retry_at:
-            raise self._away("")
-        self._retry_at = time.monotonic() + RETRY_S
-        self._disconnect(old)
-        try:
-            self._connection = self.engine.connect()
-        except sa.exc.SQLAlchemyError as error:
-            raise self._away(f": {engines.cause_of(error)}") from error
-        self._lost = False
-        for hear in self.on_reconnect:
-            hear()
-        return self._connection
-
-    def _away(self, why: str) -> ServiceError:
-        return ServiceError(
-            f"the database {self._name} is away{why}",
-            status=503,
-            hint="is PostgreSQL running? the service connects again by itself",
-        )
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -327,25 +248,7 @@ class Store:
             done.set_exception(failure)
             done.exception()  # whoever waits sees it; nobody has to
 
-    # -- what fails ------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _wrapped(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except sa.exc.DBAPIError as error:
-            if isinstance(error, sa.exc.IntegrityError):
-                raise
-            raise self._failed(error, what) from error
-        except sa.exc.PendingRollbackError as error:
-            raise self._away("") from error
-
-    def _failed(self, error: sa.exc.DBAPIError, what: str) -> ServiceError:
-        """Return what an error is to those who asked, and note that the connection has ended, if it has."""
-        failure = engines.failure(error, what)
-        if self._connection is not None and engines.is_lost(self._connection):
-            self._lost = True
-        return failure
+    # -- reading ---------------------------------------------------------------------------------------
 
     def _unread(self, error: sa.exc.DBAPIError) -> ServiceError:
         """Return what a failed read is to those who asked; a batch that is open goes on, if it can."""

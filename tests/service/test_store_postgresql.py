@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from pdmlab.errors import ServiceError
-from pdmlab.service import schema, store
+from pdmlab.service import database, schema
 from pdmlab.service.engine import read_url
 from pdmlab.service.refusal import Refused
 from pdmlab.service.store import Store
@@ -28,7 +28,7 @@ def url(postgresql: PostgreSQL) -> str:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(store, "RETRY_S", 0.0)
+    monkeypatch.setattr(database, "RETRY_S", 0.0)
     yield
 
 
@@ -140,7 +140,7 @@ def test_a_transaction_does_not_go_on_by_another_connection(url: str) -> None:
 
 
 def test_a_database_that_is_away_is_not_asked_all_the_time(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "RETRY_S", 3600.0)
+    monkeypatch.setattr(database, "RETRY_S", 3600.0)
     of = opened(url)
     end_connection(of, url)
     attempts = []
@@ -155,7 +155,7 @@ def test_a_database_that_is_away_is_not_asked_all_the_time(url: str, monkeypatch
         with pytest.raises(ServiceError):
             of.fact("a")
     assert len(attempts) == 1
-    monkeypatch.setattr(store, "RETRY_S", 0.0)
+    monkeypatch.setattr(database, "RETRY_S", 0.0)
     monkeypatch.setattr(of, "_retry_at", 0.0)
     monkeypatch.setattr(of.engine, "connect", connect)
     assert of.fact("a") is None
