@@ -16,6 +16,7 @@ from pdmlab.service.engine import read_url
 from pdmlab.service.refusal import Refused
 from pdmlab.service.store import Store
 from tests.service.databases import PostgreSQL
+from tests.service.restlab import RestLab
 from tests.service.test_store import committed, note
 
 facts = schema.facts
@@ -148,7 +149,7 @@ def test_a_database_that_is_away_is_not_asked_all_the_time(url: str, monkeypatch
 
     def away() -> sa.Connection:
         attempts.append(True)
-        raise sa.exc.OperationalError("", {}, Exception("connection refused"))
+        return refused()
 
     monkeypatch.setattr(of.engine, "connect", away)
     for _ in range(5):
@@ -203,3 +204,28 @@ def test_a_database_of_another_encoding_is_refused(postgresql: PostgreSQL) -> No
     url = postgresql.new(empty=True, encoding="SQL_ASCII")
     with pytest.raises(ServiceError, match="its encoding is SQL_ASCII: createdb --encoding=UTF8"):
         opened(url)
+
+
+@pytest.mark.parametrize("path", ["/v3/devices", "/v2/endpoints"])
+def test_rest_says_503_while_the_database_is_away_and_goes_on_when_it_is_there(
+    url: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = RestLab(url)
+    store = lab.core.store
+    device = lab.device()
+
+    async def end() -> None:
+        end_connection(store, url)
+
+    lab.run(end())
+    with monkeypatch.context() as away:
+        away.setattr(store.engine, "connect", refused)
+        for _ in range(2):
+            answer = lab.call("GET", path)
+            assert answer.status_code == 503 and "PostgreSQL" in f"{answer.text} {answer.headers}"
+    assert device.id in str(lab.get(path))
+    lab.close()
+
+
+def refused() -> sa.Connection:
+    raise sa.exc.OperationalError("", {}, Exception("connection refused"))

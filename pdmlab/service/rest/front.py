@@ -14,6 +14,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pdmlab.errors import ServiceError
 from pdmlab.service import rights
 from pdmlab.service.accounts import Key
 from pdmlab.service.refusal import Refused
@@ -29,6 +30,8 @@ MAX_LIST = (10 << 20) + (1 << 20)  # B of a list of enrollments, the vendor's 10
 
 POLICY_VIOLATION = 1008
 """What a WebSocket is closed with whose key is not good, or not any more."""
+TRY_AGAIN_LATER = 1013
+"""The same while the database is away."""
 
 _SLASHES = re.compile(r"/{2,}")
 _UPLOADS = {
@@ -73,7 +76,7 @@ class Front:
             announced = headers.get("content-length", "0")
             if announced.isascii() and announced.isdigit() and int(announced[:20]) > limit:
                 raise _too_large(path, limit)
-        except Refused as refused:
+        except ServiceError as refused:  # Refused, or a database that is away
             await _refuse(path, state["request_id"], refused, respond)
             return
         receive = _limited(receive, path, limit)
@@ -110,6 +113,10 @@ class Front:
             await receive()
             await send({"type": "websocket.accept"})
             await send({"type": "websocket.close", "code": POLICY_VIOLATION})
+            return
+        except ServiceError:  # the database is away
+            await receive()
+            await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
             return
         scope["state"]["key"] = key
         with self._calls.of(key, rights.least("GET", scope["path"])) as call:
@@ -165,7 +172,7 @@ def _refusal(path: str, status: int, token: str, sentence: str) -> Refused:
     return Refused(status, token, hint=sentence) if is_v2(path) else Refused(status, sentence)
 
 
-async def _refuse(path: str, request_id: str, error: Refused, send: Send) -> None:
+async def _refuse(path: str, request_id: str, error: ServiceError, send: Send) -> None:
     """Answer before the body is read; the connection is closed, since what is left of it cannot be told apart."""
     headers = []
     if is_v2(path):
