@@ -36,7 +36,7 @@ def read_url(text: str | sa.URL) -> sa.URL:
     Raises:
         ConfigError: it is neither; it is not repeated, because it may have a password.
     """
-    hint = "sqlite:////home/you/lab.sqlite, or postgresql://user@host:5432/name"
+    hint = "sqlite:///lab.sqlite, or postgresql://user@host:5432/name"
     try:
         url = sa.make_url(text)
     except (sa.exc.ArgumentError, ValueError):
