@@ -34,7 +34,7 @@ KNOWN: dict[str, Known] = {
     "database": Known("", "URL of the service's database, postgresql://user@host/name; empty: a file in its folder"),
     "credentials": Known("", "mbed_cloud_dev_credentials.c that virtual boards have compiled in; empty: the service's"),
     "callback_hosts": Known(
-        "", "whom the service may call back: names, addresses, networks, loopback, none; empty: loopback, if it is there"
+        "", "whom the service may call back: names, addresses, networks, loopback, none; empty: loopback, if there"
     ),
     "host": Known("", "address of the service's REST API; empty: the service of this process"),
     "ca": Known("", "PEM file of the CA that signed that service's certificate; empty: those that the system trusts"),

@@ -53,7 +53,7 @@ class DeviceChange(BaseModel):
     device_key: Text | None = Field(None, max_length=512, description="The fingerprint of its certificate.")
     ca_id: Text | None = Field(None, max_length=500, description="The id of the certificate of its CA.")
     auto_update: bool | None = None
-    groups: list[Text] | None = Field(None, max_length=MAX_OF_DEVICE, description="The ids of all groups that it is in.")
+    groups: list[Text] | None = Field(None, max_length=MAX_OF_DEVICE, description="Ids of all groups that it is in.")
 
 
 class NewDevice(DeviceChange):

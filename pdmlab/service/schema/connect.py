@@ -85,8 +85,8 @@ requests = Table(
     Column("node", String(64), nullable=False, server_default=""),
     Index(None, "device_id"),
     Index(None, "expires"),
-    comment="what waits for devices, in the order of number; a request that was answered is gone. node: the process that"
-    " asks the device, of one that is sent or acknowledged",
+    comment="what waits for devices, in the order of number; a request that was answered is gone. node: the process"
+    " that asks the device, of one that is sent or acknowledged",
 )
 
 channels = Table(
