@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
@@ -15,15 +16,14 @@ from pdmlab.service.schema import registrations, requests
 from tests.service.corelab import CoreLab, FakeDevice, value
 from tests.service.databases import PostgreSQL
 from tests.service.fota import IMAGE, publish, updatable
-from tests.service.several import SeveralLab, Stage, Story, T, play
+from tests.service.several import SeveralLab, Stage, play
 
 
 @pytest.fixture(name="play")
-def play_(postgresql: PostgreSQL) -> Stage:
-    def on_a_new_database(story: Story[T]) -> T:
-        return play(story, postgresql.new(), "a", "b")
-
-    return on_a_new_database
+def play_(postgresql: PostgreSQL) -> Iterator[Stage]:
+    url = postgresql.new()
+    yield lambda story: play(story, url, "a", "b")
+    postgresql.drop(url)
 
 
 def owner(lab: CoreLab, device: FakeDevice) -> str | None:

@@ -73,8 +73,10 @@ class Process:
 
 
 @pytest.fixture
-def url(postgresql: PostgreSQL) -> str:
-    return postgresql.new(empty=True)
+def url(postgresql: PostgreSQL) -> Iterator[str]:
+    url = postgresql.new(empty=True)
+    yield url
+    postgresql.drop(url)
 
 
 @pytest.fixture

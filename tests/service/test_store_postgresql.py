@@ -23,8 +23,10 @@ facts = schema.facts
 
 
 @pytest.fixture
-def url(postgresql: PostgreSQL) -> str:
-    return postgresql.new()
+def url(postgresql: PostgreSQL) -> Iterator[str]:
+    url = postgresql.new()
+    yield url
+    postgresql.drop(url)
 
 
 @pytest.fixture(autouse=True)
