@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 from pdmlab.errors import ServiceError
 from pdmlab.service.bus import Bus
@@ -24,10 +24,12 @@ _log = logging.getLogger(__name__)
 
 _TIDY_S = 3600.0
 _GRACE_S = 10.0  # for which a poll has its channel beyond the time that it is held
+_ANSWERED_S = 1.0  # for which the next poll waits until it is seen, here or elsewhere, that the last one has ended
+_LOOK_S = 0.01
 
 
 class Poll:
-    """A poll that is held: `next` waits for events, and `taken` says that they are on their way."""
+    """A poll that is held: `next` waits for events, and `taken` says that they were sent."""
 
     def __init__(self, channels: Channels, api_key_id: str, hold_s: float) -> None:
         self.news = asyncio.Event()
@@ -56,12 +58,22 @@ class Poll:
                 return None
 
     async def taken(self, batch: Batch) -> None:
-        """Let go of events, and of the channel: whoever polls next, in whichever process, gets what comes after."""
-        store = self._channels.store
-        with store.batch():
+        """Let go of events that were sent, and of the channel."""
+        with self._channels.store.batch():
             self._channels.outbox.taken(batch)
+            self.end()
+        await self._channels.store.written()
+
+    async def leave(self) -> None:
+        """Let go of the channel: whoever polls next, in whichever process, gets what waits."""
+        self.end()
+        await self._channels.store.written()
+
+    def end(self) -> None:
+        """Let go of the channel with what is written next; a second call does nothing."""
+        if self._channels.polls.get(self._key) is self:
+            del self._channels.polls[self._key]
             self._channels.table.release(self._key, self.id)
-        await store.written()
 
 
 class Channels:
@@ -75,7 +87,8 @@ class Channels:
         self.on_wake: list[Callable[[], None]] = []
         """Called when everybody is to look what there is."""
         self._bus = bus
-        self._polls: dict[str, Poll] = {}
+        self.polls: dict[str, Poll] = {}
+        """The poll of each key that is held here."""
         self._tidying: asyncio.TimerHandle | None = None
         bus.hear("channel", self._wake)
         bus.hear("key", self._wake)
@@ -92,26 +105,39 @@ class Channels:
         for api_key_id in keys:
             self._bus.tell("channel", api_key_id)
 
-    @contextlib.contextmanager
-    def poll(self, api_key_id: str, hold_s: float) -> Iterator[Poll]:
+    @contextlib.asynccontextmanager
+    async def poll(self, api_key_id: str, hold_s: float) -> AsyncIterator[Poll]:
         """Poll for a key, for hold_s (s) at most; the first poll makes the channel.
 
         Raises:
             Refused: the key polls already (409), or has another kind of channel (400).
         """
-        if api_key_id in self._polls:
+        if api_key_id in self.polls and not self.outbox.waits(api_key_id):
             raise _polled()
         self.table.open(api_key_id, LONG_POLLING)
         poll = Poll(self, api_key_id, hold_s)
-        if not self.table.hold(api_key_id, LONG_POLLING, poll.id, hold_s + _GRACE_S):
-            raise _polled()
-        self._polls[api_key_id] = poll
+        await self._hold(poll, api_key_id, hold_s + _GRACE_S)
+        self.polls[api_key_id] = poll
         try:
             yield poll
         finally:
-            del self._polls[api_key_id]
             with contextlib.suppress(ServiceError):  # the database is closed: the next start lets it go
-                self.table.release(api_key_id, poll.id)
+                poll.end()
+
+    async def _hold(self, poll: Poll, api_key_id: str, span: float) -> None:
+        """Have a channel in hand for a poll.
+
+        Another poll that has it, and events as well, is about to end, or was killed with its process: its caller may
+        have got them and ask for the next before it is seen here that they are let go.
+        """
+        loop = asyncio.get_running_loop()
+        end, answered = loop.time() + _ANSWERED_S, True
+        while not self.table.hold(api_key_id, LONG_POLLING, poll.id, span):
+            if not answered or loop.time() > end:
+                raise _polled()
+            answered = self.outbox.waits(api_key_id)
+            if answered:
+                await asyncio.sleep(_LOOK_S)
 
     def kind(self, api_key_id: str) -> str | None:
         """Return how a key's channel delivers; None if it has none."""
@@ -140,7 +166,7 @@ class Channels:
 
     def wake_all(self) -> None:
         """Let every poll, socket and callback look what there is: news may have been missed."""
-        for api_key_id in self._polls:
+        for api_key_id in self.polls:
             self._wake(api_key_id)
         for wake in self.on_wake:
             wake()
@@ -154,7 +180,7 @@ class Channels:
         self._tidying = asyncio.get_running_loop().call_later(_TIDY_S, self._tidy)
 
     def _wake(self, api_key_id: str) -> None:
-        poll = self._polls.get(api_key_id)
+        poll = self.polls.get(api_key_id)
         if poll is not None:
             poll.news.set()
 

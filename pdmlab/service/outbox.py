@@ -46,6 +46,7 @@ _NEXT = Statement(
     .order_by(_T.number)
     .limit(BATCH)
 )
+_FIRST = Statement(sa.select(_T.number).where(_MINE, _T.created >= sa.bindparam("oldest")).limit(1))
 _ONE = Statement(sa.select(_T.body).where(_T.number == sa.bindparam("which")))
 _TAKEN = Statement(
     sa.delete(channel_messages).where(_T.number == sa.bindparam("number"), _T.created == sa.bindparam("created"))
@@ -132,6 +133,10 @@ class Outbox:
         """
         with self._store.batch() as db:
             _TAKEN.run_many(db, batch.events)
+
+    def waits(self, api_key_id: str) -> bool:
+        """Whether anything waits for a key."""
+        return self._store.row(_FIRST, to=api_key_id, oldest=self._store.now() - KEPT_S) is not None
 
     def count(self, api_key_id: str) -> int:
         """Return how many events wait for a key."""

@@ -141,7 +141,7 @@ class CoreLab:
     # -- channels --------------------------------------------------------------------------------------
 
     async def events(self, hold_s: float = 1.0, key_id: str | None = None) -> dict[str, list[Any]]:
-        with self.core.channels.poll(key_id or self.key_id, hold_s) as poll:
+        async with self.core.channels.poll(key_id or self.key_id, hold_s) as poll:
             batch = await poll.next()
             if batch is None:
                 return {}

@@ -7,7 +7,7 @@ import contextlib
 import multiprocessing
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,11 @@ def run(state: str, database: str | None, pipe: Pipe) -> None:
 class Killable:
     """The service; what it has answered is kept in `acknowledged`, and looked for after it was killed."""
 
-    def __init__(self, folder: Path, seed: int, database: str | None = None) -> None:
-        self.folder, self.database = folder, database
+    def __init__(
+        self, folder: Path, seed: int, database: str | None = None, *, serving: Callable[..., None] = run
+    ) -> None:
+        """serving: what the process does."""
+        self.folder, self.database, self._serving = folder, database, serving
         self.random = random.Random(seed)
         self.kills = 0
         self.acknowledged: dict[str, dict[str, Any]] = {}
@@ -55,7 +58,7 @@ class Killable:
     async def start(self) -> None:
         """Start the service; it comes back at the ports that it had."""
         self._pipe, theirs = self._context.Pipe()
-        self._process = self._context.Process(target=run, args=(str(self.folder), self.database, theirs))
+        self._process = self._context.Process(target=self._serving, args=(str(self.folder), self.database, theirs))
         self._process.start()
         theirs.close()
         assert await asyncio.to_thread(self._pipe.poll, START_S), "the service did not start"
@@ -74,6 +77,11 @@ class Killable:
         await self.http.aclose()
         self.kills += 1
         await self.start()
+
+    async def died(self) -> None:
+        """Wait until it has killed itself, and start it again."""
+        await asyncio.to_thread(self._process.join)
+        await self.kill()
 
     async def killing(self, times: int, within_s: float) -> None:
         """Kill it so many times, each at a moment within so long after it has come back."""

@@ -9,7 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
+from pdmlab.service import channels
 from pdmlab.service.core import Core
+from pdmlab.service.outbox import Outbox
 from pdmlab.service.refusal import Refused
 from pdmlab.service.rest.app import make_app
 from pdmlab.service.websockets import Close
@@ -82,7 +84,7 @@ async def until(condition: Callable[[], object]) -> None:
 def test_a_poll_hears_what_comes_to_another_process(two: Any) -> None:
     async def story(lab: TwoApis) -> None:
         poll = asyncio.create_task(lab.call("right", "GET", PULL))
-        await until(lambda: lab.key_id in lab.right.channels._polls)
+        await until(lambda: lab.key_id in lab.right.channels.polls)
         device = await lab.device("left")
         heard = (await poll).json()
         assert [each["ep"] for each in heard["registrations"]] == [device.id]
@@ -100,7 +102,7 @@ def test_a_poll_hears_what_comes_to_another_process(two: Any) -> None:
 def test_one_poll_at_a_time_and_one_deleted_at_the_other_process_ends(two: Any) -> None:
     async def story(lab: TwoApis) -> None:
         poll = asyncio.create_task(lab.call("right", "GET", PULL))
-        await until(lambda: lab.key_id in lab.right.channels._polls)
+        await until(lambda: lab.key_id in lab.right.channels.polls)
         assert (await lab.call("left", "GET", PULL)).status_code == 409
         assert (await lab.call("left", "DELETE", PULL)).text == "REMOVED"
         ended = await poll
@@ -128,6 +130,60 @@ def test_polls_at_both_processes_in_turn_get_everything_once(two: Any) -> None:
         assert sorted(got, key=int) == sent
 
     two(story)
+
+
+def test_a_poll_at_another_process_waits_until_the_last_ones_events_are_let_go(two: Any) -> None:
+    async def story(lab: TwoApis) -> None:
+        lab.left.channels.put(lab.key_id, {"async-responses": [{"id": "a"}]})
+        await lab.left.store.written()
+        async with lab.left.channels.poll(lab.key_id, 20) as poll:
+            batch = await poll.next()
+            assert batch is not None and batch.message == {"async-responses": [{"id": "a"}]}
+            await lab.left.store.written()
+            # The caller has got it, and asks the other process.
+            looks = watched(lab.right.channels.outbox)
+            following = asyncio.create_task(lab.call("right", "GET", PULL))
+            await until(lambda: looks)
+            await poll.taken(batch)
+            lab.left.channels.put(lab.key_id, {"async-responses": [{"id": "b"}]})
+            answer = await following
+        assert (answer.status_code, answer.json()) == (200, {"async-responses": [{"id": "b"}]})
+
+    two(story)
+
+
+def test_what_a_process_that_was_killed_had_not_told_is_told_by_another(
+    two: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "_ANSWERED_S", 0.05)
+
+    async def story(lab: TwoApis) -> None:
+        lab.left.channels.put(lab.key_id, {"async-responses": [{"id": "a"}]})
+        await lab.left.store.written()
+        async with lab.left.channels.poll(lab.key_id, 20) as poll:
+            assert await poll.next() is not None
+            await lab.left.store.written()
+            # Killed here: nothing more comes from the left one.
+            assert (await lab.call("right", "GET", PULL)).status_code == 409
+            later = lab.right.store.now() + 20 + channels._GRACE_S + 1
+            monkeypatch.setattr(lab.right.store, "now", lambda: later)
+            answer = await lab.call("right", "GET", PULL)
+        assert (answer.status_code, answer.json()) == (200, {"async-responses": [{"id": "a"}]})
+
+    two(story)
+
+
+def watched(outbox: Outbox) -> list[bool]:
+    """Return a list that gets an item for each look whether something waits."""
+    looks: list[bool] = []
+    look = outbox.waits
+
+    def waits(api_key_id: str) -> bool:
+        looks.append(look(api_key_id))
+        return looks[-1]
+
+    outbox.waits = waits  # type: ignore[method-assign]
+    return looks
 
 
 def test_a_websocket_at_another_process_takes_over(two: Any) -> None:
@@ -198,8 +254,9 @@ def test_another_kind_of_channel_is_refused_at_both(two: Any) -> None:
     async def story(lab: TwoApis) -> None:
         lab.left.websockets.register(lab.key_id)
         await lab.left.store.written()
-        with pytest.raises(Refused) as refused, lab.right.channels.poll(lab.key_id, 1):
-            pass
+        with pytest.raises(Refused) as refused:
+            async with lab.right.channels.poll(lab.key_id, 1):
+                pass
         assert refused.value.status == 400
 
     two(story)

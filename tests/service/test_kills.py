@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import os
+import signal
 import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import sqlalchemy as sa
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from pdmlab.service.home import DATABASE
+from pdmlab.service.schema import channels
 from pdmlab.update.manifest import Manifest
 from tests.service.fota import KEY, Updatable
-from tests.service.killable import Killable, KilledDevice
+from tests.service.killable import Killable, KilledDevice, run
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,11 +33,13 @@ IMAGE = bytes(number * 13 % 251 for number in range(40_000))
 SEED = 20
 
 
-def play(story: Callable[[Killable], Awaitable[None]], folder: Path, database: str) -> None:
+def play(
+    story: Callable[[Killable], Awaitable[None]], folder: Path, database: str, serving: Callable[..., None] = run
+) -> None:
     own = database.startswith("sqlite")
 
     async def run() -> None:
-        lab = Killable(folder, SEED, None if own else database)
+        lab = Killable(folder, SEED, None if own else database, serving=serving)
         await lab.start()
         try:
             await story(lab)
@@ -119,3 +127,50 @@ def test_an_upload_is_whole_whenever_the_service_is_killed(tmp_path: Path, datab
         assert lab.kills == 15
 
     play(story, tmp_path, database)
+
+
+PULL = "/v2/notification/pull"
+
+
+def dying_with_an_answer(state: str, database: str | None, pipe: Any) -> None:
+    """Serve, and be killed once when the answer to a poll is about to be handed to the socket."""
+    once, send = Path(state) / "killed once", RequestResponseCycle.send
+
+    async def sent(cycle: Any, message: Any) -> None:
+        if cycle.scope["path"] == PULL and message.get("status") == 200 and not once.exists():
+            once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        await send(cycle, message)
+
+    RequestResponseCycle.send = sent  # type: ignore[method-assign]
+    run(state, database, pipe)
+
+
+def test_what_a_poll_was_about_to_be_told_as_the_service_was_killed_is_told_again(
+    tmp_path: Path, database: str
+) -> None:
+    async def story(lab: Killable) -> None:
+        device = KilledDevice(lab, "desk")
+        lab.devices.append(device)
+        await device.power_on()
+        await device.register()
+        asked = await lab.call(
+            "POST", f"/v2/device-requests/{device.id}?async-id=kept", json={"method": "GET", "uri": "/5000/0/1"}
+        )
+        assert asked.status_code == 202
+        with pytest.raises(httpx.TransportError):
+            await lab.http.get(PULL)
+        await lab.died()
+        if not database.startswith("sqlite"):  # another process might have the channel in hand: until its time is over
+            await forget_who_polls(database)
+        (told,) = (await lab.call("GET", PULL)).json()["async-responses"]
+        assert (told["id"], told["status"]) == ("kept", 200)
+
+    play(story, tmp_path, database, dying_with_an_answer)
+
+
+async def forget_who_polls(database: str) -> None:
+    engine = sa.create_engine(database)
+    with engine.begin() as connection:
+        connection.execute(sa.update(channels).values(held_until=0))
+    engine.dispose()

@@ -44,7 +44,7 @@ async def polling(lab: RestLab, key: str | None = None) -> asyncio.Task[httpx.Re
     """Return a poll that the service holds."""
     task = asyncio.ensure_future(lab.acall("GET", PULL, key=key))
     id = lab.core.accounts.authenticate(key or lab.key).id  # type: ignore[union-attr]  # it is a good key
-    while id not in lab.core.channels._polls:
+    while id not in lab.core.channels.polls:
         await asyncio.sleep(0)
     return task
 
@@ -99,7 +99,7 @@ def test_deleting_a_channel_ends_its_poll_and_drops_what_waits(lab: RestLab) -> 
     put(lab, "new")
     lab.call("DELETE", PULL)
     assert ids(lab.get(PULL)) == ["new"]
-    lab.until(lambda: not lab.core.channels._polls)
+    lab.until(lambda: not lab.core.channels.polls)
     put(lab, "old")
     lab.call("DELETE", PULL)
     put(lab, "newer")
@@ -108,15 +108,14 @@ def test_deleting_a_channel_ends_its_poll_and_drops_what_waits(lab: RestLab) -> 
 
 def test_a_poll_whose_caller_has_gone_takes_nothing(lab: RestLab) -> None:
     lab.open_channel(lab.key)  # a poll, given up
-    lab.until(lambda: not lab.core.channels._polls)
+    lab.until(lambda: not lab.core.channels.polls)
     put(lab, "for the next")
     assert ids(lab.get(PULL)) == ["for the next"]
 
 
-@pytest.mark.parametrize("turns", range(12))
-def test_an_event_that_comes_as_the_caller_goes_is_sent_or_kept(shared: RestLab, turns: int) -> None:
-    id = shared.key_id(shared.key)
-    scope = {
+def scope_of(lab: RestLab) -> dict[str, Any]:
+    """Return a poll, as servers pass it on."""
+    return {
         "type": "http",
         "http_version": "1.1",
         "method": "GET",
@@ -124,34 +123,84 @@ def test_an_event_that_comes_as_the_caller_goes_is_sent_or_kept(shared: RestLab,
         "path": PULL,
         "raw_path": PULL.encode(),
         "query_string": b"",
-        "headers": [(b"authorization", f"Bearer {shared.key}".encode())],
+        "headers": [(b"authorization", f"Bearer {lab.key}".encode())],
     }
 
-    async def story() -> list[str]:
-        gone, sent = asyncio.Event(), b""
-        incoming = [{"type": "http.request", "body": b"", "more_body": False}]
 
-        async def receive() -> dict[str, Any]:
-            if incoming:
-                return incoming.pop()
-            await gone.wait()
+class Caller:
+    """Who polls, until `gone`."""
+
+    def __init__(self) -> None:
+        self.gone = asyncio.Event()
+        self._said = False
+
+    async def receive(self) -> dict[str, Any]:
+        if self._said:
+            await self.gone.wait()
             return {"type": "http.disconnect"}
+        self._said = True
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_an_event_that_comes_as_the_caller_goes_is_sent_or_kept(shared: RestLab, turns: int) -> None:
+    id = shared.key_id(shared.key)
+
+    async def story() -> list[str]:
+        caller, sent = Caller(), b""
 
         async def send(message: dict[str, Any]) -> None:
             nonlocal sent
             sent += message.get("body", b"")
 
-        call = asyncio.ensure_future(shared.app(scope, receive, send))
-        while id not in shared.core.channels._polls:
+        call = asyncio.ensure_future(shared.app(scope_of(shared), caller.receive, send))
+        while id not in shared.core.channels.polls:
             await asyncio.sleep(0)
         shared.core.channels.put(id, {"async-responses": [{"id": f"at {turns}", "status": 200}]})
         for _ in range(turns):
             await asyncio.sleep(0)
-        gone.set()
+        caller.gone.set()
         await call
         return ids(json.loads(sent)) if sent else ids((await shared.acall("GET", PULL)).json())
 
     assert shared.run(story()) == [f"at {turns}"]
+
+
+def test_events_are_kept_until_they_were_sent(lab: RestLab) -> None:
+    put(lab, "a", "b")
+    engine = sa.create_engine(lab.database)
+
+    def kept() -> int:
+        with engine.connect() as another:
+            return int(another.scalar(sa.select(sa.func.count()).select_from(schema.channel_messages)) or 0)
+
+    async def story() -> list[int]:
+        found = []
+
+        async def send(message: dict[str, Any]) -> None:
+            await lab.core.store.written()
+            found.append(kept())
+
+        await lab.app(scope_of(lab), Caller().receive, send)
+        return [*found, kept()]
+
+    counts = lab.run(story())
+    engine.dispose()
+    assert counts[-1] == 0 and set(counts[:-1]) == {2}
+
+
+def test_what_could_not_be_sent_is_told_to_the_next_poll(lab: RestLab) -> None:
+    put(lab, "a")
+
+    async def broken(message: dict[str, Any]) -> None:
+        raise OSError("the connection is broken")
+
+    async def story() -> None:
+        with pytest.raises(OSError, match="broken"):
+            await lab.app(scope_of(lab), Caller().receive, broken)
+
+    lab.run(story())
+    assert ids(lab.get(PULL)) == ["a"]
 
 
 def test_draining_ends_every_poll_and_loses_nothing(lab: RestLab) -> None:
@@ -242,7 +291,7 @@ def test_a_message_has_a_thousand_events_or_four_megabytes(lab: RestLab) -> None
 
 def test_a_channel_nobody_polls_is_closed_and_gets_no_news(lab: RestLab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.open_channel(lab.key)
-    lab.until(lambda: not lab.core.channels._polls)
+    lab.until(lambda: not lab.core.channels.polls)
     later = lab.core.store.now() + IDLE_S["LONG_POLLING"] + 1
     monkeypatch.setattr(lab.core.store, "now", lambda: later)
     assert lab.call("GET", "/v2/notification/channel").status_code == 404
@@ -259,7 +308,7 @@ def test_what_came_before_a_channel_ended_goes_with_it_and_what_came_after_waits
     lab: RestLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.open_channel(lab.key)
-    lab.until(lambda: not lab.core.channels._polls)
+    lab.until(lambda: not lab.core.channels.polls)
     put(lab, "before")
     later = lab.core.store.now() + IDLE_S["LONG_POLLING"] + 1
     monkeypatch.setattr(lab.core.store, "now", lambda: later)
@@ -269,7 +318,7 @@ def test_what_came_before_a_channel_ended_goes_with_it_and_what_came_after_waits
 
 def test_what_is_too_old_is_let_go_by_itself(lab: RestLab, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.open_channel(lab.key)
-    lab.until(lambda: not lab.core.channels._polls)
+    lab.until(lambda: not lab.core.channels.polls)
     put(lab, "before")
     later = lab.core.store.now() + outbox.KEPT_S + 1
     monkeypatch.setattr(lab.core.store, "now", lambda: later)

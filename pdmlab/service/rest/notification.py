@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import Receive, Scope, Send
 
+from pdmlab.errors import ServiceError
 from pdmlab.service.channel_table import CALLBACK, LONG_POLLING, WEB_SOCKET, Kind
+from pdmlab.service.channels import Channels, Poll
+from pdmlab.service.outbox import Batch
 from pdmlab.service.refusal import Refused
 from pdmlab.service.rest.context import TheCore, TheKey
+
+_log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["Notifications"])
 
@@ -68,26 +75,54 @@ async def pull(core: TheCore, key: TheKey, request: Request) -> Response:
 
     The first poll opens the channel. It closes when nobody has polled for ten minutes.
     """
-    with core.channels.poll(key.id, request.app.state.hold_s) as poll:
-        waiting = asyncio.ensure_future(poll.next())
-        gone = asyncio.ensure_future(_gone(request))
+    return _Pull(core.channels, key.id, request.app.state.hold_s)
+
+
+class _Pull(Response):
+    """The answer to a poll. Its events are let go once they were sent: those of a service that is killed are kept."""
+
+    def __init__(self, channels: Channels, api_key_id: str, hold_s: float) -> None:
+        super().__init__()
+        self._channels, self._key, self._hold_s = channels, api_key_id, hold_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._channels.poll(self._key, self._hold_s) as poll:
+            waiting = asyncio.ensure_future(poll.next())
+            gone = asyncio.ensure_future(_gone(receive))
+            try:
+                await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
+                # If nobody is there any more, what comes now is for the next poll.
+                batch = None if gone.done() else waiting.result()
+                if batch is None:
+                    await poll.leave()
+                    await Response(status_code=204)(scope, receive, send)
+                    return
+                await _send(Response(batch.text, media_type="application/json"), send)
+                if not gone.done():
+                    await self._taken(poll, batch)
+            finally:
+                waiting.cancel()
+                gone.cancel()
+                await asyncio.gather(waiting, gone, return_exceptions=True)
+
+    async def _taken(self, poll: Poll, batch: Batch) -> None:
         try:
-            await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
-            # If nobody is there any more, what comes now is for the next poll.
-            batch = None if gone.done() else waiting.result()
-            if batch is None:
-                return Response(status_code=204)
             await poll.taken(batch)
-            return Response(batch.text, media_type="application/json")
-        finally:
-            waiting.cancel()
-            gone.cancel()
-            await asyncio.gather(waiting, gone, return_exceptions=True)
+        except ServiceError as error:
+            _log.error("what key %s was told is told again: %s", self._key, error)
 
 
-async def _gone(request: Request) -> None:
+async def _send(answer: Response, send: Send) -> None:
+    """Send an answer; return when little of it is left that the operating system has not taken."""
+    start = {"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})  # servers wait here until their buffer is low
+
+
+async def _gone(receive: Receive) -> None:
     """Return when the caller has closed the connection."""
-    while (await request.receive())["type"] != "http.disconnect":
+    while (await receive())["type"] != "http.disconnect":
         pass
 
 
