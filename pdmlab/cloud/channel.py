@@ -19,9 +19,10 @@ import httpx
 
 from pdmlab.aio import LoopThread
 from pdmlab.cloud.answers import refusal
-from pdmlab.cloud.ears import HOLD_S, SHARED, Ear, Poll, Websocket
+from pdmlab.cloud.ears import HOLD_S, SHARED, Ear, Poll, Websocket, caller
 from pdmlab.cloud.mailbox import Event, Mailbox
 from pdmlab.cloud.rest import Kind, Rest
+from pdmlab.cloud.resubscribing import Observer, Resource, Resubscriber
 from pdmlab.errors import ConfigError, PdmlabError, ServiceError, TimedOut
 
 LINGER_S = 1.0
@@ -87,6 +88,7 @@ class Channel:
         self._lock = threading.Lock()
         self._waiting: dict[tuple[str, ...], list[Mailbox]] = {}
         self._early: OrderedDict[str, Event] = OrderedDict()
+        self._again = Resubscriber(self._tell, self._take_early)
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
         self._given_up: asyncio.Task[None] | None = None
@@ -131,17 +133,25 @@ class Channel:
     def answer(self, async_id: str, mailbox: Mailbox) -> Iterator[Mailbox]:
         """Have the async-response of an id left in a mailbox; it may have come already, if the service chose the id."""
         with self._into(("answer", async_id), mailbox):
-            with self._lock:
-                early = self._early.pop(async_id, None)
+            early = self._take_early(async_id)
             if early is not None:
                 mailbox.put(early)
             yield mailbox
 
     @contextmanager
-    def values(self, device: str, path: str, mailbox: Mailbox) -> Iterator[Mailbox]:
-        """Have a resource's notifications left in a mailbox."""
+    def values(self, device: str, path: str, mailbox: Mailbox) -> Iterator[Observer]:
+        """Have a resource's notifications left in a mailbox; of what is `made`, after new registrations as well."""
+        observer = Observer(device, path)
         with self._into(("value", device, path), mailbox):
-            yield mailbox
+            _loop().call_soon(self._again.add, observer)
+            try:
+                yield observer
+            finally:
+                _loop().call_soon(self._again.remove, observer)
+
+    def made(self, observer: Observer) -> None:
+        """Note that the key is subscribed: from now on, that is kept so."""
+        _loop().call_soon(self._again.made, observer)
 
     @contextmanager
     def news(self, mailbox: Mailbox) -> Iterator[Mailbox]:
@@ -162,10 +172,10 @@ class Channel:
             raise TimedOut(f"{what}: nothing came in {timeout:.1f} s{trouble}", hint=SHARED if self.contested else hint)
         return event
 
-    def others_want(self, device: str, path: str) -> bool:
-        """Tell whether more than one in this process waits for a resource's notifications."""
+    def is_wanted(self, device: str, path: str) -> bool:
+        """Tell whether anybody in this process waits for a resource's notifications."""
         with self._lock:
-            return len(self._waiting.get(("value", device, path), ())) > 1
+            return ("value", device, path) in self._waiting
 
     @contextmanager
     def _into(self, key: tuple[str, ...], mailbox: Mailbox) -> Iterator[None]:
@@ -209,10 +219,12 @@ class Channel:
             base_url=self._host, headers=self._headers, timeout=timeout, trust_env=False, verify=self._verify
         ) as client:
             self._failures = 0
+            self._again.begin(caller(client))
             try:
                 while True:
                     await self._listen_once(ear, client)
             finally:
+                await self._again.end()
                 await ear.leave(client)
 
     async def _listen_once(self, ear: Ear, client: httpx.AsyncClient) -> None:
@@ -220,8 +232,12 @@ class Channel:
         if error is None:
             self.trouble, self._failures = "", 0
             return
+        self._again.missed()
+        status = error.status if isinstance(error, ServiceError) else 0
+        if status == 410:  # somebody deleted the channel: the next poll makes it anew
+            return
         self.trouble = error.message
-        if isinstance(error, ServiceError) and error.status == 409:
+        if status == 409:
             self.contested = True
         if _is_final(error, self._failures):
             self._give_up(error)
@@ -232,16 +248,34 @@ class Channel:
         self._failures = 0
         for event in message.get("async-responses", ()):
             self._put(("answer", event["id"]), event)
+            self._again.answered(event)
         for event in message.get("notifications", ()):
             self._put(("value", event["ep"], event["path"]), event)
+        for event in message.get("registrations", ()):
+            self._again.registered(event["ep"])
         self._put(("news",), dict(message))
 
-    def _put(self, key: tuple[str, ...], event: Event) -> None:
+    def _tell(self, resource: Resource, event: Event | PdmlabError) -> None:
+        """Pass on what became of a resource that was subscribed to again."""
+        device, path = resource
+        what = f"observe {path} of device {device}"
+        if isinstance(event, ServiceError):
+            event = refused_by_service(event, what)
+        elif not isinstance(event, PdmlabError) and event["status"] >= 300:
+            event = refused(event, what)
+        if isinstance(event, PdmlabError) or event.get("payload"):
+            self._put(("value", device, path), event)
+
+    def _take_early(self, async_id: str) -> Event | None:
+        with self._lock:
+            return self._early.pop(async_id, None)
+
+    def _put(self, key: tuple[str, ...], event: Event | PdmlabError) -> None:
         with self._lock:
             mailboxes = self._waiting.get(key, ())
             for mailbox in mailboxes:
                 mailbox.put(event)
-            if not mailboxes and key[0] == "answer":
+            if not mailboxes and key[0] == "answer" and not isinstance(event, PdmlabError):
                 self._early[key[1]] = event
                 if len(self._early) > EARLY:
                     self._early.popitem(last=False)

@@ -11,6 +11,7 @@ import httpx
 
 from pdmlab.cloud.answers import ID_HEADER, no_answer, refusal, refused
 from pdmlab.cloud.mailbox import Event
+from pdmlab.cloud.resubscribing import Call
 from pdmlab.errors import PdmlabError, ServiceError, Unreachable
 
 HOLD_S = 90.0
@@ -29,7 +30,24 @@ _CLOSED = {
     1011: "the channel is gone",
 }
 
+CALL_S = 10.0
+
 Deliver = Callable[[dict[str, list[Event]]], None]
+
+
+def caller(client: httpx.AsyncClient) -> Call:
+    """Return what makes other calls than those that wait for news."""
+
+    async def call(method: str, path: str) -> httpx.Response:
+        try:
+            answer = await client.request(method, path, timeout=CALL_S)
+        except httpx.TransportError as error:
+            raise no_answer(error, method, f"{client.base_url}{path[1:]}", CALL_S) from error
+        if not answer.is_success:
+            raise refused(answer, f"{method} {path}")
+        return answer
+
+    return call
 
 
 class Ear(Protocol):
@@ -58,7 +76,7 @@ class Poll:
             except (ValueError, AttributeError, KeyError, TypeError):
                 return ServiceError(f"GET {PULL}: the answer is no notification message", status=200)
             return None
-        if answer.is_success or answer.status_code == 410:  # somebody deleted the channel: the next poll makes it anew
+        if answer.is_success:
             return None
         said = refused(answer, f"GET {PULL}")
         if answer.status_code == 409:

@@ -32,6 +32,8 @@ class Notification:
 class Observation(Stream[Notification, M]):
     """An observed resource; get it with `device.observe(path)` and use it in a with statement.
 
+    It goes on when the device registers anew, as after a reset: the next value is then the one that it has by then.
+
     >>> with device.observe("/3303/0/5700") as values:      # doctest: +SKIP
     ...     for note in values.take(5, timeout=10):
     ...         print(note.value)
@@ -53,22 +55,21 @@ class Observation(Stream[Notification, M]):
             ServiceError: the service or the device refused.
             TimedOut: the device did not answer.
         """
-        with ExitStack() as stack:
-            values = self._channel.values(self._device, self.path, self._rest.mailbox())
-            self._mailbox = stack.enter_context(values)
-            try:
-                await self._subscribe()
-            except BaseException:
-                self._mailbox = None
-                await self._unsubscribe()
-                raise
-            self._stack = stack.pop_all()
+        mailbox = self._rest.mailbox()
+        observer = self._stack.enter_context(self._channel.values(self._device, self.path, mailbox))
+        try:
+            await self._subscribe()
+        except BaseException:
+            await self._leave()
+            raise
+        self._mailbox = mailbox
+        self._channel.made(observer)
 
     async def _leave(self) -> None:
         """End the subscription."""
         self._mailbox = None
-        with self._stack:
-            await self._unsubscribe()
+        self._stack.close()  # first: from now on, nobody subscribes to it again
+        await self._unsubscribe()
 
     def frame(self) -> pd.DataFrame:
         """Return all that came so far: time, path, value."""
@@ -91,7 +92,7 @@ class Observation(Stream[Notification, M]):
 
     async def _unsubscribe(self) -> None:
         """End the subscription, unless somebody else in this program still wants the values."""
-        if self._channel.others_want(self._device, self.path):
+        if self._channel.is_wanted(self._device, self.path):
             return
         try:
             await self._rest.call("DELETE", self._url)
