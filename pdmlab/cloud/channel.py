@@ -125,6 +125,9 @@ class Channel:
                 hint="leave the with statements that listen, or make a key: cloud.create_api_key('mine')",
             )
         _loop().run(found._hang_up(), timeout=10)
+        with cls._guard:
+            if cls._all.get(_name_of(rest)) is found and not found._waiting:
+                del cls._all[_name_of(rest)]
 
     def __repr__(self) -> str:
         return f"<Channel of {self._host}, {self.kind}, {len(self._waiting)} waited for>"

@@ -9,17 +9,20 @@ import math
 import time
 import uuid
 from collections import deque
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 
+from pdmlab.cloud.channel import Channel, refused
+from pdmlab.cloud.mailbox import AwaitedMailbox, Event
+from pdmlab.cloud.rest import Awaited
 from pdmlab.cloud.values import Value, encode
-from pdmlab.errors import PdmlabError, ServiceError
+from pdmlab.errors import PdmlabError, ServiceError, TimedOut
 from pdmlab.lwm2m.content import FORMAT_NAMES, TEXT
 from pdmlab.page.api import Api
-from pdmlab.page.hearing import Event, Hearing
 from pdmlab.page.values import decode
 
 ASK_S = 30.0
@@ -28,6 +31,8 @@ HISTORY = 240
 """Values that are kept of what is observed."""
 OBSERVED = 200
 """Resources that are observed at once, at most."""
+
+_WAITS = "the device may sleep, or be off: its queue shows what waits, and why"
 
 READ_ONLY = "this key may only read: it is in the group Readers"
 NOT_ADMINISTRATOR = "this wants a key of the group Administrators"
@@ -51,10 +56,17 @@ class Observed:
     trouble: PdmlabError | None = None
     count: int = 0
     history: deque[Sample] = field(default_factory=lambda: deque(maxlen=HISTORY))
+    stack: ExitStack = field(default_factory=ExitStack, repr=False)
 
     def take(self, event: Event) -> None:
         """Keep a value that came."""
         self.history.append(sample(event, self.path))
+        self.state, self.trouble = "active", None
+        self.count += 1
+
+    def fail(self, error: PdmlabError) -> None:
+        """Keep why none comes."""
+        self.state, self.trouble = "refused", error
         self.count += 1
 
 
@@ -74,12 +86,11 @@ class Seat:
         self.key_name = self.key_id = self.account_id = self.account_name = ""
         self.rights = "administrator"
         self.observed: dict[tuple[str, str], Observed] = {}
-        self._ca, self._name = ca, name
+        self._key, self._ca, self._name = key, ca, name
         self._own: Api | None = None  # with a key of the page's own
         self._own_id = ""
-        self._hearing: Hearing | None = None
+        self._heard: Awaited | None = None  # the key on whose channel answers come
         self._opening = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return f"<Seat at {self.url} of key {self.key_id}, {self.rights}, {len(self.observed)} observed>"
@@ -122,12 +133,12 @@ class Seat:
         """
         if self.may_write:
             return sample(await self._ask(device, "GET", path), path)
-        hearing, answer = await self._call("GET", f"/v2/endpoints/{device}{path}")
+        channel, answer = await self._call("GET", f"/v2/endpoints/{device}{path}")
         if answer.status_code != 202:
             payload = base64.b64encode(answer.content).decode()
             return sample({"payload": payload, "ct": answer.headers.get("content-type")}, path)
         what = f"GET {path} on device {device}"
-        return sample(await hearing.answer(answer.json()["async-response-id"], ASK_S, what), path)
+        return sample(await self._answer(channel, answer.json()["async-response-id"], what), path)
 
     async def write(self, device: str, path: str, value: str | bytes) -> None:
         """Write a resource: text, or bytes as opaque. Raises as `read` does."""
@@ -145,8 +156,15 @@ class Seat:
             request |= {"payload-b64": base64.b64encode(body).decode(), "content-type": content_type}
         async_id = uuid.uuid4().hex
         parameters = {"async-id": async_id, "expiry-seconds": str(math.ceil(ASK_S))}
-        hearing, _ = await self._call("POST", f"/v2/device-requests/{device}", json=request, params=parameters)
-        return await hearing.answer(async_id, ASK_S, f"{method} {path} on device {device}")
+        channel, _ = await self._call("POST", f"/v2/device-requests/{device}", json=request, params=parameters)
+        return await self._answer(channel, async_id, f"{method} {path} on device {device}")
+
+    async def _answer(self, channel: Channel, async_id: str, what: str) -> Event:
+        with channel.answer(async_id, AwaitedMailbox()) as mailbox:
+            event = await channel.next(mailbox, ASK_S, what, _WAITS)
+        if int(event["status"]) >= 300:
+            raise refused(event, what)
+        return event
 
     # -- observing -------------------------------------------------------------------------------------------
 
@@ -166,72 +184,85 @@ class Seat:
 
     async def unobserve(self, device: str, path: str) -> None:
         """Observe a resource no longer."""
-        if self.observed.pop((device, path), None) is None or self._hearing is None:
+        observed = self.observed.pop((device, path), None)
+        if observed is None:
             return
-        self._hearing.unlisten(device, path)
+        observed.stack.close()
         with contextlib.suppress(PdmlabError):  # it may be gone already, as after a new registration
             await (self._own or self.api).call("DELETE", f"/v2/subscriptions/{device}{path}")
 
     async def _subscribe(self, observed: Observed) -> None:
-        hearing, answer = await self._call("PUT", f"/v2/subscriptions/{observed.device}{observed.path}")
-        hearing.listen(observed.device, observed.path, observed.take)
+        """Subscribe, and keep what comes from then on."""
+        device, path, mailbox = observed.device, observed.path, AwaitedMailbox()
+        what = f"observe {path} of device {device}"
+        channel, answer = await self._call("PUT", f"/v2/subscriptions/{device}{path}")
+        observer = observed.stack.enter_context(channel.values(device, path, mailbox))
         if answer.status_code == 202:
-            what = f"observe {observed.path} of device {observed.device}"
-            event = await hearing.answer(str(answer.json()["async-response-id"]), ASK_S, what)
+            event = await self._answer(channel, str(answer.json()["async-response-id"]), what)
             if event.get("payload"):
                 observed.take(event)
         observed.state, observed.trouble = "active", None
+        channel.made(observer)
+        following = asyncio.get_running_loop().create_task(self._follow(observed, channel, mailbox, what))
+        observed.stack.callback(following.cancel)
 
-    def _registered(self, device: str) -> None:
-        """Observe again what a device forgot as it registered anew."""
-        for observed in [each for each in self.observed.values() if each.device == device and each.state != "asked"]:
-            observed.state = "asked"
-            task = asyncio.get_running_loop().create_task(self._again(observed))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    async def _follow(self, observed: Observed, channel: Channel, mailbox: AwaitedMailbox, what: str) -> None:
+        while True:
+            try:
+                observed.take(await channel.next(mailbox, ASK_S, what, _WAITS))
+            except TimedOut:
+                continue
+            except PdmlabError as error:
+                observed.fail(error)
 
     async def _again(self, observed: Observed) -> None:
         try:
             await self._subscribe(observed)
         except PdmlabError as error:
-            observed.state, observed.trouble = "refused", error
+            observed.fail(error)
 
     # -- hearing answers -------------------------------------------------------------------------------------
 
-    async def _call(self, method: str, path: str, **options: Any) -> tuple[Hearing, httpx.Response]:
+    async def _call(self, method: str, path: str, **options: Any) -> tuple[Channel, httpx.Response]:
         """Make a call whose answer, or what it subscribes to, comes on a channel; return that too. Raises as `call`."""
-        hearing, api = await self._hear()
+        heard, api = await self._hear()
         try:
-            return hearing, await api.call(method, path, **options)
+            return Channel.of(heard), await api.call(method, path, **options)
         except ServiceError as error:
             if error.status != 401 or api is self.api:
                 raise
-        await self._lose_own_key(hearing)
-        hearing, api = await self._hear()
-        return hearing, await api.call(method, path, **options)
+        await self._lose_own_key(heard)
+        heard, api = await self._hear()
+        return Channel.of(heard), await api.call(method, path, **options)
 
-    async def _lose_own_key(self, hearing: Hearing) -> None:
+    async def _lose_own_key(self, heard: Awaited) -> None:
         """Do without the page's own key, which somebody has revoked; what was observed with it is observed anew."""
         async with self._opening:
-            if self._hearing is not hearing or self._own is None:
+            if self._heard is not heard or self._own is None:
                 return
-            own, self._own, self._hearing = self._own, None, None
-        await hearing.close()
+            own, self._own, self._heard = self._own, None, None
+            again = [observed for observed in self.observed.values() if observed.state != "asked"]
+            for observed in again:
+                observed.state = "asked"
+                observed.stack.close()
+        await _hang_up(heard)
         await own.close()
-        for device in {each.device for each in self.observed.values()}:
-            self._registered(device)
+        for observed in again:
+            task = asyncio.get_running_loop().create_task(self._again(observed))
+            observed.stack.callback(task.cancel)
 
-    async def _hear(self) -> tuple[Hearing, Api]:
-        """Return the channel that answers come on, and the calls that they are answers to."""
+    async def _hear(self) -> tuple[Awaited, Api]:
+        """Return the key on whose channel answers come, and the calls that they are answers to."""
         async with self._opening:
-            if self._hearing is None:
+            if self._heard is None:
+                key = self._key
                 if self.is_administrator and self._own is None:
                     with contextlib.suppress(ServiceError):
-                        await self._make_own_key()
-                self._hearing = Hearing(self._own or self.api, self._registered)
-            return self._hearing, self._own or self.api
+                        key = await self._make_own_key()
+                self._heard = Awaited(self.url, key, ca=self._ca)
+            return self._heard, self._own or self.api
 
-    async def _make_own_key(self) -> None:
+    async def _make_own_key(self) -> str:
         """Make a key to hear answers with: a channel has one hearer, and a notebook may use the same key.
 
         One that is left of a page that was killed is revoked first.
@@ -244,13 +275,14 @@ class Seat:
         developers = [str(group["id"]) for group in groups if group["name"] == "Developers"]
         made = (await self.api.call("POST", "/v3/api-keys", json={"name": name, "groups": developers})).json()
         self._own, self._own_id = Api(self.url, str(made["key"]), self._ca), str(made["id"])
+        return str(made["key"])
 
     async def close(self) -> None:
         """End the observations, revoke the page's own key, and close the connections."""
-        for task in list(self._tasks):
-            task.cancel()
-        if self._hearing is not None:
-            await self._hearing.close()
+        for observed in self.observed.values():
+            observed.stack.close()
+        if self._heard is not None:
+            await _hang_up(self._heard)
         if self._own is not None:
             with contextlib.suppress(PdmlabError):
                 await self.api.call("DELETE", f"/v3/api-keys/{self._own_id}")
@@ -265,3 +297,10 @@ class Seat:
         """Return where the service is reached by devices, as /lab/service says it."""
         found: dict[str, Any] = await self.api.get("/lab/service")
         return found
+
+
+async def _hang_up(heard: Awaited) -> None:
+    """Let go of a key's channel, unless somebody else in this program waits for something on it."""
+    with contextlib.suppress(PdmlabError):
+        await asyncio.to_thread(Channel.end, heard)
+    await heard.close()

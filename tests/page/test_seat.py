@@ -12,7 +12,7 @@ from pdmlab.errors import ServiceError
 from pdmlab.page.seat import Observed, Seat
 from pdmlab.service import Service, serve
 from tests.page.devices import registered
-from tests.service.restlab import Device
+from tests.service.restlab import LINKS, Device
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,49 @@ def test_what_is_observed_is_observed_again_after_a_new_registration(service: Se
         await asyncio.to_thread(device.tell, "/5000/0/1", b"back")
         await value(observed, "back")
         assert observed.state == "active" and observed.count == len(observed.history)
+
+    play(service, story)
+
+
+def test_what_is_observed_is_observed_again_after_its_channel_was_gone(service: Service, device: Device) -> None:
+    async def story(seat: Seat) -> None:
+        observed = await seat.observe(device.id, "/5000/0/1")
+        while seat.key_id not in service.core.channels.polls:
+            await asyncio.sleep(0.001)
+        # As if the device had registered while there was no channel to tell it.
+        await seat.api.call("DELETE", f"/v2/subscriptions/{device.id}/5000/0/1")
+        device.values["/5000/0/1"] = b"meanwhile"
+        await seat.api.call("DELETE", "/v2/notification/pull")
+        await value(observed, "meanwhile")
+
+    play(service, story, key_of(service, "Developers"))
+
+
+def test_what_a_device_has_no_more_after_a_new_registration_says_so_until_it_has(
+    service: Service, device: Device
+) -> None:
+    async def story(seat: Seat) -> None:
+        observed = await seat.observe(device.id, "/5000/0/1")
+        for links, state in (("</3/0/0>", "refused"), (LINKS, "active")):
+            await asyncio.to_thread(device.close)
+            await asyncio.to_thread(device.register, links)
+            while observed.state != state:
+                await asyncio.sleep(0.001)
+            assert (observed.trouble is not None) == (state == "refused")
+
+    play(service, story)
+
+
+def test_what_is_observed_is_observed_with_another_key_when_the_pages_own_is_revoked(
+    service: Service, device: Device
+) -> None:
+    async def story(seat: Seat) -> None:
+        observed = await seat.observe(device.id, "/5000/0/1")
+        await seat.api.call("DELETE", f"/v3/api-keys/{seat._own_id}")
+        device.values["/5000/0/1"] = b"with another"
+        assert (await seat.read(device.id, "/3/0/0")).value == "pdmlab"
+        await value(observed, "with another")
+        assert observed.state == "active" and observed.trouble is None
 
     play(service, story)
 
