@@ -175,7 +175,9 @@ def old_tool() -> Run:
     python = environment("manifest-tool-1.5.2", "manifest-tool==1.5.2", "mbed-cloud-sdk==2.2.0", python="3.8")
 
     def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-        code = "import sys; from manifesttool.clidriver import main; sys.exit(main())"
+        # It waits without end for answers that do not come; then it has to say where.
+        code = "import faulthandler, sys; faulthandler.dump_traceback_later(50, exit=True)\n"
+        code += "from manifesttool.clidriver import main; sys.exit(main())"
         command = [str(python), "-W", "ignore", "-c", code, *arguments]
         return subprocess.run(
             command, cwd=folder, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
