@@ -34,6 +34,7 @@ ATTRIBUTES = "custom_attributes__"
 MAX_CONDITIONS = 100
 MAX_LISTED = 1000  # values of one __in
 MAX_VALUES = 10_000  # of all conditions together: a database takes a limited number of parameters
+MAX_PART = 1000  # characters of a __like: SQLite refuses patterns of some 50,000 B
 
 _DAY = 10  # characters of 2026-11-30: the columns that hold no more
 _ATTRIBUTE = re.compile(ATTRIBUTES + r"[^\x00-\x1f\"\\]{1,128}")
@@ -222,6 +223,8 @@ def _condition(name: str, text: str, fields: Mapping[str, Kind]) -> Condition:
         raise ConfigError(
             f"{field} cannot be compared with __{operator}", hint="__eq, __neq, __in and __nin are always there"
         )
+    if operator == "like" and len(text) > MAX_PART:
+        raise ConfigError(f"{name} has {len(text)} characters; at most {MAX_PART} are taken")
     listed = _listed(text) if operator in ("in", "nin") else [text]
     if len(listed) > MAX_LISTED:
         raise ConfigError(f"{name} lists {len(listed)} values; at most {MAX_LISTED} are taken")

@@ -29,4 +29,6 @@ class Ids:
 
 def timestamp(seconds: float) -> str:
     """Return Unix seconds as RFC 3339 in UTC with microseconds, the fraction never left out."""
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # Not strftime, which writes the year 1 with one digit.
+    written = datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="microseconds")
+    return written.replace("+00:00", "Z")

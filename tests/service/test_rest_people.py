@@ -320,6 +320,10 @@ def test_a_key_is_found_by_what_lists_show_of_it(lab: RestLab) -> None:
     assert shown == key["key"][:-32]
     assert [each["id"] for each in lab.get("/v3/api-keys", params={"key__eq": shown})["data"]] == [key["id"]]
     assert lab.get("/v3/api-keys", params={"key__eq": key["key"][:-1]})["data"] == []
+    second = made(lab, "/v3/api-keys", name="shown too")
+    both = lab.get("/v3/api-keys", params={"key__in": f"{shown},{second['key']}"})["data"]
+    assert [each["id"] for each in both] == [key["id"], second["id"]]
+    assert [each["id"] for each in lab.get("/v3/api-keys", params={"key__like": shown[4:]})["data"]] == [key["id"]]
     others = lab.get("/v3/api-keys", params={"key__neq": key["key"], "limit": 1000})["data"]
     assert others and key["id"] not in [each["id"] for each in others]
 

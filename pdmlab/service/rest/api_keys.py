@@ -115,10 +115,13 @@ async def list_keys(core: TheCore, key: TheKey, account_id: TheAccount, page: Pa
     """Keys of the account, without what makes them keys. key__eq takes a whole key, or what lists show of it."""
     where = [api_keys.c.account_id == account_id]
     for condition in conditions(request, FIELDS):
-        if condition.field == "key":
-            given = str(condition.values[0])
-            found = sa.or_(api_keys.c.key_hash == hash_of(given), api_keys.c.key_prefix == given)
+        if condition.field == "key" and condition.operator != "like":
+            given = [str(each) for each in condition.values]
+            hashes = [hash_of(each) for each in given]
+            found = sa.or_(api_keys.c.key_hash.in_(hashes), api_keys.c.key_prefix.in_(given))
             where.append(found if condition.operator in ("eq", "in") else sa.not_(found))
+        elif condition.field == "key":
+            where.append(api_keys.c.key_prefix.contains(str(condition.values[0]), autoescape=True))
         else:
             where += filters.where([condition], api_keys)
     groups = core.accounts.groups.of_members(account_id, "key")
