@@ -114,6 +114,13 @@ class SimpleMbedCloudClient:
         if self._session is not None:
             return False
         identity = self._provisioning.identity
+        if identity is None and self._platform.image.credentials is None:
+            raise ConfigError(
+                "the firmware has no credentials compiled in: where it was built there was no"
+                " mbed_cloud_dev_credentials.c in the working folder, and no service ran in the same process",
+                hint="`pdmlab dm init` writes the file, --credentials-only where update keys are there already, and so"
+                " does the page's Credentials; the setting `credentials` names one elsewhere; then build it again",
+            )
         if identity is None:
             raise ConfigError(
                 "the client has no credentials to connect with", hint="call init() first, and look at what it returns"

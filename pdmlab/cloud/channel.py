@@ -33,11 +33,12 @@ RETRY_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 EARLY = 256
 """Answers kept for those who ask for them only after they have come."""
 
+_OBSERVABLE = "the resource is not observable: the client decides with resource.observable(True)"
 _ANSWER_HINTS = {
     404: "the device has no such resource: device.resources() lists what it registered",
     405: "the device's client does not allow that: resource.methods(...) decides",
     410: "the device is gone from the directory",
-    412: "the resource is not observable: the client decides with resource.observable(True)",
+    412: _OBSERVABLE,
     415: "the device takes another content format: write text, or bytes for opaque resources",
     429: "the device's queue is full, or was cleared because it registered again or left",
     502: "the device's connection ended, or what it sent is no answer: the log of messages shows which",
@@ -45,14 +46,15 @@ _ANSWER_HINTS = {
 }
 
 
-def refused(event: Event, what: str) -> ServiceError:
-    """Return the error for an async-response that is one."""
+def refused(event: Event, what: str, *, observing: bool = False) -> ServiceError:
+    """Return the error for an async-response that is one; observing: to a subscription, for which GET is not enough."""
     status, said = int(event["status"]), str(event.get("error", ""))
+    hint = _OBSERVABLE if observing and status == 405 else _ANSWER_HINTS.get(status)
     text = f"{what}: {status}{', ' + said if said else ''}"
     reason = _reason(event)
     if reason:
         text += f": {reason}"
-    return ServiceError(text, status=status, problem={"message": said}, hint=_ANSWER_HINTS.get(status))
+    return ServiceError(text, status=status, problem={"message": said}, hint=hint)
 
 
 def refused_by_service(error: ServiceError, what: str) -> ServiceError:
@@ -265,7 +267,7 @@ class Channel:
         if isinstance(event, ServiceError):
             event = refused_by_service(event, what)
         elif not isinstance(event, PdmlabError) and event["status"] >= 300:
-            event = refused(event, what)
+            event = refused(event, what, observing=True)
         if isinstance(event, PdmlabError) or event.get("payload"):
             self._put(("value", device, path), event)
 

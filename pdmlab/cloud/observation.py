@@ -86,7 +86,7 @@ class Observation(Stream[Notification, M]):
             hint = "the device may sleep, or be off: device.queue() shows what waits"
             event = await self._channel.next(mailbox, self._timeout, what, hint)
         if event["status"] >= 300:
-            raise refused(event, what)
+            raise refused(event, what, observing=True)
         if event.get("payload"):
             self._keep(self._note(event))
 

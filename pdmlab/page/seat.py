@@ -159,11 +159,11 @@ class Seat:
         channel, _ = await self._call("POST", f"/v2/device-requests/{device}", json=request, params=parameters)
         return await self._answer(channel, async_id, f"{method} {path} on device {device}")
 
-    async def _answer(self, channel: Channel, async_id: str, what: str) -> Event:
+    async def _answer(self, channel: Channel, async_id: str, what: str, *, observing: bool = False) -> Event:
         with channel.answer(async_id, AwaitedMailbox()) as mailbox:
             event = await channel.next(mailbox, ASK_S, what, _WAITS)
         if int(event["status"]) >= 300:
-            raise refused(event, what)
+            raise refused(event, what, observing=observing)
         return event
 
     # -- observing -------------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ class Seat:
         channel, answer = await self._call("PUT", f"/v2/subscriptions/{device}{path}")
         observer = observed.stack.enter_context(channel.values(device, path, mailbox))
         if answer.status_code == 202:
-            event = await self._answer(channel, str(answer.json()["async-response-id"]), what)
+            event = await self._answer(channel, str(answer.json()["async-response-id"]), what, observing=True)
             if event.get("payload"):
                 observed.take(event)
         observed.state, observed.trouble = "active", None

@@ -216,6 +216,14 @@ def test_a_medium_that_fails_in_the_developer_flow_gives_its_number(
     assert bench.uart.lines()[-1] == "[SMCC] Failed to load developer credentials - full (-28)"
 
 
+def test_a_firmware_without_credentials_says_where_they_come_from(bench: Bench) -> None:
+    bench.image.credentials = None
+    with pytest.raises(ConfigError, match="no mbed_cloud_dev_credentials.c in the working folder") as error:
+        on(bench, lambda: bench.make_client().register_and_connect())
+    for way in ("pdmlab dm init", "Credentials", "setting `credentials`"):
+        assert way in str(error.value)
+
+
 def test_registering_needs_init_and_a_client_needs_a_board(bench: Bench) -> None:
     with pytest.raises(ConfigError, match="no credentials"):
         on(bench, lambda: bench.make_client().register_and_connect())

@@ -255,6 +255,13 @@ def test_what_cannot_be_observed_says_so_and_leaves_nothing_behind(cloud: Cloud,
     assert not channel.Channel.of(cloud._rest)._waiting
 
 
+@pytest.mark.parametrize(("observing", "decides"), [(True, "observable(True)"), (False, "methods(...)")])
+def test_what_decides_whether_a_device_allows_it_depends_on_what_was_asked(observing: bool, decides: str) -> None:
+    event = {"status": 405, "error": "4.05 Method Not Allowed"}
+    said = str(channel.refused(event, "it", observing=observing))
+    assert decides in said and said.count("decides") == 1
+
+
 def test_two_who_observe_the_same_do_not_end_each_other(cloud: Cloud, desk: Device) -> None:
     device = cloud.device(desk.id)
     with device.observe("/3/0/9") as first:
