@@ -112,14 +112,34 @@ class Developer:
             _write(self.folder / name, data, mode)
         return Initialised(vendor, model_class, tuple(contents))
 
-    def _may_overwrite(self, existing: list[str], force: bool, ask: Callable[[str], bool] | None) -> None:
+    def add_credentials(
+        self, credentials: Callable[[], Credentials], *, force: bool = False, ask: Callable[[str], bool] | None = None
+    ) -> Path:
+        """Write the credentials file alone, where another tool has made the update keys; return its path.
+
+        Raises ConfigError, and changes nothing, if one is there that may not be overwritten (see `init`).
+        """
+        existing = [CREDENTIALS_FILE] if (self.folder / CREDENTIALS_FILE).exists() else []
+        self._may_overwrite(existing, force, ask, "A board built with the new file is another device.")
+        _write(self.folder / CREDENTIALS_FILE, credentials().to_c().encode(), _SECRET)
+        return self.folder / CREDENTIALS_FILE
+
+    def _may_overwrite(
+        self,
+        existing: list[str],
+        force: bool,
+        ask: Callable[[str], bool] | None,
+        then: str = "Devices built with the old key will refuse new updates.",
+    ) -> None:
         if not existing or force:
             return
-        question = f"Overwrite {', '.join(existing)}? Devices built with the old key will refuse new updates."
+        question = f"Overwrite {', '.join(existing)}? {then}"
         if ask is None or not ask(question):
             raise ConfigError(
                 f"{', '.join(existing)} exist in {self.folder}; nothing was changed",
-                hint="give --force to overwrite them",
+                hint="give --force to overwrite them"
+                if CREDENTIALS_FILE in existing
+                else "give --credentials-only to keep them and add the credentials, --force to overwrite them",
             )
 
     @property
