@@ -218,7 +218,7 @@ def test_a_medium_that_fails_in_the_developer_flow_gives_its_number(
 
 def test_a_firmware_without_credentials_says_where_they_come_from(bench: Bench) -> None:
     bench.image.credentials = None
-    with pytest.raises(ConfigError, match="no mbed_cloud_dev_credentials.c in the working folder") as error:
+    with pytest.raises(ConfigError, match=r"no mbed_cloud_dev_credentials\.c in the working folder") as error:
         on(bench, lambda: bench.make_client().register_and_connect())
     for way in ("pdmlab dm init", "Credentials", "setting `credentials`"):
         assert way in str(error.value)
