@@ -16,6 +16,13 @@ from pdmlab.cli.stopping import stoppable
 @click.option("--seed", type=int, default=None, help="Seed of everything random on the board.")
 @click.option("--application", default=None, help="Flash this application first: fs-single, connect, example …")
 @click.option("--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Flash this image first.")
+@click.option("-v", "--fw-version", "version", help="Version of the application, a.b.c; default: 1.0.0.")
+@click.option(
+    "--build",
+    "built",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Build the application's image into this file, to update a board with, and run nothing.",
+)
 @click.option("--tcp", is_flag=True, help="Serve the line on a TCP port of this machine instead of a pty.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The TCP port; 0 takes a free one.")
 @click.option("--link", type=click.Path(path_type=Path), help="Make a symbolic link of this name to the pty.")
@@ -25,6 +32,8 @@ def board(
     seed: int | None,
     application: str | None,
     image: Path | None,
+    version: str | None,
+    built: Path | None,
     tcp: bool,
     port: int,
     link: Path | None,
@@ -41,11 +50,19 @@ def board(
         raise ConfigError("--link names a pty, and --tcp has none", hint="leave one of them out")
     if application is not None and image is not None:
         raise ConfigError("a board starts one program", hint="leave --application or --image out")
+    if application is None and (version is not None or built is not None):
+        raise ConfigError("which application? --application is missing", hint="such as --application example")
     if target.startswith("replay:"):
-        given = {"--id": board_id, "--seed": seed, "--application": application, "--image": image}
+        given = {
+            "--id": board_id, "--seed": seed, "--application": application, "--image": image,
+            "--fw-version": version, "--build": built,
+        }  # fmt: skip
         if odd := [name for name, value in given.items() if value is not None]:
             raise ConfigError(f"a log has no {', '.join(odd)}", hint="they are for virtual boards")
         _replay(target, tcp=tcp, port=port, link=link)
+        return
+    if application is not None and built is not None:
+        _build(target, application, version or "1.0.0", built)
         return
     with (
         VirtualBoard(target, id=board_id, seed=seed, power=False) as virtual,
@@ -54,7 +71,7 @@ def board(
         if image is not None:
             virtual.flash(image)
         elif application is not None:
-            virtual.flash_application(application)
+            virtual.flash_application(application, version=version or "1.0.0")
         virtual.attach("its bridge")
         # The address is last, with nothing after it, so that it can be copied.
         said = f"SIMULATED {virtual.target}, process {os.getpid()}, until Ctrl-C: "
@@ -68,6 +85,21 @@ def board(
                 virtual.power_on()
                 click.echo(f"{said}{name}")
                 until_stopped()
+
+
+def _build(target: str, application: str, version: str, file: Path) -> None:
+    """Write an image with what the working folder compiles in: beside a board that runs, and for its owner alone."""
+    from pdmlab.errors import ConfigError
+    from pdmlab.sim import VirtualBoard
+
+    with VirtualBoard(target, memory=True, power=False) as virtual:
+        image = virtual.build(application, version=version)
+    try:
+        with open(file, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as opened:
+            opened.write(image)
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be written: {error.strerror}", hint="name another file") from error
+    click.echo(f"{file}: {application} {version}, {len(image)} B")
 
 
 def _replay(url: str, *, tcp: bool, port: int, link: Path | None) -> None:

@@ -133,3 +133,13 @@ def test_a_log_is_played_on_a_port_like_a_board(tmp_path: Path) -> None:
             assert board.simulated is None and board.console.expect("booting", timeout=20)
     refused = finished("board", f"replay://{log}", "--seed", "1")
     assert refused.returncode == 1 and "a log has no --seed" in refused.stderr
+
+
+def test_what_makes_no_build_says_so(tmp_path: Path) -> None:
+    for words, hint in {
+        ("--build", "fw.bin"): "--application example",
+        ("--fw-version", "1.0.1"): "--application example",
+        ("--application", "example", "--build", str(tmp_path / "none" / "fw.bin")): "name another file",
+    }.items():
+        done = finished("board", *words)
+        assert done.returncode == 1 and hint in done.stderr, done.stderr
