@@ -1,11 +1,14 @@
-"""The service that runs: in this process, else on this machine under the user's state folder."""
+"""The services that run: in this process, else on this machine under the user's state folder, each by its name."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pdmlab import settings
-from pdmlab.errors import PortBusy, ServiceError, Unreachable
+from pdmlab.errors import ConfigError, PortBusy, ServiceError, Unreachable
 from pdmlab.filelock import FileLock
 
+DEFAULT = "default"
 _LINK_S = 30.0  # that a page may take to ask the service whose key it is
 
 _here: dict[str, tuple[str, str]] = {}
@@ -23,11 +26,59 @@ def withdraw(name: str) -> None:
 
 
 def nearest() -> tuple[str, str] | None:
-    """Return address and administrator's key of this process's service, started last; else as `find` does."""
-    return next(reversed(_here.values()), None) or find()
+    """Return address and administrator's key of this process's service, started last; else of the one that runs.
+
+    Of several that run, it is the one named "default".
+
+    Raises:
+        ConfigError: several run, and none has that name.
+    """
+    if _here:
+        return next(reversed(_here.values()))
+    found = everywhere()
+    if len(found) > 1 and DEFAULT not in found:
+        raise ConfigError(
+            f"several services run here: {listed(found)}",
+            hint="say which by its name: --name on the command line; or by its address, with PDMLAB_HOST",
+        )
+    return found.get(DEFAULT) or next(iter(found.values()), None)
 
 
-def find(name: str = "default") -> tuple[str, str] | None:
+def named(name: str) -> tuple[str, str]:
+    """Return address and administrator's key of the running service of that name.
+
+    Raises:
+        ConfigError: none runs; what does is in the message.
+    """
+    found = find(name)
+    if found is None:
+        others = everywhere()
+        raise ConfigError(
+            f"no service named {name!r} runs here" + (f", but {listed(others)}" if others else ", nor any other"),
+            hint="--name says which of them is meant" if others else f"`pdmlab service --name {name}` starts it",
+        )
+    return found
+
+
+def everywhere() -> dict[str, tuple[str, str]]:
+    """Return address and administrator's key of each service that runs on this machine, by its name."""
+    ports = sorted((settings.load().folder("state") / "service").glob("*/port"))
+    found = {file.parent.name: find(file.parent.name) for file in ports}
+    return {name: place for name, place in found.items() if place is not None}
+
+
+def key_file(url: str) -> Path | None:
+    """Return the file with the administrator's key of the service at an address; None if none of this machine's is."""
+    folder = settings.load().folder("state") / "service"
+    return next((folder / name / "api-key" for name, (address, _) in everywhere().items() if address == url), None)
+
+
+def listed(services: dict[str, tuple[str, str]]) -> str:
+    """Return services for a message: each one's name and address."""
+    return ", ".join(f"{name} ({url})" for name, (url, _) in services.items())
+
+
+def find(name: str = DEFAULT) -> tuple[str, str] | None:
     """Return address and administrator's key of the running service of that name; None if none runs.
 
     A service that has ended may have left its port to another program, which is not to be told the key: so

@@ -97,6 +97,7 @@ def service(log_file: Path | None, with_page: bool, page_port: int, **options: A
     """Run the device-management service until Ctrl-C."""
     from pdmlab.cli.device_log import written
     from pdmlab.cli.stopping import stoppable
+    from pdmlab.running import DEFAULT
     from pdmlab.service import serve
 
     with serve(**options) as running, written(running.log, log_file), stoppable() as until_stopped:
@@ -115,6 +116,8 @@ def service(log_file: Path | None, with_page: bool, page_port: int, **options: A
             if value:
                 click.echo(f"{name:<19} {value}")
         click.echo(f"{running.security}. Ctrl-C ends it.")
+        which = "" if running.name == DEFAULT else f"--name {running.name} "
+        opening = f"pdmlab page {which}--open"
         if with_page:  # it takes a second or two, for which nobody waits
-            running.page(port=page_port, started=lambda url: click.echo(f"{'page':<19} {url}; `pdmlab page --open`"))
+            running.page(port=page_port, started=lambda url: click.echo(f"{'page':<19} {url}; `{opening}`"))
         until_stopped()

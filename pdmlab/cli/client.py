@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pdmlab import running
+from pdmlab.cli.asking import facts, named
 from pdmlab.cli.stopping import stoppable
 from pdmlab.errors import ConfigError
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----([A-Za-z0-9+/=\s]+)-----END \1-----")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_HOW = "-i and -p for a pre-shared key, which `pdmlab dm psk NAME` makes; or -ccert, -cprik and -scert"
 MOST = 1000
 """Devices that one command runs: each has a socket of its own."""
 
@@ -26,8 +29,12 @@ MOST = 1000
 @click.command()
 @click.option("-n", "--endpoint", default="pdmlab", help="Endpoint name; with --count, the first part of it.")
 @click.option(
-    "-u", "--server", default="127.0.0.1:5683", help="HOST:PORT, or coap://HOST:PORT, coaps://, coap+tcp://, …"
+    "-u",
+    "--server",
+    help="HOST:PORT, or coap://HOST:PORT, coaps://, coap+tcp://, …; default: the service that runs here, else"
+    " 127.0.0.1:5683.",
 )
+@named
 @click.option("-b", "--bootstrap", is_flag=True, help="The server is a bootstrap server.")
 @click.option("-l", "--lifetime", type=click.IntRange(0), default=None, help="Of the registration (s); 0: for ever.")
 @click.option("-i", "--psk-identity", default=None, help="Identity of the pre-shared key, for coaps.")
@@ -41,7 +48,8 @@ MOST = 1000
 @click.option("--seed", type=int, default=0, help="Of their temperatures and places.")
 def client(
     endpoint: str,
-    server: str,
+    server: str | None,
+    service: str | None,
     bootstrap: bool,
     lifetime: int | None,
     psk_identity: str | None,
@@ -59,14 +67,18 @@ def client(
     from pdmlab.client.plain.lwm2m_client import LIFETIME, Lwm2mClient, close_all
 
     credentials = _credentials(psk_identity, psk_key, client_certificate, client_private_key, server_certificate)
+    if server is None:
+        server = _server(service, bootstrap=bootstrap, secure=credentials is not None)
+    elif service is not None:
+        raise ConfigError("a server has either a name or an address", hint="leave out --name or -u")
     if "://" not in server:  # as Leshan's demo client has it
         server = f"{'coap' if credentials is None else 'coaps'}://{server}"
     names = [endpoint] if count == 1 else [f"{endpoint}-{number}" for number in range(count)]
-    with contextlib.ExitStack() as running:
-        loop = running.enter_context(LoopThread("lwm2m-devices"))
-        until_stopped = running.enter_context(stoppable())
+    with contextlib.ExitStack() as stack:
+        loop = stack.enter_context(LoopThread("lwm2m-devices"))
+        until_stopped = stack.enter_context(stoppable())
         devices: list[Lwm2mClient] = []
-        running.callback(close_all, devices)
+        stack.callback(close_all, devices)
         for number, name in enumerate(names):
             device = Lwm2mClient(
                 name,
@@ -85,6 +97,17 @@ def client(
         what = endpoint if count == 1 else f"{count} devices, {names[0]} to {names[-1]},"
         click.echo(f"SIMULATED {what} at {server}, until Ctrl-C")
         until_stopped()
+
+
+def _server(name: str | None, *, bootstrap: bool, secure: bool) -> str:
+    """Return the address of the service that runs here, else Leshan's usual one."""
+    found = running.nearest() if name is None else running.named(name)
+    if found is None:
+        return "127.0.0.1:5683"
+    server = facts(*found)[f"{'' if secure else 'plain_'}{'bootstrap' if bootstrap else 'lwm2m'}"]
+    if server is None:
+        raise ConfigError(f"the service at {found[0]} has no port without security", hint=_HOW)
+    return str(server).partition("?")[0]
 
 
 def _tell(device: Lwm2mClient, *, each_error: bool) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pdmlab.cli.asking import asked, asking
+
 if TYPE_CHECKING:
     from pdmlab.capture import Kept, KeptEvent, MessageLog
 
@@ -21,17 +23,17 @@ EVERY = 0.5  # s between two looks at the service's log
 @click.argument("device", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on until Ctrl-C.")
 @click.option("--why", is_flag=True, help="Show what failed, what it means and what to do, instead.")
-@click.option("-a", "--api-key", help="Its key; default: PDMLAB_API_KEY, else the running service's.")
-@click.option("--host", help="Address of the service; default: PDMLAB_HOST, else the one that runs here.")
-def device_log(device: str | None, follow: bool, why: bool, api_key: str | None, host: str | None) -> None:
+@asking
+def device_log(
+    device: str | None, follow: bool, why: bool, api_key: str | None, host: str | None, service: str | None
+) -> None:
     """Show what the service and a DEVICE (its id or name) said to each other, bootstrap included.
 
     Without DEVICE: all devices, and what came from peers that never became one.
     """
     from pdmlab.capture.failures import Failures
-    from pdmlab.cloud import Cloud
 
-    with Cloud(host, api_key) as cloud:
+    with asked(host, api_key, service) as cloud:
         found = cloud if device is None else cloud.device(device)
         rows = found.messages()
         if why:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from pdmlab.cli.asking import asked, asking
 from pdmlab.cli.device_log import device_log
 from pdmlab.cli.shared_keys import psk
 from pdmlab.errors import ConfigError, ImageRejected, TimedOut
@@ -18,10 +20,6 @@ if TYPE_CHECKING:
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
-_key = click.option(
-    "-a", "--api-key", help="Its key; default: PDMLAB_API_KEY, else the running service's, else CLOUD_SDK_API_KEY."
-)
-_host = click.option("--host", help="Address of the service; default: PDMLAB_HOST, else the one that runs here.")
 _folder = click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
@@ -37,33 +35,47 @@ def dm() -> None:
 
 
 @dm.command()
-@click.option("-d", "--vendor-domain", "domain", required=True, help="Your company's domain: company.com.")
-@click.option("--model-name", "model", required=True, help="The product's name.")
+@click.option("-d", "--vendor-domain", "domain", help="Your company's domain: company.com.")
+@click.option("--model-name", "model", help="The product's name.")
 @click.option("-q", "--quiet", is_flag=True, help="Ask nothing.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite what is there.")
 @click.option("--no-credentials", is_flag=True, help="Make the update keys alone; needs no service.")
-@_key
-@_host
+@click.option(
+    "--credentials-only", is_flag=True, help="Fetch the credentials alone: the keys are there, manifest-dev-tool's too."
+)
+@asking
 @_folder
 def init(
-    domain: str,
-    model: str,
+    domain: str | None,
+    model: str | None,
     quiet: bool,
     force: bool,
     no_credentials: bool,
+    credentials_only: bool,
     api_key: str | None,
     host: str | None,
+    service: str | None,
     folder: Path,
 ) -> None:
     """Make update keys and ids, and fetch developer credentials: the two C files that a build compiles in."""
     from pdmlab.update.developer import Developer
 
-    credentials = None if no_credentials else lambda: _credentials(host, api_key, model)
-    developer = Developer(folder)
-    click.echo(
-        str(developer.init(domain, model, credentials=credentials, force=force, ask=None if quiet else _confirm))
-    )
-    if credentials is not None:
+    if credentials_only and no_credentials:
+        raise ConfigError("--credentials-only and --no-credentials leave nothing to do", hint="leave one of them out")
+    developer, ask = Developer(folder), None if quiet else _confirm
+
+    def fetch() -> Credentials:
+        return _credentials(host, api_key, service, model or "device")
+
+    if credentials_only:
+        file = developer.add_credentials(fetch, force=force, ask=ask)
+        click.echo(f"wrote {file}; everything else is as it was")
+    elif domain is None or model is None:
+        raise click.UsageError("Missing option '-d' or '--model-name': the ids of a product's firmware come of both.")
+    else:
+        credentials = None if no_credentials else fetch
+        click.echo(str(developer.init(domain, model, credentials=credentials, force=force, ask=ask)))
+    if not no_credentials:
         uri = developer.credentials.bootstrap_server_uri
         click.echo(f"devices built with them bootstrap at {uri}")
         if "://127." in uri or "://[::1]" in uri:
@@ -79,12 +91,11 @@ def _confirm(question: str) -> bool:
         return False
 
 
-def _credentials(host: str | None, api_key: str | None, model: str) -> Credentials:
-    from pdmlab.cloud import Cloud
+def _credentials(host: str | None, api_key: str | None, service: str | None, model: str) -> Credentials:
     from pdmlab.errors import NetworkError
 
     try:
-        with Cloud(host, api_key) as cloud:
+        with asked(host, api_key, service) as cloud:
             return cloud.developer_credentials(f"{model[:80]}-{secrets.token_hex(4)}")
     except (ConfigError, NetworkError) as error:
         raise type(error)(
@@ -94,21 +105,24 @@ def _credentials(host: str | None, api_key: str | None, model: str) -> Credentia
 
 
 @dm.command()
-@_key
-@_host
-def devices(api_key: str | None, host: str | None) -> None:
+@asking
+def devices(api_key: str | None, host: str | None, service: str | None) -> None:
     """List the devices of the account: id, state, endpoint name and name."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from pdmlab.cloud import Cloud
-
-    with Cloud(host, api_key) as cloud:
-        found = cloud.devices().frame()
-        table = Table("id", "state", "endpoint name", "name", box=None)
-        for row in found.itertuples():
-            table.add_row(*(str(cell or "") for cell in (row.id, row.state, row.endpoint_name, row.name)))
-        Console().print(table if len(found) else f"no devices at {cloud.host}")
+    with asked(host, api_key, service) as cloud:
+        rows = [
+            [str(cell or "") for cell in (row.id, row.state, row.endpoint_name, row.name)]
+            for row in cloud.devices().frame().itertuples()
+        ]
+        if not rows:
+            click.echo(f"no devices at {cloud.host}")
+        elif sys.stdout.isatty():
+            rows.insert(0, ["id", "state", "endpoint name", "name"])
+            widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+            for row in rows:  # a narrow terminal wraps: an id that is cut is none
+                click.echo("  ".join(map(str.ljust, row, widths)).rstrip())
+        else:
+            for row in rows:  # for cut, awk and grep
+                click.echo("\t".join(row))
 
 
 @dm.command()
@@ -177,8 +191,7 @@ def update() -> None:
 @_version
 @click.option("-w/-n", "--wait/--no-wait", default=True, show_default=True, help="Wait until the device is done.")
 @click.option("--timeout", type=click.FloatRange(1), default=600.0, show_default=True, help="How long to wait (s).")
-@_key
-@_host
+@asking
 @_folder
 def device(
     device: str,
@@ -188,14 +201,14 @@ def device(
     timeout: float,
     api_key: str | None,
     host: str | None,
+    service: str | None,
     folder: Path,
 ) -> None:
     """Upload an image, sign its manifest with the folder's key, and update a device; exit status 1 if it fails."""
-    from pdmlab.cloud import Cloud
     from pdmlab.update.developer import Developer
 
     image = payload.read_bytes()
-    with Cloud(host, api_key) as cloud:
+    with asked(host, api_key, service) as cloud:
         target = cloud.device(device)
         uploaded = cloud.firmware_image(payload.name[:100], image)
         signed = Developer(folder).sign(image, version=_version_of(image, version), uri=uploaded.url)

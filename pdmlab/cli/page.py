@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pdmlab import running, settings
+from pdmlab.cli.asking import facts, named, place
 from pdmlab.cli.stopping import stoppable
 from pdmlab.errors import ConfigError, NetworkError, ServiceError
 
@@ -19,6 +20,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
+@named
 @click.option("--url", help="The service's; default: PDMLAB_HOST, else the one that runs here.")
 @click.option("--open", "opens", is_flag=True, help="Open it in this machine's browser, signed in with the key.")
 @click.option("-a", "--api-key", help="The key for --open; default: PDMLAB_API_KEY, else the running service's.")
@@ -28,6 +30,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--certificate", type=_FILE, help="The page's own certificate (PEM), for https; wanted off loopback.")
 @click.option("--private-key", type=_FILE, help="The private key of that (PEM).")
 def page(
+    service: str | None,
     url: str | None,
     opens: bool,
     api_key: str | None,
@@ -42,10 +45,10 @@ def page(
     Whoever opens the page signs in with an API key, and sees what that key may see. With --open, the page that runs
     beside the service is opened, if there is one.
     """
-    service, key = _service(url, api_key)
+    address, key = _service(*place(url, api_key, service))
     if opens and not key:
-        raise ConfigError(f"there is no API key for {service}", hint="give -a, or leave --open and sign in on the page")
-    if opens and host == "127.0.0.1" and port == 0 and (beside := _beside(service, key, ca)) is not None:
+        raise ConfigError(f"there is no API key for {address}", hint="give -a, or leave --open and sign in on the page")
+    if opens and host == "127.0.0.1" and port == 0 and (beside := _beside(address, key, ca)) is not None:
         _open(lambda: beside)
         return
     if (certificate is None) != (private_key is None):
@@ -58,9 +61,9 @@ def page(
     from pdmlab.page.run import Running
 
     files = (certificate, private_key) if certificate is not None and private_key is not None else None
-    with stoppable() as until_stopped, Running(service, host=host, port=port, ca=ca, certificate=files) as made:
+    with stoppable() as until_stopped, Running(address, host=host, port=port, ca=ca, certificate=files) as made:
         click.echo(f"{'page':<19} {made.url}")
-        click.echo(f"{'of the service at':<19} {service}")
+        click.echo(f"{'of the service at':<19} {address}")
         click.echo("Sign in with an API key of the service. Ctrl-C ends it.")
         if opens:
             _open(lambda: made.link(key))
@@ -71,31 +74,24 @@ def _service(url: str | None, api_key: str | None) -> tuple[str, str]:
     """Return the service's URL, and a key if one is known."""
     known = settings.load(host=url, api_key=api_key)
     service, key = known.text("host").strip().rstrip("/"), known.text("api_key").strip()
+    if service:
+        beside = (its_key for its_url, its_key in running.everywhere().values() if its_url == service)
+        return service, key or next(beside, "")
     nearest = running.nearest()
-    if not service and nearest is None:
+    if nearest is None:
         raise ConfigError(
             "there is no service to show: none runs here, and no --url is given",
             hint="`pdmlab service` starts one, with its page beside it",
         )
-    if nearest is not None and service in ("", nearest[0]):
-        return nearest[0], key or nearest[1]
-    return service, key
+    return nearest[0], key or nearest[1]
 
 
 def _beside(service: str, key: str, ca: Path | None) -> str | None:
     """Return a link to the page that runs beside the service; None if there is none."""
-    import httpx
-
     try:
-        answer = httpx.get(
-            f"{service}/lab/service",
-            headers={"Authorization": f"Bearer {key}"},
-            trust_env=False,
-            verify=str(ca) if ca is not None else service.startswith("https:"),
-        )
-        found = answer.json().get("page") if answer.is_success else None
+        found = facts(service, key, ca).get("page")
         return running.page_link(found, key) if found else None
-    except (httpx.TransportError, NetworkError, ServiceError, ValueError):
+    except (NetworkError, ServiceError):
         return None  # the page of our own says what is wrong
 
 

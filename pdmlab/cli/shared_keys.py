@@ -7,6 +7,7 @@ from typing import IO
 
 import click
 
+from pdmlab.cli.asking import asked, asking
 from pdmlab.errors import ConfigError
 
 SIZE = 16  # B of a key that is made here: AES-128's
@@ -18,15 +19,15 @@ SIZE = 16  # B of a key that is made here: AES-128's
     "--secret", type=click.File("r"), help="File with the key in hex, - for standard input; default: a new key."
 )
 @click.option("--delete", is_flag=True, help="Let nobody in by it any more.")
-@click.option("-a", "--api-key", help="Its key; default: PDMLAB_API_KEY, else the running service's.")
-@click.option("--host", help="Address of the service; default: PDMLAB_HOST, else the one that runs here.")
-def psk(name: str | None, secret: IO[str] | None, delete: bool, api_key: str | None, host: str | None) -> None:
+@asking
+def psk(
+    name: str | None, secret: IO[str] | None, delete: bool, api_key: str | None, host: str | None, service: str | None
+) -> None:
     """Give the device NAME a pre-shared key, and print it: nobody tells it again. Without NAME, list who has one."""
-    from pdmlab.cloud import Cloud
 
     if name is None and (delete or secret is not None):
         raise ConfigError("whose key? NAME is missing", hint="pdmlab dm psk NAME")
-    with Cloud(host, api_key) as cloud:
+    with asked(host, api_key, service) as cloud:
         if name is None:
             for each in cloud.shared_keys():
                 click.echo(each.endpoint_name)

@@ -23,6 +23,7 @@ from pdmlab.coap.dtls import dtls
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.security import Security
 from pdmlab.coap.transport import Address, Opener, udp
+from pdmlab.service import serve
 from tests.cli.processes import started
 from tests.client.pki import Authority, write_pem
 
@@ -140,3 +141,15 @@ def test_the_same_seed_gives_the_same_devices() -> None:
 
     one, same, other = ([each.read(0, 5700) for each in _objects(random.Random(seed))[:1]] for seed in (1, 1, 2))
     assert one == same != other
+
+
+@posix
+def test_without_an_address_it_goes_to_the_service_that_runs_or_is_named() -> None:
+    with serve(name="bench") as bench, started("client") as unnamed, started("client", "--name", "bench") as named:
+        for process in (unnamed, named):
+            assert said(process, lines=2)[0] == f"SIMULATED pdmlab at {bench.plain_lwm2m_uri}, until Ctrl-C"
+            end(process)
+        both = CliRunner().invoke(main, ["client", "--name", "bench", "-u", "127.0.0.1"])
+        assert both.exit_code == 1 and "either a name or an address" in both.output
+        other = CliRunner().invoke(main, ["client", "--name", "desk"])
+        assert other.exit_code == 1 and f"bench ({bench.url})" in other.output

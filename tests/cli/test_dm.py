@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner, Result
 
+from pdmlab import running
 from pdmlab.aio import LoopThread
 from pdmlab.cli import main
 from pdmlab.cloud import Cloud
@@ -35,8 +37,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture
 def service() -> Iterator[Service]:
-    with serve() as running:
-        yield running
+    with serve() as service:
+        yield service
 
 
 @pytest.fixture
@@ -72,6 +74,28 @@ def test_init_overwrites_only_what_it_may(run: Run, service: Service, tmp_path: 
     assert after != before
     assert run(*INIT, "-q", "--force").exit_code == 0
     assert (tmp_path / RESOURCES_FILE).read_bytes() != after
+
+
+def test_credentials_join_the_keys_of_another_tool(run: Run, service: Service, tmp_path: Path) -> None:
+    run(*INIT, "-q", "--no-credentials")  # as manifest-dev-tool leaves a folder
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    refused = run(*INIT, "-q")
+    assert refused.exit_code == 1 and "--credentials-only" in refused.stderr
+    done = run("dm", "init", "--credentials-only", "-q")
+    assert done.exit_code == 0 and service.bootstrap_uri in done.output, done.output
+    assert Developer(tmp_path).credentials.account_id == service.account_id
+    assert (tmp_path / CREDENTIALS_FILE).stat().st_mode & 0o077 == 0 or sys.platform == "win32"
+    assert {file: file.read_bytes() for file in before} == before
+    made = (tmp_path / CREDENTIALS_FILE).read_bytes()
+    again = run("dm", "init", "--credentials-only", "-q")  # it would be another device
+    assert again.exit_code == 1 and "--force" in again.stderr and (tmp_path / CREDENTIALS_FILE).read_bytes() == made
+    assert run("dm", "init", "--credentials-only", "-q", "--force").exit_code == 0
+    assert (tmp_path / CREDENTIALS_FILE).read_bytes() != made
+
+
+def test_init_says_what_is_missing_or_contradicts(run: Run) -> None:
+    assert "--model-name" in run("dm", "init", "-d", "company.com").stderr
+    assert "nothing to do" in run(*INIT, "--credentials-only", "--no-credentials").stderr
 
 
 def test_init_without_a_service_says_what_to_do_and_writes_nothing(run: Run, tmp_path: Path) -> None:
@@ -179,3 +203,37 @@ def test_devices_are_listed_with_their_ids(run: Run, service: Service) -> None:
     id = service.call(lambda: service.core.directory.add(service.account_id, endpoint_name="desk1")["id"])
     listed = run("dm", "devices")
     assert listed.exit_code == 0 and id in listed.output and "desk1" in listed.output
+
+
+def test_piped_devices_are_rows_for_other_programs_and_no_id_is_cut(run: Run, service: Service) -> None:
+    name = "board-" + "x" * 58
+    id = service.call(lambda: service.core.directory.add(service.account_id, endpoint_name=name, name="y" * 100)["id"])
+    assert run("dm", "devices").output.split("\n")[0].split("\t") == [id, "unenrolled", name, "y" * 100]
+
+
+def test_a_service_is_found_whatever_its_name_and_several_are_told_apart_by_it(run: Run) -> None:
+    def ask(*more: str) -> Result:
+        running._here.clear()  # as another process sees it
+        return run("dm", "devices", *more)
+
+    assert "there is no service to ask" in ask().output
+    with serve(name="bench") as bench:
+        assert f"no devices at {bench.url}" in ask().output
+        assert f"no service named 'desk' runs here, but bench ({bench.url})" in ask("--name", "desk").output
+        assert "either a name or an address" in ask("--name", "bench", "--host", bench.url).output
+        with serve(name="rack") as rack:
+            several = ask()
+            assert several.exit_code == 1
+            assert f"several services run here: bench ({bench.url}), rack ({rack.url})" in several.output
+            assert "--name" in several.output
+            assert f"no devices at {rack.url}" in ask("--name", "rack").output
+            with serve() as default:
+                assert f"no devices at {default.url}" in ask().output
+                assert f"no devices at {bench.url}" in ask("--name", "bench").output
+    assert "nor any other" in ask("--name", "bench").output
+
+
+def test_a_key_that_the_service_does_not_know_is_told_where_its_own_is(run: Run, service: Service) -> None:
+    refused = run("dm", "devices", "-a", "ak_wrong")
+    assert refused.exit_code == 1 and str(service.folder / "api-key") in refused.stderr
+    assert service.api_key not in refused.output and "ak_wrong" not in refused.output

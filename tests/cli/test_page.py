@@ -91,3 +91,16 @@ def test_open_takes_the_page_that_runs_beside_the_service(monkeypatch: pytest.Mo
     assert not page.running and "closed" in repr(page) and "closed" in page._repr_html_()
     with serve() as service:
         assert service.page().url == url  # a bookmark stays good
+
+
+def test_the_line_that_a_named_service_prints_opens_its_page_and_no_others() -> None:
+    browser = {**os.environ, "BROWSER": "echo %s"}
+    with serve() as other, started("service", "--name", "bench") as process:
+        other.page()
+        url, _, opening = line(process, "page").partition("; ")
+        assert opening == "`pdmlab page --name bench --open`"
+        with started(*opening.strip("`").split()[1:], env=browser) as opened:
+            assert f"{url}/enter/" in opened.communicate(timeout=30)[0]
+            assert opened.returncode == 0
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
