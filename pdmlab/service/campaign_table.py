@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -113,11 +113,14 @@ class CampaignTable:
             values["updated_at"] = self._store.timestamp()
             db.execute(sa.update(campaigns).where(campaigns.c.id == id).values(values))
 
-    def _enter(self, id: str, *phases: Phase, **values: object) -> bool:
-        """Set values of a campaign that is in one of these phases; False if it is not, or somebody was faster."""
+    def _enter(self, id: str, *phases: Phase, as_read: Sequence[sa.ColumnElement[bool]] = (), **values: object) -> bool:
+        """Set values of a campaign that is in one of these phases; False if it is not, or somebody was faster.
+
+        as_read: what else must still be as it was read, because the values go by it.
+        """
         with self._store.begin() as db:
             values["updated_at"] = self._store.timestamp()
-            here = campaigns.c.id == id, campaigns.c.phase.in_(phases)
+            here = campaigns.c.id == id, campaigns.c.phase.in_(phases), *as_read
             changed: int = db.execute(sa.update(campaigns).where(*here).values(values)).rowcount
             if changed:
                 self._core.bus.tell("campaign", id)

@@ -59,27 +59,30 @@ class Campaigns(CampaignDrafts):
         Raises:
             Refused: no such campaign (404), not a draft (409), or without a manifest (400).
         """
-        row = self.find(account_id, id)
-        if row["phase"] != "draft":
-            raise self._wrong_phase(row, "draft")
-        manifest_id = row["root_manifest_id"]
-        der = None if manifest_id is None else self._core.firmware.manifest_data(manifest_id)
-        if der is None:
-            raise Refused(400, "a campaign needs a root_manifest_id to start", type="validation_error")
-        manifest = Described.of(der)
-        return self._must_enter(
-            account_id,
-            id,
-            "draft",
-            phase="starting",
-            state="scheduled",
-            started_at=self._store.timestamp(),
-            manifest=der,
-            version=manifest.version,
-            component=manifest.component,
-            payload_uri=manifest.payload_uri,
-            payload_size=manifest.payload_size,
-        )
+        while True:
+            row = self.find(account_id, id)
+            if row["phase"] != "draft":
+                raise self._wrong_phase(row, "draft")
+            manifest_id = row["root_manifest_id"]
+            der = None if manifest_id is None else self._core.firmware.manifest_data(manifest_id)
+            if der is None:
+                raise Refused(400, "a campaign needs a root_manifest_id to start", type="validation_error")
+            manifest = Described.of(der)
+            if self._enter(
+                id,
+                "draft",
+                as_read=[campaigns.c.root_manifest_id == manifest_id],
+                phase="starting",
+                state="scheduled",
+                started_at=self._store.timestamp(),
+                manifest=der,
+                version=manifest.version,
+                component=manifest.component,
+                payload_uri=manifest.payload_uri,
+                payload_size=manifest.payload_size,
+            ):
+                return self.find(account_id, id)
+            # Another process has changed the row meanwhile: started it, deleted it, or given it another manifest.
 
     def stop(self, account_id: str, id: str) -> Row:
         """Stop a campaign; devices that have the manifest already go on by themselves. Return its row.

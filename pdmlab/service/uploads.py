@@ -57,7 +57,9 @@ class Uploads:
                 size += len(part)
                 await asyncio.sleep(0)
             with self._store.begin() as db:
-                db.execute(sa.delete(upload_jobs).where(upload_jobs.c.id == job["id"]))
+                if not db.execute(sa.delete(upload_jobs).where(upload_jobs.c.id == job["id"])).rowcount:
+                    # Another process has started meanwhile, and has let go of what took so long: the bytes go too.
+                    raise Refused(409, f"the image took more than {PATIENCE_S:.0f} s to come", hint="send it again")
                 return self._core.firmware.enter(
                     job["image_id"], account_id, name, size, digest.hexdigest(), description=description
                 )
@@ -186,9 +188,13 @@ class Uploads:
         return row
 
     def _forget(self, job: Row) -> None:
+        """Delete an upload; its bytes too, unless they have become an image, perhaps in this moment."""
+        mine = upload_jobs.c.id == job["id"]
         with self._store.begin() as db:
-            db.execute(sa.delete(upload_jobs).where(upload_jobs.c.id == job["id"]))
-        if job["status"] != "success":
+            unfinished = db.execute(sa.delete(upload_jobs).where(mine, upload_jobs.c.status != "success")).rowcount
+            if not unfinished:
+                db.execute(sa.delete(upload_jobs).where(mine))
+        if unfinished or job["status"] == "receiving":  # the row of the latter may have gone before, its bytes not
             self._core.firmware.pieces.drop(job["image_id"])
 
     @contextmanager
@@ -228,6 +234,7 @@ class Uploads:
         }
         with self._store.begin() as db:
             if not db.execute(sa.update(upload_jobs).where(*as_it_was).values(**counted)).rowcount:
+                self.find(job["account_id"], job["id"])  # it may have been deleted
                 raise Refused(409, f"upload job {job['id']} has taken another chunk meanwhile")
             db.execute(sa.insert(upload_chunks).values(row))
         return row
