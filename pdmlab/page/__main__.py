@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--ca", type=Path, default=None)
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both: the other one decides
-    with Running(options.url, port=options.port, last=options.last, ca=options.ca) as page:
+    with Running(options.url, port=options.port, last=options.last, ca=options.ca, beside=True) as page:
         print(page.url, flush=True)
         while os.read(sys.stdin.fileno(), 4096):
             pass  # nothing is said on it: it is there to end

@@ -35,14 +35,17 @@ class Session:
     used: float = 0.0
     dark: bool | None = None
     tabs: set[Callable[[str], None]] = field(default_factory=set, repr=False)
-    """What ends each open tab of it, and says why: "out", "key"."""
+    """What ends each open tab of it, and says why: "out", "key", "end" of the page itself."""
 
 
 class Door:
     """Sessions by cookie, seats by key, links by token; of secrets it keeps digests, and the key in its seat."""
 
-    def __init__(self, url: str, ca: Path | None, name: str, *, now: Callable[[], float] = time.monotonic) -> None:
-        self.url = url
+    def __init__(
+        self, url: str, ca: Path | None, name: str, *, beside: bool = False, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """beside: whether the page was started by the service, and ends with it."""
+        self.url, self.beside = url, beside
         self.cookie = f"pdmlab-page-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
         """The cookie's name: several pages of one host do not take each other's."""
         self._ca, self._name, self._now = ca, name, now
@@ -135,7 +138,7 @@ class Door:
     async def close(self) -> None:
         """End everything."""
         for session in list(self._sessions.values()):
-            self.sign_out(session)
+            self.sign_out(session, "end")
         await asyncio.gather(*self._ending, return_exceptions=True)
 
     def _sign(self, id: str) -> str:

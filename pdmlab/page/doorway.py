@@ -32,6 +32,7 @@ _HEADERS = [
 _SAY = {
     "out": "You have signed out.",
     "key": "The key is not valid any more: it was revoked, or is not active.",
+    "over": "You were signed in before: the page has started anew since, or nobody looked for 12 hours. Sign in again.",
     "used": "This link has been used, or is too old: each works once. Sign in with a key.",
 }
 
@@ -97,7 +98,7 @@ class Doorway:
             # Somebody followed a link from another page, a notebook say: the browser keeps the cookie back until
             # this page itself asks.
             return HTMLResponse(_onward(request.url.path))
-        return RedirectResponse("/sign-in", 303)
+        return RedirectResponse(f"/sign-in{'?why=over' if self._door.cookie in request.cookies else ''}", 303)
 
     async def _sign_in(self, request: Request) -> Response:
         if request.method != "POST":

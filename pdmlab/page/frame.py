@@ -44,6 +44,7 @@ class Frame:
         self._dark = ui.dark_mode(self.session.dark)
         self.session.tabs.add(self._leave)
         self._client.on_delete(lambda: self.session.tabs.discard(self._leave))
+        ui.add_body_html(_gone(self.seat.url, beside=self._door.beside))
         self._bar()
         with ui.element("div").classes("view"):
             yield
@@ -114,7 +115,8 @@ class Frame:
             self._away.set_visibility(away is not None)
         if away is not None:
             self._away_text.set_content(
-                f"The service has not answered since {words.clock(away)} UTC (host clock). It is asked every second."
+                f"The service at {words.safe(self.seat.url)} has not answered since {words.clock(away)} UTC (host clock)."
+                " What is shown is of then. Start it again; it is asked every second, and this view goes on by itself."
                 f' <span class="quiet">{words.safe(api.trouble)}</span>'
             )
 
@@ -125,6 +127,8 @@ class Frame:
     def _leave(self, why: str) -> None:
         if not self._left:
             self._left = True
+            if why == "end":
+                return  # the browser finds that out, and says so
             with contextlib.suppress(Exception), self._client:  # the browser may be gone
                 ui.navigate.to(f"/sign-in?why={why}")
 
@@ -150,6 +154,21 @@ class Frame:
                     button.enable()
 
         return handler
+
+
+def _gone(url: str, *, beside: bool) -> str:
+    """Return what the browser shows when nothing answers it any more; a page beside a service ends with that."""
+    told = resources.files("pdmlab.page").joinpath("gone.html").read_text(encoding="utf-8")
+    if beside:
+        what = f"The service at {words.safe(url)}"
+        to_do = "Its page has ended with it. Start it again on its machine: <code>pdmlab service</code>"
+    else:
+        what = "The page"
+        to_do = (
+            f"The service at {words.safe(url)} may well be there. Start its page again:"
+            f" <code>pdmlab page --url {words.safe(url)}</code>"
+        )
+    return told.replace("{{what}}", what).replace("{{do}}", to_do)
 
 
 def say(error: PdmlabError) -> None:

@@ -33,8 +33,10 @@ class Running:
         last: int = 0,
         ca: Path | None = None,
         certificate: tuple[Path, Path] | None = None,
+        beside: bool = False,
     ) -> None:
-        """port: 0 takes the last one, if it is free, or any; certificate: files of its own, and of the key, for https.
+        """port: 0 takes the last one, if it is free, or any; certificate: files of its own, and of the key, for https;
+        beside: the service has started it, and it ends with that.
 
         Raises:
             ConfigError: a page runs in this process already, or the host is no address.
@@ -51,7 +53,15 @@ class Running:
 
             async def start() -> asyncio.Task[None]:
                 task = asyncio.get_running_loop().create_task(
-                    serve(service, listener, ca=ca, certificate=certificate, ended=ended, started=started.set)
+                    serve(
+                        service,
+                        listener,
+                        ca=ca,
+                        certificate=certificate,
+                        beside=beside,
+                        ended=ended,
+                        started=started.set,
+                    )
                 )
                 waiting = asyncio.get_running_loop().create_task(started.wait())
                 await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)

@@ -58,12 +58,14 @@ async def serve(
     *,
     ca: Path | None = None,
     certificate: tuple[Path, Path] | None = None,
+    beside: bool = False,
     ended: asyncio.Event,
     started: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve the page of the service at that URL until `ended` is set; not in the main thread, whose signals are taken.
 
-    ca: whom the service's https is signed by; certificate: files of the page's own certificate and key, for https.
+    ca: whom the service's https is signed by; certificate: files of the page's own certificate and key, for https;
+    beside: the service has started it, and it ends with that.
     """
     # NiceGUI looks for a folder of its own as it is imported; it is not to make one where somebody happens to be.
     with tempfile.TemporaryDirectory(prefix="pdmlab-page-") as folder:
@@ -78,7 +80,7 @@ async def serve(
 
         secure = certificate is not None
         own = address_of(listener, secure=secure)
-        door = Door(url, ca, f"page at {own.partition('://')[2]}")
+        door = Door(url, ca, f"page at {own.partition('://')[2]}", beside=beside)
         views.make(door)
         app = FastAPI(openapi_url=None)
         ui.run_with(

@@ -140,8 +140,8 @@ def tab(open_tab: Callable[..., Tab], service: Service) -> Tab:
 class Apart:
     """A page that no service has started."""
 
-    def __init__(self, service: str) -> None:
-        command = [sys.executable, "-m", "pdmlab.page", service]
+    def __init__(self, service: str, port: int = 0) -> None:
+        command = [sys.executable, "-m", "pdmlab.page", service, "--port", str(port)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()
@@ -155,12 +155,12 @@ class Apart:
 
 
 @pytest.fixture
-def page_of() -> Iterator[Callable[[str], Apart]]:
+def page_of() -> Iterator[Callable[..., Apart]]:
     """Start a page of the service at a URL."""
     pages: list[Apart] = []
 
-    def start(service: str) -> Apart:
-        pages.append(Apart(service))
+    def start(service: str, port: int = 0) -> Apart:
+        pages.append(Apart(service, port))
         return pages[-1]
 
     yield start

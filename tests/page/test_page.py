@@ -265,12 +265,31 @@ def test_the_page_says_that_the_service_is_away_and_goes_on_when_it_is_back(
         page = tab.sign_in(key)
         expect(page.get_by_text("No device has come yet")).to_be_visible()
         expect(page.get_by_text("live", exact=True)).to_be_visible()
-    expect(page.get_by_role("alert")).to_contain_text("The service has not answered since")
+    expect(page.get_by_role("alert")).to_contain_text(f"The service at {first.url} has not answered since")
     expect(page.get_by_text("away", exact=True)).to_be_visible()
     with serve(name="comes-back", port=port):
         expect(page.get_by_role("alert")).to_be_hidden()
         expect(page.get_by_text("live", exact=True)).to_be_visible()
         page.context.close()
+
+
+def test_a_page_that_ended_with_its_service_says_so_in_the_browser_and_comes_back(
+    open_tab: MakeTab, page_of: Callable[..., Apart], service: Service
+) -> None:
+    apart = page_of(service.url)
+    tab = open_tab(apart.url)
+    page = tab.sign_in(service.api_key)
+    gone = page.get_by_role("alertdialog")
+    expect(gone).to_be_hidden()
+    assert apart.close() == 0
+    expect(gone).to_contain_text(re.compile(r"The service at http://127.* does not answer since \d\d:\d\d:\d\d UTC"))
+    expect(gone).to_contain_text("pdmlab service")
+    assert page.url == f"{apart.url}/"
+    expect(page.get_by_label("API key")).to_have_count(0)
+    expect(page.get_by_text("live", exact=True)).to_be_hidden()
+    page_of(service.url, int(apart.url.rpartition(":")[2]))
+    expect(page.get_by_role("status")).to_contain_text("the page has started anew")
+    tab.complaints.clear()  # the browser notes each time that nobody answered
 
 
 def test_a_campaign_is_followed_to_its_end(tab: Tab, service: Service, tmp_path: Path) -> None:
