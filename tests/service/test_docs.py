@@ -35,6 +35,7 @@ def test_every_call_is_on_the_page_with_its_lines(service: Service) -> None:
         assert escape(example.cloud) in page
     assert page.count('<details class="call"') == len(examples())
     assert service.api_key not in page and "{{" not in page
+    assert "export API_KEY=$(cat …/api-key)" in page
 
 
 def test_a_host_that_the_caller_made_up_gets_into_no_line(service: Service) -> None:
@@ -96,12 +97,14 @@ def test_a_reader_finds_a_call_and_copies_its_line(service: Service) -> None:
         context.on("request", lambda request: asked.append(request.url))
         page = context.new_page()
         page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)  # a 404, too
         page.goto(f"{service.url}/docs")
         assert page.evaluate("document.documentElement.scrollWidth") == 420  # nothing hangs over the edge
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 31)"
         page.get_by_role("searchbox").fill("post campaigns/{campaign_id}/start")
         calls = page.locator(".call:visible")
         sync_api.expect(calls).to_have_count(1)
+        assert [each.split()[-1] for each in page.locator("nav a:visible").all_inner_texts()] == ["1"]
         calls.locator("summary").first.click()
         sync_api.expect(calls.locator("h3").first).to_contain_text("answered with 202")
         assert page.url.endswith("#post-v3-update-campaigns-campaign-id-start")
@@ -109,6 +112,9 @@ def test_a_reader_finds_a_call_and_copies_its_line(service: Service) -> None:
         sync_api.expect(calls.get_by_role("button").first).to_have_text("copied")
         page.get_by_role("searchbox").fill("no such words")
         sync_api.expect(page.locator("#none")).to_be_visible()
+        page.get_by_role("searchbox").fill("")
+        counts = [int(each.split()[-1]) for each in page.locator("nav a:visible").all_inner_texts()]
+        assert sum(counts) == len(examples())
         page.goto(f"{service.url}/docs#get-v3-devices")
         page.reload()
         sync_api.expect(page.locator("#get-v3-devices > div")).to_be_visible()
