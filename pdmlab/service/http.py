@@ -17,7 +17,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from pdmlab.errors import ServiceError, Unreachable
-from pdmlab.service.http_guard import MAX_WAITING, MAX_WAITING_TLS, GuardedHttp, TlsGate, Waiting
+from pdmlab.service.http_guard import IDLE_S, MAX_WAITING, MAX_WAITING_TLS, GuardedHttp, TlsGate, Waiting
+from pdmlab.service.websocket_guard import GuardedWebSocket
 
 _GRACE = 2  # s that a request may still take when the server closes
 _SAID = 4096  # B of a message from a websocket's client, who has nothing to say
@@ -48,14 +49,19 @@ def tls(certificate: bytes, private_key: bytes) -> ssl.SSLContext:
 class _Server(uvicorn.Server):
     """uvicorn, whose connections are guarded, and whose TLS begins with a handshake that has an end."""
 
-    def __init__(self, config: uvicorn.Config, context: ssl.SSLContext | None, waiting: Waiting) -> None:
+    def __init__(self, config: uvicorn.Config, context: ssl.SSLContext | None, waiting: Waiting, idle: Waiting) -> None:
         super().__init__(config)
-        self._context, self._waiting = context, waiting
+        self._context, self._waiting, self._idle = context, waiting, idle
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self.lifespan.startup()
         made = functools.partial(
-            GuardedHttp, self.config, self.server_state, self.lifespan.state, waiting=self._waiting
+            GuardedHttp,
+            self.config,
+            self.server_state,
+            self.lifespan.state,
+            waiting=self._waiting,
+            idle=self._idle,
         )
         context = self._context
         factory = made if context is None else functools.partial(TlsGate, made, context, self._waiting)
@@ -71,8 +77,11 @@ class HttpServer:
         self, app: Any, listener: socket.socket, context: ssl.SSLContext | None
     ) -> None:  # Any: an ASGI application has no common type
         self.port: int = listener.getsockname()[1]
-        self.waiting = Waiting(MAX_WAITING if context is None else MAX_WAITING_TLS)
+        most = MAX_WAITING if context is None else MAX_WAITING_TLS
+        self.waiting = Waiting(most)
         """Its connections that have not said yet what they want."""
+        self.idle = Waiting(most)
+        """Those that have their answer, and may ask again."""
         self._listener = listener
         config = uvicorn.Config(
             app,
@@ -82,13 +91,16 @@ class HttpServer:
             access_log=False,
             proxy_headers=False,  # nobody stands before it whose word on the caller would count
             http=GuardedHttp,
-            ws="websockets-sansio",
+            ws=GuardedWebSocket,
             ws_max_size=_SAID,
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=_GRACE,
+            timeout_keep_alive=IDLE_S,
+            lifespan="off",  # ours has none, and one that is cancelled while it starts is told with a traceback
         )
-        self._server = _Server(config, context, self.waiting)
+        self._server = _Server(config, context, self.waiting, self.idle)
         self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=[listener]))
+        self._task.add_done_callback(self._ended)
 
     def __repr__(self) -> str:
         return f"<HttpServer, port {self.port}>"
@@ -117,11 +129,16 @@ class HttpServer:
             await asyncio.sleep(0.002)
         return server
 
+    def _ended(self, _: asyncio.Task[None]) -> None:
+        """Close the port however it ended: cancelled, uvicorn does not."""
+        for each in getattr(self._server, "servers", ()):
+            each.close()
+        self._listener.close()
+
     async def close(self) -> None:
         """Answer what is under way, and stop."""
         self._server.should_exit = True
         await self._task
-        self._listener.close()
 
 
 def _listen(host: str, port: int, last: str | None) -> socket.socket:

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from fastapi import FastAPI
 
 from pdmlab.aio import LoopThread
 from pdmlab.errors import Unreachable
@@ -214,6 +215,87 @@ def test_the_oldest_that_says_nothing_goes_for_a_newcomer(lab: Lab) -> None:
     assert rest(silent[0]) == b""  # it has gone
     silent[-1].sendall(b"GET / HTTP/1.1\r\n\r\n")
     assert silent[-1].recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_a_connection_is_kept_for_as_long_as_clients_pause_and_the_oldest_goes_for_a_newcomer(lab: Lab) -> None:
+    most = http_guard.MAX_WAITING if lab.context is None else http_guard.MAX_WAITING_TLS
+    kept = []
+    for number in range(most + 3):
+        kept.append(lab.connection())
+        kept[-1].sendall(b"GET / HTTP/1.1\r\n\r\n")
+        until(kept[-1], b"\r\n\r\n0")
+        if number < most:
+            lab.loop.run(until_there_are(lab.server.idle, number + 1), timeout=PATIENCE_S)
+    assert len(lab.server.idle) == most
+    assert [rest(each) for each in kept[:3]] == [b""] * 3
+    kept[3].sendall(b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\n12")
+    lab.loop.run(until_there_are(lab.server.idle, most - 1), timeout=PATIENCE_S)
+    kept[3].sendall(b"345")
+    until(kept[3], b"\r\n\r\n5")
+    lab.loop.run(until_there_are(lab.server.idle, most), timeout=PATIENCE_S)
+
+
+def test_an_idle_connection_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert http_guard.IDLE_S > 60
+    monkeypatch.setattr("pdmlab.service.http.IDLE_S", 0.05)
+    lab = Lab(False)
+    connection = lab.connection()
+    connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    until(connection, b"\r\n\r\n0")
+    assert rest(connection) == b""
+    lab.close()
+
+
+def test_a_server_that_is_given_up_ends_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    loop = LoopThread("given up")
+    loop.run(HttpServer.open(FastAPI()), timeout=PATIENCE_S)
+    loop.close()  # as Ctrl-C has it while a service starts
+    assert caplog.records == []
+
+
+async def until_there_are(waiting: http_guard.Waiting, number: int) -> None:
+    while len(waiting) != number:
+        await asyncio.sleep(0.001)
+
+
+def test_of_requests_that_are_sent_at_once_one_is_under_way_and_few_are_held(lab: Lab) -> None:
+    connection = lab.connection()
+    connection.sendall(b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\n1")
+    assert lab.post() == "5"
+    guards = lab.server._server.server_state.connections
+    connection.sendall(b"2345" + b"GET /early HTTP/1.1\r\n\r\n" * 2000)
+    most = 0
+
+    async def watched() -> None:
+        nonlocal most
+        while lab.server._server.server_state.total_requests < 1500:
+            most = max(most, *(len(guard.pipeline) for guard in guards), 0)
+            held = [len(guard._held) for guard in guards]
+            assert max(held, default=0) <= http_guard.READ + http_guard.MAX_HELD
+            assert len(lab.server._server.server_state.tasks) <= len(guards) + 1
+            await asyncio.sleep(0)
+
+    lab.loop.run(watched(), timeout=PATIENCE_S)
+    assert most <= 1
+    answers = b""
+    while answers.count(b"HTTP/1.1 200") < 2001:
+        answers += connection.recv(65536)
+    assert lab.post() == "5"
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_what_came_before_nonsense_is_answered_before_it(lab: Lab, cut: bool) -> None:
+    connection = lab.connection()
+    good = b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\n12345" * 2
+    if cut:  # the end of the second, in one piece with what follows
+        connection.sendall(good[:-3])
+        assert until(connection, b"\r\n\r\n5")
+        connection.sendall(good[-3:] + b"nonsense\r\n\r\n")
+    else:
+        connection.sendall(good + b"nonsense\r\n\r\n")
+    answers = rest(connection).split(b"HTTP/1.1 ")[1:]
+    assert [each[:3] for each in answers] == [b"200", b"400"] if cut else [b"200", b"200", b"400"]
+    assert said(b"HTTP/1.1 " + answers[-1])[1]["message"] == "this is no HTTP request"
 
 
 def test_a_port_that_is_taken_is_said(lab: Lab) -> None:
