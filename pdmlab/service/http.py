@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 
 from pdmlab.errors import ServiceError, Unreachable
 from pdmlab.service.http_guard import IDLE_S, MAX_WAITING, MAX_WAITING_TLS, GuardedHttp, TlsGate, Waiting
+from pdmlab.service.websocket_guard import GuardedWebSocket
 
 _GRACE = 2  # s that a request may still take when the server closes
 _SAID = 4096  # B of a message from a websocket's client, who has nothing to say
@@ -90,7 +91,7 @@ class HttpServer:
             access_log=False,
             proxy_headers=False,  # nobody stands before it whose word on the caller would count
             http=GuardedHttp,
-            ws="websockets-sansio",
+            ws=GuardedWebSocket,
             ws_max_size=_SAID,
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=_GRACE,

@@ -258,6 +258,46 @@ async def until_there_are(waiting: http_guard.Waiting, number: int) -> None:
         await asyncio.sleep(0.001)
 
 
+def test_of_requests_that_are_sent_at_once_one_is_under_way_and_few_are_held(lab: Lab) -> None:
+    connection = lab.connection()
+    connection.sendall(b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\n1")
+    assert lab.post() == "5"
+    guards = lab.server._server.server_state.connections
+    connection.sendall(b"2345" + b"GET /early HTTP/1.1\r\n\r\n" * 2000)
+    most = 0
+
+    async def watched() -> None:
+        nonlocal most
+        while lab.server._server.server_state.total_requests < 1500:
+            most = max(most, *(len(guard.pipeline) for guard in guards), 0)
+            held = [len(guard._held) for guard in guards]
+            assert max(held, default=0) <= http_guard.READ + http_guard.MAX_HELD
+            assert len(lab.server._server.server_state.tasks) <= len(guards) + 1
+            await asyncio.sleep(0)
+
+    lab.loop.run(watched(), timeout=PATIENCE_S)
+    assert most <= 1
+    answers = b""
+    while answers.count(b"HTTP/1.1 200") < 2001:
+        answers += connection.recv(65536)
+    assert lab.post() == "5"
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_what_came_before_nonsense_is_answered_before_it(lab: Lab, cut: bool) -> None:
+    connection = lab.connection()
+    good = b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\n12345" * 2
+    if cut:  # the end of the second, in one piece with what follows
+        connection.sendall(good[:-3])
+        assert until(connection, b"\r\n\r\n5")
+        connection.sendall(good[-3:] + b"nonsense\r\n\r\n")
+    else:
+        connection.sendall(good + b"nonsense\r\n\r\n")
+    answers = rest(connection).split(b"HTTP/1.1 ")[1:]
+    assert [each[:3] for each in answers] == [b"200", b"400"] if cut else [b"200", b"200", b"400"]
+    assert said(b"HTTP/1.1 " + answers[-1])[1]["message"] == "this is no HTTP request"
+
+
 def test_a_port_that_is_taken_is_said(lab: Lab) -> None:
     with pytest.raises(Unreachable, match=f"cannot listen on 127.0.0.1:{lab.server.port}"):
         lab.loop.run(HttpServer.open(echo, lab.server.port), timeout=PATIENCE_S)
