@@ -89,7 +89,10 @@ class Doorway:
     def _ours(self, connection: HTTPConnection) -> bool:
         """Whether a call comes from a page of ours, or from no page at all."""
         origin = connection.headers.get("origin")
-        return origin is None or urlsplit(origin).netloc == connection.headers.get("host")
+        try:
+            return origin is None or urlsplit(origin).netloc == connection.headers.get("host")
+        except ValueError:  # it is no origin
+            return False
 
     def _refuse(self, request: Request) -> Response:
         if request.method != "GET" or "text/html" not in request.headers.get("accept", ""):
@@ -181,7 +184,8 @@ def _limited(receive: Receive, limit: int) -> Receive:
 
 
 def _onward(path: str) -> str:
-    to = escape(path, quote=True)
+    # With two slashes it would name another host.
+    to = escape("/" + path.lstrip("/"), quote=True)
     return (
         '<!doctype html><link rel="icon" href="data:,"><title>…</title>'
         f'<meta http-equiv="refresh" content="0;url={to}">'

@@ -162,6 +162,24 @@ def test_a_link_followed_from_another_page_asks_once_more_by_itself(service: Ser
     play(service, story)
 
 
+@pytest.mark.parametrize("path", ["//evil.example/x", "///evil.example/x", "/%2f/evil.example/x"])
+def test_a_link_leads_to_no_other_host(service: Service, path: str) -> None:
+    async def story(door: Door, client: httpx.AsyncClient, clock: Clock) -> None:
+        headers = {"accept": "text/html", "sec-fetch-site": "cross-site"}
+        answer = await client.get(f"http://127.0.0.1:1{path}", headers=headers)
+        assert answer.status_code == 200 and 'url=/evil.example/x"' in answer.text
+
+    play(service, story)
+
+
+def test_what_is_no_origin_is_another_page(service: Service) -> None:
+    async def story(door: Door, client: httpx.AsyncClient, clock: Clock) -> None:
+        answer = await client.post("/sign-in", content=b"key=x", headers={"origin": "http://["})
+        assert answer.status_code == 403
+
+    play(service, story)
+
+
 def test_who_signs_out_last_takes_what_the_key_had_along(service: Service) -> None:
     async def story(door: Door, client: httpx.AsyncClient, clock: Clock) -> None:
         one, two = [door.session(await door.sign_in(service.api_key)) for _ in range(2)]
