@@ -10,6 +10,7 @@ from nicegui import events, ui
 
 from pdmlab.errors import ConfigError, PdmlabError
 from pdmlab.page import words
+from pdmlab.page.api import Api
 from pdmlab.page.frame import Frame, button, heading, say
 
 MOST_IMAGE = 100 << 20  # B, the vendor's limit in one request
@@ -91,7 +92,7 @@ class CampaignForm:
             name = ui.input(label="Name", value=f"update of {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC")
             name.props("outlined dense maxlength=128").classes("field")
             options = {each["id"]: f"{each['name']} · {words.time_of(each['created_at'])}" for each in manifests}
-            chosen = ui.select(options, label="Manifest", value=next(iter(options), None))
+            chosen = ui.select(options, label="Manifest")
             chosen.props("outlined dense").classes("field")
 
             async def keep(event: events.UploadEventArguments) -> None:
@@ -121,26 +122,53 @@ class CampaignForm:
                 on_rejected=lambda: ui.notify(f"No manifest: it has more than {MOST_MANIFEST:,} B.", type="negative",
                                               position="bottom-right"),
             ).props("flat")  # fmt: skip
-            which = ui.radio([_ALL, _ONE, _FILTER], value=_ALL).props("dense inline")
-            text = ui.input(label="Endpoint name or id").props("outlined dense").classes("field")
-            text.bind_visibility_from(which, "value", lambda value: value != _ALL)
+            ui.label("For which devices?")
+            which = ui.radio([_ALL, _ONE, _FILTER]).props("dense inline")
+            text = ui.input(label="Endpoint name or id").props("outlined dense debounce=250").classes("field")
+            text.bind_visibility_from(which, "value", lambda value: value in (_ONE, _FILTER))
             which.on_value_change(
                 lambda: text.props(
                     f'label="{"Endpoint name or id" if which.value == _ONE else "As state=registered&device_class=…"}"'
                 )
             )
-            start = ui.checkbox("start at once", value=True)
+            problem = ui.label("").classes("quiet").props('role="status"')
+            start = ui.checkbox("start at once")
             with ui.element("div").classes("buttons"):
                 button("Cancel").on_click(dialog.close)
                 go = button("Make the campaign", look="main")
+            go.disable()
+            asked = 0
+
+            async def meant() -> tuple[str, int]:
+                device_filter = await self._filter(str(which.value), str(text.value or "").strip())
+                return device_filter, await count(self._api, device_filter)
+
+            async def say_how_many() -> None:
+                nonlocal asked
+                asked += 1
+                this, many, said = asked, None, ""
+                if which.value == _ALL or text.value:
+                    try:
+                        _, many = await meant()
+                    except PdmlabError as error:
+                        said = words.error(error)
+                if this != asked:
+                    return  # something else has been chosen meanwhile
+                problem.set_text(said)
+                go.set_text("Make the campaign" + ("" if many is None else f" for {words.devices(many)}"))
+                go.set_enabled(many is not None and bool(chosen.value))
+
+            for each in (chosen, which, text):
+                each.on_value_change(say_how_many)
 
             async def make() -> None:
-                if not chosen.value:
-                    raise ConfigError("there is no manifest", hint="give the file of a signed one")
+                device_filter, many = await meant()
+                if start.value and not await sure_to_start(many):
+                    return
                 wanted = {
                     "name": str(name.value or "")[:128] or None,
                     "root_manifest_id": chosen.value,
-                    "device_filter": await self._filter(str(which.value), str(text.value or "").strip()),
+                    "device_filter": device_filter,
                 }
                 made = (await self._api.call("POST", "/v3/update-campaigns", json=wanted)).json()
                 if start.value:
@@ -164,3 +192,20 @@ class CampaignForm:
                 return urlencode({"id": found[0]["id"]})
         raise ConfigError(f"the directory has {len(found) or 'no'} device{'s'[: len(found) != 1]} {text[:64]!r}",
                           hint="the table of devices shows names and ids")  # fmt: skip
+
+
+async def count(api: Api, device_filter: str) -> int:
+    """Return how many devices a filter means now; raises as `Api.call` does."""
+    found = await api.get("/v3/devices", filter=device_filter, include="total_count", limit=2)
+    return int(found["total_count"])
+
+
+async def sure_to_start(many: int) -> bool:
+    """Ask once whether that many devices are to be updated now."""
+    with ui.dialog() as dialog, ui.card().classes("dialog"):
+        heading(2, f"Update {words.devices(many)} now?")
+        ui.label("Each gets the manifest, downloads the image, installs it and restarts.")
+        with ui.element("div").classes("buttons"):
+            button("Cancel").on_click(lambda: dialog.submit(False))
+            button(f"Start for {words.devices(many)}", look="main").on_click(lambda: dialog.submit(True))
+    return bool(await dialog)

@@ -9,7 +9,7 @@ from nicegui import ui
 
 from pdmlab.errors import PdmlabError, ServiceError
 from pdmlab.page import words
-from pdmlab.page.campaign_form import CampaignForm
+from pdmlab.page.campaign_form import CampaignForm, count, sure_to_start
 from pdmlab.page.frame import Frame, button, heading, panel
 from pdmlab.page.seat import READ_ONLY
 
@@ -107,7 +107,7 @@ class Campaign:
     def __init__(self, frame: Frame, campaign_id: str) -> None:
         self._frame, self._id = frame, campaign_id
         self._api = frame.seat.api
-        self._phase = ""
+        self._phase = self._filter = ""
         self._page, self._pages, self._only = 0, 1, ""
         self._shown: Any = None
         self._there = True
@@ -190,7 +190,7 @@ class Campaign:
         if (info, found) == self._shown:
             return
         self._shown = info, found
-        self._phase = info["phase"]
+        self._phase, self._filter = info["phase"], str(info["device_filter"])
         self._title.set_content(f"<h1>{words.safe(info['name'] or self._id)}</h1>")
         self._state.set_text(self._phase)
         self._state.classes(replace=f"state {_PHASES.get(self._phase, 'quiet')}")
@@ -282,6 +282,8 @@ class Campaign:
         if name == "Delete":
             await self._api.call("DELETE", path)
             ui.navigate.to("/campaigns")
+            return
+        if name == "Start" and not await sure_to_start(await count(self._api, self._filter)):
             return
         await self._api.call("POST", f"{path}/{name.lower()}")
         await self._again()

@@ -24,7 +24,7 @@ _COLUMNS = [
 ]
 _CELLS = {
     "endpoint_name": '<a :href="`/devices/${props.row.id}`">{{ props.value || "(no name)" }}</a>',
-    "id": '<span class="mono">{{ props.value }}</span>',
+    "id": '<a class="mono" :href="`/devices/${props.row.id}`">{{ props.value }}</a>',
     "state": '<span :class="props.row.look">{{ props.value }}</span>',
     "address": '<span class="mono">{{ props.value }}</span>',
 }
@@ -160,8 +160,8 @@ def _row(device: dict[str, Any]) -> dict[str, Any]:
         "endpoint_name": device["endpoint_name"] or device["name"] or "",
         "state": device["state"],
         "look": words.state(device["state"]),
-        "registered_at": words.time_of(device["registered_at"]) or "–",
-        "last_update": words.time_of(device["last_update"]) or "–",
+        "registered_at": words.lately(device["registered_at"]) or "–",
+        "last_update": words.lately(device["last_update"]) or "–",
         "lifetime": "–" if device["lifetime"] is None else f"{device['lifetime']:,} s",
         "queue_mode": "–" if queue_mode is None else "yes, sleeps" if queue_mode else "no",
         "security": device["security"] or "–",

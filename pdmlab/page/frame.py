@@ -115,7 +115,8 @@ class Frame:
             self._away.set_visibility(away is not None)
         if away is not None:
             self._away_text.set_content(
-                f"The service at {words.safe(self.seat.url)} has not answered since {words.clock(away)} UTC (host clock)."
+                f"The service at {words.safe(self.seat.url)} has not answered since {words.moment(away)} UTC"
+                " (host clock)."
                 " What is shown is of then. Start it again; it is asked every second, and this view goes on by itself."
                 f' <span class="quiet">{words.safe(api.trouble)}</span>'
             )

@@ -73,7 +73,8 @@ class Row:
         """Show what the service knows, as long as nothing newer came here."""
         if self._sample is None and self._count < 0 and row["payload"] is not None:
             value = decode(row["payload"], row["ct"], self.path)
-            self._put(words.value(value, self.path), row["ct"], "known to the service")
+            when = "The service keeps no time with it. Read asks the device."
+            self._put(words.value(value, self.path), row["ct"], words.kept(row.get("fresh_for")), when)
 
     def set_unit(self, unit: str) -> None:
         """Say what the value is measured in, as the device does."""
@@ -89,7 +90,7 @@ class Row:
         if (observed is not None) != self._observes:
             self._observes = observed is not None
             self._obs.classes(add="on") if self._observes else self._obs.classes(remove="on")
-            self._obs.props(f'aria-pressed="{str(self._observes).lower()}"')
+            self._obs.props(f'aria-label="{"Stop observing" if self._observes else "Observe"} {self.path}"')
         if observed is None or observed.count == self._count:
             return
         self._count = observed.count
@@ -105,15 +106,20 @@ class Row:
         self._sample = sample
         self._came(self.path, sample)
         self._put(
-            words.value(sample.value, self.path) + self._unit, sample.format, f"{words.clock(sample.at)} UTC, host"
+            words.value(sample.value, self.path) + self._unit,
+            sample.format,
+            f"{words.moment(sample.at)} UTC, host clock",
+            "When the page got it, by the clock of the machine that the page runs on",
         )
 
-    def _put(self, value: str, format: str, at: str) -> None:
+    def _put(self, value: str, format: str, at: str, about: str) -> None:
         self._value.set_text(value if value else "(empty)")
         self._value.classes(replace="value" if value else "value none")
         self._value.props["title"] = value
         self._value.update()
         self._meta.set_text(f"{_SHORT.get(format, format.removeprefix('application/'))} · {at}")
+        self._meta.props["title"] = f"{self._meta.text}. {about}"
+        self._meta.update()
 
     def _say(self, error: PdmlabError | None) -> None:
         self._problem.set_text(words.error(error) if error is not None else "")

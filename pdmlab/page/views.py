@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from nicegui import ui
+from nicegui import Client, app, ui
 from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 
 from pdmlab.page.campaigns import Campaign, Campaigns
 from pdmlab.page.credentials import Credentials
 from pdmlab.page.device import Device
 from pdmlab.page.devices import Devices
 from pdmlab.page.door import Door
-from pdmlab.page.frame import Frame
+from pdmlab.page.frame import VIEWS, Frame, heading, panel
 
 FAVICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="6" fill="#0b5cad"/>'
@@ -51,3 +52,19 @@ def make(door: Door) -> None:
         frame = Frame(door, request, "Credentials")
         with frame.show("Credentials"):
             Credentials(frame).show()
+
+    @app.exception_handler(404)
+    async def no_such_view(request: Request, error: Exception) -> Response:
+        if request.method != "GET" or "text/html" not in request.headers.get("accept", ""):
+            return PlainTextResponse("there is nothing at this path", 404)
+        with Client(ui.page(""), request=request) as client:
+            frame = Frame(door, request, "")
+            with frame.show("Not found"):
+                heading(1, "Not found")
+                with panel(), ui.element("div").classes("empty"):
+                    ui.label(f"The page has no view at {request.url.path[:200]}.").style("overflow-wrap: anywhere")
+                    ui.label("What there is:")
+                    with ui.element("div").classes("chips"):
+                        for name, path in VIEWS.items():
+                            ui.link(name, path)
+        return client.build_response(request, 404)

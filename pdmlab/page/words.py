@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -11,6 +12,8 @@ from pdmlab.cloud.values import Value
 from pdmlab.errors import PdmlabError
 from pdmlab.lwm2m.paths import Path
 from pdmlab.lwm2m.registry import ResourceDefinition, core_objects
+from pdmlab.update import hub
+from pdmlab.update.results import FotaResult, FotaState
 
 MOST = 400
 """Characters of a value that are shown."""
@@ -37,6 +40,30 @@ def error(problem: PdmlabError) -> str:
 def clock(moment: float) -> str:
     """Return a time of day, UTC."""
     return f"{datetime.datetime.fromtimestamp(moment, datetime.UTC):%H:%M:%S}"
+
+
+def moment(at: float, now: float | None = None) -> str:
+    """Return a time (Unix s) as a time of day, UTC; with its date where that is not the one of `now`, today."""
+    there, here = (datetime.datetime.fromtimestamp(each, datetime.UTC) for each in (at, now or time.time()))
+    return f"{there:%H:%M:%S}" if there.date() == here.date() else f"{there:%Y-%m-%d %H:%M:%S}"
+
+
+def lately(text: str | None, now: float | None = None) -> str:
+    """Return a time of the API without its date, if that is the one of `now`, today (UTC); "" for none."""
+    today = f"{datetime.datetime.fromtimestamp(now or time.time(), datetime.UTC):%Y-%m-%d} "
+    return time_of(text).removeprefix(today)
+
+
+def devices(many: int) -> str:
+    """Return how many devices: 1 device, 1,200 devices."""
+    return f"{many:,} device{'s' if many != 1 else ''}"
+
+
+def kept(fresh_for: float | None) -> str:
+    """Return what is known of a value that the service keeps, when it came is not; fresh_for: s, None for ever."""
+    if fresh_for is None:
+        return "came with the registration"
+    return f"kept by the service, fresh for {duration(fresh_for)}" if fresh_for > 0 else "kept by the service, stale"
 
 
 def time_of(text: str | None) -> str:
@@ -80,10 +107,29 @@ def value(found: Value, path: str) -> str:
     else:
         said = str(found)
     known = definition(path)
-    if known is not None and known.type == "time" and (moment := numeric(found)) is not None and 0 <= moment < 1e11:
-        return f"{datetime.datetime.fromtimestamp(moment, datetime.UTC):%Y-%m-%d %H:%M:%S} UTC, device"
+    if (word := _of_update(found, path)) is not None:
+        return word
+    if known is not None and known.type == "time" and (at := numeric(found)) is not None and 0 <= at < 1e11:
+        return f"{datetime.datetime.fromtimestamp(at, datetime.UTC):%Y-%m-%d %H:%M:%S} UTC, device clock"
     unit = f" {known.unit}" if known is not None and known.unit and said and not isinstance(found, dict) else ""
     return said[:MOST] + ("…" if len(said) > MOST else "") + unit
+
+
+def _of_update(found: Value, path: str) -> str | None:
+    """Return a state or a result of the update object in words; None for what is neither."""
+    parts, number = path.split("/"), numeric(found)
+    if len(parts) != 4 or parts[1] != "10252" or number is None or number != int(number):
+        return None
+    what = int(number)
+    if parts[3] == "2" and what in tuple(FotaState):
+        return str(FotaState(what))
+    if parts[3] != "3":
+        return None
+    if what == -1:
+        return "-1 (nothing decided yet)"
+    if hub.is_hub_result(what):
+        return f"{what} ({hub.explain(what)[0]})"
+    return str(FotaResult(what)) if what in tuple(FotaResult) else None
 
 
 def definition(path: str) -> ResourceDefinition | None:
@@ -126,7 +172,7 @@ def state(name: str) -> str:
     return f"state {STATES.get(name, 'quiet')}"
 
 
-def message(row: dict[str, Any]) -> str:
+def message(row: dict[str, Any], now: float | None = None) -> str:
     """Return a row of the message log as a line of HTML."""
     arrow, kind = {"in": ("←", "in"), "out": ("→", "out"), "": ("•", "event")}[row["direction"]]
     code, at = str(row["code"]), row["time_ns"]
@@ -139,8 +185,8 @@ def message(row: dict[str, Any]) -> str:
     quiet = " · ".join(filter(None, (row["options"], size_, trip, again, row["outcome"])))
     classes = "line again" if row["transmission"] > 1 else "line"
     return (
-        f'<div class="{classes}"><span class="at" title="{safe(row["clock"])} clock, UTC">{clock(at // 10**9)}.'
-        f'{at % 10**9 // 1000:06d}</span><span class="{kind}">{arrow}</span><span>{safe(row["type"])}</span>'
+        f'<div class="{classes}"><span class="at" title="{safe(row["clock"])} clock">{moment(at // 10**9, now)}.'
+        f'{at % 10**9 // 1000:06d} UTC</span><span class="{kind}">{arrow}</span><span>{safe(row["type"])}</span>'
         f'<b class="{"bad" if bad else kind}">{safe(code)}</b>'
         f'<span class="what"><span class="path">{safe(asked)}</span> {safe(row["payload"])}'
         f' <span class="quiet">{safe(quiet)}</span></span></div>'

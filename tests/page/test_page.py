@@ -85,7 +85,7 @@ def test_devices_come_are_searched_and_asked(tab: Tab, device: MakeDevice) -> No
 
     tab.act("/3/0/0", "Read")
     tab.expect("/3/0/0", "pdmlab")
-    expect(tab.resource("/3/0/0").locator(".meta")).to_have_text(re.compile(r"text · \d\d:\d\d:\d\d UTC, host"))
+    expect(tab.resource("/3/0/0").locator(".meta")).to_have_text(re.compile(r"text · \d\d:\d\d:\d\d UTC, host clock"))
 
     tab.act("/5000/0/2", "Write")
     page.get_by_label("Value").fill("34 37")  # an opaque resource, as the registry has it
@@ -100,6 +100,10 @@ def test_devices_come_are_searched_and_asked(tab: Tab, device: MakeDevice) -> No
 
     tab.act("/5000/0/1", "Observe")
     tab.expect("/5000/0/1", "test0")
+    observing = tab.resource("/5000/0/1").get_by_role("button", name="Stop observing /5000/0/1")
+    observing.hover()  # as the mouse stands right after the click
+    expect(observing).to_have_css("background-color", "rgb(11, 92, 173)")
+    expect(observing).to_have_css("color", "rgb(255, 255, 255)")
     for value in (b"18", b"21", b"19"):
         desk.tell("/5000/0/1", value)
     tab.expect("/5000/0/1", "19")
@@ -109,6 +113,54 @@ def test_devices_come_are_searched_and_asked(tab: Tab, device: MakeDevice) -> No
     tab.act("/3/0/0", "Read")
     expect(tab.resource("/3/0/0").get_by_role("alert")).to_contain_text("404, 4.04")
     expect(tab.resource("/3/0/0").get_by_role("alert")).to_contain_text("The device has no such resource")
+
+
+def test_the_devices_fit_the_window_and_their_names_and_ids_lead_to_them(tab: Tab, device: MakeDevice) -> None:
+    wide = device("a-name-of-some-length-1")
+    page = tab.page
+    row = page.get_by_role("row", name=wide.name)
+    expect(row.get_by_role("cell").last).to_contain_text("127.0.0.1:")
+    hidden = "(box) => box.scrollWidth - box.clientWidth"
+    assert page.locator(".q-table__middle").evaluate(hidden) == 0
+    assert page.evaluate(f"({hidden})(document.documentElement)") == 0
+    row.get_by_role("link", name=wide.id).click()
+    expect(page.get_by_role("heading", name=wide.name)).to_be_visible()
+
+
+def test_a_path_that_is_no_view_leads_back(tab: Tab) -> None:
+    page = tab.go("/nosuch")
+    expect(page.get_by_role("heading", name="Not found")).to_be_visible()
+    expect(page.get_by_text("The page has no view at /nosuch.")).to_be_visible()
+    assert "HTTPException" not in page.content()
+    page.locator(".view").get_by_role("link", name="Devices").click()
+    expect(page.get_by_role("heading", name="Devices")).to_be_visible()
+    assert [said for said in tab.complaints if "404" not in said] == []
+    tab.complaints.clear()  # the browser notes the 404
+
+
+def test_a_campaign_that_was_made_starts_only_when_its_number_of_devices_is_confirmed(
+    tab: Tab, service: Service, device: MakeDevice
+) -> None:
+    update = service.update_resources()
+    assert update is not None
+    manifest = Manifest.for_image(
+        b"image", version="9.0.0", uri="http://127.0.0.1/image", vendor_id=update.vendor_id, class_id=update.class_id
+    ).sign(service.developer.private_key)
+    target = device("draft-1")
+    page = tab.go("/campaigns")
+    page.get_by_role("button", name="New campaign").click()
+    page.locator("input[type=file]").last.set_input_files(
+        {"name": "to-9.0.0", "mimeType": "application/octet-stream", "buffer": manifest}
+    )
+    page.get_by_role("radio", name="one device").click()
+    page.get_by_label("Endpoint name or id").fill(target.name)
+    page.get_by_role("button", name="Make the campaign for 1 device").click()
+    expect(page.get_by_text("draft", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Start", exact=True).click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
+    with Cloud(service.url, service.api_key) as cloud:
+        assert [each.phase for each in cloud.campaigns() if each.id == page.url.rpartition("/")[2]] == ["draft"]
 
 
 def test_messages_show_as_they_pass_and_can_be_had_as_a_capture(tab: Tab, device: MakeDevice, tmp_path: Path) -> None:
@@ -315,9 +367,20 @@ def test_a_campaign_is_followed_to_its_end(tab: Tab, service: Service, tmp_path:
             {"name": "to-1.0.1", "mimeType": "application/octet-stream", "buffer": manifest}
         )
         expect(page.get_by_label("Manifest").first).to_have_value("to-1.0.1")
+        make = page.get_by_role("button", name="Make the campaign")
+        expect(make).to_be_disabled()
+        assert not page.get_by_role("radio", checked=True).count()
+        expect(page.get_by_role("checkbox", name="start at once")).not_to_be_checked()
         page.get_by_role("radio", name="by a filter").click()
+        expect(make).to_be_disabled()
+        page.get_by_label("As state=registered").fill("vendor=x")
+        expect(page.get_by_role("status").get_by_text("vendor")).to_be_visible()
         page.get_by_label("As state=registered").fill(f"vendor_id={update.vendor_id.hex()}")
-        page.get_by_role("button", name="Make the campaign").click()
+        expect(make).to_have_text("Make the campaign for 1 device")
+        page.get_by_role("checkbox", name="start at once").click()
+        make.click()
+        expect(page.get_by_role("heading", name="Update 1 device now?")).to_be_visible()
+        page.get_by_role("button", name="Start for 1 device").click()
         row = page.get_by_role("row", name="success")
         expect(row).to_be_visible(timeout=60_000)
         expect(row.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "100")

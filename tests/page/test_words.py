@@ -12,6 +12,8 @@ import pytest
 from pdmlab.errors import ServiceError
 from pdmlab.page import words
 from pdmlab.page.values import decode
+from pdmlab.update import hub
+from pdmlab.update.results import FotaResult
 
 
 def b64(data: bytes) -> str:
@@ -41,7 +43,7 @@ def test_what_cannot_be_read_is_shown_as_it_came() -> None:
 
 def test_numbers_have_units_and_times_a_clock() -> None:
     assert words.value("97", "/3/0/9") == "97 %"
-    assert words.value("1795668941", "/3/0/13") == "2026-11-26 04:55:41 UTC, device"
+    assert words.value("1795668941", "/3/0/13") == "2026-11-26 04:55:41 UTC, device clock"
     assert words.value("x" * 500, "/5000/0/1") == "x" * words.MOST + "…"
     assert (words.size(1536), words.size(204_800), words.size(13_000_000)) == ("1,536 B", "204.8 kB", "13.0 MB")
     assert [words.duration(each) for each in (45, 720, 12_000, 200_000, None)] == [
@@ -53,6 +55,32 @@ def test_numbers_have_units_and_times_a_clock() -> None:
     ]
     assert words.time_of("2026-11-26T04:55:41.123456Z") == "2026-11-26 04:55:41" and words.time_of(None) == ""
     assert [words.numeric(each) for each in ("21.5", "on", "nan", "inf", b"1", 3)] == [21.5, None, None, None, None, 3]
+
+
+def test_times_have_a_date_unless_it_is_todays() -> None:
+    at = 1_795_668_941.0
+    assert (words.moment(at, now=at + 60), words.moment(at, now=at + 86_400)) == ("04:55:41", "2026-11-26 04:55:41")
+    text = "2026-11-26T04:55:41.123456Z"
+    assert (words.lately(text, now=at), words.lately(text, now=at - 86_400)) == ("04:55:41", "2026-11-26 04:55:41")
+    assert words.lately(None) == ""
+
+
+def test_what_the_service_keeps_says_where_it_is_from() -> None:
+    assert [words.kept(each) for each in (None, 45, 0, -3)] == [
+        "came with the registration",
+        "kept by the service, fresh for 45 s",
+        "kept by the service, stale",
+        "kept by the service, stale",
+    ]
+    assert (words.devices(1), words.devices(1200), words.devices(0)) == ("1 device", "1,200 devices", "0 devices")
+
+
+def test_states_and_results_of_an_update_are_words() -> None:
+    assert words.value("1", "/10252/0/2") == "1 (idle)" and words.value(8.0, "/10252/0/2") == "8 (rebooting)"
+    assert words.value("23", "/10252/0/3") == str(FotaResult(23)) and words.value("-1", "/10252/0/3").startswith("-1 (")
+    assert words.value("221", "/10252/0/3") == f"221 ({hub.explain(221)[0]})"
+    assert [words.value(each, "/10252/0/2") for each in ("77", "on", "nan")] == ["77", "on", "nan"]
+    assert words.value("77", "/10252/0/3") == "77" and words.value("1", "/10252/0/4") == "1"
 
 
 def test_a_sparkline_stays_in_its_place() -> None:
@@ -72,4 +100,5 @@ def test_what_a_device_says_is_no_html() -> None:
     }  # fmt: skip
     line = words.message(row)
     assert "<script>" not in line and "<b>/" not in line and "&lt;script&gt;" in line
-    assert "04:55:41.123456" in line and 'class="bad"' in line and "after 1.2 ms" in line
+    assert "2026-11-26" not in words.message(row, now=1_795_668_942.0) and "2026-11-26" in words.message(row, now=9e8)
+    assert "04:55:41.123456 UTC" in line and 'class="bad"' in line and "after 1.2 ms" in line
