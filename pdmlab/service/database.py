@@ -97,7 +97,16 @@ class Database:
             ServiceError: the database is not to be used (503); so for SQLAlchemy's own errors, where it cannot be.
         """
         self.engine = engines.open_engine(self.url)
-        self._connection = self.engine.connect()
+        try:
+            self._connection = self.engine.connect()
+        except sa.exc.OperationalError as error:
+            if not engines.is_missing(error, self.url):
+                raise
+            raise ServiceError(
+                f"there is no database {self.url.database!r} at {self.name}",
+                status=503,
+                hint=f"createdb {self.url.database} makes it",
+            ) from error
         fault = engines.fault_of(self._connection)
         if fault is not None:
             raise ServiceError(f"the database {self.name} cannot be used", status=503, hint=fault)

@@ -132,6 +132,14 @@ def connect_listening(url: sa.URL) -> psycopg.Connection:
         ) from error
 
 
+def is_missing(error: sa.exc.OperationalError, url: sa.URL) -> bool:
+    """Whether PostgreSQL refused a connection because it has no such database.
+
+    psycopg passes no SQLSTATE of such a refusal on (3D000): a server that speaks no English is not understood.
+    """
+    return is_shared(url) and f'database "{url.database}" does not exist' in cause_of(error)
+
+
 def fault_of(connection: Connection) -> str | None:
     """Say why a database that opens is not to be used all the same; None if it is."""
     if connection.dialect.name == "postgresql":

@@ -231,3 +231,15 @@ def test_rest_says_503_while_the_database_is_away_and_goes_on_when_it_is_there(
 
 def refused() -> sa.Connection:
     raise sa.exc.OperationalError("", {}, Exception("connection refused"))
+
+
+def test_a_database_that_is_missing_is_told_with_what_makes_it(postgresql: PostgreSQL) -> None:
+    url = postgresql.new()
+    postgresql.drop(url)
+    name = read_url(url).database
+    with pytest.raises(ServiceError, match=f"there is no database '{name}' at postgresql") as missing:
+        opened(url)
+    assert missing.value.hint == f"createdb {name} makes it" and missing.value.status == 503
+    with pytest.raises(ServiceError) as away:
+        opened(read_url(url).set(port=1).render_as_string(hide_password=False))
+    assert "is PostgreSQL running there" in str(away.value.hint)
