@@ -6,8 +6,9 @@ import base64
 import contextlib
 import random
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -17,13 +18,19 @@ from pdmlab.cli.stopping import stoppable
 from pdmlab.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pdmlab.client import Certificate, Lwm2mClient, PreSharedKey, TableObject
+    import asyncio
+
+    from pdmlab.client import Certificate, Lwm2mClient, PreSharedKey
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----([A-Za-z0-9+/=\s]+)-----END \1-----")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _HOW = "-i and -p for a pre-shared key, which `pdmlab dm psk NAME` makes; or -ccert, -cprik and -scert"
 MOST = 1000
 """Devices that one command runs: each has a socket of its own."""
+DRIFT_S = 2.0
+"""Between two looks at a thermometer, as in Leshan's demo client."""
+COLDEST, WARMEST = 10.0, 30.0
+"""What a thermometer can measure (°C)."""
 
 
 @click.command()
@@ -62,7 +69,7 @@ def client(
     count: int,
     seed: int,
 ) -> None:
-    """Run LwM2M devices that register to any server, until Ctrl-C: a thermometer each, and the standard objects."""
+    """Run LwM2M devices that register to any server, until Ctrl-C: a thermometer that drifts, and the usual objects."""
     from pdmlab.aio import LoopThread
     from pdmlab.client.plain.lwm2m_client import LIFETIME, Lwm2mClient, close_all
 
@@ -78,8 +85,10 @@ def client(
         loop = stack.enter_context(LoopThread("lwm2m-devices"))
         until_stopped = stack.enter_context(stoppable())
         devices: list[Lwm2mClient] = []
+        thermometers: list[Thermometer] = []
         stack.callback(close_all, devices)
         for number, name in enumerate(names):
+            thermometers.append(thermometer := Thermometer(random.Random(f"{seed}/{number}")))
             device = Lwm2mClient(
                 name,
                 server,
@@ -88,12 +97,13 @@ def client(
                 lifetime=LIFETIME if lifetime is None else lifetime,
                 version="1.0" if version == "1.0" else "1.1",
                 queue_mode=queue_mode,
-                objects=_objects(random.Random(f"{seed}/{number}")),
+                objects=thermometer.objects,
                 loop=loop,
             )
             _tell(device, each_error=count == 1)
             devices.append(device)
             device.start()
+        loop.call_soon(loop.loop.call_later, DRIFT_S, _drift, loop.loop, thermometers)
         what = endpoint if count == 1 else f"{count} devices, {names[0]} to {names[-1]},"
         click.echo(f"SIMULATED {what} at {server}, until Ctrl-C")
         until_stopped()
@@ -118,14 +128,56 @@ def _tell(device: Lwm2mClient, *, each_error: bool) -> None:
         device.on_error(lambda error: click.echo(f"{device.endpoint_name}: {error}", err=True))
 
 
-def _objects(chance: random.Random) -> list[TableObject]:
-    from pdmlab.client import TableObject
+class Thermometer:
+    """What a device offers: a temperature that drifts, the same way for the same chance, and where it is."""
 
-    here = {0: round(chance.uniform(-60, 70), 4), 1: round(chance.uniform(-180, 180), 4), 5: 0}
-    return [
-        TableObject(3303, {0: {5700: round(chance.uniform(15, 25), 1), 5701: "Cel"}}),
-        TableObject(6, {0: here}),
-    ]
+    def __init__(self, chance: random.Random) -> None:
+        from pdmlab.client import TableObject
+
+        here = {0: round(chance.uniform(-60, 70), 4), 1: round(chance.uniform(-180, 180), 4), 5: 0}
+        self._chance = chance
+        first = round(chance.uniform(15, 25), 1)
+        self._sensor = TableObject(
+            3303,
+            {
+                0: {
+                    5700: first, 5701: "Cel", 5601: first, 5602: first, 5603: COLDEST, 5604: WARMEST,
+                    5605: lambda _: self._forget(),
+                }
+            },
+        )  # fmt: skip
+        self.objects = [self._sensor, TableObject(6, {0: here})]
+
+    def __repr__(self) -> str:
+        return f"<Thermometer at {self.value} °C>"
+
+    @property
+    def value(self) -> float:
+        """What it measures (°C)."""
+        return self._read(5700)
+
+    def _read(self, resource: int) -> float:
+        return cast("float", self._sensor.read(0, resource))
+
+    def drift(self) -> None:
+        """Become up to 0.2 °C warmer or colder, within what it can measure; observers hear of it."""
+        value = round(min(max(self.value + self._chance.choice((-0.2, -0.1, 0.0, 0.1, 0.2)), COLDEST), WARMEST), 1)
+        coldest, warmest = min(self._read(5601), value), max(self._read(5602), value)
+        for resource, after in ((5700, value), (5601, coldest), (5602, warmest)):
+            if after != self._read(resource):
+                self._sensor.set(0, resource, after)
+
+    def _forget(self) -> None:
+        """Measure minimum and maximum anew."""
+        for resource in (5601, 5602):
+            self._sensor.set(0, resource, self.value)
+
+
+def _drift(loop: asyncio.AbstractEventLoop, thermometers: Sequence[Thermometer]) -> None:
+    """Let them drift, again and again, on their loop."""
+    for each in thermometers:
+        each.drift()
+    loop.call_later(DRIFT_S, _drift, loop, thermometers)
 
 
 def _credentials(

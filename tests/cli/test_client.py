@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -18,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pdmlab.aio import LoopThread
 from pdmlab.cli import main
-from pdmlab.cli.client import _der, _objects
+from pdmlab.cli.client import COLDEST, WARMEST, Thermometer, _der
+from pdmlab.cloud import Cloud
 from pdmlab.coap.dtls import dtls
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.security import Security
@@ -137,10 +139,35 @@ def test_certificates_and_keys_are_read_from_pem_and_der(tmp_path: Path) -> None
     assert _der(with_parameters) == _der(key_pem)
 
 
-def test_the_same_seed_gives_the_same_devices() -> None:
+def test_the_same_seed_gives_the_same_devices_that_drift_alike() -> None:
+    def drifted(seed: int) -> list[float]:
+        thermometer = Thermometer(random.Random(seed))
+        values = [thermometer.value]
+        for _ in range(2000):
+            thermometer.drift()
+            values.append(thermometer.value)
+        sensor = thermometer.objects[0]
+        assert (sensor.read(0, 5601), sensor.read(0, 5602)) == (min(values), max(values))
+        return values
 
-    one, same, other = ([each.read(0, 5700) for each in _objects(random.Random(seed))[:1]] for seed in (1, 1, 2))
+    one, same, other = drifted(1), drifted(1), drifted(2)
     assert one == same != other
+    assert len(set(one)) > 50 and all(COLDEST <= value <= WARMEST for value in one)
+    assert all(abs(after - before) < 0.21 for before, after in itertools.pairwise(one))
+
+
+@posix
+def test_what_it_measures_can_be_observed() -> None:
+    with serve() as service, started("client", "-n", "attic") as process:
+        assert "registered" in said(process, lines=2)[1]
+        with Cloud(service.url, service.api_key) as cloud:
+            device = cloud.device("attic")
+            with device.observe("/3303/0/5700") as values:
+                first, later = values.take(2, timeout=60)
+            assert first.value != later.value
+            device.execute("/3303/0/5605")
+            assert COLDEST <= float(str(device.read("/3303/0/5601"))) <= WARMEST
+        end(process)
 
 
 @posix
