@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from pdmlab.cli.wording import typed
 from pdmlab.errors import PdmlabError
 
 _ELSEWHERE = {
@@ -44,7 +45,9 @@ class _Commands(click.Group):
         except PdmlabError as error:
             if ctx.params.get("verbose"):
                 raise
-            click.echo(f"{type(error).__name__}: {error}", err=True)
+            click.echo(f"{type(error).__name__}: {error.message}", err=True)
+            if error.hint:
+                click.echo(f"hint: {typed(error.hint)}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
