@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,9 @@ import click
 from pdmlab.cli.asking import asked, asking
 
 if TYPE_CHECKING:
-    from pdmlab.capture import Kept, KeptEvent, MessageLog
+    import pandas as pd
+
+    from pdmlab.capture import Kept, KeptEvent, LoggedMessage, MessageLog
 
 EVERY = 0.5  # s between two looks at the service's log
 
@@ -22,7 +24,7 @@ EVERY = 0.5  # s between two looks at the service's log
 @click.command("log")
 @click.argument("device", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on until Ctrl-C.")
-@click.option("--why", is_flag=True, help="Show what failed, what it means and what to do, instead.")
+@click.option("--why", is_flag=True, help="Show what failed, what it means and what to do, and what waits, instead.")
 @asking
 def device_log(
     device: str | None, follow: bool, why: bool, api_key: str | None, host: str | None, service: str | None
@@ -37,7 +39,9 @@ def device_log(
         found = cloud if device is None else cloud.device(device)
         rows = found.messages()
         if why:
-            click.echo(repr(Failures(rows)))
+            away = [] if device is None else [*_away(rows), *_waiting(cloud.device(device).queue())]
+            failures = Failures(rows)
+            click.echo("\n".join([repr(failures)] * bool(failures or not away) + away))
             return
         latest = -1
         while True:
@@ -48,6 +52,21 @@ def device_log(
                 return
             time.sleep(EVERY)
             rows = found.messages(latest)
+
+
+def _away(rows: Sequence[LoggedMessage]) -> Iterator[str]:
+    """Tell of a connection that has closed, if it is the one that the device spoke by last."""
+    spoke = next((row for row in reversed(rows) if row.direction == "in"), None)
+    for row in rows:
+        if spoke is not None and row.code == "closed" and row.peer == spoke.peer and row.number > spoke.number:
+            why = f" ({row.payload})" if row.payload else ""
+            yield f"{row.time.strip()}  {row.place}  its connection closed{why}, and it has not come back since"
+
+
+def _waiting(queue: pd.DataFrame) -> Iterator[str]:
+    """Tell what waits for a device, and why."""
+    for row in queue.to_dict("records"):
+        yield f"{row['request']} waits since {row['since']}" + (f": {row['why']}" if row["why"] else "")
 
 
 @contextlib.contextmanager

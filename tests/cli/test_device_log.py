@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from aiocoap import Message
 from aiocoap.numbers import codes
@@ -74,6 +75,33 @@ def test_why_tells_what_failed_what_it_means_and_what_to_do(service: Service, de
     said = run("desk1", "--why").output
     assert re.search(r"what happened +4\.04 Not Found to /3/0/9", said)
     assert "what it means" in said and "what to do" in said
+
+
+def test_why_tells_of_a_connection_that_closed_and_of_what_waits(service: Service) -> None:
+    where = str(service.plain_lwm2m_uri).replace("coap:", "coap+tcp:")
+    with started("client", "-n", "desk2", "-u", where) as process:
+        assert process.stdout is not None
+        assert "registered" in process.stdout.readline() + process.stdout.readline()
+        assert run("desk2", "--why").output == "nothing failed\n"
+        process.kill()  # it loses its power
+        process.wait(30)
+    with Cloud(service.url, service.api_key) as cloud:
+        id = cloud.device("desk2").id
+        end = time.monotonic() + 20
+        while service.call(service.core.registrations.find, id).lost_at is None and time.monotonic() < end:
+            time.sleep(0.01)
+        httpx.post(
+            f"{service.url}/v2/device-requests/{id}?async-id=1",
+            json={"method": "GET", "uri": "/3303/0/5700"},
+            headers={"Authorization": f"Bearer {service.api_key}"},
+        ).raise_for_status()
+    done = run("desk2", "--why")
+    assert done.exit_code == 0, done.exception
+    closed, waits = done.output.splitlines()
+    assert re.fullmatch(
+        r"[\d:.]+  coap\+tcp://\S+  its connection closed \(.+\), and it has not come back since", closed
+    )
+    assert re.match(r"GET /3303/0/5700 waits since [0-9T:.-]+Z: the device has no connection: ", waits)
 
 
 def test_a_device_that_nobody_knows_is_an_error(service: Service) -> None:
