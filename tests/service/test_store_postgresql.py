@@ -233,13 +233,12 @@ def refused() -> sa.Connection:
     raise sa.exc.OperationalError("", {}, Exception("connection refused"))
 
 
-def test_a_database_that_is_missing_is_told_with_what_makes_it(postgresql: PostgreSQL) -> None:
-    url = postgresql.new()
-    postgresql.drop(url)
-    name = read_url(url).database
+def test_a_database_that_is_missing_is_told_with_what_makes_it(url: str) -> None:
+    there = read_url(url)
+    name = f"{there.database}_missing"
     with pytest.raises(ServiceError, match=f"there is no database '{name}' at postgresql") as missing:
-        opened(url)
+        Store(there.set(database=name)).open()
     assert missing.value.hint == f"createdb {name} makes it" and missing.value.status == 503
     with pytest.raises(ServiceError) as away:
-        opened(read_url(url).set(port=1).render_as_string(hide_password=False))
+        Store(there.set(host="127.0.0.1", port=1)).open()
     assert "is PostgreSQL running there" in str(away.value.hint)
