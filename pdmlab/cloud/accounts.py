@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,6 +10,9 @@ from pdmlab.cloud.answers import Object
 from pdmlab.cloud.both import M, both
 from pdmlab.cloud.item import Collection, Item, id_of, number, text, texts
 from pdmlab.cloud.listing import HasId, Listing
+from pdmlab.errors import ConfigError
+
+_ID = re.compile(r"[0-9a-f]{32}")
 
 KEY_COLUMNS = ("id", "name", "key", "owner", "status", "groups", "created_at", "last_login_time")
 USER_COLUMNS = ("id", "email", "full_name", "username", "status", "groups", "created_at")
@@ -57,13 +61,13 @@ class ApiKey(Item[M]):
 
     @both
     async def join(self, *groups: HasId | str) -> None:
-        """Put it into policy groups: they say what it may do."""
-        await self._rest.call("POST", f"{self._path}/groups", body=[id_of(each) for each in groups])
+        """Put it into policy groups, by their names or ids: they say what it may do."""
+        await self._rest.call("POST", f"{self._path}/groups", body=await _group_ids(self._rest, groups))
 
     @both
     async def quit(self, *groups: HasId | str) -> None:
         """Take it out of policy groups."""
-        await self._rest.call("DELETE", f"{self._path}/groups", body=[id_of(each) for each in groups])
+        await self._rest.call("DELETE", f"{self._path}/groups", body=await _group_ids(self._rest, groups))
 
 
 class ApiKeys(Collection[ApiKey[M], M]):
@@ -76,11 +80,17 @@ class ApiKeys(Collection[ApiKey[M], M]):
     async def create(
         self, name: str, *, groups: Iterable[HasId | str] = (), owner: HasId | str | None = None
     ) -> ApiKey[M]:
-        """Make a key, and show it in `.key`; nobody, the service included, can show it a second time."""
+        """Make a key, and show it in `.key`; nobody, the service included, can show it a second time.
+
+        groups: policy groups, by name or id, such as ["Developers"]; default: a developer's.
+
+        Raises:
+            ConfigError: no group, or more than one, has such a name.
+        """
         return await self._create(
             {
                 "name": name,
-                "groups": [id_of(each) for each in groups] or None,
+                "groups": await _group_ids(self._rest, groups) or None,
                 "owner": None if owner is None else id_of(owner),
             }
         )
@@ -101,12 +111,12 @@ class User(Item[M]):
     @both
     async def join(self, *groups: HasId | str) -> None:
         """Put the user into policy groups."""
-        await self._rest.call("POST", f"{self._path}/groups", body=[id_of(each) for each in groups])
+        await self._rest.call("POST", f"{self._path}/groups", body=await _group_ids(self._rest, groups))
 
     @both
     async def quit(self, *groups: HasId | str) -> None:
         """Take the user out of policy groups."""
-        await self._rest.call("DELETE", f"{self._path}/groups", body=[id_of(each) for each in groups])
+        await self._rest.call("DELETE", f"{self._path}/groups", body=await _group_ids(self._rest, groups))
 
 
 class Users(Collection[User[M], M]):
@@ -140,7 +150,7 @@ class Invitations(Collection[Invitation[M], M]):
     @both
     async def create(self, email: str, *, groups: Iterable[HasId | str] = (), days: int | None = None) -> Invitation[M]:
         """Invite somebody, for a number of days."""
-        ids = [id_of(each) for each in groups] or None
+        ids = await _group_ids(self._rest, groups) or None
         return await self._create({"email": email, "groups": ids, "valid_for_days": days})
 
 
@@ -185,6 +195,27 @@ class PolicyGroups(Collection[PolicyGroup[M], M]):
     async def create(self, name: str, *members: ApiKey[M] | User[M]) -> PolicyGroup[M]:
         """Make a group."""
         return await self._create({"name": name, "members": _subjects(members)})
+
+
+async def _group_ids(rest: M, groups: Iterable[HasId | str]) -> list[str]:
+    """Return the ids of policy groups that are named by id, by name, or are there as such."""
+    wanted = [id_of(each) for each in groups]
+    if all(_ID.fullmatch(each) for each in wanted):
+        return wanted
+    by_name: dict[str, list[str]] = {}
+    async for page in rest.pages(PolicyGroup.PATH, {}):
+        for found in page["data"]:
+            by_name.setdefault(str(found["name"]), []).append(str(found["id"]))
+    ids = []
+    for each in wanted:
+        having = [each] if _ID.fullmatch(each) else by_name.get(each, [])
+        if len(having) != 1:
+            raise ConfigError(
+                f"the account has {len(having) or 'no'} policy group{'s' * (len(having) > 1)} {each!r}",
+                hint=f"give one's id: {', '.join(having)}" if having else f"there is {', '.join(by_name) or 'none'}",
+            )
+        ids += having
+    return ids
 
 
 def _subjects(members: Iterable[Item[M]]) -> dict[str, list[str]]:

@@ -360,13 +360,31 @@ def test_api_keys_are_whole_once_and_never_shown(told: Teller, service: Service)
         again = await it(cloud.api_keys.get(made.id))
         assert again == made and again.key != made.key
         await it(made.quit(developers))
-        await it(made.join(developers))
+        await it(made.join("Developers"))
         assert await every(developers.api_keys()) and made.id in set((await it(cloud.api_keys().frame()))["id"])
         old = made.key
         assert await it(made.reset_secret()) == made.key != old
         await it(made.update(name=made.name, status="INACTIVE"))
         assert made.status == "INACTIVE"
         await it(made.delete())
+
+    told(story)
+
+
+def test_policy_groups_are_named_by_name_or_id(told: Teller) -> None:
+    async def story(cloud: Any) -> None:
+        one, other = new("group"), new("group")
+        made = [await it(cloud.policy_groups.create(name)) for name in (one, other)]
+        key = await it(cloud.api_keys.create(new("reader"), groups=[one, made[1].id]))
+        assert sorted(key.groups) == sorted(each.id for each in made)
+        await it(key.quit(one))
+        assert (await it(cloud.api_keys.get(key.id))).groups == [made[1].id]
+        with pytest.raises(ConfigError, match="no policy group 'Nobody'") as error:
+            await it(cloud.api_keys.create("reader", groups=["Nobody"]))
+        assert one in str(error.value) and "Developers" in str(error.value)
+        await it(key.delete())
+        for each in made:
+            await it(each.delete())
 
     told(story)
 
