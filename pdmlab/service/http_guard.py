@@ -119,11 +119,13 @@ class _Flow(FlowControl):
 class GuardedHttp(HttpToolsProtocol, Bounded):
     """uvicorn's HTTP over httptools, with an end to its patience, and one request at a time."""
 
-    def __init__(self, *args: Any, waiting: Waiting, idle: Waiting, **options: Any) -> None:  # Any: uvicorn's
+    def __init__(
+        self, *args: Any, waiting: Waiting, idle: Waiting, below: asyncio.Transport | None = None, **options: Any
+    ) -> None:  # Any: uvicorn's
         super().__init__(*args, **options)
         made = self.ws_protocol_class
         if made is not None:
-            self.ws_protocol_class = functools.partial(made, waiting=waiting)  # type: ignore[assignment,call-arg]
+            self.ws_protocol_class = functools.partial(made, waiting=waiting, below=below)  # type: ignore[assignment,call-arg]
         self._waiting, self._idle = waiting, idle
         self._held = bytearray()
         self._going: asyncio.Handle | None = None
@@ -309,9 +311,9 @@ class GuardedHttp(HttpToolsProtocol, Bounded):
 
 
 class TlsGate(asyncio.Protocol):
-    """What a connection is until its TLS handshake is done; then `made` makes what it is from there on."""
+    """What a connection is until its TLS handshake is done; then `made` makes what it is, `below` which TLS is."""
 
-    def __init__(self, made: Callable[[], asyncio.Protocol], context: ssl.SSLContext, waiting: Waiting) -> None:
+    def __init__(self, made: Callable[..., asyncio.Protocol], context: ssl.SSLContext, waiting: Waiting) -> None:
         self._made, self._context, self._waiting = made, context, waiting
         self._shaking: asyncio.Task[None] | None = None
         self._early = b""
@@ -341,7 +343,7 @@ class TlsGate(asyncio.Protocol):
             self._waiting.remove(self)
         if tls is None or self._lost:
             return
-        protocol = self._made()
+        protocol = self._made(below=transport)
         tls.set_protocol(protocol)
         protocol.connection_made(tls)
         if self._early:

@@ -106,8 +106,8 @@ class Outbox:
                     self._shorten(db, api_key_id)
                 self._written[api_key_id] = written
 
-    def next(self, api_key_id: str) -> Batch | None:
-        """Return the events that come next, up to BATCH and about BATCH_B; None if nothing waits."""
+    def next(self, api_key_id: str, most: int = BATCH_B) -> Batch | None:
+        """Return the events that come next, up to BATCH and about `most` (B); None if nothing waits."""
         rows = self._store.rows(_NEXT, to=api_key_id, oldest=self._store.now() - KEPT_S)
         if not rows:
             self._written.pop(api_key_id, None)
@@ -116,7 +116,7 @@ class Outbox:
         events: dict[str, list[str]] = {}
         for row in rows:
             size += row["size"]
-            if count and size > BATCH_B:
+            if count and size > most:
                 break
             body = self._store.scalar(_ONE, which=row["number"]) if row["body"] is None else row["body"]
             events.setdefault(row["kind"], []).append(body)

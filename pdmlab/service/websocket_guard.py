@@ -18,14 +18,20 @@ from pdmlab.service.http_guard import Bounded, Waiting, refusal
 ANSWER_S = 10.0
 """How long a handshake may stay unanswered."""
 
+LOOK_S = 0.01
+
 
 class GuardedWebSocket(WebSocketsSansIOProtocol, Bounded):
     """uvicorn's websocket, with an end to its patience; nothing is read while something waits to be sent."""
 
     piece = 4096  # of frames without content, each costs some 50 times what it has
 
-    def __init__(self, *args: Any, waiting: Waiting, **options: Any) -> None:  # Any: what uvicorn makes it with
+    def __init__(
+        self, *args: Any, waiting: Waiting, below: asyncio.Transport | None, **options: Any
+    ) -> None:  # Any: what uvicorn makes it with
+        """below: what carries its TLS, if it has any."""
         super().__init__(*args, **options)
+        self._below = below
         self._waiting = waiting
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
@@ -95,7 +101,11 @@ class GuardedWebSocket(WebSocketsSansIOProtocol, Bounded):
         return message
 
     async def send(self, message: Any) -> None:
+        """Do what uvicorn does; a message without content returns when all before it is the operating system's."""
         await super().send(message)
+        if message["type"] == "websocket.send" and not message.get("text") and not message.get("bytes"):
+            while self._below is not None and self._below.get_write_buffer_size() and not self.disconnected:
+                await asyncio.sleep(LOOK_S)  # TLS counts what it has encrypted as sent
         if self.handshake_complete or self.close_sent:
             self._answered()
         if self.close_sent and not self.disconnected:

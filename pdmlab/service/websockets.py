@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 LEASE_S = 60.0
 """For how long a socket's process may be silent before the channel counts as disconnected."""
 
+MESSAGE_B = 262_144
+"""Size of a message from which on it takes no more events (B): so much is told again after a service was killed."""
+
 
 class Close(IntEnum):
     """Why a socket is closed, as RFC 6455 and the vendor's description number it."""
@@ -67,11 +70,7 @@ class WebSockets:
             Refused: the key has a channel of another kind (400).
         """
         table = self._channels.table
-        new = table.find(api_key_id) is None
-        if new:
-            table.open(api_key_id, WEB_SOCKET)
-        else:
-            table.must_be(api_key_id, WEB_SOCKET)
+        new = table.must_be(api_key_id, WEB_SOCKET) is None and table.open(api_key_id, WEB_SOCKET)
         return new, self.status(api_key_id) or {}
 
     def status(self, api_key_id: str) -> Row | None:
@@ -90,7 +89,7 @@ class WebSockets:
 
         The key's older socket, wherever it is, is closed by that. What has been sent is let go, not before.
 
-        send: sends a NotificationMessage as a text frame, and returns when there is room for the next one.
+        send: sends a NotificationMessage as a text frame, and returns when the operating system has taken all of it.
         """
         table, me = self._channels.table, secrets.token_hex(16)
         if self._channels.kind(api_key_id) != WEB_SOCKET:
@@ -119,7 +118,7 @@ class WebSockets:
                 return Close.RESTART
             if not table.is_held(api_key_id, me):
                 return Close.GOING_AWAY if table.has_good_key(api_key_id) else Close.POLICY_VIOLATION
-            batch = outbox.next(api_key_id)
+            batch = outbox.next(api_key_id, MESSAGE_B)
             if batch is not None:
                 await send(batch.text)
                 outbox.taken(batch)

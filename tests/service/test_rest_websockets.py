@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,8 +15,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from pdmlab.service import websockets
+from pdmlab.service import http_guard, websockets
 from pdmlab.service.http import HttpServer
+from pdmlab.service.websocket_guard import GuardedWebSocket
 from tests.service.restlab import RestLab
 
 CHANNEL = "/v2/notification/websocket"
@@ -244,6 +246,98 @@ def test_a_client_that_talks_is_listened_to_no_more_than_it_may(lab: SocketLab) 
             return await code(socket)
 
     assert lab.run(story()) == 1009
+
+
+def bare(lab: SocketLab) -> socket.socket:
+    """Return a connection on which a websocket is open, and of which little is read by itself."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(20)
+    connection.connect(("127.0.0.1", lab.http.port))
+    asked = (
+        f"GET {SOCKET} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {lab.key}\r\nupgrade: websocket\r\n"
+        "connection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+    )
+    connection.sendall(asked.encode())
+    return connection
+
+
+def guard(lab: SocketLab) -> GuardedWebSocket:
+    (found,) = (each for each in lab.http._server.server_state.connections if isinstance(each, GuardedWebSocket))
+    return found
+
+
+def test_what_a_slow_reader_was_not_sent_yet_is_kept_when_the_service_is_killed(lab: SocketLab) -> None:
+    id, names = lab.key_id(lab.key), [f"x{number}" for number in range(2500)]
+
+    async def story() -> bytes:
+        await lab.acall("PUT", CHANNEL)
+        events = [{"id": each, "status": 200, "payload": "x" * 4000} for each in names]
+        lab.core.channels.put(id, {"async-responses": events})
+        connection = await asyncio.to_thread(bare, lab)
+        while (await status(lab))["status"] != "connected":
+            await asyncio.sleep(0)
+        transport = guard(lab).transport
+        while not transport.get_write_buffer_size():
+            await asyncio.sleep(0)
+        transport.abort()  # what is in the process is lost, what the operating system has arrives
+        received = b""
+        with connection:
+            while part := await asyncio.to_thread(connection.recv, 1 << 20):
+                received += part
+        return received.partition(b"\r\n\r\n")[2]
+
+    received, told = lab.run(story()), []
+    while len(received) >= 10:
+        size = received[1] if received[1] < 126 else int.from_bytes(received[2 : 4 if received[1] == 126 else 10])
+        begin = {126: 4, 127: 10}.get(received[1], 2)
+        if len(received) < begin + size:
+            break
+        told += ids(received[begin : begin + size].decode())
+        received = received[begin + size :]
+
+    async def waiting() -> list[str]:
+        found = []
+        while (batch := lab.core.channels.outbox.next(id)) is not None:
+            found += ids(batch.text)
+            lab.core.channels.outbox.taken(batch)
+        return found
+
+    kept = lab.run(waiting())
+    assert told and kept and set(told) | set(kept) == set(names)
+    assert len(told) + len(kept) <= len(names) + 70  # of one message it may be unknown whether it arrived
+
+
+def test_pings_of_one_who_reads_no_pongs_have_an_end(lab: SocketLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_guard, "STALL_S", 0.05)
+    most = 0
+
+    async def watch(flood: asyncio.Future[None]) -> None:
+        nonlocal most
+        while not flood.done():
+            for each in lab.http._server.server_state.connections:
+                most = max(most, each.transport.get_write_buffer_size())
+            await asyncio.sleep(0.001)
+
+    async def story() -> None:
+        await lab.acall("PUT", CHANNEL)
+        connection = await asyncio.to_thread(bare, lab)
+        pings = (b"\x89\xfd" + bytes(4) + b"p" * 125) * 5000
+
+        def flood() -> None:
+            with connection:
+                for _ in range(60):  # 39 MB
+                    connection.sendall(pings)
+
+        flooding = asyncio.ensure_future(asyncio.to_thread(flood))
+        await watch(flooding)
+        with pytest.raises(OSError):
+            await flooding
+        while any(isinstance(each, GuardedWebSocket) for each in lab.http._server.server_state.connections):
+            await asyncio.sleep(0.001)
+
+    lab.run(story())
+    assert most <= 2 * GuardedWebSocket.piece
 
 
 def test_a_call_without_an_upgrade_is_told_that_it_needs_one(lab: SocketLab) -> None:

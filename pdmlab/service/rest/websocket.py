@@ -38,7 +38,12 @@ async def open_websocket(websocket: WebSocket) -> None:
     # A socket that cannot be served is opened first: of a handshake that fails, clients show no reason.
     await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in websocket.scope["subprotocols"] else None)
     key = cast(Key, websocket.state.key)  # found good before the socket came here (front.py)
-    serving = asyncio.ensure_future(core.websockets.serve(key.id, websocket.send_text))
+
+    async def send(text: str) -> None:
+        await websocket.send_text(text)
+        await websocket.send({"type": "websocket.send"})  # the server waits here until its buffer is empty
+
+    serving = asyncio.ensure_future(core.websockets.serve(key.id, send))
     gone = asyncio.ensure_future(_gone(websocket))
     try:
         await asyncio.wait({serving, gone}, return_when=asyncio.FIRST_COMPLETED)
