@@ -15,18 +15,21 @@ import click
 from pdmlab import running
 from pdmlab.cli.asking import facts, named
 from pdmlab.cli.stopping import stoppable
-from pdmlab.errors import ConfigError
+from pdmlab.errors import ConfigError, PdmlabError
 
 if TYPE_CHECKING:
     import asyncio
 
     from pdmlab.client import Certificate, Lwm2mClient, PreSharedKey
+    from pdmlab.client.plain.link import ServerLink
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----([A-Za-z0-9+/=\s]+)-----END \1-----")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _HOW = "-i and -p for a pre-shared key, which `pdmlab dm psk NAME` makes; or -ccert, -cprik and -scert"
 MOST = 1000
 """Devices that one command runs: each has a socket of its own."""
+SILENT_S = 3.0
+"""After which a device that has no answer says that it waits for one."""
 DRIFT_S = 2.0
 """Between two looks at a thermometer, as in Leshan's demo client."""
 COLDEST, WARMEST = 10.0, 30.0
@@ -80,12 +83,15 @@ def client(
         raise ConfigError("a server has either a name or an address", hint="leave out --name or -u")
     if "://" not in server:  # as Leshan's demo client has it
         server = f"{'coap' if credentials is None else 'coaps'}://{server}"
+    if server.startswith("coaps") and credentials is None:
+        raise ConfigError(f"{server} takes no device without a key or a certificate", hint=_HOW)
     names = [endpoint] if count == 1 else [f"{endpoint}-{number}" for number in range(count)]
     with contextlib.ExitStack() as stack:
         loop = stack.enter_context(LoopThread("lwm2m-devices"))
         until_stopped = stack.enter_context(stoppable())
         devices: list[Lwm2mClient] = []
         thermometers: list[Thermometer] = []
+        unheard = set(names)
         stack.callback(close_all, devices)
         for number, name in enumerate(names):
             thermometers.append(thermometer := Thermometer(random.Random(f"{seed}/{number}")))
@@ -100,12 +106,13 @@ def client(
                 objects=thermometer.objects,
                 loop=loop,
             )
-            _tell(device, each_error=count == 1)
+            _tell(device, unheard, each_error=count == 1)
             devices.append(device)
             device.start()
         loop.call_soon(loop.loop.call_later, DRIFT_S, _drift, loop.loop, thermometers)
         what = endpoint if count == 1 else f"{count} devices, {names[0]} to {names[-1]},"
         click.echo(f"SIMULATED {what} at {server}, until Ctrl-C")
+        loop.call_soon(loop.loop.call_later, SILENT_S, _wait_aloud, unheard, server)
         until_stopped()
 
 
@@ -120,12 +127,31 @@ def _server(name: str | None, *, bootstrap: bool, secure: bool) -> str:
     return str(server).partition("?")[0]
 
 
-def _tell(device: Lwm2mClient, *, each_error: bool) -> None:
-    device.on_registered(
-        lambda link: click.echo(f"{device.endpoint_name}: registered at /{'/'.join(link.registration.location)}")
-    )
+def _tell(device: Lwm2mClient, unheard: set[str], *, each_error: bool) -> None:
+    def registered(link: ServerLink) -> None:
+        unheard.discard(device.endpoint_name)
+        click.echo(f"{device.endpoint_name}: registered at /{'/'.join(link.registration.location)}")
+
+    def failed(error: PdmlabError) -> None:
+        unheard.discard(device.endpoint_name)
+        click.echo(f"{device.endpoint_name}: {error}", err=True)
+
+    device.on_registered(registered)
     if each_error:
-        device.on_error(lambda error: click.echo(f"{device.endpoint_name}: {error}", err=True))
+        device.on_error(failed)
+
+
+def _wait_aloud(unheard: set[str], server: str) -> None:
+    """Say who is still without an answer, and for how long that may last."""
+    from pdmlab.client.plain.link import PARAMETERS
+
+    if unheard:
+        who = "it asks" if len(unheard) == 1 else f"{len(unheard)} devices ask"
+        most = PARAMETERS.max_transmit_wait
+        click.echo(
+            f"no answer from {server} yet: {who} again, for up to {most:.0f} s, and then anew; is a server there?",
+            err=True,
+        )
 
 
 class Thermometer:

@@ -6,6 +6,7 @@ import itertools
 import os
 import random
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,7 +108,7 @@ def test_a_device_with_a_key(tmp_path: Path) -> None:
         (["-i", "dev"], "credentials are not complete"),
         (["-u", "http://127.0.0.1"], "is no server's URI"),
         (["-n", ""], "has a name"),
-        (["-u", "coaps://127.0.0.1"], "with security mode 3"),
+        (["-u", "coaps://127.0.0.1"], "without a key or a certificate\nhint: -i and -p for a pre-shared key"),
     ],
 )
 def test_what_makes_no_sense_is_said_in_one_line(arguments: list[str], why: str) -> None:
@@ -180,3 +181,15 @@ def test_without_an_address_it_goes_to_the_service_that_runs_or_is_named() -> No
         assert both.exit_code == 1 and "either a name or an address" in both.output
         other = CliRunner().invoke(main, ["client", "--name", "desk"])
         assert other.exit_code == 1 and f"bench ({bench.url})" in other.output
+
+
+@posix
+def test_a_server_that_does_not_answer_is_waited_for_aloud() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        where = f"coap://127.0.0.1:{silent.getsockname()[1]}"
+        with started("client", "-u", where) as process:
+            assert process.stderr is not None
+            assert process.stderr.readline().startswith(f"no answer from {where} yet: it asks again, for up to 93 s")
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
