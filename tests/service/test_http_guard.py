@@ -18,7 +18,7 @@ from fastapi import FastAPI
 
 from pdmlab.aio import LoopThread
 from pdmlab.errors import Unreachable
-from pdmlab.service import certificates, http_guard
+from pdmlab.service import certificates, http_guard, websocket_guard
 from pdmlab.service.http import HttpServer, tls
 
 PATIENCE_S = 20.0
@@ -28,6 +28,8 @@ LARGE = 50_000_000  # B
 async def echo(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """Say how many bytes came; at /early, before they came, and at /large more than a socket holds."""
     if scope["type"] != "http":
+        while scope["path"] == "/never" and (await receive())["type"] != "websocket.disconnect":
+            pass
         return
     size, more = 0, scope["path"] != "/early"
     while more:
@@ -296,6 +298,52 @@ def test_what_came_before_nonsense_is_answered_before_it(lab: Lab, cut: bool) ->
     answers = rest(connection).split(b"HTTP/1.1 ")[1:]
     assert [each[:3] for each in answers] == [b"200", b"400"] if cut else [b"200", b"200", b"400"]
     assert said(b"HTTP/1.1 " + answers[-1])[1]["message"] == "this is no HTTP request"
+
+
+UPGRADE = (
+    b"GET %b HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n%b\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "path", "wrong"),
+    [
+        (400, b"/", b"content-length: 5\r\n"),
+        (400, b"/", b"transfer-encoding: chunked\r\n"),
+        (400, b"/", b"bad\x01value: \x01\r\n"),
+        (400, b"/\xc3\xa4", b""),
+        (431, b"/", b"x: " + b"x" * 20_000 + b"\r\n"),
+        (431, b"/", b"x: y\r\n" * 130),
+        (431, b"/" + b"p" * 9000, b""),
+    ],
+)
+def test_a_handshake_for_a_websocket_that_is_not_right_is_refused(
+    lab: Lab, status: int, path: bytes, wrong: bytes
+) -> None:
+    connection = lab.connection()
+    connection.sendall(UPGRADE % (path, wrong))
+    found, body = said(rest(connection))
+    assert (found, body["code"]) == (status, status)
+    assert lab.post() == "5" and len(lab.server.waiting) == 0
+
+
+def test_a_handshake_for_a_websocket_has_an_end(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket_guard, "ANSWER_S", 0.05)
+    connection = lab.connection()
+    connection.sendall(UPGRADE % (b"/never", b""))
+    assert rest(connection) == b""
+    lab.loop.run(until_there_are(lab.server.waiting, 0), timeout=PATIENCE_S)
+
+
+def test_handshakes_that_are_not_answered_are_counted(lab: Lab) -> None:
+    most = http_guard.MAX_WAITING if lab.context is None else http_guard.MAX_WAITING_TLS
+    begun = []
+    for _ in range(most + 20):
+        begun.append(lab.connection())
+        begun[-1].sendall(UPGRADE % (b"/never", b""))
+    assert lab.post() == "5"
+    assert rest(begun[0]) == b"" and len(lab.server.waiting) <= most
 
 
 def test_a_port_that_is_taken_is_said(lab: Lab) -> None:
