@@ -137,6 +137,7 @@ class CampaignForm:
                 button("Cancel").on_click(dialog.close)
                 go = button("Make the campaign", look="main")
             go.disable()
+            problem.set_visibility(False)
             asked = 0
 
             async def meant() -> tuple[str, int]:
@@ -154,7 +155,10 @@ class CampaignForm:
                         said = words.error(error)
                 if this != asked:
                     return  # something else has been chosen meanwhile
+                if not said and many is not None and not chosen.value:
+                    said = "Choose a manifest, or give the file of one."
                 problem.set_text(said)
+                problem.set_visibility(bool(said))
                 go.set_text("Make the campaign" + ("" if many is None else f" for {words.devices(many)}"))
                 go.set_enabled(many is not None and bool(chosen.value))
 

@@ -12,15 +12,15 @@ from pdmlab.page.frame import Frame, heading, panel
 ROWS = 50
 _COLUMNS = [
     # label, field, the field that the service sorts by, classes
-    ("Endpoint name", "endpoint_name", True, ""),
-    ("Device id", "id", False, "wide"),
+    ("Endpoint name", "endpoint_name", True, "break"),
+    ("Device id", "id", False, "wide break"),
     ("State", "state", True, ""),
     ("Registered since (UTC)", "registered_at", True, "wide"),
     ("Last update (UTC)", "last_update", True, ""),
     ("Lifetime", "lifetime", True, "number wide"),
     ("Queue mode", "queue_mode", False, "wide"),
     ("Security", "security", False, "wide"),
-    ("Address", "address", False, "wide"),
+    ("Address", "address", False, "wide break"),
 ]
 _CELLS = {
     "endpoint_name": '<a :href="`/devices/${props.row.id}`">{{ props.value || "(no name)" }}</a>',

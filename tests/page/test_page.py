@@ -116,7 +116,7 @@ def test_devices_come_are_searched_and_asked(tab: Tab, device: MakeDevice) -> No
 
 
 def test_the_devices_fit_the_window_and_their_names_and_ids_lead_to_them(tab: Tab, device: MakeDevice) -> None:
-    wide = device("a-name-of-some-length-1")
+    wide = device("a-name-as-long-as-some-boards-have-0123456789abcdef01234567")
     page = tab.page
     row = page.get_by_role("row", name=wide.name)
     expect(row.get_by_role("cell").last).to_contain_text("127.0.0.1:")
