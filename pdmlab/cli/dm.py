@@ -100,7 +100,7 @@ def _credentials(host: str | None, api_key: str | None, service: str | None, mod
     except (ConfigError, NetworkError) as error:
         raise type(error)(
             f"no credentials without a service: {error.message}",
-            hint="run `pdmlab service` in another shell, or give --no-credentials to make the update keys alone",
+            hint="; ".join(filter(None, (error.hint, "--no-credentials makes the update keys alone"))),
         ) from error
 
 

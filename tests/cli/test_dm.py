@@ -226,6 +226,10 @@ def test_a_service_is_found_whatever_its_name_and_several_are_told_apart_by_it(r
             assert several.exit_code == 1
             assert f"several services run here: bench ({bench.url}), rack ({rack.url})" in several.output
             assert "--name" in several.output
+            init = run(*INIT, "-q")  # its hint is the same
+            assert "several services" in init.output and "--name" in init.output
+            assert run(*INIT, "-q", "--name", "bench").exit_code == 0
+            running._here.clear()
             assert f"no devices at {rack.url}" in ask("--name", "rack").output
             with serve() as default:
                 assert f"no devices at {default.url}" in ask().output
