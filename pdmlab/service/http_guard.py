@@ -207,6 +207,9 @@ class GuardedHttp(HttpToolsProtocol, Bounded):
         self._expect_nothing()
         if self.transport.is_closing():
             return
+        if self._held:
+            self._end(400, "MALFORMED_REQUEST", "a websocket's client sends nothing before it is open")
+            return
         super().handle_websocket_upgrade()
 
     def on_message_begin(self) -> None:

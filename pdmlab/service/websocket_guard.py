@@ -52,7 +52,10 @@ class GuardedWebSocket(WebSocketsSansIOProtocol, Bounded):
 
     def data_received(self, data: bytes) -> None:
         if self.handshake_initiated:
-            super().data_received(data)
+            if self.handshake_complete:
+                super().data_received(data)
+            else:
+                self.transport.abort()  # what comes before the answer would be kept until then
             return
         path = data.split(b" ", 2)[1]
         try:

@@ -313,6 +313,7 @@ UPGRADE = (
         (400, b"/", b"transfer-encoding: chunked\r\n"),
         (400, b"/", b"bad\x01value: \x01\r\n"),
         (400, b"/\xc3\xa4", b""),
+        (400, b"/", b"\r\n\x81\x80" + bytes(4)),
         (431, b"/", b"x: " + b"x" * 20_000 + b"\r\n"),
         (431, b"/", b"x: y\r\n" * 130),
         (431, b"/" + b"p" * 9000, b""),
