@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 
 from pdmlab.errors import ServiceError, Unreachable
 from pdmlab.service.http_guard import IDLE_S, MAX_WAITING, MAX_WAITING_TLS, GuardedHttp, TlsGate, Waiting
+from pdmlab.service.scarcity import Scarcity
 from pdmlab.service.websocket_guard import GuardedWebSocket
 
 _GRACE = 2  # s that a request may still take when the server closes
@@ -82,6 +83,7 @@ class HttpServer:
         """Its connections that have not said yet what they want."""
         self.idle = Waiting(most)
         """Those that have their answer, and may ask again."""
+        self._scarcity = Scarcity.watch(self.waiting, self.idle)
         self._listener = listener
         config = uvicorn.Config(
             app,
@@ -131,6 +133,7 @@ class HttpServer:
 
     def _ended(self, _: asyncio.Task[None]) -> None:
         """Close the port however it ended: cancelled, uvicorn does not."""
+        self._scarcity.forget(self.waiting, self.idle)
         for each in getattr(self._server, "servers", ()):
             each.close()
         self._listener.close()

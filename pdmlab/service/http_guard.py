@@ -64,6 +64,13 @@ class Waiting:
             self._drops.pop(next(iter(self._drops)))()
         self._drops[connection] = drop
 
+    def drop_all(self) -> int:
+        """Close all of them; return how many there were."""
+        drops, self._drops = self._drops, {}
+        for drop in drops.values():
+            drop()
+        return len(drops)
+
     def remove(self, connection: object) -> None:
         """Note that it has said what it wants, or has gone."""
         self._drops.pop(connection, None)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -345,6 +347,34 @@ def test_handshakes_that_are_not_answered_are_counted(lab: Lab) -> None:
         begun[-1].sendall(UPGRADE % (b"/never", b""))
     assert lab.post() == "5"
     assert rest(begun[0]) == b"" and len(lab.server.waiting) <= most
+
+
+def test_without_descriptors_who_waits_for_nothing_goes_and_the_log_says_it_once(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    silent = [lab.connection() for _ in range(5)]
+    idle = lab.connection()
+    idle.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    until(idle, b"\r\n\r\n0")
+    asks = lab.connection()
+    asks.sendall(b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\n12")
+
+    async def scarce() -> None:
+        await until_there_are(lab.server.waiting, 5)
+        await until_there_are(lab.server.idle, 1)
+        while len(lab.server._server.server_state.tasks) != 1:
+            await asyncio.sleep(0.001)
+        loop = asyncio.get_running_loop()
+        for _ in range(100):  # as asyncio does it
+            error = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            loop.call_exception_handler({"message": "accept", "exception": error, "socket": lab.server._listener})
+
+    lab.loop.run(scarce(), timeout=PATIENCE_S)
+    assert [rest(each) for each in (*silent, idle)] == [b""] * 6
+    asks.sendall(b"345")
+    assert until(asks, b"\r\n\r\n5")
+    (said,) = caplog.records
+    assert "6 that were idle, or asked nothing yet, were closed" in said.getMessage()
 
 
 def test_a_port_that_is_taken_is_said(lab: Lab) -> None:
