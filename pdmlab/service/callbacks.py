@@ -93,8 +93,9 @@ class Callbacks:
             hint = f"it answered {status} to a PUT with an empty body, and must answer 200 or 204"
             raise Refused(400, "CALLBACK_URL_NOT_ACCESSIBLE", hint=hint)
         anew = {"tries": 0, "next_try": 0.0, "failing_since": None}
+        # Not in one block: another process may open the same channel first, which fails here and is looked at again.
+        self._channels.table.open(api_key_id, CALLBACK, {"url": url, "headers": dict(headers), **anew})
         with self._store.batch():
-            self._channels.table.open(api_key_id, CALLBACK, {"url": url, "headers": dict(headers), **anew})
             self._bus.tell("key", api_key_id)
         await self._store.written()
 

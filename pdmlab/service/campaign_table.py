@@ -129,7 +129,7 @@ class CampaignTable:
     def _must_enter(self, account_id: str, id: str, *phases: Phase, **values: object) -> Row:
         """Do so for a caller, who is told (409) if it cannot be; return the campaign's row."""
         row = self.find(account_id, id)
-        if not self._enter(id, *phases, **values):
+        if not self._enter(id, *phases, as_read=(), **values):
             raise self._wrong_phase(row, *phases)
         return self.find(account_id, id)
 

@@ -79,19 +79,35 @@ class ChannelTable:
         Raises:
             Refused: the key has one of another kind (400), or is gone (401).
         """
-        found = self.must_be(api_key_id, kind)
         given = dict(values or {}, expires=self._store.now() + IDLE_S[kind])
-        at = self._store.timestamp()
-        with self._store.batch() as db:
-            if found is not None:
-                db.execute(sa.update(channels).where(_T.api_key_id == api_key_id).values(**given, updated_at=at))
+        if self._change(api_key_id, kind, given):
+            return False
+        try:
+            self._insert(api_key_id, kind, given)
+        except sa.exc.IntegrityError:  # another process has opened one in this moment, or has revoked the key
+            if self._change(api_key_id, kind, given):
                 return False
+            self._insert(api_key_id, kind, given)
+        return True
+
+    def _change(self, api_key_id: str, kind: Kind, given: Mapping[str, Any]) -> bool:
+        """Change what a key's channel has; False if it has none."""
+        if self.must_be(api_key_id, kind) is None:
+            return False
+        mine = _T.api_key_id == api_key_id, _T.kind == kind
+        with self._store.batch() as db:
+            changed = sa.update(channels).where(*mine).values(**given, updated_at=self._store.timestamp())
+            return db.execute(changed).rowcount > 0
+
+    def _insert(self, api_key_id: str, kind: Kind, given: Mapping[str, Any]) -> None:
+        """Make a key's channel, in a block of its own: what fails undoes nothing else."""
+        with self._store.batch() as db:
             account_id = db.scalar(sa.select(api_keys.c.account_id).where(api_keys.c.id == api_key_id))
             if account_id is None:
-                raise Refused(401, f"there is no API key {api_key_id}")
+                raise Refused(401, "INVALID_API_KEY", hint="the key was revoked in this moment")
+            at = self._store.timestamp()
             row = {"api_key_id": api_key_id, "account_id": account_id, "kind": kind, **given}
             db.execute(sa.insert(channels).values(**row, created_at=at, updated_at=at))
-        return True
 
     def must_be(self, api_key_id: str, kind: Kind) -> Row | None:
         """Return a key's channel, if it has any; raise Refused (400) if that is of another kind."""

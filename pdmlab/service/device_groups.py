@@ -53,8 +53,11 @@ class DeviceGroups:
             raise Refused(403, f"an account has at most {MAX_GROUPS} device groups", type="account_limit_exceeded")
         at = self._store.timestamp()
         row = {"id": self._store.ids.new(), "account_id": account_id, "name": name, "created_at": at, "updated_at": at}
-        with self._store.begin() as db:
-            db.execute(sa.insert(table).values(row | fields))
+        try:
+            with self._store.begin() as db:
+                db.execute(sa.insert(table).values(row | fields))
+        except sa.exc.IntegrityError as error:  # another process was faster
+            raise _taken(name) from error
         return self.find(account_id, row["id"])
 
     def change(self, account_id: str, id: str, **fields: Any) -> Row:  # Any: columns
@@ -62,8 +65,12 @@ class DeviceGroups:
         self.find(account_id, id)
         if "name" in fields:
             self._unique(account_id, fields["name"], but=id)
-        with self._store.begin() as db:
-            db.execute(sa.update(table).where(table.c.id == id).values(**fields, updated_at=self._store.timestamp()))
+        try:
+            with self._store.begin() as db:
+                changed = sa.update(table).where(table.c.id == id)
+                db.execute(changed.values(**fields, updated_at=self._store.timestamp()))
+        except sa.exc.IntegrityError as error:
+            raise _taken(str(fields.get("name"))) from error
         return self.find(account_id, id)
 
     def remove(self, account_id: str, id: str) -> None:
@@ -82,6 +89,7 @@ class DeviceGroups:
                 than MAX_OF_DEVICE (400); nothing is changed then.
         """
         with self._store.begin() as db:
+            self._alone(db, [id])
             self.find(account_id, id)
             self._known(account_id, device_ids)
             there = set(db.scalars(sa.select(members.c.device_id).where(members.c.group_id == id)))
@@ -120,6 +128,7 @@ class DeviceGroups:
             unknown = wanted - set(db.scalars(mine))
             if unknown:
                 raise Refused(400, f"there is no device group {min(unknown)[:64]}", type="validation_error")
+            self._alone(db, wanted)
             before = set(self.of([device_id])[device_id])
             out = before - wanted
             if out:
@@ -132,7 +141,7 @@ class DeviceGroups:
     def _unique(self, account_id: str, name: str, but: str = "") -> None:
         taken = sa.select(table.c.id).where(table.c.account_id == account_id, table.c.name == name, table.c.id != but)
         if self._store.scalar(taken) is not None:
-            raise Refused(409, f"there is a device group {name[:128]} already", type="duplicate")
+            raise _taken(name)
 
     def _known(self, account_id: str, device_ids: Sequence[str]) -> None:
         known = sa.select(devices.c.id).where(devices.c.account_id == account_id, devices.c.id.in_(device_ids))
@@ -141,9 +150,18 @@ class DeviceGroups:
             if each not in found:
                 raise not_found("device", each)
 
+    def _alone(self, db: sa.Connection, ids: Iterable[str]) -> None:
+        """Be the only one who changes these groups until the transaction ends; in order, so that none waits in turn."""
+        held = sa.select(table.c.id).where(table.c.id.in_(list(ids))).order_by(table.c.id)
+        db.execute(held.with_for_update(key_share=True))
+
     def _touch(self, db: sa.Connection, ids: Iterable[str]) -> None:
         at = self._store.timestamp()
         db.execute(sa.update(table).where(table.c.id.in_(list(ids))).values(updated_at=at))
+
+
+def _taken(name: str) -> Refused:
+    return Refused(409, f"there is a device group {name[:128]} already", type="duplicate")
 
 
 def _check(db: sa.Connection, device_ids: Sequence[str]) -> None:

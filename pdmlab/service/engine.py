@@ -69,8 +69,13 @@ def open_engine(url: sa.URL) -> Engine:
 
 def _sqlite(url: sa.URL) -> Engine:
     engine = sa.create_engine(
-        url, json_serializer=_json, poolclass=sa.StaticPool, connect_args={"check_same_thread": False}
+        url,
+        json_serializer=_json,
+        hide_parameters=True,
+        poolclass=sa.StaticPool,
+        connect_args={"check_same_thread": False},
     )
+    sa.event.listen(engine, "handle_error", _without_values)
 
     @sa.event.listens_for(engine, "connect")
     def configure(connection: Any, _: object) -> None:  # Any: the driver's own connection
@@ -93,6 +98,7 @@ def _postgresql(url: sa.URL) -> Engine:
         engine = sa.create_engine(
             url,
             json_serializer=_json,
+            hide_parameters=True,
             poolclass=sa.NullPool,  # the store keeps the one it has
             isolation_level="AUTOCOMMIT",
             connect_args={name: value for name, value in _CONNECT.items() if name not in url.query},
@@ -101,6 +107,7 @@ def _postgresql(url: sa.URL) -> Engine:
         raise ConfigError(
             "PostgreSQL needs its driver, psycopg", hint="python -m pip install 'pdmlab[postgresql]'"
         ) from error
+    sa.event.listen(engine, "handle_error", _without_values)
 
     @sa.event.listens_for(engine, "connect")
     def configure(connection: Any, _: object) -> None:  # Any: the driver's own connection
@@ -165,7 +172,37 @@ def run_script(connection: Connection, *statements: str) -> None:
 def wrapped(connection: Connection, text: str, error: Exception) -> BaseException:
     """Return a driver's error as SQLAlchemy has it."""
     dialect = connection.dialect
+    _hide_values(error)
     return sa.exc.DBAPIError.instance(text, None, error, dialect.loaded_dbapi.Error, dialect=dialect)
+
+
+def _without_values(context: sa.engine.ExceptionContext) -> None:
+    error, said = context.sqlalchemy_exception, context.original_exception
+    if isinstance(error, sa.exc.DBAPIError):
+        _hide_values(said)
+        error.args = (f"({type(said).__module__}.{type(said).__name__}) {cause_of(said)}",)
+
+
+def _hide_values(error: BaseException) -> None:
+    """Leave of what a driver says the first line: PostgreSQL's others have the row's values, which may be secret."""
+    error.args = (cause_of(error),)
+
+
+def conflict(error: sa.exc.IntegrityError) -> Refused | None:
+    """Return what it is to those who asked that a row is there already, or that one is gone; None for anything else.
+
+    So it is when another process, or another call, has changed something between a look and what is written by it.
+    """
+    said, state = cause_of(error), getattr(error.orig, "sqlstate", None) or ""
+    if state == "23505" or said.startswith("UNIQUE constraint"):
+        return Refused(409, "something of that name or id was made in this moment", type="duplicate", hint="look again")
+    if state == "23503" or said.startswith("FOREIGN KEY constraint"):
+        name = str(getattr(getattr(error.orig, "diag", None), "constraint_name", None) or "")
+        if name.endswith("_api_key_id"):
+            return Refused(401, "the API key was revoked in this moment", type="invalid_apikey")
+        what = "device" if name.endswith("_device_id") else "thing"
+        return Refused(404, f"the {what} that it is about was deleted in this moment", type="not_found")
+    return None
 
 
 def is_failed(connection: Connection) -> bool:

@@ -59,7 +59,7 @@ class Subscriptions(ABC):
         for the same answer.
 
         Raises:
-            Refused: DEVICE_NOT_FOUND, RESOURCE_NOT_FOUND (404), or a path that is none (400).
+            Refused: DEVICE_NOT_FOUND, RESOURCE_NOT_FOUND (404), a path that is none (400), or the key is gone (401).
         """
         path = str(_path(path))
         device = self._device(api_key_id, device_id)
@@ -69,8 +69,9 @@ class Subscriptions(ABC):
             raise Refused(404, "RESOURCE_NOT_FOUND", hint=f"the device has registered no {path}")
         try:
             async_id, observed = self._subscribe(device["account_id"], api_key_id, device_id, path)
-        except sa.exc.IntegrityError:  # another process has done the same in this moment
+        except sa.exc.IntegrityError:  # another process has done the same in this moment, or has deleted key or device
             self._keys.pop(device_id, None)
+            self._device(api_key_id, device_id)
             async_id, observed = self._subscribe(device["account_id"], api_key_id, device_id, path)
         await self._store.written()
         if observed != "active":
@@ -189,7 +190,9 @@ class Subscriptions(ABC):
 
     def _device(self, api_key_id: str, device_id: str) -> Row:
         account_id = self._store.scalar(ACCOUNT, key=api_key_id)
-        device = None if account_id is None else self._core.directory.find(device_id, account_id)
+        if account_id is None:
+            raise Refused(401, "INVALID_API_KEY", hint="the key was revoked in this moment")
+        device = self._core.directory.find(device_id, account_id)
         if device is None:
             raise Refused(404, "DEVICE_NOT_FOUND", hint=f"this account has no device {device_id[:64]}")
         return device

@@ -6,12 +6,14 @@ import logging
 import re
 from typing import Any
 
+import sqlalchemy as sa
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from pdmlab.errors import ConfigError, ManifestRejected, PdmlabError, ServiceError
+from pdmlab.service.engine import conflict
 from pdmlab.service.refusal import Refused
 
 _log = logging.getLogger(__name__)
@@ -83,6 +85,7 @@ def handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(PdmlabError, _of_ours)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(sa.exc.IntegrityError, _conflict)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -123,6 +126,21 @@ async def _http(request: Request, error: Exception) -> Response:
     if is_v2(request.url.path):
         return _answer(request, Refused(error.status_code, token, hint=message), dict(error.headers or {}))
     return _answer(request, Refused(error.status_code, message), dict(error.headers or {}))
+
+
+_CONFLICTS = {401: "INVALID_API_KEY", 404: "DEVICE_NOT_FOUND", 409: "CONFLICT"}
+"""v2's tokens for what was made or deleted by another call in the same moment."""
+
+
+async def _conflict(request: Request, error: Exception) -> Response:
+    """Say what another call, perhaps at another process, has done between this one's look and its write."""
+    assert isinstance(error, sa.exc.IntegrityError)
+    refused = conflict(error)
+    if refused is None:
+        return await _unexpected(request, error)
+    if is_v2(request.url.path):
+        return _answer(request, Refused(refused.status, _CONFLICTS[refused.status], hint=refused.message))
+    return _answer(request, refused)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
