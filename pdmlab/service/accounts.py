@@ -247,9 +247,11 @@ class Accounts:
 
     def update_account(self, id: str, changes: Mapping[str, Any]) -> Row:
         """Change the display name and whatever else an account may say of itself; return the row."""
-        row = self.account(id)
-        fields = {**row["fields"], **{name: value for name, value in changes.items() if name != "display_name"}}
         with self._store.begin() as db:
+            # Held until the end: what another process sets in the same moment is not lost.
+            db.execute(sa.select(accounts.c.id).where(accounts.c.id == id).with_for_update(key_share=True))
+            row = self.account(id)
+            fields = {**row["fields"], **{name: value for name, value in changes.items() if name != "display_name"}}
             db.execute(
                 sa.update(accounts)
                 .where(accounts.c.id == id)

@@ -18,6 +18,7 @@ from pdmlab.service.refusal import Refused
 from pdmlab.service.rest.app import make_app
 from pdmlab.service.schema import (
     channels,
+    developer_keys,
     device_group_members,
     device_groups,
     firmware_images,
@@ -418,5 +419,43 @@ def test_a_defect_is_logged_without_secrets(
         assert answer.status_code == 500
         assert "NotNullViolation" in caplog.text
         assert "very-secret" not in caplog.text + answer.text + str(answer.headers)
+
+    two(story)
+
+
+# -- what is set in the same moment --------------------------------------------------------------------------
+
+
+def test_what_two_set_of_an_account_is_both_kept(two: Any) -> None:
+    async def story(lab: SeveralLab) -> None:
+        a, b = lab["a"].core, lab["b"].core
+        account = a.account_id
+        b.store.rows(sa.text("SELECT set_config('lock_timeout', '10ms', false)"))
+        said = []
+
+        def other() -> None:
+            try:
+                b.accounts.update_account(account, {"city": "Oulu"})
+            except ServiceError as error:  # it waits for the other one, and would get its turn
+                said.append(error.status)
+
+        after(a.accounts, "account", other)
+        a.accounts.update_account(account, {"company": "pdmlab"})
+        assert said == [503]
+        b.accounts.update_account(account, {"city": "Oulu"})
+        assert a.accounts.account(account)["fields"] == {"company": "pdmlab", "city": "Oulu"}
+
+    two(story)
+
+
+def test_of_two_developer_certificates_of_one_name_one_is_made(two: Any) -> None:
+    async def story(lab: SeveralLab) -> None:
+        a, b = lab["a"].core, lab["b"].core
+        account = a.account_id
+        after(a.developers, "_certified", lambda: b.developers.add(account, "desk"))
+        with pytest.raises(Refused, match="name desk already") as refused:
+            a.developers.add(account, "desk")
+        assert refused.value.status == 409
+        assert count(a, developer_keys) == 1
 
     two(story)

@@ -132,14 +132,17 @@ async def get_device(core: TheCore, key: TheKey, device_id: str) -> Json:
 @router.put("/v3/devices/{device_id}", summary="Change a device")
 async def put_device(core: TheCore, key: TheKey, device_id: str, change: DeviceChange) -> Json:
     """Set the fields that the body names."""
-    row = core.directory.find(device_id, key.account_id)
-    if row is None:
-        raise not_found("device", device_id)
-    before = _shown(core, row)
     wanted = _wanted(change)
-    changed = {name: value for name, value in wanted.items() if before[name] != value}
-    if changed:
-        with core.store.begin():
+    with core.store.begin() as db:
+        # Held until the end: what is no change is so of what is there, not of what was there a moment ago.
+        mine = devices.c.account_id == key.account_id, devices.c.id == device_id
+        db.execute(sa.select(devices.c.id).where(*mine).with_for_update(key_share=True))
+        row = core.directory.find(device_id, key.account_id)
+        if row is None:
+            raise not_found("device", device_id)
+        before = _shown(core, row)
+        changed = {name: value for name, value in wanted.items() if before[name] != value}
+        if changed:
             if "groups" in changed:
                 core.device_groups.set_of(key.account_id, device_id, changed["groups"])
             core.directory.change(device_id, **{name: value for name, value in changed.items() if name != "groups"})
