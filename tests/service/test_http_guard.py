@@ -32,6 +32,11 @@ async def echo(scope: dict[str, Any], receive: Any, send: Any) -> None:
     if scope["type"] != "http":
         while scope["path"] == "/never" and (await receive())["type"] != "websocket.disconnect":
             pass
+        if scope["path"] == "/told":
+            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.send", "text": "x" * 9_000_000})
+            await send({"type": "websocket.send"})
+            await send({"type": "websocket.close", "code": 1000})
         return
     size, more = 0, scope["path"] != "/early"
     while more:
@@ -375,6 +380,14 @@ def test_without_descriptors_who_waits_for_nothing_goes_and_the_log_says_it_once
     assert until(asks, b"\r\n\r\n5")
     (said,) = caplog.records
     assert "6 that were idle, or asked nothing yet, were closed" in said.getMessage()
+
+
+def test_a_websocket_is_told_much(lab: Lab) -> None:
+    connection = lab.connection()
+    connection.sendall(UPGRADE % (b"/told", b""))
+    received = until(connection, b"\x88\x02\x03\xe8")
+    assert received.startswith(b"HTTP/1.1 101") and received.count(b"x" * 1000) == 9000
+    assert lab.post() == "5"
 
 
 def test_a_port_that_is_taken_is_said(lab: Lab) -> None:
