@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -15,6 +16,7 @@ from pdmlab.errors import ServiceError
 from pdmlab.service.channel_table import CALLBACK, LONG_POLLING, WEB_SOCKET, Kind
 from pdmlab.service.core import Core
 from pdmlab.service.refusal import Refused
+from pdmlab.service.requests import MAX_QUEUED
 from pdmlab.service.rest.app import make_app
 from pdmlab.service.schema import (
     channels,
@@ -23,6 +25,7 @@ from pdmlab.service.schema import (
     device_groups,
     firmware_images,
     image_pieces,
+    requests,
     upload_jobs,
 )
 from pdmlab.service.statements import Statement
@@ -457,5 +460,27 @@ def test_of_two_developer_certificates_of_one_name_one_is_made(two: Any) -> None
             a.developers.add(account, "desk")
         assert refused.value.status == 409
         assert count(a, developer_keys) == 1
+
+    two(story)
+
+
+def test_no_more_requests_wait_for_a_device_than_may_when_two_processes_take_them(two: Any) -> None:
+    async def story(lab: SeveralLab) -> None:
+        a, b = lab["a"], lab["b"]
+        device = a.core.directory.add(a.core.account_id, endpoint_name="desk")["id"]
+
+        async def submit(one: CoreLab, number: int) -> int:
+            try:
+                await one.core.requests.submit(one.key_id, device, f"{one.name}{number}", "GET", "/3/0/0")
+            except Refused as refused:
+                assert refused.message == "TOO_MANY_REQUESTS"
+                return 0
+            return 1
+
+        taken = await asyncio.gather(*(submit(one, number) for number in range(30) for one in (a, b)))
+        assert 0 < sum(taken) == count(b.core, requests) <= MAX_QUEUED
+        for number in range(MAX_QUEUED):
+            await submit(a, 100 + number)
+        assert count(b.core, requests) == MAX_QUEUED and await submit(b, 200) == 0
 
     two(story)
