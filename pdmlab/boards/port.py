@@ -62,9 +62,18 @@ def open_port(url: str, *, baud: int, read_timeout: float) -> Port:
     """
     _check_address(url)
     try:
-        return serial.serial_for_url(
-            url, baudrate=baud, timeout=read_timeout, write_timeout=WRITE_TIMEOUT, exclusive=True
+        port = serial.serial_for_url(
+            url, baudrate=baud, timeout=read_timeout, write_timeout=WRITE_TIMEOUT, exclusive=True, do_not_open=True
         )
+        # pyserial empties a port that it has opened. In a connection that is new nothing is old, and what a board says
+        # at once would be lost.
+        new = url.startswith("socket://")
+        if new:
+            port.reset_input_buffer = lambda: None  # type: ignore[method-assign]
+        port.open()
+        if new:
+            del port.reset_input_buffer
+        return port
     except serial.SerialException as error:
         raise _explained(url, error) from error
     except KeyError as error:
