@@ -55,6 +55,11 @@ def add_docs(app: FastAPI) -> None:
         # The caller says the host, and a reader pastes it into a shell.
         return HTMLResponse(text.replace(_ANY_HOST, host) if _HOST.fullmatch(host) else text)
 
+    @app.get("/favicon.ico", include_in_schema=False)
+    async def icon() -> Response:
+        """Say that there is none: browsers ask for it unasked, and call a 404 an error."""
+        return Response(status_code=204)
+
 
 def page(description: Object) -> str:
     """Return the page, for any address of the service."""
