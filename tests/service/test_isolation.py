@@ -125,7 +125,8 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Side]]
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(app, "make_app", functools.partial(app.make_app, hold_s=0.01))
-        service = stack.enter_context(serve(name="isolation"))
+        # A new one each time: where several run the tests, one of them may come here more than once.
+        service = stack.enter_context(serve(name=tmp_path_factory.mktemp("isolation").name))
         keys = {"own": (service.account_id, service.api_key)}
         for name in ("ours", "theirs"):
             made = httpx.post(
