@@ -14,7 +14,7 @@ import random
 import sys
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from pdmlab.boards import catalog
@@ -24,8 +24,11 @@ from pdmlab.clock import DeviceClock, power_domain
 from pdmlab.network.interfaces import EthernetInterface
 from pdmlab.network.link import Link
 from pdmlab.storage import HeapBlockDevice, LittleFileSystem2, NVStore
+from pdmlab.update import bootloaders
+from pdmlab.update.bootloaders.interface import Hardware
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.credentials import Credentials
+from pdmlab.update.layout import Area
 
 COUNTER = "3200/0/5501"
 AT_ONCE = 20
@@ -52,7 +55,7 @@ class Silent:
 class Device:
     """A platform that a client runs on, and the client."""
 
-    layout = catalog.find("K64F").layout()
+    layout = replace(catalog.find("K64F").layout(), candidate=Area("candidate", 0, 64 * 1024))
 
     def __init__(self, clock: DeviceClock, name: str, credentials: dict[str, str], seed: int) -> None:
         self.clock, self.name = clock, name
@@ -66,6 +69,9 @@ class Device:
         slot = HeapBlockDevice(64 * 1024, clock=clock)
         slot.init()
         self.candidate = CandidateSlot(slot)
+        hardware = Hardware(self.layout, self.flash, slot, self.nvstore)
+        self.bootloader = bootloaders.build(bootloaders.DEFAULT, hardware)
+        self.boot_log = ""
         self.network = EthernetInterface(clock, link=Link(name="loopback"), name=name, seed=seed)
         self.registered = threading.Event()
         self.value = 0

@@ -23,6 +23,7 @@ from pdmlab.cli.stopping import stoppable
     type=click.Path(dir_okay=False, path_type=Path),
     help="Build the application's image into this file, to update a board with, and run nothing.",
 )
+@click.option("--bootloader", help="Which bootloader it has: fota, mbed or trial; default: the one in its flash.")
 @click.option("--tcp", is_flag=True, help="Serve the line on a TCP port of this machine instead of a pty.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The TCP port; 0 takes a free one.")
 @click.option("--link", type=click.Path(path_type=Path), help="Make a symbolic link of this name to the pty.")
@@ -34,6 +35,7 @@ def board(
     image: Path | None,
     version: str | None,
     built: Path | None,
+    bootloader: str | None,
     tcp: bool,
     port: int,
     link: Path | None,
@@ -45,6 +47,7 @@ def board(
     """
     from pdmlab.errors import ConfigError
     from pdmlab.sim import VirtualBoard, bridge
+    from pdmlab.update import bootloaders
 
     if tcp and link is not None:
         raise ConfigError("--link names a pty, and --tcp has none", hint="leave one of them out")
@@ -55,7 +58,7 @@ def board(
     if target.startswith("replay:"):
         given = {
             "--id": board_id, "--seed": seed, "--application": application, "--image": image,
-            "--fw-version": version, "--build": built,
+            "--fw-version": version, "--build": built, "--bootloader": bootloader,
         }  # fmt: skip
         if odd := [name for name, value in given.items() if value is not None]:
             raise ConfigError(f"a log has no {', '.join(odd)}", hint="they are for virtual boards")
@@ -65,7 +68,7 @@ def board(
         _build(target, application, version or "1.0.0", built)
         return
     with (
-        VirtualBoard(target, id=board_id, seed=seed, power=False) as virtual,
+        VirtualBoard(target, id=board_id, seed=seed, bootloader=bootloaders.kind(bootloader), power=False) as virtual,
         stoppable({"SIGUSR1": virtual.reset}) as until_stopped,
     ):
         if image is not None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pdmlab.clock import DeviceClock
     from pdmlab.storage.blockdevice import BlockDevice
     from pdmlab.storage.kv.nvstore import NVStore
+    from pdmlab.update.bootloaders.interface import Bootloader
     from pdmlab.update.candidate import CandidateSlot
     from pdmlab.update.layout import FlashLayout
 
@@ -86,6 +87,16 @@ class Platform(Protocol):
     @property
     def candidate(self) -> CandidateSlot:
         """Where a downloaded firmware waits for the bootloader."""
+        ...
+
+    @property
+    def bootloader(self) -> Bootloader:
+        """What has started this application: its kind says which headers and manifests the board takes."""
+        ...
+
+    @property
+    def boot_log(self) -> str:
+        """What the bootloader printed at this start."""
         ...
 
     def random_bytes(self, n: int) -> bytes:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pdmlab.storage.blockdevice import BlockDevice
     from pdmlab.storage.filesystem import FileSystem
     from pdmlab.storage.kv.nvstore import NVStore
+    from pdmlab.update.bootloaders.interface import Bootloader
     from pdmlab.update.candidate import CandidateSlot
     from pdmlab.update.layout import FlashLayout
 
@@ -92,6 +93,16 @@ class Device(Protocol):
     @property
     def candidate(self) -> CandidateSlot:
         """Where a downloaded firmware waits for the bootloader."""
+        ...
+
+    @property
+    def bootloader(self) -> Bootloader:
+        """What has started this application, and will start the next."""
+        ...
+
+    @property
+    def boot_log(self) -> str:
+        """What the bootloader printed at this start."""
         ...
 
     @property

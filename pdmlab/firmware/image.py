@@ -56,6 +56,8 @@ class ImageInfo:
     """What the client speaks, where mbed_app.json decides it."""
     download_protocol: DownloadProtocol | None = None
     """What it fetches firmware by, likewise."""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """What else its build was given, in JSON's types: a bootloader's switches."""
 
     def __str__(self) -> str:
         return f"{self.application} {self.version} (build {self.build})"
@@ -79,6 +81,8 @@ def build_image(
         descriptor["transport"] = info.transport
     if info.download_protocol is not None:
         descriptor["download_protocol"] = info.download_protocol
+    if info.options:
+        descriptor["options"] = dict(info.options)
     body = json.dumps(descriptor, separators=(",", ":"), sort_keys=True).encode()
     start = DESCRIPTOR_OFFSET + _HEAD.size
     if start + len(body) > size:
@@ -120,6 +124,7 @@ def read_image(data: bytes) -> ImageInfo:
             update_resources=descriptor.get("update_resources"),
             transport=check_transport(descriptor.get("transport")),
             download_protocol=check_download_protocol(descriptor.get("download_protocol")),
+            options=dict(descriptor.get("options") or {}),
         )
     except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
         raise ImageRejected(f"the image's descriptor cannot be read: {error}", hint="flash the image again") from error

@@ -22,9 +22,11 @@ from pdmlab.errors import BootFailed, ConfigError, PdmlabError
 from pdmlab.firmware.image import ImageInfo, build_image
 from pdmlab.measurements.bench import Bench, Row
 from pdmlab.storage import FlashIAPBlockDevice, QSPIFBlockDevice, SDBlockDevice, SPIFBlockDevice
+from pdmlab.storage.kv.nvstore import NVStore
 from pdmlab.storage.medium import Medium
 from pdmlab.storage.supply import Supply
-from pdmlab.update.bootloader import Bootloader
+from pdmlab.update.bootloaders.fota import FotaBootloader
+from pdmlab.update.bootloaders.interface import Hardware
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.header import FirmwareHeader
 from pdmlab.update.manifest import Manifest
@@ -212,7 +214,7 @@ class _Story:
             result = self._bootloader().boot(lambda text: None)
         except BootFailed as error:
             return error.message
-        self._running = str(result.active.version)
+        self._running = result.active.version_text
         return str(result)
 
     def _download(self) -> str:
@@ -228,7 +230,7 @@ class _Story:
         slot.finish()
         return f"whole, from {start} B on" if start else "whole"
 
-    def _bootloader(self) -> Bootloader:
+    def _bootloader(self) -> FotaBootloader:
         flash = self._layout.geometry
         device = FlashIAPBlockDevice(
             self._flash,
@@ -237,7 +239,8 @@ class _Story:
             sectors=flash.sectors,
             program_size=flash.program_size,
         )
-        return Bootloader(self._layout, device, self._slot())
+        nvstore = NVStore(device, [(area.offset, area.size) for area in self._layout.sotp])
+        return FotaBootloader(Hardware(self._layout, device, self._slot().region.device, nvstore), self._slot())
 
     def _slot(self) -> CandidateSlot:
         kinds: dict[str, type[SDBlockDevice] | type[SPIFBlockDevice]] = {

@@ -35,6 +35,7 @@ from pdmlab.sim.programmer import Programmer
 from pdmlab.sim.runs import Runs, is_function
 from pdmlab.sim.state import StateDirectory
 from pdmlab.sim.uart import VirtualUart
+from pdmlab.update import bootloaders
 
 if TYPE_CHECKING:
     from pdmlab.boards.catalog import BoardRow
@@ -60,6 +61,8 @@ class VirtualBoard:
             default what the working folder's mbed_app.json says, else TLS for coaps:// and UDP for coap://.
         download: what that client fetches firmware by: coap (over its connection) or http; by default what
             mbed_app.json says, else CoAP.
+        bootloader: which one it has, flashed if it has another: fota (header v3), mbed (mbed-bootloader, header v2) or
+            trial (signed images, on trial until confirmed); by default what is in its flash, fota in a new one.
         clock, fabric: share them with others, for a story in virtual time.
         power: whether to boot at once.
 
@@ -79,6 +82,7 @@ class VirtualBoard:
         memory: bool | int = False,
         transport: Transport | None = None,
         download: DownloadProtocol | None = None,
+        bootloader: bootloaders.Kind | None = None,
         clock: DeviceClock | None = None,
         fabric: Fabric | None = None,
         power: bool = True,
@@ -89,7 +93,10 @@ class VirtualBoard:
         chosen = settings.load(seed=seed)
         self.seed = chosen.number("seed")
         number = free_number(self.id) if memory is True else int(memory)
-        self.address = Address(self.target, self.id, self.seed, number, check(transport), check_download(download))
+        wanted = bootloaders.kind(bootloader)
+        self.address = Address(
+            self.target, self.id, self.seed, number, check(transport), check_download(download), wanted
+        )
         self.layout = self.info.layout()
         self._closed = False
         self._runs = Runs(self.target)
@@ -118,6 +125,9 @@ class VirtualBoard:
             self._programmer = Programmer(
                 self.target, self.layout, self.media.flash, self.address.transport, self.address.download
             )
+            blank = not self._programmer.has_bootloader()
+            if blank or (wanted is not None and self._programmer.bootloader().application != wanted):
+                self._programmer.write_bootloader(wanted or bootloaders.DEFAULT)
             if self._programmer.is_blank() or is_function(self.installed()):
                 self._programmer.write(self._programmer.build_blank())
             self._close = undo.pop_all()
@@ -215,6 +225,35 @@ class VirtualBoard:
         """Return what the installed image says of itself; None if its bytes name nothing."""
         self.require_open()
         return self._programmer.installed()
+
+    @property
+    def bootloader(self) -> str:
+        """The kind of its bootloader: fota, mbed or trial."""
+        return self.bootloader_image().application
+
+    def bootloader_image(self) -> ImageInfo:
+        """Return what the bootloader in flash says of itself: its kind is the application's name.
+
+        Raises:
+            ImageRejected: the bytes there name none.
+        """
+        return self._programmer.bootloader()
+
+    def flash_bootloader(self, kind: bootloaders.Kind, **options: object) -> None:
+        """Write a bootloader, give the application its kind of header, and restart.
+
+        options: what it is built with; each bootloader says which it has.
+
+        Raises:
+            ConfigError: there is no such bootloader, or it has no such option.
+        """
+        self.require_open()
+        known = bootloaders.kind(kind)
+        assert known is not None
+        bootloaders.check_options(known, options)
+        self._power.cut(None)
+        self._programmer.write_bootloader(known, options)
+        self.power_on()
 
     def flash(self, image: bytes | Path | str) -> None:
         """Write an application image with its header, as a programmer does, and restart; SOTP stays untouched.

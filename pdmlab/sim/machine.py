@@ -17,7 +17,8 @@ from pdmlab.network import interface as network_interface
 from pdmlab.sim import fault_handler
 from pdmlab.storage import blockdevice
 from pdmlab.storage.kv import paths
-from pdmlab.update.bootloader import Bootloader, BootResult
+from pdmlab.update import bootloaders
+from pdmlab.update.bootloaders.interface import Hardware
 
 if TYPE_CHECKING:
     from pdmlab.network.interface import NetworkInterface
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pdmlab.storage.blockdevice import BlockDevice
     from pdmlab.storage.filesystem import FileSystem
     from pdmlab.storage.kv.nvstore import NVStore
+    from pdmlab.update.bootloaders import Bootloader, BootResult
     from pdmlab.update.candidate import CandidateSlot
     from pdmlab.update.layout import FlashLayout
 
@@ -48,12 +50,20 @@ class Machine:
     It is the application's `Device`: see pdmlab/firmware/device.py for what each member means.
     """
 
-    def __init__(self, board: VirtualBoard, storage: BoardStorage, reason: ResetReason, runs: Runs) -> None:
+    def __init__(
+        self, board: VirtualBoard, storage: BoardStorage, reason: ResetReason, runs: Runs, retained: dict[str, int]
+    ) -> None:
         self._board = board
         self._runs = runs
         self.storage = storage
         self.reset_reason: ResetReason = reason
+        hardware = Hardware(board.layout, storage.flash, storage.candidate_device, storage.nvstore, retained)
+        compiled = board.bootloader_image()
+        kind = bootloaders.kind(compiled.application) or bootloaders.DEFAULT
+        self.bootloader: Bootloader = bootloaders.build(kind, hardware, compiled.options)
+        self.candidate: CandidateSlot = bootloaders.candidate_slot(kind, hardware)
         self.boot_result: BootResult | None = None
+        self.boot_log = ""
         self.image = ImageInfo("nothing", "0.0.0", "none")
         self.started_ns = board.clock.now()
         self.boot_steps: list[BootStep] = []
@@ -74,7 +84,7 @@ class Machine:
             with self._step("bootloader sets up the update storage"), contextlib.suppress(StorageError):
                 self.storage.device.init()  # without it the bootloader says that it has no update storage
             with self._step("bootloader checks what may start, and starts it"):
-                self.boot_result = Bootloader(self.layout, self.flash, self.candidate).boot(self.uart.write)
+                self.boot_result = self.bootloader.boot(self._say, self.reset_reason)
             self.storage.device.deinit()
             with self._step("the image says what it is"):
                 self.image = self._read_image()
@@ -87,6 +97,10 @@ class Machine:
             self._runs.ended(self, None, error)
             return
         self._run_application()
+
+    def _say(self, text: str) -> None:
+        self.boot_log += text
+        self.uart.write(text)
 
     def _run_application(self) -> None:
         try:
@@ -155,10 +169,6 @@ class Machine:
     @property
     def nvstore(self) -> NVStore:
         return self.storage.nvstore
-
-    @property
-    def candidate(self) -> CandidateSlot:
-        return self.storage.candidate
 
     @property
     def layout(self) -> FlashLayout:

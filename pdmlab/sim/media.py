@@ -25,7 +25,6 @@ from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.mcu import mcu
 from pdmlab.storage.medium import Medium
 from pdmlab.storage.supply import Supply
-from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.layout import INTERNAL, FlashLayout
 
 if TYPE_CHECKING:
@@ -109,9 +108,7 @@ class BoardStorage:
         )
         self.profile = ProfilingBlockDevice(self.device)
         inside = layout.candidate_on == INTERNAL
-        self.candidate = CandidateSlot(
-            self.flash if inside else self.device, offset=layout.candidate.offset, size=layout.candidate.size
-        )
+        self.candidate_device: BlockDevice = self.flash if inside else self.device
         self.file_system_part: BlockDevice = (
             self.profile if inside else SlicingBlockDevice(self.profile, 0, layout.candidate.offset)
         )

@@ -13,6 +13,7 @@ from pdmlab.client.transport import Transport, check
 from pdmlab.errors import ConfigError
 from pdmlab.network import interface
 from pdmlab.storage import blockdevice
+from pdmlab.update import bootloaders
 
 if TYPE_CHECKING:
     from pdmlab.sim.board import VirtualBoard
@@ -27,6 +28,7 @@ class Address:
     id: whose flash and card it is; None: the target's name.
     transport: what the client of its images speaks: tcp, udp, udp_queue; None: mbed_app.json, or the client, decides.
     download: what that client fetches firmware by, coap or http; None likewise.
+    bootloader: fota, mbed or trial; None: the one in its flash.
     memory: 0 for a board whose flash and card are files; otherwise a number that tells boards of one id apart.
     """
 
@@ -36,10 +38,11 @@ class Address:
     memory: int = 0
     transport: Transport | None = None
     download: DownloadProtocol | None = None
+    bootloader: bootloaders.Kind | None = None
 
     def __str__(self) -> str:
         given = {"id": self.id, "seed": self.seed, "memory": self.memory or None}
-        given |= {"transport": self.transport, "download": self.download}
+        given |= {"transport": self.transport, "download": self.download, "bootloader": self.bootloader}
         query = urlencode({name: value for name, value in given.items() if value is not None})
         return f"sim://{self.target}{'?' if query else ''}{query}"
 
@@ -58,7 +61,7 @@ def parse(url: str) -> Address:
     parts = urlsplit(url)
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     query = dict(pairs)
-    unknown = sorted(set(query) - {"id", "seed", "memory", "transport", "download"})
+    unknown = sorted(set(query) - {"id", "seed", "memory", "transport", "download", "bootloader"})
     if parts.scheme != "sim" or not parts.netloc or parts.path not in ("", "/"):
         raise ConfigError(f"{url!r} names no virtual board", hint=_EXAMPLE)
     if unknown:
@@ -68,7 +71,8 @@ def parse(url: str) -> Address:
     seed = _number(url, query, "seed")
     memory, transport = _number(url, query, "memory") or 0, check(query.get("transport"))
     download = check_download(query.get("download"))
-    return Address(parts.netloc, query.get("id") or None, seed, memory, transport, download)
+    bootloader = bootloaders.kind(query.get("bootloader"))
+    return Address(parts.netloc, query.get("id") or None, seed, memory, transport, download, bootloader)
 
 
 def _number(url: str, query: dict[str, str], name: str) -> int | None:
@@ -95,6 +99,7 @@ def open_board(url: str) -> VirtualBoard:
         memory=address.memory,
         transport=address.transport,
         download=address.download,
+        bootloader=address.bootloader,
     )
 
 

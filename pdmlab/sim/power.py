@@ -29,6 +29,7 @@ class Power:
         self._runs = runs
         self._own_clock = own_clock
         self._domain = None if own_clock else board
+        self._retained: dict[str, int] = {}
 
     def supply(self) -> None:
         """Supply the board: it boots what is installed."""
@@ -84,7 +85,9 @@ class Power:
         board = self._board
         self.boots += 1
         storage = BoardStorage(board.info, board.layout, board.clock, board.media, seed=board.seed + self.boots)
-        self.machine = Machine(board, storage, reason, self._runs)
+        if reason == "power-on":
+            self._retained.clear()
+        self.machine = Machine(board, storage, reason, self._runs, self._retained)
         self._runs.started(self.machine)
         token = power_domain.set(board)
         self.machine.start()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pdmlab.client.download_protocol import DownloadProtocol
@@ -11,13 +11,16 @@ from pdmlab.errors import FlashFailed, ImageRejected, PdmlabError
 from pdmlab.firmware.image import ImageInfo, build_image, descriptor_size, read_image
 from pdmlab.sim.compiled_in import compiled_in
 from pdmlab.sim.machine import IMAGE_HEAD
+from pdmlab.update import bootloaders
 from pdmlab.update.credentials import Credentials, UpdateResources
-from pdmlab.update.header import HEADER_SIZE, FirmwareHeader
 from pdmlab.update.layout import FlashLayout
 from pdmlab.update.version import Version
 
 if TYPE_CHECKING:
     from pdmlab.storage.medium import Medium
+
+BOOTLOADER_SIZE = 8 * 1024
+"""Size of the bytes that stand for a bootloader (B); a real one has at most 32 KiB."""
 
 
 class Programmer:
@@ -65,6 +68,44 @@ class Programmer:
         """Build what a board has on it when it leaves the factory."""
         return build_image(ImageInfo("idle"), load_address=self._layout.address(self._layout.application))
 
+    def bootloader(self) -> ImageInfo:
+        """Return what the bootloader's bytes say of themselves: its kind is the application's name.
+
+        Raises:
+            ImageRejected: they name no bootloader.
+        """
+        info = read_image(self._flash.peek(0, descriptor_size(self._flash.peek(0, IMAGE_HEAD))))
+        if info.application not in bootloaders.KINDS:
+            raise ImageRejected(f"{info.application!r} lies where the bootloader goes", hint="flash a bootloader")
+        return info
+
+    def write_bootloader(self, kind: bootloaders.Kind, options: Mapping[str, object] | None = None) -> None:
+        """Write a bootloader, and give the application that is there the header which that one reads."""
+        installed = self._installed_bytes()
+        info = ImageInfo(kind, options=dict(options or {}))
+        image = build_image(info, size=BOOTLOADER_SIZE, load_address=self._layout.address(self._layout.bootloader))
+        self._flash.poke(0, image)
+        if installed is not None:
+            self.write(installed)
+
+    def has_bootloader(self) -> bool:
+        """Whether anything was ever flashed where the bootloader goes."""
+        return self._flash.peek(0, 8) != b"\xff" * 8
+
+    def _installed_bytes(self) -> bytes | None:
+        if self.is_blank() or not self.has_bootloader():
+            return None
+        header = self._header()
+        return None if header is None else self._flash.peek(self._layout.app_offset, header.size)
+
+    def _header(self) -> bootloaders.ImageHeader | None:
+        kind = bootloaders.kind(self.bootloader().application)
+        assert kind is not None
+        try:
+            return bootloaders.header_of(kind, self._flash.peek(self._layout.header_offset, self._layout.header.size))
+        except ImageRejected:
+            return None
+
     def check(self, image: bytes) -> None:
         """Refuse what cannot be written.
 
@@ -86,9 +127,10 @@ class Programmer:
             version = Version.parse(read_image(image).version)
         except PdmlabError:
             version = Version.parse("0.0.0")
-        header = FirmwareHeader(len(image), version, hashlib.sha256(image).digest())
-        self._flash.poke(self._layout.header_offset, header.pack().ljust(HEADER_SIZE, b"\xff"))
-        self._flash.poke(self._layout.application.offset, image)
+        kind = bootloaders.kind(self.bootloader().application)
+        assert kind is not None
+        for at, data in bootloaders.programmed(kind, self._layout, image, version):
+            self._flash.poke(at, data)
 
     def installed(self) -> ImageInfo | None:
         """Return what the installed image says of itself; None if its bytes name nothing."""

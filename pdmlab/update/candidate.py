@@ -154,6 +154,13 @@ class CandidateSlot:
             return None
         return Candidate(component, header)
 
+    def header(self) -> FirmwareHeader | None:
+        """Return the header in the slot, whether its image is whole or not; None if there is none."""
+        try:
+            return FirmwareHeader.parse(self.region.read(self._header_at, HEADER_SIZE))
+        except ImageRejected:
+            return None
+
     def image_region(self, header: FirmwareHeader) -> Region:
         """Return the stretch of the device that holds the image; raise ImageRejected if it cannot."""
         if header.size > self.capacity:

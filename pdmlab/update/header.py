@@ -40,6 +40,16 @@ class FirmwareHeader:
     flags: int = 0
     block_size: int = 1024
 
+    @property
+    def version_number(self) -> int:
+        """The number that bootloaders compare."""
+        return self.version.number
+
+    @property
+    def version_text(self) -> str:
+        """The version, a.b.c."""
+        return str(self.version)
+
     def pack(self) -> bytes:
         """Return the header's 160 bytes; raise ConfigError for what its fields cannot hold."""
         if not 0 < self.size <= 0xFFFF_FFFF or not 0 <= self.flags <= 0xFF or not 0 <= self.block_size <= 0xFFFF:

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NoReturn, TypeVar
 
 from aiocoap import Message
@@ -38,9 +38,12 @@ from pdmlab.network.fabric import Fabric
 from pdmlab.network.interfaces import EthernetInterface
 from pdmlab.network.link import Link as NetworkLink
 from pdmlab.storage import HeapBlockDevice, LittleFileSystem2, NVStore
+from pdmlab.update import bootloaders
+from pdmlab.update.bootloaders.interface import Hardware
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.credentials import Credentials, UpdateResources
 from pdmlab.update.header import FirmwareHeader
+from pdmlab.update.layout import Area
 from pdmlab.update.version import Version
 from tests.client.pki import ALWAYS, Authority, Times, der
 
@@ -88,7 +91,7 @@ class Bench:
         self.fabric = Fabric(self.clock, seed)
         self.uart = Line()
         self.image = Image(CREDENTIALS.to_mapping())
-        self.layout = catalog.find("K64F").layout()
+        self.layout = replace(catalog.find("K64F").layout(), candidate=Area("candidate", 0, 512 * 1024))
         self.flash = HeapBlockDevice(self.layout.geometry.size, 1, 8, 4096, clock=self.clock)
         self.flash.init()
         self.erase_sotp()
@@ -96,6 +99,9 @@ class Bench:
         slot = HeapBlockDevice(512 * 1024, clock=self.clock)
         slot.init()
         self.candidate = CandidateSlot(slot)
+        hardware = Hardware(self.layout, self.flash, slot, self.nvstore)
+        self.bootloader = bootloaders.build(bootloaders.DEFAULT, hardware)
+        self.boot_log = ""
         self.network = EthernetInterface(self.clock, fabric=self.fabric, link=link, seed=seed)
         self.resets = 0
         self.restarted = asyncio.Event()

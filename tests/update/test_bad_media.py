@@ -11,11 +11,13 @@ from pdmlab.errors import BootFailed, CorruptMedium, NoSpace, StorageError
 from pdmlab.storage import FlashIAPBlockDevice, Medium, QSPIFBlockDevice, SDBlockDevice
 from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.faults import MediumFaults
-from pdmlab.update.bootloader import Bootloader, BootResult
+from pdmlab.storage.kv.nvstore import NVStore
+from pdmlab.update.bootloaders.fota import FotaBootloader
+from pdmlab.update.bootloaders.interface import BootResult, Hardware
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.manifest import Manifest
 from pdmlab.update.version import Version
-from tests.update.test_bootloader import LAYOUT, NEW, OLD
+from tests.update.bootloaders.test_fota import LAYOUT, NEW, OLD
 from tests.update.test_download import IMAGE, Phone, order
 
 K = 1024
@@ -236,8 +238,9 @@ class Board:
         slot.finish()
 
     @property
-    def bootloader(self) -> Bootloader:
-        return Bootloader(LAYOUT, self.flash, CandidateSlot(self.slot_medium))
+    def bootloader(self) -> FotaBootloader:
+        nvstore = NVStore(self.flash, [(area.offset, area.size) for area in LAYOUT.sotp])
+        return FotaBootloader(Hardware(LAYOUT, self.flash, self.slot_medium, nvstore), CandidateSlot(self.slot_medium))
 
     def boot(self) -> BootResult:
         self.lines = []

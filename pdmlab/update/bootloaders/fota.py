@@ -9,51 +9,24 @@ at the next start.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pdmlab.errors import BootFailed, ImageRejected, StorageError
-from pdmlab.storage.blockdevice import BlockDevice
+from pdmlab.update.bootloaders.interface import (
+    BootResult,
+    Hardware,
+    Kind,
+    Print,
+    ResetReason,
+    Slot,
+    SlotState,
+)
 from pdmlab.update.candidate import Candidate, CandidateSlot
 from pdmlab.update.header import FLAG_ENCRYPTED, HEADER_SIZE, NO_PRECURSOR, FirmwareHeader
-from pdmlab.update.layout import FlashLayout
+from pdmlab.update.layout import INTERNAL
 from pdmlab.update.region import CHUNK, Region, round_up
 from pdmlab.update.version import Version
-
-Print = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class HashRate:
-    """How fast a microcontroller computes SHA-256 (B/s), and where the figure is from."""
-
-    bytes_per_second: int
-    source: str
-
-    def cost(self, size: int) -> int:
-        """Return the device time to hash size bytes (ns)."""
-        return size * 1_000_000_000 // self.bytes_per_second
-
-
-CORTEX_M4_SHA256 = HashRate(2_000_000, "unsourced: of the order of 60 cycles/B in software at 120 MHz")
-
-
-@dataclass(frozen=True)
-class BootResult:
-    """What starts: the header of the active image.
-
-    installed  whether this start put it there
-    refused    why the candidate in the slot was not installed, or None if there was none to refuse
-    """
-
-    active: FirmwareHeader
-    installed: bool
-    refused: str | None
-
-    def __str__(self) -> str:
-        how = "newly installed" if self.installed else "as before"
-        why = f"; candidate refused: {self.refused}" if self.refused else ""
-        return f"boots {self.active.version} ({how}){why}"
 
 
 @dataclass(frozen=True)
@@ -64,26 +37,20 @@ class _Active:
     fault: str | None
 
 
-class Bootloader:
-    """One board's bootloader over its flash (a block device from the start of flash on) and its candidate slot."""
+class FotaBootloader:
+    """One start's bootloader, over its hardware and the board's candidate slot."""
 
-    def __init__(
-        self,
-        layout: FlashLayout,
-        flash: BlockDevice,
-        candidate: CandidateSlot,
-        *,
-        hash_rate: HashRate = CORTEX_M4_SHA256,
-        component: str = "MAIN",
-    ) -> None:
-        self.layout = layout
-        self._area = Region(flash, layout.header_offset, layout.application.end - layout.header_offset)
+    kind: Kind = "fota"
+
+    def __init__(self, hardware: Hardware, candidate: CandidateSlot, *, component: str = "MAIN") -> None:
+        self.layout = layout = hardware.layout
+        self._area = Region(hardware.flash, layout.header_offset, layout.application.end - layout.header_offset)
         self._app = layout.app_offset - layout.header_offset
         self._candidate = candidate
-        self._hash_rate = hash_rate
+        self._hash_rate = hardware.hash_rate
         self._component = component
 
-    def boot(self, write: Print) -> BootResult:
+    def boot(self, write: Print, reason: ResetReason = "power-on") -> BootResult:
         """Choose what starts, installing first if there is something better; write gets the console's text.
 
         Raises BootFailed, after the line "Failed to jump to application!", if nothing may start.
@@ -125,6 +92,41 @@ class Bootloader:
     def active(self) -> FirmwareHeader | None:
         """Return the header of the active image if the image is whole, as the application asks for it too."""
         return self._read_active().header
+
+    def slots(self) -> Sequence[Slot]:
+        """Look at the active image and the candidate."""
+        return [self._active_slot(), self._candidate_slot()]
+
+    def confirm(self) -> None:
+        """Do nothing: this bootloader keeps what it has installed."""
+
+    def _active_slot(self) -> Slot:
+        place = "active", INTERNAL, self.layout.header_offset, self._area.size
+        try:
+            active = self._read_active()
+            if active.header is not None:
+                return Slot(*place, "whole", active.header)
+            found = FirmwareHeader.parse(self._area.read(0, HEADER_SIZE))
+        except ImageRejected:
+            return Slot(*place, "empty")
+        except StorageError as error:
+            return Slot(*place, "unreadable", detail=error.message)
+        return Slot(*place, "corrupt", found, active.fault or "")
+
+    def _candidate_slot(self) -> Slot:
+        area = self.layout.candidate
+        place = "candidate", self.layout.candidate_on, area.offset, area.size
+        try:
+            header, ready = self._candidate.header(), self._candidate.read()
+            if header is None:
+                return Slot(*place, "empty")
+            if ready is None:
+                return Slot(*place, "incomplete", header, "not marked as whole")
+            whole = self._digest(self._candidate.image_region(header).chunks(0, header.size)) == header.digest
+        except (ImageRejected, StorageError) as error:
+            return Slot(*place, "unreadable", detail=error.message)
+        state: SlotState = "whole" if whole else "corrupt"
+        return Slot(*place, state, header, f"for component {ready.component}")
 
     def _read_active(self) -> _Active:
         try:

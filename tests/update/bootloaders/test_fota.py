@@ -9,7 +9,9 @@ import pytest
 
 from pdmlab.clock import PowerLost
 from pdmlab.errors import BootFailed
-from pdmlab.update.bootloader import Bootloader, BootResult, HashRate
+from pdmlab.storage.kv.nvstore import NVStore
+from pdmlab.update.bootloaders.fota import FotaBootloader
+from pdmlab.update.bootloaders.interface import CORTEX_M4_SHA256, BootResult, Hardware, HashRate
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.layout import Area, FlashGeometry, FlashLayout
 from pdmlab.update.manifest import Manifest
@@ -30,6 +32,12 @@ LAYOUT = FlashLayout(
 )
 
 
+def bootloader_of(board: Board, rate: HashRate = CORTEX_M4_SHA256) -> FotaBootloader:
+    nvstore = NVStore(board.flash, [(area.offset, area.size) for area in LAYOUT.sotp])
+    hardware = Hardware(LAYOUT, board.flash, board.storage, nvstore, hash_rate=rate)
+    return FotaBootloader(hardware, CandidateSlot(board.storage))
+
+
 class Board:
     """A board's two media and its bootloader."""
 
@@ -39,8 +47,8 @@ class Board:
         self.lines: list[str] = []
 
     @property
-    def bootloader(self) -> Bootloader:
-        return Bootloader(LAYOUT, self.flash, CandidateSlot(self.storage))
+    def bootloader(self) -> FotaBootloader:
+        return bootloader_of(self)
 
     def boot(self) -> BootResult:
         self.lines = []
@@ -175,7 +183,7 @@ def test_flash_that_does_not_keep_what_is_written_is_noticed(board: Board) -> No
 
 def test_hashing_costs_the_device_time(board: Board) -> None:
     rate, before = HashRate(1_000_000, "for this test"), board.flash.clock.now()
-    Bootloader(LAYOUT, board.flash, CandidateSlot(board.storage), hash_rate=rate).active()
+    bootloader_of(board, rate).active()
     assert board.flash.clock.now() - before >= 21_000_000
 
 
