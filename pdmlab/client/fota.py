@@ -21,7 +21,7 @@ from pdmlab.lwm2m.content import TEXT
 from pdmlab.network.interface import NetworkInterface
 from pdmlab.update.checks import Acceptance
 from pdmlab.update.download import Fota, Step
-from pdmlab.update.header import HEADER_SIZE, NO_PRECURSOR, FirmwareHeader
+from pdmlab.update.header import MAX_HEADER_SIZE, NO_PRECURSOR, FirmwareHeader
 from pdmlab.update.http_download import HttpDownload
 from pdmlab.update.manifest import Manifest
 from pdmlab.update.results import FotaResult, FotaState, rejected
@@ -195,7 +195,7 @@ class FirmwareUpdate:
 def running_firmware(platform: Platform) -> tuple[Version, bytes]:
     """Read version and SHA-256 of the running image from its header in flash; blocking."""
     try:
-        header = FirmwareHeader.parse(platform.flash.read(platform.layout.header_offset, HEADER_SIZE))
+        header = FirmwareHeader.parse(platform.flash.read(platform.layout.header_offset, MAX_HEADER_SIZE))
     except ImageRejected:
         return Version(0, 0, 0), NO_PRECURSOR
     return header.version, header.digest

@@ -17,7 +17,15 @@ from dataclasses import dataclass
 
 from pdmlab.errors import ConfigError, ImageRejected, UpdateError
 from pdmlab.storage.blockdevice import BlockDevice
-from pdmlab.update.header import HEADER_SIZE, NO_PRECURSOR, READY_SIZE, FirmwareHeader, pack_ready, parse_ready
+from pdmlab.update.header import (
+    HEADER_SIZE,
+    MAX_HEADER_SIZE,
+    NO_PRECURSOR,
+    READY_SIZE,
+    FirmwareHeader,
+    pack_ready,
+    parse_ready,
+)
 from pdmlab.update.manifest import Manifest
 from pdmlab.update.region import BLANK, Region, round_up
 from pdmlab.update.version import Version
@@ -86,7 +94,7 @@ class CandidateSlot:
         self._open(manifest, precursor)
         assert self._header is not None
         try:
-            same = FirmwareHeader.parse(self.region.read(self._header_at, HEADER_SIZE)) == self._header
+            same = FirmwareHeader.parse(self.region.read(self._header_at, MAX_HEADER_SIZE)) == self._header
         except ImageRejected:
             same = False
         reached = 0
@@ -149,7 +157,7 @@ class CandidateSlot:
         if component is None:
             return None
         try:
-            header = FirmwareHeader.parse(self.region.read(self._header_at, HEADER_SIZE))
+            header = FirmwareHeader.parse(self.region.read(self._header_at, MAX_HEADER_SIZE))
         except ImageRejected:
             return None
         return Candidate(component, header)
@@ -157,7 +165,7 @@ class CandidateSlot:
     def header(self) -> FirmwareHeader | None:
         """Return the header in the slot, whether its image is whole or not; None if there is none."""
         try:
-            return FirmwareHeader.parse(self.region.read(self._header_at, HEADER_SIZE))
+            return FirmwareHeader.parse(self.region.read(self._header_at, MAX_HEADER_SIZE))
         except ImageRejected:
             return None
 

@@ -1,11 +1,17 @@
 """Firmware headers v3: what stands before an image, active or candidate, and the mark of a whole candidate.
 
-Offsets as mbed-cloud-client 4.13.4 and its newer bootloader have them (fota_header_info.h,
-fota_candidate.h), little endian, without image signature and vendor data:
+Little endian, offsets without and with the image's signature (mbed-cloud-client 4.13, fota_header_info.h,
+fota_candidate.h; a build has signatures if MBED_CLOUD_CLIENT_FOTA_SIGNED_IMAGE_SUPPORT is defined):
 
-    0 magic u32 · 4 size u32 · 8 version u64 · 16 SHA-256[32] · 48 reserved[64] · 112 barrier u8
-    113 flags u8 · 114 bytes from 112 on u16 (48) · 116 block size u16 · 118 precursor SHA-256[32]
-    150 padding · 152 magic u32 · 156 padding · 160
+      0    0  magic u32 · size u32 · version u64
+           16 signature[64], r and s
+     16   80  SHA-256[32] · reserved[64]
+    112  176  barrier u8 · flags u8 · bytes from here on u16 (48, or 80 with a wrapped key) · block size u16
+    118  182  precursor SHA-256[32] · wrapped key: key[16], CCM tag[8], padding[2], IV u64
+    152  216  magic u32 · padding[4]; 32 B further on with a wrapped key
+
+Nothing in it says whether it is signed: in a signed header the bytes that would count the second part are
+reserved ones, zeros. size_t and pointers are not in it, and ARM aligns u64 to 8 B on 32 and on 64 bits alike.
 """
 
 from __future__ import annotations
@@ -19,19 +25,41 @@ from pdmlab.update.version import Version
 FIRMWARE_MAGIC = 0x5C0253A3
 READY_MAGIC = 0xFED54E01
 HEADER_SIZE = 160
+"""A header without signature and wrapped key (B)."""
+SIGNED_HEADER_SIZE = 224
+MAX_HEADER_SIZE = 256
+"""The longest header, with both (B): read as much before `FirmwareHeader.parse`."""
 READY_SIZE = 20
 FLAG_ENCRYPTED = 1
 FLAG_RESUME = 2
 NO_PRECURSOR = bytes(32)
+SIGNATURE_SIZE = 64
 
-_HEADER = struct.Struct("<IIQ32s64xBBHH32s2xI4x")
+_START = struct.Struct("<IIQ")
+_MIDDLE = struct.Struct("<32s64xBBHH32s")
+_KEY = struct.Struct("<16s8s2xQ")
+_FOOTER = struct.Struct("<I4x")
 _READY = struct.Struct("<I9s3xI")
-_EXTERNAL_SIZE = HEADER_SIZE - 112
+_BARRIER = 96  # from the SHA-256 to the barrier (B)
+_SECOND_PART, _WITH_KEY = 48, 80
+
+
+@dataclass(frozen=True)
+class WrappedKey:
+    """A candidate's own key, encrypted under the device's: AES-CCM, with its tag and the nonce's counter."""
+
+    key: bytes
+    tag: bytes
+    iv: int
 
 
 @dataclass(frozen=True)
 class FirmwareHeader:
-    """The header of an image of `size` bytes; `precursor` is the SHA-256 of the image it replaces, or zeros."""
+    """The header of an image of `size` bytes; `precursor` is the SHA-256 of the image it replaces, or zeros.
+
+    signature: r and s of the image's signature, 64 B, in builds that have one; empty in the others.
+    wrapped_key: in candidates that are encrypted under a key of their own.
+    """
 
     size: int
     version: Version
@@ -39,6 +67,8 @@ class FirmwareHeader:
     precursor: bytes = NO_PRECURSOR
     flags: int = 0
     block_size: int = 1024
+    signature: bytes = b""
+    wrapped_key: WrappedKey | None = None
 
     @property
     def version_number(self) -> int:
@@ -50,35 +80,79 @@ class FirmwareHeader:
         """The version, a.b.c."""
         return str(self.version)
 
+    @property
+    def length(self) -> int:
+        """The header's own size (B)."""
+        return header_size(signed=bool(self.signature), wrapped_key=self.wrapped_key is not None)
+
     def pack(self) -> bytes:
-        """Return the header's 160 bytes; raise ConfigError for what its fields cannot hold."""
+        """Return the header's bytes, `length` of them; raise ConfigError for what its fields cannot hold."""
         if not 0 < self.size <= 0xFFFF_FFFF or not 0 <= self.flags <= 0xFF or not 0 <= self.block_size <= 0xFFFF:
             raise ConfigError(f"a firmware header cannot hold an image of {self.size} B, flags {self.flags}")
         if len(self.digest) != 32 or len(self.precursor) != 32:
             raise ConfigError("digest and precursor of a firmware header are SHA-256 values of 32 bytes")
-        return _HEADER.pack(
-            FIRMWARE_MAGIC, self.size, self.version.number, self.digest, 0, self.flags, _EXTERNAL_SIZE,
-            self.block_size, self.precursor, FIRMWARE_MAGIC,
-        )  # fmt: skip
+        if len(self.signature) not in (0, SIGNATURE_SIZE):
+            raise ConfigError(f"an image's signature in a firmware header has 64 B, not {len(self.signature)}")
+        wrapped = self.wrapped_key
+        if wrapped is not None and (len(wrapped.key) != 16 or len(wrapped.tag) != 8):
+            raise ConfigError("a wrapped key in a firmware header has 16 B, and its tag 8")
+        second = _SECOND_PART if wrapped is None else _WITH_KEY
+        return b"".join(
+            (
+                _START.pack(FIRMWARE_MAGIC, self.size, self.version.number),
+                self.signature,
+                _MIDDLE.pack(self.digest, 0, self.flags, second, self.block_size, self.precursor),
+                bytes(2) if wrapped is None else _KEY.pack(wrapped.key, wrapped.tag, wrapped.iv),
+                _FOOTER.pack(FIRMWARE_MAGIC),
+            )
+        )
 
     @classmethod
     def parse(cls, data: bytes) -> FirmwareHeader:
-        """Read a header from the first 160 bytes of data; raise ImageRejected if there is no whole one."""
+        """Read a header from the start of data, in whichever form it has; raise ImageRejected if there is no whole one.
+
+        data: MAX_HEADER_SIZE bytes, where the medium has as many.
+        """
         if len(data) < HEADER_SIZE:
             raise ImageRejected(f"a firmware header has {HEADER_SIZE} B, here are {len(data)}")
-        magic, size, number, digest, _, flags, external, block_size, precursor, footer = _HEADER.unpack_from(data)
-        if magic != FIRMWARE_MAGIC or footer != FIRMWARE_MAGIC:
-            raise ImageRejected(
-                f"no firmware header v3: magic 0x{magic:08x} at 0, 0x{footer:08x} at 152, not 0x{FIRMWARE_MAGIC:08x}",
-                hint="an erased or half-written header reads like this",
-            )
-        if external != _EXTERNAL_SIZE or size == 0:
-            raise ImageRejected(f"a firmware header of an image of {size} B with {external} B from offset 112 on")
+        magic, size, number = _START.unpack_from(data)
+        if magic != FIRMWARE_MAGIC:
+            raise _no_header(f"magic 0x{magic:08x} at 0, not 0x{FIRMWARE_MAGIC:08x}")
+        signed, second = cls._form(data)
+        at = _START.size + (SIGNATURE_SIZE if signed else 0)
+        digest, _, flags, _, block_size, precursor = _MIDDLE.unpack_from(data, at)
+        end = at + _BARRIER + second - _FOOTER.size
+        (footer,) = _FOOTER.unpack_from(data, end)
+        if footer != FIRMWARE_MAGIC:
+            raise _no_header(f"0x{footer:08x} at {end}, not 0x{FIRMWARE_MAGIC:08x}")
+        if size == 0:
+            raise ImageRejected("a firmware header of an image of 0 B")
         try:
             version = Version.from_number(number)
         except ConfigError as error:
             raise ImageRejected(f"firmware header: {error.message}") from error
-        return cls(size, version, digest, precursor, flags, block_size)
+        signature = data[_START.size : at]
+        wrapped = WrappedKey(*_KEY.unpack_from(data, at + _MIDDLE.size)) if second == _WITH_KEY else None
+        return cls(size, version, digest, precursor, flags, block_size, signature, wrapped)
+
+    @staticmethod
+    def _form(data: bytes) -> tuple[bool, int]:
+        """Say whether the header is signed, and how long its second part is (B)."""
+        for signed in (False, True):
+            barrier = _START.size + (SIGNATURE_SIZE if signed else 0) + _BARRIER
+            (second,) = struct.unpack_from("<H", data[barrier + 2 : barrier + 4].ljust(2, b"\0"))
+            if second in (_SECOND_PART, _WITH_KEY) and len(data) >= barrier + second:
+                return signed, second
+        raise _no_header(f"{int.from_bytes(data[114:116], 'little')} B from offset 112 on")
+
+
+def header_size(*, signed: bool = False, wrapped_key: bool = False) -> int:
+    """Return how long a header is (B)."""
+    return HEADER_SIZE + (SIGNATURE_SIZE if signed else 0) + (_WITH_KEY - _SECOND_PART if wrapped_key else 0)
+
+
+def _no_header(found: str) -> ImageRejected:
+    return ImageRejected(f"no firmware header v3: {found}", hint="an erased or half-written header reads like this")
 
 
 def pack_ready(component: str = "MAIN") -> bytes:

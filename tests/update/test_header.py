@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdmlab.errors import ImageRejected
-from pdmlab.update.header import FirmwareHeader, pack_ready, parse_ready
+from pdmlab.errors import ConfigError, ImageRejected
+from pdmlab.update.header import MAX_HEADER_SIZE, FirmwareHeader, WrappedKey, pack_ready, parse_ready
 from pdmlab.update.version import Version
 
 GOLDEN = bytes.fromhex(
@@ -14,12 +14,40 @@ GOLDEN = bytes.fromhex(
     + "00" "00" "3000" "0004" + "bb" * 32 + "0000"  # barrier, flags, 48, 1024, precursor, padding
     + "a353025c" "00000000"  # footer, padding
 )  # fmt: skip
+SIGNED = GOLDEN[:16] + b"\xcc" * 64 + GOLDEN[16:]  # the signature comes in before the SHA-256
+KEY = "dd" * 16 + "ee" * 8 + "0000" + "0700000000000000"  # key, tag, padding, IV
+WRAPPED = GOLDEN[:114] + b"\x50" + GOLDEN[115:150] + bytes.fromhex(KEY) + GOLDEN[152:]
 
 
 def test_a_header_has_the_stock_bytes() -> None:
     header = FirmwareHeader(1024, Version(1, 2, 3), b"\xaa" * 32, b"\xbb" * 32)
     assert header.pack() == GOLDEN and len(GOLDEN) == 160
     assert FirmwareHeader.parse(GOLDEN + b"image") == header
+
+
+def test_a_signed_header_has_the_stock_bytes() -> None:
+    header = FirmwareHeader(1024, Version(1, 2, 3), b"\xaa" * 32, b"\xbb" * 32, signature=b"\xcc" * 64)
+    assert header.pack() == SIGNED and header.length == len(SIGNED) == 224
+    assert FirmwareHeader.parse(SIGNED + b"image") == header
+
+
+def test_a_header_with_the_candidates_own_key_has_the_stock_bytes() -> None:
+    key = WrappedKey(b"\xdd" * 16, b"\xee" * 8, 7)
+    header = FirmwareHeader(1024, Version(1, 2, 3), b"\xaa" * 32, b"\xbb" * 32, wrapped_key=key)
+    assert header.pack() == WRAPPED and header.length == len(WRAPPED) == 192
+    assert FirmwareHeader.parse(WRAPPED + b"image") == header
+
+
+@pytest.mark.parametrize("kept", range(220))
+def test_a_torn_signed_header_is_rejected(kept: int) -> None:
+    with pytest.raises(ImageRejected):
+        FirmwareHeader.parse(SIGNED[:kept] + b"\xff" * (MAX_HEADER_SIZE - kept))
+
+
+@pytest.mark.parametrize("size", [1, 63, 65])
+def test_a_signature_of_another_size_goes_into_no_header(size: int) -> None:
+    with pytest.raises(ConfigError):
+        FirmwareHeader(1024, Version(1, 2, 3), b"\xaa" * 32, signature=bytes(size)).pack()
 
 
 def test_a_ready_header_has_the_stock_bytes() -> None:

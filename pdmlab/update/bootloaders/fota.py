@@ -23,7 +23,7 @@ from pdmlab.update.bootloaders.interface import (
     SlotState,
 )
 from pdmlab.update.candidate import Candidate, CandidateSlot
-from pdmlab.update.header import FLAG_ENCRYPTED, HEADER_SIZE, NO_PRECURSOR, FirmwareHeader
+from pdmlab.update.header import FLAG_ENCRYPTED, MAX_HEADER_SIZE, NO_PRECURSOR, FirmwareHeader
 from pdmlab.update.layout import INTERNAL
 from pdmlab.update.region import CHUNK, Region, round_up
 from pdmlab.update.version import Version
@@ -106,7 +106,7 @@ class FotaBootloader:
             active = self._read_active()
             if active.header is not None:
                 return Slot(*place, "whole", active.header)
-            found = FirmwareHeader.parse(self._area.read(0, HEADER_SIZE))
+            found = FirmwareHeader.parse(self._area.read(0, MAX_HEADER_SIZE))
         except ImageRejected:
             return Slot(*place, "empty")
         except StorageError as error:
@@ -130,7 +130,7 @@ class FotaBootloader:
 
     def _read_active(self) -> _Active:
         try:
-            header = FirmwareHeader.parse(self._area.read(0, HEADER_SIZE))
+            header = FirmwareHeader.parse(self._area.read(0, MAX_HEADER_SIZE))
         except ImageRejected:
             return _Active(None, "Active firmware slot is empty")
         if header.size > self.layout.application.size or self._digest(self._active_image(header)) != header.digest:
