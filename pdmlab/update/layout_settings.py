@@ -1,0 +1,236 @@
+"""What an mbed_app.json says of where things lie in a board's flash: read whole, whatever is wrong with it.
+
+print(survey(document, "K64F", find("K64F").geometry()))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pdmlab.errors import ConfigError
+from pdmlab.update.areas import INTERNAL, STORAGE_COMPONENTS, Area, Fault, FlashGeometry
+from pdmlab.update.expressions import Expressions, Value, macro_name
+from pdmlab.update.survey import Survey
+
+HEADER_OFFSET = 0x10000
+HEADER_REGION = 0x400
+BOOTLOADER_SIZE = "(32*1024)"
+"""mbed-bootloader's own default (mbed_lib.json: bootloader-size), where expressions ask for MBED_BOOTLOADER_SIZE."""
+MACROS = "(macros)"
+"""Under this key, which no file can have, `overrides` keeps the file's macros."""
+
+
+def survey(
+    document: Mapping[str, Any],
+    target: str,
+    geometry: FlashGeometry,
+    *,
+    candidate_on: str | None = None,
+    storage_size: int | None = None,
+) -> Survey:
+    """Read where everything of `target` lies in an mbed_app.json, whatever is wrong with it.
+
+    candidate_on is the component that the board has anyhow, for files that add none themselves; storage_size (B) is
+    the external medium's, if known. The keys are those of `FlashLayout.from_mbed_app`.
+
+    Raises:
+        ConfigError: the file has nothing for this target.
+    """
+    return survey_config(overrides(document, target), geometry, candidate_on=candidate_on, storage_size=storage_size)
+
+
+def survey_config(
+    config: Mapping[str, Any],
+    geometry: FlashGeometry,
+    *,
+    candidate_on: str | None = None,
+    storage_size: int | None = None,
+) -> Survey:
+    """Read it from the settings of one target, already merged."""
+    read = _Reader(config, geometry)
+    return read.survey(candidate_on, storage_size)
+
+
+class _Reader:
+    """One target's settings, by any of the prefixes under which they are in use; what cannot be read is a fault."""
+
+    # The library's own name changed; bootloaders keep the section addresses under nvstore.
+    _PREFIXES = ("", "device-management.", "device_management.", "app.", "mbed-bootloader.")
+
+    def __init__(self, config: Mapping[str, Any], geometry: FlashGeometry) -> None:
+        self._config = config
+        self._geometry = geometry
+        self._faults: list[Fault] = []
+        self._assumed: list[str] = []
+        symbols: dict[str, Value] = {
+            "MBED_CONF_APP_FLASH_START_ADDRESS": geometry.start,
+            "MBED_CONF_APP_FLASH_SIZE": geometry.size,
+            "MBED_ROM_START": geometry.start,
+            "MBED_ROM_SIZE": geometry.size,
+            "MBED_BOOTLOADER_SIZE": self._said("bootloader-size") or BOOTLOADER_SIZE,
+        }
+        for key, value in config.items():
+            if isinstance(value, int | str) and not isinstance(value, bool):
+                symbols[macro_name(key)] = value
+                # mbed_lib.json of the seed gives its own settings the application's macro names.
+                for prefix in self._PREFIXES[1:3]:
+                    if key.startswith(prefix):
+                        symbols[macro_name(key.removeprefix(prefix))] = value
+        symbols |= {name: value for name, value in config.get(MACROS, {}).items() if name not in symbols}
+        self._expressions = Expressions(symbols)
+
+    def survey(self, candidate_on: str | None, storage_size: int | None) -> Survey:
+        geometry, number = self._geometry, self.number
+        start = geometry.start
+        said = number("flash-start-address", start), number("flash-size", geometry.size)
+        if said != (start, geometry.size):
+            self._contradiction(
+                f"the configuration has 0x{said[1]:x} B of flash at 0x{said[0]:x}, the board 0x{geometry.size:x} B"
+                f" at 0x{start:x}",
+                "look at flash-start-address and flash-size in mbed_app.json",
+            )
+        details = self.optional("update-client.application-details")
+        header_offset = number("target.header_offset", HEADER_OFFSET if details is None else details - start)
+        if details is not None and details - start != header_offset:
+            self._contradiction(
+                f"update-client.application-details is 0x{details:x}, but target.header_offset 0x{header_offset:x}",
+                "both must name the same place; the bootloader looks at application-details",
+            )
+        begins = self.optional("application-start-address")
+        app_offset = number("target.app_offset", header_offset + HEADER_REGION if begins is None else begins - start)
+        sotp = self.sotp()
+        component, candidate = self.candidate(candidate_on, storage_size)
+        tops = [area.offset for area in sotp if area.offset > app_offset]
+        if component == INTERNAL and candidate.offset > app_offset:
+            tops.append(candidate.offset)
+        top = min([*tops, geometry.size])
+        below = [area.offset for area in sotp if area.offset < header_offset]
+        return Survey(
+            geometry,
+            Area("bootloader", 0, self._bootloader(min([*below, header_offset]))),
+            Area("header", header_offset, app_offset - header_offset),
+            Area("application", app_offset, self._application(app_offset, top)),
+            sotp,
+            candidate,
+            component,
+            storage_size,
+            tuple(self._assumed),
+            tuple(self._faults),
+        )
+
+    def _bootloader(self, room: int) -> int:
+        """Return its size: what is said, in the bootloader's own file what it is restricted to, else what is left."""
+        if self._is_bootloaders_own and self._said("target.restrict_size") is not None:
+            return self.number("target.restrict_size", room)
+        size = self.optional("bootloader-size")
+        return room if size is None else size
+
+    def _application(self, offset: int, top: int) -> int:
+        """Return its size: what the linker is told, if it is; else as far as the next area."""
+        said = None if self._is_bootloaders_own else self.optional("target.restrict_size")
+        return top - offset if said is None else said
+
+    @property
+    def _is_bootloaders_own(self) -> bool:
+        """Whether the file is that of a bootloader: only it says where applications start."""
+        return self._said("application-start-address") is not None
+
+    def number(self, key: str, default: int) -> int:
+        found = self.optional(key)
+        return default if found is None else found
+
+    def optional(self, key: str) -> int | None:
+        """Return a setting's number; None where there is none, or none that can be read, which is a fault."""
+        for prefix in self._prefixes(key):
+            value = self._config.get(prefix + key)
+            if value is not None:
+                try:
+                    return self._expressions.value(value, of=prefix + key)
+                except ConfigError as error:
+                    fault = Fault("unreadable", error.message, error.hint or "write a number, or arithmetic on macros")
+                    if fault not in self._faults:
+                        self._faults.append(fault)
+                    return None
+        return None
+
+    def _said(self, key: str) -> Value | None:
+        return next(
+            (
+                self._config[prefix + key]
+                for prefix in self._prefixes(key)
+                if self._config.get(prefix + key) is not None
+            ),
+            None,
+        )
+
+    def _prefixes(self, key: str) -> tuple[str, ...]:
+        return self._PREFIXES if "." not in key else ("",)
+
+    def _contradiction(self, words: str, hint: str) -> None:
+        self._faults.append(Fault("contradiction", words, hint))
+
+    def sotp(self) -> tuple[Area, Area]:
+        bounds = self._geometry.bounds()
+        start, sections = self._geometry.start, []
+        for number in (1, 2):
+            offset, end = bounds[number - 4], bounds[number - 3]  # the last two sectors
+            name = f"SOTP section {number}"
+            address = self.optional(f"sotp-section-{number}-address")
+            if address is None:
+                address = self.optional(f"nvstore.area_{number}_address")
+            if address is None:
+                self._assumed.append(name)
+            size = self.number(f"nvstore.area_{number}_size", end - offset)
+            size = self.number(f"sotp-section-{number}-size", size)
+            sections.append(Area(name, offset if address is None else address - start, size))
+        return sections[0], sections[1]
+
+    def candidate(self, candidate_on: str | None, storage_size: int | None) -> tuple[str, Area]:
+        component = self._component() or candidate_on or INTERNAL
+        start, size = self._geometry.start, self._geometry.size
+        bounds = self._geometry.bounds()
+        said = self.optional("update-client.storage-address")
+        if said is None:
+            self._assumed.append("candidate")
+        if component == INTERNAL:
+            # Without a word in the file: the upper half of flash, as the bootloader's own configuration has it.
+            half = next(bound for bound in bounds if bound >= size // 2)
+            address = start + half if said is None else said
+            room = self.number("update-client.storage-size", bounds[-3] - half)
+            return component, Area("candidate", address - start, room)
+        address = said or 0
+        room = self.number("update-client.storage-size", (storage_size or address + size) - address)
+        return component, Area("candidate", address, room)
+
+    def _component(self) -> str | None:
+        added = self._config.get("target.components_add", [])
+        if "NUSD" in added:  # Nuvoton's own driver for the same cards
+            return "SD"
+        if self._config.get(MACROS, {}).get("MBED_CLOUD_CLIENT_UPDATE_STORAGE") == "ARM_UCP_FLASHIAP":
+            return INTERNAL
+        # mbed-cloud-client-example names the bootloader that it brings: BL_SD, BL_QSPIF, BL_INTERNAL_FLASH.
+        labels = self._config.get("target.extra_labels_add", [])
+        if "BL_INTERNAL_FLASH" in labels:
+            return INTERNAL
+        named = (name for name in STORAGE_COMPONENTS if f"BL_{name}" in labels or name in added)
+        return next(named, None)
+
+
+def overrides(document: Mapping[str, Any], target: str) -> dict[str, Any]:
+    """Merge the settings for every target with those of one, the values of the file's own settings, and its macros.
+
+    Raises:
+        ConfigError: the file has nothing for this target.
+    """
+    sections = document.get("target_overrides")
+    if not isinstance(sections, Mapping) or target not in sections:
+        known = ", ".join(name for name in sections if name != "*") if isinstance(sections, Mapping) else "none"
+        raise ConfigError(
+            f"mbed_app.json has no target_overrides for {target}", hint=f"it has: {known}; add a section for {target}"
+        )
+    rows = document.get("config", {})
+    declared = {key: row["value"] for key, row in rows.items() if isinstance(row, Mapping) and "value" in row}
+    merged = {**declared, **sections.get("*", {}), **sections[target]}
+    pairs = (str(macro).partition("=") for macro in (*document.get("macros", []), *merged.get("target.macros_add", [])))
+    return {**merged, MACROS: {name: value for name, equals, value in pairs if equals}}
