@@ -61,9 +61,9 @@ class FotaResult(IntEnum):
     NOT_FOUND = 44
     MULTICAST_ABORTED = 45
     COMBINED_PACKAGE = 46
-    COMBINED_IMAGE = 47
-    COMBINED_TOO_MANY = 48
-    COMBINED_PARSE = 49
+    COMBINED_COUNT = 47
+    COMBINED_NAME = 48
+    COMBINED_VENDOR_DATA = 49
 
     @property
     def meaning(self) -> str:
