@@ -1,8 +1,8 @@
 """A storage location of the older update client: where a downloaded image waits for mbed-bootloader.
 
 Layout (update-client-hub, modules/pal-blockdevice and pal-flashiap): header v2, filled up to the program size, then the
-image. On an external medium the header is the external one, with an HMAC under the board's device key; in internal flash
-the internal one. The storage is divided into equal locations, each on the edges of erase units.
+image. On an external medium the header is the external one, with an HMAC under the board's device key; in internal
+flash the internal one. The storage is divided into equal locations, each on the edges of erase units.
 
     slot = StorageLocation(sd, offset=64 << 20, size=2 << 20, key=lambda: device_key(root_of_trust))
     slot.begin(FirmwareHeaderV2(len(image), timestamp, digest))
