@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import tempfile
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pdmlab.errors import ConfigError
 from pdmlab.update.credentials import CREDENTIALS_FILE, RESOURCES_FILE, Credentials, UpdateResources
 from pdmlab.update.manifest import Manifest
+from pdmlab.update.manifest_v1 import ManifestV1
+from pdmlab.update.version import Version
 
 TOOL_FOLDER = ".manifest-dev-tool"
 KEY_FILE = f"{TOOL_FOLDER}/dev.key.pem"
@@ -175,18 +178,47 @@ class Developer:
             ConfigError: uri is neither an absolute URI nor an absolute path, a field cannot be, or the folder has
                 no keys that belong together.
         """
-        if not _URI.fullmatch(uri):
-            raise ConfigError(f"{uri!r} is no URI", hint="write it as http://127.0.0.1:8080/fw.bin, spaces as %20")
         resources = self.resources
         manifest = Manifest.for_image(
             image,
             version=version,
-            uri=uri,
+            uri=_checked(uri),
             vendor_id=resources.vendor_id,
             class_id=resources.class_id,
             component=component,
         )
         return manifest.sign(self.private_key)
+
+    def sign_v1(
+        self,
+        image: bytes,
+        *,
+        uri: str,
+        version: int | str | None = None,
+        priority: int | None = None,
+        vendor_data: bytes = b"",
+    ) -> bytes:
+        """Return the signed manifest v1 of an image, for devices with the older update hub.
+
+        version: a number, as manifests v1 have it; or "a.b.c", for devices that are to take manifests v3 from then
+        on; left out, the seconds since 1970.
+
+        Raises:
+            ConfigError: as `sign` does.
+        """
+        if version is None:
+            version = int(time.time())
+        resources = self.resources
+        manifest = ManifestV1.for_image(
+            image,
+            timestamp=Version.parse(version).number if isinstance(version, str) else version,
+            uri=_checked(uri),
+            vendor_id=resources.vendor_id,
+            class_id=resources.class_id,
+            priority=priority,
+            vendor_data=vendor_data,
+        )
+        return manifest.sign(self.private_key, resources.default_certificate)
 
     def _text(self, name: str) -> str:
         try:
@@ -196,6 +228,12 @@ class Developer:
                 f"{self.folder / name} cannot be read: {error}",
                 hint="set the folder up with `pdmlab dm init -d company.com --model-name model`",
             ) from error
+
+
+def _checked(uri: str) -> str:
+    if not _URI.fullmatch(uri):
+        raise ConfigError(f"{uri!r} is no URI", hint="write it as http://127.0.0.1:8080/fw.bin, spaces as %20")
+    return uri
 
 
 def update_certificate(key: ec.EllipticCurvePrivateKey, domain: str, now: datetime.datetime) -> bytes:

@@ -1,34 +1,65 @@
-"""Manifests v1, which clients before 4.7 and the older update hub take: read, not made.
+"""Manifests v1, which clients before 4.7 and the older update hub take: read, signed, verified.
 
-    ManifestV1.parse(open("firmware.manifest", "rb").read()).uri
+    signed = ManifestV1.for_image(image, timestamp=1700000000, uri="http://127.0.0.1/fw", vendor_id=v, class_id=c)
+    der = signed.sign(key, certificate)
+    SignedManifestV1.parse(der).verify(certificate)
 
-What manifest-tool 1.5 creates, and `manifest-dev-tool create-v1` of 2.6. Whose signature it is, the devices find out.
+What manifest-tool 1.5 creates, and `manifest-dev-tool create-v1` of 2.6. What a device with the update hub says of one
+is in `pdmlab.update.hub_checks`.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
+import html
 from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib import resources
-from typing import Any
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from cryptography import x509
+from cryptography.hazmat import asn1
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdmlab.errors import ConfigError
+from pdmlab.update import der
 from pdmlab.update.manifest import MAX_IMAGE, MAX_MANIFEST, MAX_URI
 from pdmlab.update.results import FotaResult, rejected
 from pdmlab.update.version import Version
 
 MAX_TIMESTAMP = (1 << 63) - 1
+FORMAT_VERSION = 1
+
+
+class FormatV1(IntEnum):
+    """How the payload makes the image; the others that the format names have never been used."""
+
+    RAW = 1
+    DELTA = 5
+
+
+class SecurityV1(IntEnum):
+    """How a manifest is kept from change, and its payload from being read; NONE and the shared keys are not made here.
+
+    The format calls it encryptionMode.
+    """
+
+    ECC_AES_128_CTR = 1
+    ECC = 2
+    NONE = 3
+    PSK = 4
+    PSK_AES_128_CCM = 5
 
 
 @dataclass(frozen=True)
 class ManifestV1:
-    """The fields of a manifest v1 that say which devices it is for, and what they fetch.
+    """The fields of a manifest v1.
 
     timestamp       what stands for the version: seconds since 1970 mostly, or a version's number (`Version.number`)
     vendor_id, class_id, payload_digest    16, 16 and 32 bytes
     installed_digest    SHA-256 of the image that will run: the payload itself, unless that is a delta
+    installed_size      its size (B); None where the manifest does not say, as of every payload that is the image
+    format, security    numbers; those in `FormatV1` and `SecurityV1` are known
+    nonce               16 random bytes of manifest-tool 1.x; 2.x leaves it empty
     """
 
     timestamp: int
@@ -39,38 +70,54 @@ class ManifestV1:
     uri: str
     installed_digest: bytes
     precursor_digest: bytes | None = None
+    installed_size: int | None = None
+    format: int = FormatV1.RAW
+    security: int = SecurityV1.ECC
+    priority: int | None = None
+    vendor_data: bytes = b""
+    description: str | None = None
+    device_id: bytes = b""
+    nonce: bytes = b""
+    apply_immediately: bool = True
+    storage: str = "default"
 
     @classmethod
-    def parse(cls, der: bytes) -> ManifestV1:
-        """Read a signed manifest v1.
+    def for_image(
+        cls,
+        image: bytes,
+        *,
+        timestamp: int,
+        uri: str,
+        vendor_id: bytes,
+        class_id: bytes,
+        priority: int | None = None,
+        vendor_data: bytes = b"",
+    ) -> ManifestV1:
+        """Describe a raw image, fetched from uri."""
+        digest = hashlib.sha256(image).digest()
+        return cls(
+            timestamp,
+            vendor_id,
+            class_id,
+            digest,
+            len(image),
+            uri,
+            digest,
+            priority=priority,
+            vendor_data=vendor_data,
+        )
+
+    @classmethod
+    def parse(cls, data: bytes) -> ManifestV1:
+        """Read a signed manifest v1, whoever signed it.
 
         Raises:
             ManifestRejected: it is none, or it is not what was signed.
         """
-        if len(der) > MAX_MANIFEST:
-            raise rejected(FotaResult.MANIFEST_MALFORMED, f"{len(der)} B are more than a manifest can have")
-        outer, length = _decode("SignedResource", der)
-        resource = bytes(outer["resource"])
-        if length != len(der):
-            raise rejected(FotaResult.MANIFEST_MALFORMED, f"{len(der) - length} B follow the manifest")
-        if hashlib.sha256(resource).digest() != bytes(outer["signature"]["hash"]):
+        signed = SignedManifestV1.parse(data)
+        if not signed.is_whole:
             raise rejected(FotaResult.MANIFEST_SIGNATURE, "the manifest has not the hash that was signed")
-        fields, length = _decode("Resource", resource)
-        manifest = fields["manifest"]
-        payload = manifest.get("payload")
-        if fields["resource-type"] != "manifest" or length != len(resource) or payload is None:
-            raise rejected(FotaResult.MANIFEST_MALFORMED, "the manifest names no payload")
-        reference = payload["reference"]
-        return cls(
-            timestamp=manifest["timestamp"],
-            vendor_id=bytes(manifest["vendor-id"]),
-            class_id=bytes(manifest["class-id"]),
-            payload_digest=bytes(reference["hash"]),
-            payload_size=reference["size"],
-            uri=reference.get("uri", ""),
-            installed_digest=bytes(payload.get("installed-digest") or reference["hash"]),
-            precursor_digest=manifest.get("precursor-digest"),
-        )
+        return signed.manifest
 
     @property
     def version(self) -> str:
@@ -79,6 +126,11 @@ class ManifestV1:
             return str(Version.from_number(self.timestamp))
         except ConfigError:
             return str(self.timestamp)
+
+    @property
+    def has_uri(self) -> bool:
+        """Whether the URI has a length that devices take."""
+        return 1 <= len(self.uri.encode()) <= MAX_URI
 
     def faults(self) -> Iterator[str]:
         """Name each field that no device could use."""
@@ -94,33 +146,160 @@ class ManifestV1:
             yield f"the timestamp {self.timestamp} is outside 0 to {MAX_TIMESTAMP}"
         if not 1 <= self.payload_size <= MAX_IMAGE:
             yield f"the payload size {self.payload_size} B is outside 1 to {MAX_IMAGE}"
-        if not 1 <= len(self.uri.encode()) <= MAX_URI:
+        if not self.has_uri:
             yield f"the URI has {len(self.uri.encode())} bytes, not 1 to {MAX_URI}"
+        if self.priority is not None and not 0 <= self.priority <= MAX_IMAGE:
+            yield f"the priority {self.priority} is outside 0 to {MAX_IMAGE}"
+        if self.format == FormatV1.DELTA and not self._is_whole_delta():
+            yield "a delta names the digest (32 bytes) of what it applies to, and the size of what it makes"
+
+    def _is_whole_delta(self) -> bool:
+        return len(self.precursor_digest or b"") == 32 and 1 <= (self.installed_size or 0) <= MAX_IMAGE
+
+    def sign(self, private_key: ec.EllipticCurvePrivateKey, certificate: bytes) -> bytes:
+        """Return the DER of the manifest signed with the P-256 key that the certificate (DER) is of.
+
+        Raises:
+            ConfigError: a field cannot be, or the key is not on P-256.
+        """
+        for fault in self.faults():
+            raise ConfigError(f"this manifest cannot be signed: {fault}")
+        if self.security != SecurityV1.ECC:
+            raise ConfigError(f"manifests are signed in mode {SecurityV1.ECC:d}, not {self.security}")
+        return _sealed(self._resource(), private_key, certificate)
+
+    def _resource(self) -> bytes:
+        is_delta = self.format == FormatV1.DELTA
+        payload = _Payload(
+            format=der.enumerated(self.format),
+            encryption_info=None,
+            storage_identifier=self.storage,
+            reference=_Reference(hash=self.payload_digest, uri=self.uri, size=self.payload_size),
+            installed_size=self.installed_size,
+            installed_digest=self.installed_digest if is_delta else None,
+            version=None,
+        )
+        manifest = _Manifest(
+            manifest_version=der.enumerated(FORMAT_VERSION),
+            description=self.description,
+            timestamp=self.timestamp,
+            vendor_id=self.vendor_id,
+            class_id=self.class_id,
+            device_id=self.device_id,
+            nonce=self.nonce,
+            vendor_info=self.vendor_data,
+            precursor_digest=self.precursor_digest,
+            apply_period=None,
+            apply_immediately=self.apply_immediately,
+            priority=self.priority,
+            encryption_mode=der.enumerated(self.security),
+            aliases=[],
+            dependencies=[],
+            payload=payload,
+        )
+        return asn1.encode_der(_Resource(uri=None, resource_type=der.enumerated(0), manifest=manifest))
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "version": self.version,
+            "payload": f"{self.payload_size} B, format {self.format}",
+            "payload SHA-256": self.payload_digest.hex(),
+            "URI": self.uri,
+            "vendor id": self.vendor_id.hex(),
+            "class id": self.class_id.hex(),
+            "priority": "none" if self.priority is None else str(self.priority),
+        }
+        if self.precursor_digest is not None:
+            rows["installed SHA-256"] = self.installed_digest.hex()
+            rows["precursor SHA-256"] = self.precursor_digest.hex()
+        if self.vendor_data:
+            rows["vendor data"] = self.vendor_data.hex()
+        body = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in rows.items())
+        return f"<table><caption>Update manifest v{FORMAT_VERSION}</caption>{body}</table>"
 
 
-def is_v1(der: bytes) -> bool:
-    """Whether bytes begin as a manifest v1 does: with a resource, where others have the number of their format."""
-    header = 2 + (der[1] & 0x7F if len(der) > 1 and der[1] & 0x80 else 0)
-    return der[:1] == b"\x30" and der[header : header + 1] == b"\x30"
+@dataclass(frozen=True)
+class SignatureV1:
+    """One signature of a manifest v1 (ECDSA in DER), and the SHA-256 of the certificate that it is checked with."""
+
+    signature: bytes = field(repr=False)
+    fingerprint: bytes
 
 
-@functools.cache
-def _schema() -> Any:  # asn1tools ships no types
-    import asn1tools
+@dataclass(frozen=True)
+class SignedManifestV1:
+    """A manifest v1 as it came: its fields, the bytes that were signed, their digest as it is told, the signatures."""
 
-    text = resources.files(__package__).joinpath("manifest_v1.asn").read_text(encoding="utf-8")
-    return asn1tools.compile_string(text, "der")
+    manifest: ManifestV1
+    signed: bytes = field(repr=False)
+    digest: bytes = field(repr=False)
+    signatures: tuple[SignatureV1, ...]
+
+    @classmethod
+    def parse(cls, data: bytes) -> SignedManifestV1:
+        """Read a signed manifest v1; nothing is verified.
+
+        Raises:
+            ManifestRejected: it is none, or of another version (result 28), or names no payload; and nothing else,
+                whatever the bytes are.
+        """
+        if len(data) > MAX_MANIFEST:
+            raise rejected(FotaResult.MANIFEST_MALFORMED, f"{len(data)} B are more than a manifest can have")
+        try:
+            outer = asn1.decode_der(_SignedResource, data)
+            signed = asn1.encode_der(outer.resource)
+            resource = outer.resource.parse(_Resource)
+            version = der.enumerated_number(resource.manifest.manifest_version)
+            kind = der.enumerated_number(resource.resource_type)
+            payload = resource.manifest.payload
+            manifest = None if payload is None else _from_fields(resource.manifest, payload)
+        except (ValueError, OverflowError) as error:
+            raise rejected(FotaResult.MANIFEST_MALFORMED, f"no manifest v1: {error}") from error
+        if version != FORMAT_VERSION:
+            raise rejected(FotaResult.SCHEMA_UNSUPPORTED, f"the manifest is of version {version}, not {FORMAT_VERSION}")
+        if kind != 0 or manifest is None:
+            raise rejected(FotaResult.MANIFEST_MALFORMED, "the manifest names no payload")
+        signatures = tuple(
+            SignatureV1(block.signature, block.certificates[0].fingerprint if block.certificates else b"")
+            for block in outer.signature.signatures
+        )
+        return cls(manifest, signed, outer.signature.hash, signatures)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the manifest has the digest that it tells, which is what was signed."""
+        return hashlib.sha256(self.signed).digest() == self.digest
+
+    def verify(self, certificate: bytes) -> None:
+        """Raise ManifestRejected (23) unless the owner of this certificate (DER) signed exactly these bytes."""
+        fingerprint = hashlib.sha256(certificate).digest()
+        key = certified_key(certificate)
+        if not self.is_whole:
+            raise rejected(FotaResult.MANIFEST_SIGNATURE, "the manifest has not the hash that was signed")
+        if not any(each.fingerprint == fingerprint for each in self.signatures):
+            raise rejected(FotaResult.MANIFEST_SIGNATURE, "another certificate's owner signed it")
+        if not all(der.is_signature(key, each.signature, self.signed) for each in self.signatures):
+            raise rejected(FotaResult.MANIFEST_SIGNATURE, "the signature does not fit the manifest and the key")
+
+    def _repr_html_(self) -> str:
+        return self.manifest._repr_html_()
 
 
-def _decode(name: str, data: bytes) -> tuple[dict[str, Any], int]:
-    import asn1tools
-
+def certified_key(certificate: bytes) -> ec.EllipticCurvePublicKey:
+    """Return the key that an update certificate (DER) is of; raise ConfigError if it is of none that verifies."""
     try:
-        fields, length = _schema().decode_with_length(name, data)
-    # Beside its own errors the decoder lets through what slicing, str() and int() of hostile bytes raise.
-    except (asn1tools.Error, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
-        raise rejected(FotaResult.MANIFEST_MALFORMED, f"{name}: {error}") from error
-    return fields, length
+        key = x509.load_der_x509_certificate(certificate).public_key()
+    except ValueError as error:
+        raise ConfigError(f"the update certificate is no X.509 certificate in DER: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise ConfigError("the update certificate's key is no elliptic-curve key")
+    return key
+
+
+def is_v1(data: bytes) -> bool:
+    """Whether bytes begin as a manifest v1 does: with a resource, where others have the number of their format."""
+    header = 2 + (data[1] & 0x7F if len(data) > 1 and data[1] & 0x80 else 0)
+    return data[:1] == b"\x30" and data[header : header + 1] == b"\x30"
 
 
 def told_as(version: str) -> frozenset[str]:
@@ -135,3 +314,140 @@ def told_as(version: str) -> frozenset[str]:
         except ConfigError:
             pass
     return frozenset(told)
+
+
+# -- the format (DER), as update-client-hub 1.4.1 and manifest-tool 2.6.2 have it -----------------------------------
+# What was signed is kept as the bytes that came, never as bytes encoded again: hence TLV in the outer type. TLV also
+# stands for ENUMERATED, and for a CHOICE of that and an OBJECT IDENTIFIER, of which nobody has ever sent the latter.
+
+
+@asn1.sequence
+class _Reference:
+    hash: bytes
+    uri: str | None
+    size: int
+
+
+@asn1.sequence
+class _Alias:
+    hash: bytes
+    uri: str
+
+
+@asn1.sequence
+class _CertificateReference:
+    fingerprint: bytes
+    uri: str | None
+
+
+@asn1.sequence
+class _EncryptionInfo:
+    init_vector: bytes
+    id: bytes | _CertificateReference
+    key: str | bytes | None
+
+
+@asn1.sequence
+class _Payload:
+    format: asn1.TLV
+    encryption_info: _EncryptionInfo | None
+    storage_identifier: str
+    reference: _Reference
+    installed_size: int | None
+    installed_digest: bytes | None
+    version: str | None
+
+
+@asn1.sequence
+class _ApplyPeriod:
+    valid_from: int
+    valid_to: int
+
+
+@asn1.sequence
+class _Manifest:
+    manifest_version: asn1.TLV
+    description: str | None
+    timestamp: int
+    vendor_id: bytes
+    class_id: bytes
+    device_id: bytes
+    nonce: bytes
+    vendor_info: bytes
+    precursor_digest: bytes | None
+    apply_period: _ApplyPeriod | None
+    apply_immediately: bool
+    priority: int | None
+    encryption_mode: asn1.TLV
+    aliases: list[_Alias]
+    dependencies: list[_Reference]
+    payload: _Payload | None
+
+
+@asn1.sequence
+class _Resource:
+    uri: str | None
+    resource_type: asn1.TLV
+    manifest: _Manifest
+
+
+@asn1.sequence
+class _SignatureBlock:
+    signature: bytes
+    certificates: list[_CertificateReference]
+
+
+@asn1.sequence
+class _MacBlock:
+    psk_id: bytes
+    key_table_version: int
+    key_table_iv: bytes | None
+    key_table_ref: str | None
+    key_table_index_size: int
+    key_table_record_size: int
+
+
+@asn1.sequence
+class _ResourceSignature:
+    hash: bytes
+    signatures: list[_SignatureBlock]
+    macs: list[_MacBlock] | None
+
+
+@asn1.sequence
+class _SignedResource:
+    resource: asn1.TLV
+    signature: _ResourceSignature
+
+
+def _sealed(resource: bytes, private_key: ec.EllipticCurvePrivateKey, certificate: bytes) -> bytes:
+    fingerprint = _CertificateReference(fingerprint=hashlib.sha256(certificate).digest(), uri="")
+    signature = _ResourceSignature(
+        hash=hashlib.sha256(resource).digest(),
+        signatures=[_SignatureBlock(signature=der.sign(private_key, resource), certificates=[fingerprint])],
+        macs=None,
+    )
+    return der.sequence(resource + asn1.encode_der(signature))
+
+
+def _from_fields(fields: _Manifest, payload: _Payload) -> ManifestV1:
+    return ManifestV1(
+        timestamp=fields.timestamp,
+        vendor_id=fields.vendor_id,
+        class_id=fields.class_id,
+        payload_digest=payload.reference.hash,
+        payload_size=payload.reference.size,
+        uri=payload.reference.uri or "",
+        installed_digest=payload.installed_digest or payload.reference.hash,
+        precursor_digest=fields.precursor_digest,
+        installed_size=payload.installed_size,
+        format=der.enumerated_number(payload.format),
+        security=der.enumerated_number(fields.encryption_mode),
+        priority=fields.priority,
+        vendor_data=fields.vendor_info,
+        description=fields.description,
+        device_id=fields.device_id,
+        nonce=fields.nonce,
+        apply_immediately=fields.apply_immediately,
+        storage=payload.storage_identifier,
+    )
