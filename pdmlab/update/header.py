@@ -29,6 +29,8 @@ HEADER_SIZE = 160
 SIGNED_HEADER_SIZE = 224
 MAX_HEADER_SIZE = 256
 """The longest header, with both (B): read as much before `FirmwareHeader.parse`."""
+ACTIVE_SIZE = 112
+"""What bootloaders write of an active image's header, without a signature (B)."""
 READY_SIZE = 20
 FLAG_ENCRYPTED = 1
 FLAG_RESUME = 2
@@ -113,37 +115,109 @@ class FirmwareHeader:
 
         data: MAX_HEADER_SIZE bytes, where the medium has as many.
         """
+        found = HeaderFields.parse(data)
+        try:
+            version = Version.from_number(found.version_number)
+        except ConfigError as error:
+            raise ImageRejected(f"firmware header: {error.message}") from error
+        return cls(
+            found.size,
+            version,
+            found.digest,
+            found.precursor,
+            found.flags,
+            found.block_size,
+            found.signature,
+            found.wrapped_key,
+        )
+
+
+@dataclass(frozen=True)
+class HeaderFields:
+    """What a bootloader reads of a header: it compares version numbers, whether or not they are those of an a.b.c."""
+
+    size: int
+    version_number: int
+    digest: bytes
+    precursor: bytes = NO_PRECURSOR
+    flags: int = 0
+    block_size: int = 1024
+    signature: bytes = b""
+    wrapped_key: WrappedKey | None = None
+
+    @property
+    def version_text(self) -> str:
+        """The version, a.b.c, or its number."""
+        try:
+            return str(Version.from_number(self.version_number))
+        except ConfigError:
+            return str(self.version_number)
+
+    @property
+    def length(self) -> int:
+        """A candidate's header's own size (B)."""
+        return header_size(signed=bool(self.signature), wrapped_key=self.wrapped_key is not None)
+
+    def pack_active(self) -> bytes:
+        """Return the first part of the header, which is all that a bootloader writes: 112 B, 176 with a signature."""
+        start = _START.pack(FIRMWARE_MAGIC, self.size, self.version_number)
+        return start + self.signature + self.digest + bytes(_BARRIER - len(self.digest))
+
+    @classmethod
+    def parse_active(cls, data: bytes) -> HeaderFields:
+        """Read the header of an active image: only the first part is there for certain.
+
+        data: ACTIVE_SIZE bytes, or more. With the image's signature, reserved bytes come after 112: zeros.
+
+        Raises:
+            ImageRejected: there is none.
+        """
+        if len(data) < ACTIVE_SIZE:
+            raise ImageRejected(f"an active firmware header has {ACTIVE_SIZE} B, here are {len(data)}")
+        size, number = _parse_start(data)
+        signed = len(data) >= ACTIVE_SIZE + SIGNATURE_SIZE and not any(data[ACTIVE_SIZE : ACTIVE_SIZE + SIGNATURE_SIZE])
+        at = _START.size + (SIGNATURE_SIZE if signed else 0)
+        return cls(size, number, data[at : at + 32], signature=data[_START.size : at])
+
+    @classmethod
+    def parse(cls, data: bytes) -> HeaderFields:
+        """Read a whole header from the start of data, in whichever form it has; raise ImageRejected if there is none.
+
+        data: MAX_HEADER_SIZE bytes, where the medium has as many.
+        """
         if len(data) < HEADER_SIZE:
             raise ImageRejected(f"a firmware header has {HEADER_SIZE} B, here are {len(data)}")
-        magic, size, number = _START.unpack_from(data)
-        if magic != FIRMWARE_MAGIC:
-            raise _no_header(f"magic 0x{magic:08x} at 0, not 0x{FIRMWARE_MAGIC:08x}")
-        signed, second = cls._form(data)
+        size, number = _parse_start(data)
+        signed, second = _form(data)
         at = _START.size + (SIGNATURE_SIZE if signed else 0)
         digest, _, flags, _, block_size, precursor = _MIDDLE.unpack_from(data, at)
         end = at + _BARRIER + second - _FOOTER.size
         (footer,) = _FOOTER.unpack_from(data, end)
         if footer != FIRMWARE_MAGIC:
             raise _no_header(f"0x{footer:08x} at {end}, not 0x{FIRMWARE_MAGIC:08x}")
-        if size == 0:
-            raise ImageRejected("a firmware header of an image of 0 B")
-        try:
-            version = Version.from_number(number)
-        except ConfigError as error:
-            raise ImageRejected(f"firmware header: {error.message}") from error
         signature = data[_START.size : at]
         wrapped = WrappedKey(*_KEY.unpack_from(data, at + _MIDDLE.size)) if second == _WITH_KEY else None
-        return cls(size, version, digest, precursor, flags, block_size, signature, wrapped)
+        return cls(size, number, digest, precursor, flags, block_size, signature, wrapped)
 
-    @staticmethod
-    def _form(data: bytes) -> tuple[bool, int]:
-        """Say whether the header is signed, and how long its second part is (B)."""
-        for signed in (False, True):
-            barrier = _START.size + (SIGNATURE_SIZE if signed else 0) + _BARRIER
-            (second,) = struct.unpack_from("<H", data[barrier + 2 : barrier + 4].ljust(2, b"\0"))
-            if second in (_SECOND_PART, _WITH_KEY) and len(data) >= barrier + second:
-                return signed, second
-        raise _no_header(f"{int.from_bytes(data[114:116], 'little')} B from offset 112 on")
+
+def _parse_start(data: bytes) -> tuple[int, int]:
+    """Return size (B) and version's number."""
+    magic, size, number = _START.unpack_from(data)
+    if magic != FIRMWARE_MAGIC:
+        raise _no_header(f"magic 0x{magic:08x} at 0, not 0x{FIRMWARE_MAGIC:08x}")
+    if size == 0:
+        raise ImageRejected("a firmware header of an image of 0 B")
+    return size, number
+
+
+def _form(data: bytes) -> tuple[bool, int]:
+    """Say whether the header is signed, and how long its second part is (B)."""
+    for signed in (False, True):
+        barrier = _START.size + (SIGNATURE_SIZE if signed else 0) + _BARRIER
+        (second,) = struct.unpack_from("<H", data[barrier + 2 : barrier + 4].ljust(2, b"\0"))
+        if second in (_SECOND_PART, _WITH_KEY) and len(data) >= barrier + second:
+            return signed, second
+    raise _no_header(f"{int.from_bytes(data[114:116], 'little')} B from offset 112 on")
 
 
 def header_size(*, signed: bool = False, wrapped_key: bool = False) -> int:
