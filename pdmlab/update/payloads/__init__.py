@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pdmlab.update.manifest import PayloadFormat, SignedManifest
 from pdmlab.update.payloads.delta import DeltaUnpacker
+from pdmlab.update.payloads.encrypted import EncryptedUnpacker
 from pdmlab.update.payloads.interface import Raw, ReadActive, Unpacker
 from pdmlab.update.results import FotaResult, rejected
 
@@ -13,12 +14,19 @@ __all__ = ["unpacker"]
 def unpacker(signed: SignedManifest, read_active: ReadActive) -> Unpacker:
     """Return what turns the manifest's payload into its image; read_active reads the running image.
 
+    The image of a combined payload is the package: `combined.Package.read` takes it apart when it is installed.
+
     Raises:
-        ManifestRejected: the payload has a format that is not known here (result 25).
+        ManifestRejected: an encrypted payload comes without its key (result 22), or with a size that its image
+            cannot have (26).
     """
     manifest = signed.manifest
-    if manifest.format is PayloadFormat.RAW:
-        return Raw()
-    if manifest.format is PayloadFormat.DELTA:
-        return DeltaUnpacker(read_active, manifest.installed_size)
-    raise rejected(FotaResult.FORMAT_UNSUPPORTED, f"the payload is {manifest.format.name} ({int(manifest.format)})")
+    match manifest.format:
+        case PayloadFormat.RAW | PayloadFormat.COMBINED:
+            return Raw()
+        case PayloadFormat.DELTA:
+            return DeltaUnpacker(read_active, manifest.installed_size)
+        case PayloadFormat.ENCRYPTED_RAW | PayloadFormat.ENCRYPTED_COMBINED:
+            if signed.encryption_key is None:
+                raise rejected(FotaResult.MANIFEST_MALFORMED, "no key follows the manifest of an encrypted payload")
+            return EncryptedUnpacker(manifest, signed.encryption_key)

@@ -20,7 +20,7 @@ class Unpacker(Protocol):
         """Take the next bytes of the payload, in pieces of any size; yield what there is of the image now.
 
         Raises:
-            ManifestRejected: the payload is not what its format says (result 26, 42, 43 or 46 to 49).
+            ManifestRejected: the payload is not what its format says (result 26, 42 or 43).
         """
         ...
 
@@ -33,7 +33,10 @@ class Unpacker(Protocol):
         ...
 
     def resumes_at(self, position: int) -> int | None:
-        """Say from where in the payload to fetch on, for an image of which `position` bytes are kept."""
+        """Say from where in the payload to fetch on, for an image of which `position` bytes are kept.
+
+        It is asked before anything is fed; what is fed then begins there.
+        """
         ...
 
 

@@ -1,0 +1,108 @@
+"""Encrypted payloads: an image, or a combined package, in blocks that only the manifest's receiver can open.
+
+A service encrypts what was uploaded, block by block (`pdmlab.update.payloads.blocks`), and puts the key behind the
+signed manifest when it sends that to a device. The manifest's payload digest and size are those of the blocks; its
+installed digest and size those of the image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+
+from pdmlab.errors import ImageRejected
+from pdmlab.update.manifest import Manifest
+from pdmlab.update.payloads.blocks import BLOCK_DATA, BLOCK_SIZE, BlockCipher, sealed_size
+from pdmlab.update.results import FotaResult, rejected
+
+
+def encrypt(data: Iterable[bytes], key: bytes) -> Iterator[bytes]:
+    """Encrypt an image that comes in pieces of any size; yield block after block.
+
+    Raises:
+        ConfigError: the key has not 16 bytes.
+    """
+    cipher, waiting, index = BlockCipher(key), bytearray(), 0
+    for piece in data:
+        waiting += piece
+        while len(waiting) >= BLOCK_DATA:
+            yield cipher.seal(index, bytes(waiting[:BLOCK_DATA]))
+            del waiting[:BLOCK_DATA]
+            index += 1
+    if waiting:
+        yield cipher.seal(index, bytes(waiting))
+
+
+class EncryptedUnpacker:
+    """Opens the blocks of an encrypted payload as they come, one at a time.
+
+    A block that does not open gives no more of the image, and the verdict at the end, as with the stock client: the
+    payload is another one than the manifest's (26), or it is the same and the key another (43). After a resumption,
+    when the payload was not seen as a whole, it is 43.
+    """
+
+    def __init__(self, manifest: Manifest, key: bytes) -> None:
+        self._cipher = BlockCipher(key)
+        self._manifest = manifest
+        self._digest: hashlib._Hash | None = hashlib.sha256()
+        self._waiting = bytearray()
+        self._index = 0
+        self._skip = 0
+        self._broken: ImageRejected | None = None
+        if (size := sealed_size(manifest.installed_size)) != manifest.payload_size:
+            raise rejected(
+                FotaResult.PAYLOAD_CORRUPTED,
+                f"an image of {manifest.installed_size} B has {size} B encrypted, not {manifest.payload_size}",
+            )
+
+    def __repr__(self) -> str:
+        return f"<EncryptedUnpacker: {self._index} of {-(-self._manifest.payload_size // BLOCK_SIZE)} blocks>"
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Take the next bytes of the payload; yield what of the image is in whole blocks."""
+        if self._digest is not None:
+            self._digest.update(data)
+        if self._broken is not None:
+            return
+        self._waiting += data
+        while len(self._waiting) >= BLOCK_SIZE and self._broken is None:
+            block = bytes(self._waiting[:BLOCK_SIZE])
+            del self._waiting[:BLOCK_SIZE]
+            yield from self._open(block)
+
+    def finish(self) -> Iterator[bytes]:
+        """Open the last block.
+
+        Raises:
+            ManifestRejected: a block did not open, or blocks are missing (26, 43).
+        """
+        if self._waiting and self._broken is None:
+            yield from self._open(bytes(self._waiting))
+        self._waiting.clear()
+        whole = -(-self._manifest.payload_size // BLOCK_SIZE)
+        if self._broken is None and self._index == whole:
+            return
+        reason = self._broken.message if self._broken else f"{self._index} of {whole} blocks came"
+        if self._digest is not None and self._digest.digest() == self._manifest.payload_digest:
+            raise rejected(FotaResult.CRYPTO, f"{reason}; the payload is the manifest's, so the key is not its own")
+        result = FotaResult.PAYLOAD_CORRUPTED if self._digest is not None else FotaResult.CRYPTO
+        raise rejected(result, reason)
+
+    def resumes_at(self, position: int) -> int | None:
+        """Go on with the block that holds this position of the image; what is kept of it is not yielded again."""
+        if position:
+            self._index, self._skip = divmod(position, BLOCK_DATA)
+            self._digest = None
+        return self._index * BLOCK_SIZE
+
+    def _open(self, block: bytes) -> Iterator[bytes]:
+        try:
+            data = self._cipher.open(self._index, block)
+        except ImageRejected as error:
+            self._broken = error
+            self._waiting.clear()
+            return
+        self._index += 1
+        if fresh := data[self._skip :]:
+            yield fresh
+        self._skip = 0
