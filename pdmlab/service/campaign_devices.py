@@ -98,7 +98,7 @@ class CampaignDevices:
             reached = row["deployment_state"] != "pending"
             words = f"the campaign was stopped while the device was at: {STEPS[row['step']].lower()}"
             state = row["deployment_state"] if reached else "manifestremoved"
-            self._end(row, "skipped", state, "UPD4_SKIPPED_101", words)
+            self.end(row, "skipped", state, "UPD4_SKIPPED_101", words)
 
     def _open_devices(self, campaign_id: str | None = None) -> list[str]:
         """Return the devices that are not done, and keep an eye on them."""
@@ -115,7 +115,7 @@ class CampaignDevices:
             self._progress.pop(device_id, None)
         return row
 
-    def _move(self, row: Row, step: str, *, description: str = "", **values: object) -> bool:
+    def move(self, row: Row, step: str, *, description: str = "", **values: object) -> bool:
         """Bring a device to a step; False if it is elsewhere by now."""
         patience = PATIENCE_S.get(step)
         values["deadline"] = None if patience is None else self._core.now() + patience
@@ -140,11 +140,12 @@ class CampaignDevices:
             self._until(values["deadline"])
         return changed
 
-    def _failed(self, row: Row, result: int) -> None:
+    def failed(self, row: Row, result: int) -> None:
+        """Bring a device to its end that reports a result which is a failure."""
         event_type, words = failure(result)
-        self._end(row, "fail", "failed_connector_channel_update", event_type, words, result=result)
+        self.end(row, "fail", "failed_connector_channel_update", event_type, words, result=result)
 
-    def _end(
+    def end(
         self, row: Row, summary: str, state: str, event_type: str, words: str, *, result: int | None = None
     ) -> None:
         """Bring a device to its end, and to its next campaign; nothing, if it is elsewhere by now."""
@@ -207,5 +208,5 @@ class CampaignDevices:
         late = self._store.rows(OPEN.where(table.c.deadline <= self._core.now()))
         for row in late:
             words = f"nothing was heard for {PATIENCE_S.get(row['step'], 0):.0f} s, at: {STEPS[row['step']].lower()}"
-            self._end(row, "fail", "failed_connector_channel_update", "UPD4_FAIL_102", words)
+            self.end(row, "fail", "failed_connector_channel_update", "UPD4_FAIL_102", words)
         self.arm()
