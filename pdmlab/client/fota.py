@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from aiocoap import Message
-from aiocoap.numbers import codes
-
+from pdmlab.client import firmware_blocks
 from pdmlab.client.background import Background
 from pdmlab.client.error import Error, error_of_update
+from pdmlab.client.firmware_blocks import FirmwareBlocks
 from pdmlab.client.hooks import Hooks, UpdateRequest
 from pdmlab.client.identity import Identity
 from pdmlab.client.objects import StandardObjects
 from pdmlab.client.observation import Observations
 from pdmlab.client.platform import Platform
-from pdmlab.coap.blockwise import exponent
-from pdmlab.errors import ImageRejected, NetworkError, ResponseError
-from pdmlab.lwm2m.content import TEXT
+from pdmlab.errors import ImageRejected
 from pdmlab.network.interface import NetworkInterface
 from pdmlab.update.checks import Acceptance
 from pdmlab.update.download import Fota, Step
@@ -30,25 +27,11 @@ from pdmlab.update.version import Version
 COMPONENT = "MAIN"
 NO_RESULT = -1
 """What /10252/0/3 says while an update is under way."""
-TRIES = 10
-"""How often a block is asked for anew after the connection was lost: an estimate, the stock client's is not known."""
 _REQUESTS = {Step.DOWNLOAD: UpdateRequest.Download, Step.INSTALL: UpdateRequest.Install}
 
 
-class Connection(Protocol):
-    """The registered connection to the LwM2M server."""
-
-    async def request(self, message: Message) -> Message:
-        """Ask the server.
-
-        Raises:
-            NetworkError: it does not answer.
-        """
-        ...
-
-    async def recover(self) -> None:
-        """Wait until the server, which did not answer, knows the device again."""
-        ...
+class Connection(firmware_blocks.Connection, Protocol):
+    """The registered connection to the LwM2M server, and the application behind the client."""
 
     def report(self, error: Error, details: str) -> None:
         """Tell the application what went wrong."""
@@ -81,6 +64,7 @@ class FirmwareUpdate:
         self._background = background
         self._progress: tuple[int, int] | None = None
         self._http = HttpDownload(net.connect_stream)
+        self._blocks = FirmwareBlocks(connection)
         self._fota = Fota(
             self._accepts,
             platform.candidate,
@@ -122,33 +106,7 @@ class FirmwareUpdate:
     async def _fetch(self, uri: str, number: int, size: int) -> tuple[bytes, bool, int | None]:
         if self._platform.image.download_protocol == "http":
             return await self._http.fetch(uri, number, size)
-        request = Message(
-            code=codes.GET,
-            uri_path=("fw",),
-            content_format=TEXT,
-            max_age=0,
-            block2=(number, False, exponent(size)),
-            proxy_uri=uri,
-        )
-        for again in range(TRIES, -1, -1):
-            try:
-                response = await self._connection.request(request)
-                break
-            except NetworkError:
-                if not again:
-                    raise
-                await self._connection.recover()
-        block = response.opt.block2
-        if not response.code.is_successful():
-            code = str(response.code)
-            raise ResponseError(f"the LwM2M server answered {code} to /fw", code=code, path="/fw")
-        if block is None:
-            if number:
-                raise NetworkError(f"asked for block {number}, the LwM2M server sent everything")
-            return response.payload, False, len(response.payload)
-        if block.block_number != number or block.size != size:
-            raise NetworkError(f"asked for block {number}, the LwM2M server sent block {block.block_number}")
-        return response.payload, block.more, response.opt.size2
+        return await self._blocks.fetch(uri, number, size)
 
     # -- what the update tells (update.download.Callbacks) -------------------------------------------
 
