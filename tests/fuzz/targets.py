@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path as File
+from collections.abc import Callable
 from typing import get_args
 
 from aiocoap import Message
@@ -29,34 +27,12 @@ from pdmlab.lwm2m import cbor, content, linkformat, omajson, senml, tlv
 from pdmlab.lwm2m.attributes import NotificationAttributes
 from pdmlab.lwm2m.paths import Path
 from pdmlab.lwm2m.values import ResourceType
+from tests.fuzz.target import CORPUS, Target
+from tests.fuzz.update_targets import UPDATE_TARGETS
 
-CORPUS = File(__file__).parent / "corpus"
+__all__ = ["CORPUS", "TARGETS", "Target"]
+
 PEER: Address = ("192.0.2.1", 5683)
-
-
-@dataclass(frozen=True)
-class Target:
-    """A parser, how long an input is at most (B) and may take (s of the thread's time), and its share of a run's."""
-
-    name: str
-    check: Callable[[bytes], None]
-    longest: int = 1024
-    seconds: float = 0.25
-    weight: float = 1.0
-
-    def corpus(self) -> list[bytes]:
-        """Return the inputs to start from."""
-        return list(read_corpus((CORPUS / f"{self.name}.txt").read_text(encoding="utf-8")))
-
-
-def read_corpus(text: str) -> Iterator[bytes]:
-    """Yield the inputs of a corpus: lines in hex ("x ..."), or as they are ("t ..."); # begins a remark."""
-    for line in text.splitlines():
-        kind, _, rest = line.partition(" ")
-        if kind == "x":
-            yield bytes.fromhex(rest.partition("#")[0])
-        elif kind == "t":
-            yield rest.encode()
 
 
 # -- CoAP --------------------------------------------------------------------------------------------
@@ -327,5 +303,6 @@ TARGETS = {
         Target("cbor", check_cbor),
         Target("values", check_value),
         Target("attributes", check_attributes, longest=256),
+        *UPDATE_TARGETS,
     )
 }
