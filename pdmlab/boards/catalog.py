@@ -68,8 +68,14 @@ class BoardRow:
 
     def layout(self) -> FlashLayout:
         """Return where bootloader, application, SOTP and candidate lie unless an mbed_app.json says otherwise."""
+        return FlashLayout.from_config(
+            self.settings(), self.geometry(), candidate_on=self.storage, storage_size=self.storage_size
+        )
+
+    def settings(self) -> dict[str, int]:
+        """Return the same as an mbed_app.json would have it, by its keys."""
         end = self.flash_base + self.flash_size
-        config = {
+        return {
             "target.header_offset": self.header_offset,
             "target.app_offset": self.app_offset,
             "sotp-section-1-address": end - 2 * self.sotp_size,
@@ -79,9 +85,6 @@ class BoardRow:
             "update-client.storage-address": self.candidate[0],
             "update-client.storage-size": self.candidate[1],
         }
-        return FlashLayout.from_config(
-            config, self.geometry(), candidate_on=self.storage, storage_size=self.storage_size
-        )
 
     def _repr_html_(self) -> str:
         rows = "".join(

@@ -1,4 +1,4 @@
-"""The command line: lab, run, board, client, service, page, dm, test, detect, inspect, doctor; as notebooks call.
+"""The command line, a thin one: each command calls what a notebook calls. `pdmlab -h` lists them.
 
 An error of pdmlab's own ends a command with one line and its hint, and exit status 1; -v shows where it came from.
 """
@@ -22,6 +22,7 @@ _ELSEWHERE = {
     "doctor": "pdmlab.cli.doctor",
     "inspect": "pdmlab.cli.inspect",
     "lab": "pdmlab.cli.lab",
+    "layout": "pdmlab.cli.layout",
     "page": "pdmlab.cli.page",
     "run": "pdmlab.cli.run",
     "test": "pdmlab.cli.test",

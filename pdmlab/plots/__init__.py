@@ -6,6 +6,7 @@ Every figure says which clock its times were read from and whether they are simu
 from pdmlab.plots.cells import cells
 from pdmlab.plots.curves import lines, notifications, points
 from pdmlab.plots.diagrams import lanes, regions, strips, timeline
+from pdmlab.plots.layouts import flash_layout
 from pdmlab.plots.overlays import overlay
 from pdmlab.plots.sequences import sequence
 from pdmlab.plots.words import COLOURS, label, plain, shown
@@ -13,6 +14,7 @@ from pdmlab.plots.words import COLOURS, label, plain, shown
 __all__ = [
     "COLOURS",
     "cells",
+    "flash_layout",
     "label",
     "lanes",
     "lines",

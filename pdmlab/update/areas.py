@@ -62,7 +62,8 @@ class Area:
 class Fault:
     """What is wrong with a layout, in words, and what to do; from start to end (B) of a medium it is marked.
 
-    Where start is end, there is no such place: two settings contradict each other, or one cannot be read.
+    Where start is end, there is no such place: two settings contradict each other, or one cannot be read. Of what lies
+    across sectors that is the sector, and `edge` is the offset (B) that is not one of its edges.
     """
 
     kind: FaultKind
@@ -71,6 +72,7 @@ class Fault:
     medium: str = INTERNAL
     start: int = 0
     end: int = 0
+    edge: int | None = None
 
     def __str__(self) -> str:
         return f"{self.words}: {self.hint}"
@@ -172,6 +174,7 @@ def _misaligned(placed: Placed, areas: list[Area]) -> Iterator[Fault]:
                 f"an erase takes whole sectors: here 0x{bounds[at - 1]:x}..0x{bounds[at]:x}",
                 start=bounds[at - 1],
                 end=bounds[at],
+                edge=edge,
             )
     if 0 < header.size < HEADER_SIZE:
         words = f"{header} is smaller than a firmware header ({HEADER_SIZE} B)"
@@ -180,7 +183,8 @@ def _misaligned(placed: Placed, areas: list[Area]) -> Iterator[Fault]:
     for area in (header, application):
         if area.offset % unit:
             words = f"{area} is not aligned to the program size of {unit} B"
-            yield Fault("misaligned", words, "move it", start=area.offset, end=area.offset + unit)
+            start, at = area.offset // unit * unit, area.offset
+            yield Fault("misaligned", words, "move it", start=start, end=start + unit, edge=at)
     if header.end != application.offset:
         words, hint = f"{header} and {application} do not touch", "app_offset is where the header's region ends"
         yield Fault("contradiction", words, hint, start=header.end, end=application.offset)

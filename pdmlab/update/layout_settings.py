@@ -146,6 +146,8 @@ class _Reader:
             value = self._config.get(prefix + key)
             if value is not None:
                 try:
+                    if isinstance(value, bool) or not isinstance(value, int | str):
+                        raise ConfigError(f"{prefix + key}: {str(value)[:40]!r} is no number")
                     return self._expressions.value(value, of=prefix + key)
                 except ConfigError as error:
                     fault = Fault("unreadable", error.message, error.hint or "write a number, or arithmetic on macros")
@@ -203,14 +205,18 @@ class _Reader:
         room = self.number("update-client.storage-size", (storage_size or address + size) - address)
         return component, Area("candidate", address, room)
 
+    def _names(self, key: str) -> list[str]:
+        found = self._config.get(key)
+        return [str(each) for each in found] if isinstance(found, list) else []
+
     def _component(self) -> str | None:
-        added = self._config.get("target.components_add", [])
+        added = self._names("target.components_add")
         if "NUSD" in added:  # Nuvoton's own driver for the same cards
             return "SD"
         if self._config.get(MACROS, {}).get("MBED_CLOUD_CLIENT_UPDATE_STORAGE") == "ARM_UCP_FLASHIAP":
             return INTERNAL
         # mbed-cloud-client-example names the bootloader that it brings: BL_SD, BL_QSPIF, BL_INTERNAL_FLASH.
-        labels = self._config.get("target.extra_labels_add", [])
+        labels = self._names("target.extra_labels_add")
         if "BL_INTERNAL_FLASH" in labels:
             return INTERNAL
         named = (name for name in STORAGE_COMPONENTS if f"BL_{name}" in labels or name in added)
@@ -224,13 +230,19 @@ def overrides(document: Mapping[str, Any], target: str) -> dict[str, Any]:
         ConfigError: the file has nothing for this target.
     """
     sections = document.get("target_overrides")
-    if not isinstance(sections, Mapping) or target not in sections:
+    mine = sections.get(target) if isinstance(sections, Mapping) else None
+    if not isinstance(sections, Mapping) or not isinstance(mine, Mapping):
         known = ", ".join(name for name in sections if name != "*") if isinstance(sections, Mapping) else "none"
         raise ConfigError(
             f"mbed_app.json has no target_overrides for {target}", hint=f"it has: {known}; add a section for {target}"
         )
-    rows = document.get("config", {})
+    rows = _mapping(document.get("config"))
     declared = {key: row["value"] for key, row in rows.items() if isinstance(row, Mapping) and "value" in row}
-    merged = {**declared, **sections.get("*", {}), **sections[target]}
-    pairs = (str(macro).partition("=") for macro in (*document.get("macros", []), *merged.get("target.macros_add", [])))
+    merged = {**declared, **_mapping(sections.get("*")), **mine}
+    added = [each for each in (document.get("macros"), merged.get("target.macros_add")) if isinstance(each, list)]
+    pairs = (str(macro).partition("=") for each in added for macro in each)
     return {**merged, MACROS: {name: value for name, equals, value in pairs if equals}}
+
+
+def _mapping(found: object) -> Mapping[str, Any]:
+    return found if isinstance(found, Mapping) else {}

@@ -8,8 +8,8 @@ from html import escape
 
 WIDTH, LEFT = 920, 8
 """Of a strip (px), and where the medium begins in it."""
-LABEL = 118
-"""Room for a label (px)."""
+LETTER = 6.1
+"""Of a label, on the average (px)."""
 SECTORS = 512
 """Sectors that are drawn at most: more would be a grey field."""
 COLOURS = {
@@ -57,12 +57,12 @@ def strip(
     """
     scale = (WIDTH - 2 * LEFT) / max(size, 1)
     places = sorted(stretches, key=lambda each: (each.offset, each.size))
-    rows = _rows([(LEFT + (each.offset + each.size / 2) * scale) for each in places])
-    top = 22 + 26 * (max((row for _, row in rows), default=0) + 1)
+    rows = _rows([(LEFT + (each.offset + each.size / 2) * scale, len(_label(each)) * LETTER) for each in places])
+    top = 36 + 20 * (max((row for _, row in rows), default=0) + 1)
     parts = [f'<text x="{LEFT}" y="13" class="t">{escape(title)}</text>']
     parts.append(f'<rect x="{LEFT}" y="{top}" width="{size * scale:.2f}" height="34" class="m"/>')
     for each, (label, row) in zip(places, rows, strict=True):
-        parts += _stretch(each, scale, top, label, 20 + 26 * row)
+        parts += _stretch(each, scale, top, label, 26 + 20 * row)
     if len(bounds) <= SECTORS:
         lines = "".join(f"M{LEFT + edge * scale:.2f} {top + 28}v6" for edge in bounds)
         parts.append(f'<path d="{lines}" class="s"/>')
@@ -110,18 +110,22 @@ def _stretch(each: Stretch, scale: float, top: int, label: float, line: int) -> 
             f' fill-opacity=".85"><title>{escape(words)}</title></rect>'
         )
     parts.append(f'<path d="M{middle:.2f} {top}V{line + 14}L{label:.2f} {line + 10}" class="k"/>')
-    said = f"{each.name} · 0x{each.offset:x}"
-    parts.append(f'<text x="{label:.2f}" y="{line + 6}" text-anchor="middle" class="l">{escape(said)}</text>')
+    words = escape(_label(each))
+    parts.append(f'<text x="{label:.2f}" y="{line + 6}" text-anchor="middle" class="l">{words}</text>')
     return parts
 
 
-def _rows(middles: Sequence[float]) -> list[tuple[float, int]]:
-    """Return for each middle (px, ascending) where its label stands, and in which row, so that none lies on another."""
+def _label(each: Stretch) -> str:
+    return f"{each.name} · 0x{each.offset:x}"
+
+
+def _rows(labels: Sequence[tuple[float, float]]) -> list[tuple[float, int]]:
+    """Return for labels (middle, ascending, and width, px) where each stands, and in which row: none on another."""
     ends: list[float] = []
     found = []
-    for middle in middles:
-        place = min(max(middle, LABEL / 2), WIDTH - LABEL / 2)
-        row = next((number for number, end in enumerate(ends) if end <= place - LABEL / 2), len(ends))
-        ends[row : row + 1] = [place + LABEL / 2]
+    for middle, width in labels:
+        place = min(max(middle, width / 2), WIDTH - width / 2)
+        row = next((number for number, end in enumerate(ends) if end <= place - width / 2), len(ends))
+        ends[row : row + 1] = [place + width / 2 + LETTER]
         found.append((place, row))
     return found

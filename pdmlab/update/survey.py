@@ -7,7 +7,7 @@ A `FlashLayout` is what a board can live with; a survey is for looking at a file
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pdmlab.update.areas import INTERNAL, Area, Fault, FlashGeometry, faults
@@ -76,7 +76,7 @@ class Survey:
         if not places:
             return fault
         said = f"{fault.hint}; the file does not place {' and '.join(places)}, which lies there by default"
-        return Fault(fault.kind, fault.words, said, fault.medium, fault.start, fault.end)
+        return replace(fault, hint=said)
 
     def __str__(self) -> str:
         lines = [

@@ -1,0 +1,43 @@
+"""`pdmlab layout` says and draws where things lie, and ends with 1 where they cannot lie so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from pdmlab.cli import main
+
+
+def test_a_boards_own_layout_is_said_and_drawn(tmp_path: Path) -> None:
+    picture = tmp_path / "picture.svg"
+    result = CliRunner().invoke(main, ["layout", "-t", "K64F", "-o", str(picture)])
+    assert result.exit_code == 0, result.output
+    assert "FLASHIAP  0x00010000..0x00010400        1,024 B  header" in result.output
+    assert "SD        0x04000000..0x04200000    2,097,152 B  candidate" in result.output
+    assert picture.read_text().startswith("<?xml")
+
+
+def test_a_file_that_contradicts_itself_ends_with_1_and_says_why(tmp_path: Path) -> None:
+    file = tmp_path / "mbed_app.json"
+    file.write_text(json.dumps({"target_overrides": {"K64F": {"bootloader-size": "0x11000"}}}))
+    result = CliRunner().invoke(main, ["layout", str(file), "-t", "K64F"])
+    assert result.exit_code == 1
+    assert "overlap: bootloader at 0x0..0x11000 and header at 0x10000..0x10400 overlap" in result.output
+    assert "hint: move one of them in mbed_app.json" in result.output
+
+
+def test_what_is_no_configuration_is_refused_in_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "mbed_app.json"
+    for text, words in (
+        ("[1", "is no JSON"),
+        ("[]", "has no settings by name"),
+        ("{}", "no target_overrides for K64F"),
+    ):
+        file.write_text(text)
+        result = CliRunner().invoke(main, ["layout", str(file), "-t", "K64F"])
+        assert result.exit_code == 1 and words in result.output, result.output
+    file.write_text(json.dumps({"target_overrides": {"K64F": {}}}))
+    result = CliRunner().invoke(main, ["layout", str(file), "-t", "K64F", "-o", str(tmp_path / "picture.what")])
+    assert result.exit_code == 1 and "name a .svg, .png or .pdf" in result.output
