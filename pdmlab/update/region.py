@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pdmlab.errors import ConfigError, StorageError
@@ -15,6 +15,18 @@ BLANK = b"\xff"
 def round_up(size: int, unit: int) -> int:
     """Return size, or the next multiple of unit."""
     return -(-size // unit) * unit
+
+
+def in_chunks(pieces: Iterable[bytes], size: int = CHUNK) -> Iterator[bytes]:
+    """Put pieces of any size together, and cut them into such of `size` B; the last may be shorter."""
+    waiting = bytearray()
+    for piece in pieces:
+        waiting += piece
+        while len(waiting) >= size:
+            yield bytes(waiting[:size])
+            del waiting[:size]
+    if waiting:
+        yield bytes(waiting)
 
 
 @dataclass(frozen=True)

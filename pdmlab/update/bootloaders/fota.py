@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pdmlab.errors import BootFailed, ImageRejected, StorageError
+from pdmlab.storage.kv.sotp import SotpType
 from pdmlab.update.bootloaders.interface import (
     BootResult,
     Hardware,
@@ -23,7 +24,7 @@ from pdmlab.update.bootloaders.interface import (
     SlotState,
 )
 from pdmlab.update.candidate import Candidate, CandidateSlot
-from pdmlab.update.header import FLAG_ENCRYPTED, MAX_HEADER_SIZE, NO_PRECURSOR, FirmwareHeader
+from pdmlab.update.header import MAX_HEADER_SIZE, NO_PRECURSOR, FirmwareHeader
 from pdmlab.update.layout import INTERNAL
 from pdmlab.update.region import CHUNK, Region, round_up
 from pdmlab.update.version import Version
@@ -48,6 +49,7 @@ class FotaBootloader:
         self._app = layout.app_offset - layout.header_offset
         self._candidate = candidate
         self._hash_rate = hardware.hash_rate
+        self._nvstore = hardware.nvstore
         self._component = component
 
     def boot(self, write: Print, reason: ResetReason = "power-on") -> BootResult:
@@ -122,7 +124,7 @@ class FotaBootloader:
                 return Slot(*place, "empty")
             if ready is None:
                 return Slot(*place, "incomplete", header, "not marked as whole")
-            whole = self._digest(self._candidate.image_region(header).chunks(0, header.size)) == header.digest
+            whole = self._digest(self._image(header)) == header.digest
         except (ImageRejected, StorageError) as error:
             return Slot(*place, "unreadable", detail=error.message)
         state: SlotState = "whole" if whole else "corrupt"
@@ -150,8 +152,6 @@ class FotaBootloader:
         header = candidate.header
         if candidate.component != self._component:
             return f"Update image is for component {candidate.component}"
-        if header.flags & FLAG_ENCRYPTED:
-            return "Update image is encrypted"
         if header.size > min(self.layout.application.size, self._candidate.capacity):
             return "Update image too large"
         # Without a whole active image there is nothing to be newer than, and a copy that was cut must go on.
@@ -159,13 +159,23 @@ class FotaBootloader:
             return "Update image is older"
         if active and header.precursor not in (NO_PRECURSOR, active.digest):
             return "Update image is for another active firmware"
-        if self._digest(self._candidate.image_region(header).chunks(0, header.size)) != header.digest:
-            return "Update image integrity check failed"
-        return None
+        try:
+            whole = self._digest(self._image(header)) == header.digest
+        except ImageRejected:
+            return "Update image is encrypted"
+        return None if whole else "Update image integrity check failed"
+
+    def _image(self, header: FirmwareHeader) -> Iterable[bytes]:
+        """Read the candidate's image; one that is encrypted opens with this device's root of trust."""
+        try:
+            key = self._nvstore.get(SotpType.ROT)
+        except StorageError:
+            key = None
+        return self._candidate.image(header, key)
 
     def _install(self, header: FirmwareHeader, say: Print) -> _Active:
         try:
-            self._copy(header, self._candidate.image_region(header).chunks(0, header.size), say)
+            self._copy(header, self._image(header), say)
         except StorageError as error:
             say("[DBG ] Firmware update failed")
             fault = f"Firmware update failed ({error.message})"
