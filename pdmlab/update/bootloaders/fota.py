@@ -8,6 +8,7 @@ at the next start.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from pdmlab.update.bootloaders.interface import (
     SlotState,
 )
 from pdmlab.update.candidate import Candidate, CandidateSlot
-from pdmlab.update.header import MAX_HEADER_SIZE, NO_PRECURSOR, FirmwareHeader
+from pdmlab.update.header import FLAG_ENCRYPTED, MAX_HEADER_SIZE, NO_PRECURSOR, FirmwareHeader
 from pdmlab.update.layout import INTERNAL
 from pdmlab.update.region import CHUNK, Region, round_up
 from pdmlab.update.version import Version
@@ -167,10 +168,10 @@ class FotaBootloader:
 
     def _image(self, header: FirmwareHeader) -> Iterable[bytes]:
         """Read the candidate's image; one that is encrypted opens with this device's root of trust."""
-        try:
-            key = self._nvstore.get(SotpType.ROT)
-        except StorageError:
-            key = None
+        key = None
+        if header.flags & FLAG_ENCRYPTED:
+            with contextlib.suppress(StorageError):
+                key = self._nvstore.get(SotpType.ROT)
         return self._candidate.image(header, key)
 
     def _install(self, header: FirmwareHeader, say: Print) -> _Active:
