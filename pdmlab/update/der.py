@@ -11,24 +11,24 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from pdmlab.errors import ConfigError
 
+ENUMERATED = b"\x0a"
 RAW_SIGNATURE = 64  # bytes of r||s on P-256
 
 _ECDSA = ec.ECDSA(SHA256())
 _ECDSA_PREHASHED = ec.ECDSA(utils.Prehashed(SHA256()))
-_ENUMERATED = b"\x0a"
 
 
 @functools.cache
 def enumerated(number: int) -> asn1.TLV:
     """Make an ENUMERATED, which `cryptography.hazmat.asn1` has no type for."""
     body = number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True)
-    return asn1.decode_der(asn1.TLV, _ENUMERATED + bytes([len(body)]) + body)
+    return asn1.decode_der(asn1.TLV, ENUMERATED + bytes([len(body)]) + body)
 
 
 def enumerated_number(value: asn1.TLV) -> int:
     """Read an ENUMERATED; raise ValueError if it is something else, or not in DER."""
     body = bytes(value.data)
-    if value.tag_bytes != _ENUMERATED or not 1 <= len(body) <= 8:
+    if value.tag_bytes != ENUMERATED or not 1 <= len(body) <= 8:
         raise ValueError(f"an ENUMERATED was due, not tag {value.tag_bytes.hex()} with {len(body)} B")
     number = int.from_bytes(body, "big", signed=True)
     if len(body) != number.bit_length() // 8 + 1 and number != -(1 << 8 * len(body) - 1):
@@ -36,27 +36,53 @@ def enumerated_number(value: asn1.TLV) -> int:
     return number
 
 
+def header_size(data: bytes) -> int:
+    """Return how many bytes tag and length of the first value have; raise ValueError if it is longer than the data."""
+    header = 2 + (data[1] & 0x7F if len(data) > 1 and data[1] & 0x80 else 0)
+    if not 2 <= len(data) >= header <= 6:
+        raise ValueError(f"{len(data)} B are no value")
+    return header
+
+
 def value_size(data: bytes) -> int:
     """Return how many bytes the value has that stands at the beginning; raise ValueError if they are not all there."""
-    if len(data) < 2:
-        raise ValueError(f"{len(data)} B are no value")
-    size = data[1]
-    header = 2
-    if size & 0x80:
-        header += size & 0x7F
-        size = int.from_bytes(data[2:header], "big")
-    if header > 6 or header + size > len(data):
-        raise ValueError(f"the value says that it has {header + size} B, of {len(data)}")
-    return header + size
+    header = header_size(data)
+    size = header + (data[1] if header == 2 else int.from_bytes(data[2:header], "big"))
+    if size > len(data):
+        raise ValueError(f"the value says that it has {size} B, of {len(data)}")
+    return size
 
 
 def sequence(body: bytes) -> bytes:
-    """Put the header of a SEQUENCE before its body."""
-    size = len(body)
+    """Write a SEQUENCE of values that are written already."""
+    return _value(0x30, body)
+
+
+def octets(value: bytes) -> bytes:
+    """Write an OCTET STRING."""
+    return _value(0x04, value)
+
+
+def utf8(text: str) -> bytes:
+    """Write a UTF8String."""
+    return _value(0x0C, text.encode())
+
+
+def integer(number: int) -> bytes:
+    """Write an INTEGER."""
+    return _value(0x02, number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True))
+
+
+def _value(tag: int, body: bytes) -> bytes:
+    return _header(tag, len(body)) + body
+
+
+@functools.lru_cache(1024)
+def _header(tag: int, size: int) -> bytes:
     if size < 0x80:
-        return bytes((0x30, size)) + body
+        return bytes((tag, size))
     length = size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return bytes((0x30, 0x80 | len(length))) + length + body
+    return bytes((tag, 0x80 | len(length))) + length
 
 
 def sign(private_key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
@@ -94,9 +120,11 @@ def is_digest_signature(public_key: ec.EllipticCurvePublicKey, signature: bytes,
 
 
 def raw_signature(signature: bytes) -> bytes:
-    """Turn a signature in DER into r||s (64 B)."""
-    r, s = utils.decode_dss_signature(signature)
-    return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+    """Turn a signature in DER, as a P-256 key gives it, into r||s (64 B)."""
+    # SEQUENCE { INTEGER r, INTEGER s }, and neither has more than 33 bytes
+    r_end = 4 + signature[3]
+    r, s = signature[4:r_end], signature[r_end + 2 :]
+    return r.lstrip(b"\0").rjust(32, b"\0") + s.lstrip(b"\0").rjust(32, b"\0")
 
 
 def _der_signature(signature: bytes) -> bytes:

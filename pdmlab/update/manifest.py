@@ -3,28 +3,25 @@
     signed = Manifest.for_image(image, version="1.2.4", uri="/fw/1", vendor_id=v, class_id=c).sign(key)
     SignedManifest.parse(signed).verify(certificate.public_key())
 
-The layout is mbed-cloud-client 4.13.4's (fota_manifest_v3.c) and manifest-tool 2.6.2's; the schema is
-manifest.asn. Versions 1 of the format belong to clients older than 4.7.
+The layout is mbed-cloud-client 4.13.4's (fota_manifest_v3.c) and manifest-tool 2.6.2's. Versions 1 of the format belong
+to clients older than 4.7 (`pdmlab.update.manifest_v1`).
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import html
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from importlib import resources
-from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec, utils
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat import asn1
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdmlab.errors import ConfigError
+from pdmlab.update import der
 from pdmlab.update.results import FotaResult, rejected
-from pdmlab.update.version import Version
+from pdmlab.update.version import is_version
 
 SCHEMA_VERSION = 3
 MAX_COMPONENT = 8
@@ -50,6 +47,16 @@ class PayloadMetadata:
     installed_size: int
     installed_digest: bytes
     precursor_digest: bytes | None = None
+
+    def faults(self, payload_format: PayloadFormat) -> Iterator[str]:
+        """Name each field that the format does not allow."""
+        if not 1 <= self.installed_size <= MAX_IMAGE:
+            yield f"the installed size {self.installed_size} B is outside 1 to {MAX_IMAGE}"
+        if len(self.installed_digest) != 32:
+            yield f"the installed digest has {len(self.installed_digest)} bytes, not 32"
+        precursor = self.precursor_digest
+        if (precursor is None) == (payload_format is PayloadFormat.DELTA) or len(precursor or bytes(32)) != 32:
+            yield "a precursor digest of 32 bytes belongs to a delta, and to nothing else"
 
 
 @dataclass(frozen=True)
@@ -95,54 +102,40 @@ class Manifest:
     def faults(self) -> Iterator[tuple[FotaResult, str]]:
         """Name each field that the format does not allow, with the result a device would give."""
         malformed = FotaResult.MANIFEST_MALFORMED
-        for name, value in (("vendor id", self.vendor_id), ("class id", self.class_id)):
-            if len(value) != 16:
-                yield malformed, f"the {name} has {len(value)} bytes, not 16"
+        if len(self.vendor_id) != 16:
+            yield malformed, f"the vendor id has {len(self.vendor_id)} bytes, not 16"
+        if len(self.class_id) != 16:
+            yield malformed, f"the class id has {len(self.class_id)} bytes, not 16"
         if not 1 <= len(self.component.encode()) <= MAX_COMPONENT:
             yield malformed, f"the component name {self.component[:40]!r} is not 1 to {MAX_COMPONENT} characters"
-        try:
-            Version.parse(self.version)
-        except ConfigError as error:
-            yield malformed, error.message
+        if not is_version(self.version):
+            yield malformed, f"{self.version[:40]!r} is not a version"
         if not 0 <= self.priority <= 0xFFFF_FFFF:
             yield malformed, f"the priority {self.priority} is outside 0 to 4294967295"
         if len(self.payload_digest) != 32:
             yield malformed, f"the payload digest has {len(self.payload_digest)} bytes, not 32"
         if not 1 <= self.payload_size <= MAX_IMAGE:
             yield malformed, f"the payload size {self.payload_size} B is outside 1 to {MAX_IMAGE}"
-        if len(self.installed_signature or b"") not in (0, 64):
-            yield malformed, f"the image signature has {len(self.installed_signature or b'')} bytes, not 64"
-        yield from self._metadata_faults(malformed)
-        if not 1 <= len(self.uri.encode()) <= MAX_URI:
-            yield FotaResult.BAD_URI, f"the URI has {len(self.uri.encode())} bytes, not 1 to {MAX_URI}"
-
-    def _metadata_faults(self, malformed: FotaResult) -> Iterator[tuple[FotaResult, str]]:
+        if self.installed_signature and len(self.installed_signature) != der.RAW_SIGNATURE:
+            yield malformed, f"the image signature has {len(self.installed_signature)} bytes, not 64"
         if (self.metadata is None) != (self.format is PayloadFormat.RAW):
             yield malformed, "payload metadata belong to every format but raw, and to no raw one"
-        if self.metadata is None:
-            return
-        if not 1 <= self.metadata.installed_size <= MAX_IMAGE:
-            yield malformed, f"the installed size {self.metadata.installed_size} B is outside 1 to {MAX_IMAGE}"
-        if len(self.metadata.installed_digest) != 32:
-            yield malformed, f"the installed digest has {len(self.metadata.installed_digest)} bytes, not 32"
-        precursor = self.metadata.precursor_digest
-        if (precursor is None) == (self.format is PayloadFormat.DELTA) or len(precursor or bytes(32)) != 32:
-            yield malformed, "a precursor digest of 32 bytes belongs to a delta, and to nothing else"
+        if self.metadata is not None:
+            for fault in self.metadata.faults(self.format):
+                yield malformed, fault
+        if not 1 <= len(self.uri.encode()) <= MAX_URI:
+            yield FotaResult.BAD_URI, f"the URI has {len(self.uri.encode())} bytes, not 1 to {MAX_URI}"
 
     def sign(self, private_key: ec.EllipticCurvePrivateKey) -> bytes:
         """Return the DER of the manifest signed with a P-256 key; raise ConfigError if a field cannot be."""
         for _, fault in self.faults():
             raise ConfigError(f"this manifest cannot be signed: {fault}")
-        if not isinstance(private_key.curve, ec.SECP256R1):
-            raise ConfigError(
-                f"manifests are signed with P-256 keys; this one is on {private_key.curve.name}",
-                hint="`pdmlab dm init` makes the right kind of key",
-            )
-        signed = bytes(_schema().encode("Manifest", _to_fields(self)))
-        r, s = utils.decode_dss_signature(private_key.sign(signed, ec.ECDSA(SHA256())))
-        signature = r.to_bytes(32, "big") + s.to_bytes(32, "big")
-        outer = {"manifest-version": "v3", "manifest": signed, "signature": signature}
-        return bytes(_schema().encode("SignedResource", outer))
+        signed = _written(self)
+        return der.sequence(_SCHEMA_VERSION + signed + _SIGNATURE + der.raw_signature(der.sign(private_key, signed)))
+
+    def with_image_signature(self, private_key: ec.EllipticCurvePrivateKey) -> Manifest:
+        """Return the manifest with the signature of the image that will run, for bootloaders that check it."""
+        return replace(self, installed_signature=der.sign_digest(private_key, self.installed_digest))
 
     def _repr_html_(self) -> str:
         rows = {
@@ -180,121 +173,149 @@ class SignedManifest:
     encryption_key: bytes | None = field(default=None, repr=False)
 
     @classmethod
-    def parse(cls, der: bytes, public_key: ec.EllipticCurvePublicKey | None = None) -> SignedManifest:
+    def parse(cls, data: bytes, public_key: ec.EllipticCurvePublicKey | None = None) -> SignedManifest:
         """Read a signed manifest; with public_key, check its signature before any field is looked at.
 
         Raises ManifestRejected, and nothing else, whatever the bytes are. Fields that are well formed
         but not allowed (`Manifest.faults`) are left to `pdmlab.update.checks.check`.
         """
-        if len(der) > MAX_MANIFEST:
-            raise rejected(FotaResult.MANIFEST_MALFORMED, f"{len(der)} B are more than a manifest can have")
-        outer, length = _decode("SignedResource", der)
-        signed, signature = bytes(outer["manifest"]), bytes(outer["signature"])
-        key = _encryption_key(der[length:])
+        if len(data) > MAX_MANIFEST:
+            raise rejected(FotaResult.MANIFEST_MALFORMED, f"{len(data)} B are more than a manifest can have")
+        try:
+            size, start = der.value_size(data), der.header_size(data)
+            outer = asn1.decode_der(_SignedResource, data[:size])
+            if not data.startswith(_SCHEMA_VERSION, start):
+                version = der.enumerated_number(outer.version)
+                raise rejected(FotaResult.SCHEMA_UNSUPPORTED, f"it is of version {version}, not {SCHEMA_VERSION}")
+        except ValueError as error:
+            raise rejected(FotaResult.MANIFEST_MALFORMED, f"no signed manifest: {error}") from error
+        key = _encryption_key(data[size:]) if size < len(data) else None
+        if len(outer.signature) != der.RAW_SIGNATURE:
+            raise rejected(FotaResult.MANIFEST_SIGNATURE, f"a signature has 64 bytes, not {len(outer.signature)}")
+        signed = data[start + len(_SCHEMA_VERSION) : size - len(_SIGNATURE) - der.RAW_SIGNATURE]
         if public_key is not None:
-            _verify(public_key, signed, signature)
-        fields, length = _decode("Manifest", signed)
-        if length != len(signed) or bytes(_schema().encode("Manifest", fields)) != signed:
-            raise rejected(FotaResult.MANIFEST_MALFORMED, "the manifest is BER, not DER, or has unknown fields")
-        return cls(_from_fields(fields), signed, signature, key)
+            _verify(public_key, signed, outer.signature)
+        return cls(_read(outer.manifest), signed, outer.signature, key)
 
     def verify(self, public_key: ec.EllipticCurvePublicKey) -> None:
         """Raise ManifestRejected (23) unless the P-256 key's owner signed exactly these bytes."""
         _verify(public_key, self.signed, self.signature)
+
+    def verify_image(self, public_key: ec.EllipticCurvePublicKey, digest: bytes | None = None) -> None:
+        """Raise ManifestRejected (23) unless the P-256 key's owner signed the image that will run.
+
+        digest: its SHA-256 as it was found; left out, what the manifest says.
+        """
+        signature = self.manifest.installed_signature or b""
+        if len(signature) != der.RAW_SIGNATURE:
+            raise rejected(FotaResult.MANIFEST_SIGNATURE, "the manifest has no signature of the image")
+        if not der.is_digest_signature(public_key, signature, digest or self.manifest.installed_digest):
+            raise rejected(FotaResult.MANIFEST_SIGNATURE, "the image's signature does not fit the image and the key")
 
     def _repr_html_(self) -> str:
         return self.manifest._repr_html_()
 
 
 def _verify(public_key: ec.EllipticCurvePublicKey, signed: bytes, signature: bytes) -> None:
-    if len(signature) != 64:
-        raise rejected(FotaResult.MANIFEST_SIGNATURE, f"a signature has 64 bytes, this one {len(signature)}")
-    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
-    try:
-        public_key.verify(utils.encode_dss_signature(r, s), signed, ec.ECDSA(SHA256()))
-    except InvalidSignature as error:
-        raise rejected(FotaResult.MANIFEST_SIGNATURE, "the signature does not fit the manifest and the key") from error
+    if not der.is_raw_signature(public_key, signature, signed):
+        raise rejected(FotaResult.MANIFEST_SIGNATURE, "the signature does not fit the manifest and the key")
 
 
-def _encryption_key(rest: bytes) -> bytes | None:
+def _encryption_key(rest: bytes) -> bytes:
     """Read what a service appends for an encrypted payload: context tag [1], 16 bytes of AES key."""
-    if not rest:
-        return None
     if len(rest) != 18 or rest[:2] != b"\x81\x10":
         raise rejected(FotaResult.MANIFEST_MALFORMED, f"{len(rest)} B follow the manifest that belong to nothing")
     return bytes(rest[2:])
 
 
-@functools.cache
-def _schema() -> Any:  # asn1tools ships no types
-    import asn1tools
+# -- the format (DER), as mbed-cloud-client 4.13 and manifest-tool 2.6.2 have it ------------------------------------
+# The signature covers the DER of _Manifest, its header included: what was signed is kept as the bytes that came, never
+# as bytes encoded again; hence TLV in the outer type. TLV also stands for ENUMERATED.
 
-    return asn1tools.compile_string(
-        resources.files(__package__).joinpath("manifest.asn").read_text(encoding="utf-8"), "der"
-    )
-
-
-_ENUM_RESULTS = {
-    "manifest-version": FotaResult.SCHEMA_UNSUPPORTED,
-    "payload-format": FotaResult.FORMAT_UNSUPPORTED,
-}
+_SCHEMA_VERSION = b"\x0a\x01\x03"  # ENUMERATED 3
+_ID, _DIGEST, _SIGNATURE = b"\x04\x10", b"\x04\x20", b"\x04\x40"  # OCTET STRINGs of 16, 32 and 64 bytes follow
 
 
-def _decode(name: str, data: bytes) -> tuple[dict[str, Any], int]:
-    """Decode one DER value and say how long it is; whatever the decoder dislikes becomes ManifestRejected."""
-    import asn1tools
+@asn1.sequence
+class _PayloadMetadata:
+    installed_size: int
+    installed_digest: bytes
+    precursor_digest: bytes | None
 
+
+@asn1.sequence
+class _Manifest:
+    vendor_id: bytes
+    class_id: bytes
+    update_priority: int
+    component_name: str
+    payload_version: str
+    payload_digest: bytes
+    payload_size: int
+    payload_uri: str
+    payload_format: asn1.TLV
+    installed_signature: bytes | None
+    payload_metadata: _PayloadMetadata | None
+    vendor_data: bytes | None
+
+
+@asn1.sequence
+class _SignedResource:
+    version: asn1.TLV
+    manifest: asn1.TLV
+    signature: bytes
+
+
+_FORMAT_FIELDS = {each: asn1.encode_der(der.enumerated(each)) for each in PayloadFormat}
+_FORMATS = {field[2:]: each for each, field in _FORMAT_FIELDS.items()}
+
+
+def _written(manifest: Manifest) -> bytes:
+    """Return the DER that is signed; written by hand, since an object to encode costs more than what it says."""
+    fields = [
+        _ID + manifest.vendor_id + _ID + manifest.class_id,
+        der.integer(manifest.priority),
+        der.utf8(manifest.component),
+        der.utf8(manifest.version),
+        _DIGEST + manifest.payload_digest,
+        der.integer(manifest.payload_size),
+        der.utf8(manifest.uri),
+        _FORMAT_FIELDS[manifest.format],
+    ]
+    if manifest.installed_signature is not None:
+        fields.append(der.octets(manifest.installed_signature))
+    if manifest.metadata is not None:
+        metadata = der.integer(manifest.metadata.installed_size) + der.octets(manifest.metadata.installed_digest)
+        if manifest.metadata.precursor_digest is not None:
+            metadata += der.octets(manifest.metadata.precursor_digest)
+        fields.append(der.sequence(metadata))
+    if manifest.vendor_data is not None:
+        fields.append(der.octets(manifest.vendor_data))
+    return der.sequence(b"".join(fields))
+
+
+def _read(signed: asn1.TLV) -> Manifest:
     try:
-        fields, length = _schema().decode_with_length(name, data)
-    # Beside its own errors the decoder lets through what slicing, str() and int() of hostile bytes raise.
-    except (asn1tools.Error, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
-        where = [getattr(step, "name", "") for step in getattr(error, "location", [])]
-        unknown_value = "enumeration value" in str(error)
-        result = _ENUM_RESULTS.get(where[0] if where else "") if unknown_value else None
-        raise rejected(result or FotaResult.MANIFEST_MALFORMED, f"{name}: {error}") from error
-    return fields, length
-
-
-_FORMAT_NAMES = {form: form.name.lower().replace("_", "-") for form in PayloadFormat}
-
-
-def _to_fields(manifest: Manifest) -> dict[str, Any]:
-    metadata = manifest.metadata and {
-        "installed-size": manifest.metadata.installed_size,
-        "installed-digest": manifest.metadata.installed_digest,
-        "precursor-digest": manifest.metadata.precursor_digest,
-    }
-    fields = {
-        "vendor-id": manifest.vendor_id,
-        "class-id": manifest.class_id,
-        "update-priority": manifest.priority,
-        "component-name": manifest.component,
-        "payload-version": manifest.version,
-        "payload-digest": manifest.payload_digest,
-        "payload-size": manifest.payload_size,
-        "payload-uri": manifest.uri,
-        "payload-format": _FORMAT_NAMES[manifest.format],
-        "installed-signature": manifest.installed_signature,
-        "payload-metadata": metadata and {name: value for name, value in metadata.items() if value is not None},
-        "vendor-data": manifest.vendor_data,
-    }
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _from_fields(fields: dict[str, Any]) -> Manifest:
-    metadata = fields.get("payload-metadata")
+        fields = signed.parse(_Manifest)
+        payload_format = _FORMATS.get(bytes(fields.payload_format.data))
+        if payload_format is None or fields.payload_format.tag_bytes != der.ENUMERATED:
+            number = der.enumerated_number(fields.payload_format)
+            raise rejected(FotaResult.FORMAT_UNSUPPORTED, f"there is no payload format {number}")
+    except ValueError as error:
+        raise rejected(FotaResult.MANIFEST_MALFORMED, f"no manifest: {error}") from error
+    metadata: _PayloadMetadata | None = fields.payload_metadata
     return Manifest(
-        vendor_id=fields["vendor-id"],
-        class_id=fields["class-id"],
-        priority=fields["update-priority"],
-        component=fields["component-name"],
-        version=fields["payload-version"],
-        payload_digest=fields["payload-digest"],
-        payload_size=fields["payload-size"],
-        uri=fields["payload-uri"],
-        format=next(form for form, name in _FORMAT_NAMES.items() if name == fields["payload-format"]),
-        installed_signature=fields.get("installed-signature"),
+        vendor_id=fields.vendor_id,
+        class_id=fields.class_id,
+        priority=fields.update_priority,
+        component=fields.component_name,
+        version=fields.payload_version,
+        payload_digest=fields.payload_digest,
+        payload_size=fields.payload_size,
+        uri=fields.payload_uri,
+        format=payload_format,
+        installed_signature=fields.installed_signature,
         metadata=metadata
-        and PayloadMetadata(metadata["installed-size"], metadata["installed-digest"], metadata.get("precursor-digest")),
-        vendor_data=fields.get("vendor-data"),
+        and PayloadMetadata(metadata.installed_size, metadata.installed_digest, metadata.precursor_digest),
+        vendor_data=fields.vendor_data,
     )

@@ -55,3 +55,8 @@ class Version:
 
     def __str__(self) -> str:
         return f"{self.major}.{self.minor}.{self.patch}"
+
+
+def is_version(text: str) -> bool:
+    """Whether a text is a version "a.b.c"."""
+    return _TEXT.fullmatch(text) is not None
