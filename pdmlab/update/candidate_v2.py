@@ -16,10 +16,10 @@ drivers has it; the one for internal flash writes it first, and an image then co
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from pdmlab.errors import ConfigError, ImageRejected, UpdateError
+from pdmlab.errors import ConfigError, ImageRejected, StorageError, UpdateError
 from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.kv.nvstore import NVStore
 from pdmlab.storage.kv.sotp import SotpType
@@ -153,6 +153,38 @@ class StorageLocation:
         if self._header is None:
             raise UpdateError("nothing was begun in this location", hint="call begin() first")
         return self._header
+
+
+class UpdateStorage:
+    """All locations of a board's update storage, of which a manifest names one."""
+
+    def __init__(self, locations: Sequence[StorageLocation]) -> None:
+        self.locations = tuple(locations)
+
+    def __repr__(self) -> str:
+        return f"<update storage: {', '.join(map(repr, self.locations))}>"
+
+    @property
+    def capacity(self) -> int:
+        """Return the largest image that fits its first location (B)."""
+        return self.locations[0].capacity
+
+    def location(self, storage_id: str) -> StorageLocation:
+        """Return the location of a manifest's storage id: a number, or the first for whatever else it is.
+
+        Raises:
+            StorageError: the board has no location of that number.
+        """
+        digits = storage_id[: len(storage_id) - len(storage_id.lstrip("0123456789"))]
+        number = int(digits) if digits and len(digits) < 11 and "default" not in storage_id else 0
+        if number >= len(self.locations):
+            raise StorageError(f"the board has no storage location {number}, its last is {len(self.locations) - 1}")
+        return self.locations[number]
+
+    def erase(self) -> None:
+        """Erase every location."""
+        for location in self.locations:
+            location.erase()
 
 
 def storage_locations(hardware: Hardware, count: int = 1) -> list[StorageLocation]:

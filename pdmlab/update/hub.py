@@ -7,12 +7,44 @@ from __future__ import annotations
 
 import functools
 import tomllib
+from enum import IntEnum
 from importlib import resources
 
 SUCCEEDED = 100
 ROLLBACK = 221
 """Of a manifest that is not newer than what runs."""
 PACKAGE_NAME = "/10252/0/5"
+
+
+class HubResult(IntEnum):
+    """What the update hub reports once a manifest is accepted; `hub_checks` has what it says of manifests.
+
+    The numbers of arm_uc_public.h, and of the vendor's list of event types (UPD4_FAIL_315, UPD4_FAIL_511).
+    """
+
+    NO_STORAGE = 225
+    NO_ROUTE = 302
+    CONNECTION_FAILURE = 304
+    DOWNLOAD_REFUSED = 315
+    BAD_DATA_FORMAT = 411
+    WRITE_FAILURE = 503
+    HASH_ERROR = 504
+    ACTIVATION_FAILURE = 505
+    INSTALL_REFUSED = 511
+
+    @property
+    def meaning(self) -> str:
+        """Say what the number means."""
+        return explain(self)[0]
+
+    @property
+    def advice(self) -> str:
+        """Say what to do about it."""
+        return explain(self)[1]
+
+    def __str__(self) -> str:
+        return f"{self.value} ({self.meaning})"
+
 
 _PARTS = {
     100: "the update as a whole",
@@ -31,7 +63,7 @@ def is_hub_result(number: int) -> bool:
 
 def explain(number: int) -> tuple[str, str]:
     """Return what a result of the update hub means, and what to do about it."""
-    row = _table().get(str(number))
+    row = _table().get(str(int(number)))
     if row is not None:
         return row["meaning"], row["advice"]
     part = _PARTS.get(number // 100 * 100, "the update")
