@@ -140,9 +140,9 @@ class CampaignDevices:
             self._until(values["deadline"])
         return changed
 
-    def failed(self, row: Row, result: int) -> None:
-        """Bring a device to its end that reports a result which is a failure."""
-        event_type, words = failure(result)
+    def failed(self, row: Row, result: int, explain: Callable[[int], tuple[str, str]] = failure) -> None:
+        """Bring a device to its end that reports a result which is a failure; explain: to an event type and words."""
+        event_type, words = explain(result)
         self.end(row, "fail", "failed_connector_channel_update", event_type, words, result=result)
 
     def end(
@@ -176,6 +176,8 @@ class CampaignDevices:
         self._done(row["campaign_id"])
         if self._row(row["device_id"]) is not None:  # the next campaign has waited for this one
             self._core.bus.tell("queue", row["device_id"])
+        else:
+            self._core.observations.unwatch(row["device_id"])
 
     # -- patience ------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from aiocoap.numbers import codes
 from pdmlab.lwm2m.paths import Path
 from pdmlab.service.described import Described
 from pdmlab.service.store import Row
+from pdmlab.service.values import plain
 from pdmlab.update import hub
 from pdmlab.update.manifest_v1 import told_as
 
@@ -49,7 +50,8 @@ class Questions:
         answer = await self._core.delivery.ask(row["device_id"], message)
         if answer.code >= 128:
             return None
-        payload: bytes = answer.payload
+        format = answer.opt.content_format
+        payload, _ = plain(path, answer.payload, None if format is None else int(format))
         return payload.decode("utf-8", "replace").strip()
 
 

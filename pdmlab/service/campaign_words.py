@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from pdmlab.update import hub
+from pdmlab.update import hub, object5
 from pdmlab.update.results import FotaResult, FotaState
 
 Phase = Literal["draft", "starting", "active", "stopping", "stopped", "archived"]
@@ -53,11 +53,14 @@ EVENTS: Final = {
     "UPD4_FAIL_103": "The device came back with another version",
     "UPD4_FAIL_104": "The device was deleted",
     "UPD4_FAIL_105": "The device gave up and did not say why",
+    "UPD4_FAIL_106": "The firmware is nothing for this device",
+    "UPD4_FAIL_107": "The device did not begin to install",
 }
 """Event types of the service's own.
 
 A failure that a device reports is UPD4_FAIL_ and its result, 21 to 49, or UPD3_FAIL_ and a result of the older update
-hub, which supports protocol 3: its numbers, 101 to 510, would be taken for the service's own.
+hub, which supports protocol 3: its numbers, 101 to 510, would be taken for the service's own. UPD5_FAIL_ and a number
+from 2 on is a result of OMA's firmware object, /5/0/5.
 """
 
 
@@ -79,7 +82,10 @@ def event_title(event_type: str) -> str:
         return EVENTS[event_type]
     number = event_type.rpartition("_")[2]
     try:
-        meaning = hub.explain(int(number))[0] if event_type.startswith("UPD3") else FotaResult(int(number)).meaning
+        if event_type.startswith("UPD5"):
+            meaning = object5.explain(int(number))[0]
+        else:
+            meaning = hub.explain(int(number))[0] if event_type.startswith("UPD3") else FotaResult(int(number)).meaning
     except ValueError:
         return f"The device reports result {number}"
     return meaning[:1].upper() + meaning[1:]
@@ -100,3 +106,9 @@ def failure(result: int) -> tuple[str, str]:
     except ValueError:
         return f"UPD4_FAIL_{result}", f"the device reports result {result}, which is none that we know"
     return f"UPD4_FAIL_{result}", f"result {known}: {known.advice}"
+
+
+def object5_failure(result: int) -> tuple[str, str]:
+    """Return the event type and the explanation in words of what a device reports on /5/0/5."""
+    meaning, advice = object5.explain(result)
+    return f"UPD5_FAIL_{result}", f"result {result} ({meaning}): {advice}"

@@ -18,6 +18,7 @@ from pdmlab.coap.transport import Address
 from pdmlab.errors import PdmlabError, ServiceError
 from pdmlab.service.campaign_drafts import CampaignDrafts
 from pdmlab.service.campaign_words import RUNNING
+from pdmlab.service.deployment_offer import How
 from pdmlab.service.deployments import Deployments
 from pdmlab.service.described import Described
 from pdmlab.service.filters import parse, parse_time, where
@@ -42,6 +43,8 @@ class Campaigns(CampaignDrafts):
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)
+        self.prefer: How = "pull"
+        """How a device with object 5 gets an image that could either be fetched or be sent."""
         self._deployments = Deployments(core, self._device_done)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._ended: set[str] = set()  # campaigns one of whose devices has come to its end
@@ -123,7 +126,7 @@ class Campaigns(CampaignDrafts):
         self._deployments.registered(registration, full=full)
 
     def told(self, registration: Registration, path: str, value: bytes) -> None:
-        """Take what a device says of its update (/10252/0/2 and /3), as part of the open transaction."""
+        """Take what a device says of its update, as part of the open transaction."""
         self._deployments.told(registration, path, value)
 
     def served(self, peer: Address, uri: str, start: int, size: int, total: int) -> None:

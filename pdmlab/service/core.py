@@ -288,6 +288,18 @@ class Core:
         """Where devices register, with security, unless there is none; bootstrap adds the account."""
         return self.uri("lwm2m").partition("?")[0]
 
+    def address(self, role: Role, scheme: Scheme) -> str:
+        """Return where a server is reached by a scheme, SCHEME://HOST:PORT, as devices see it.
+
+        Raises:
+            ServiceError: it is not reached by that.
+        """
+        if scheme not in self._addresses.get(role, {}):
+            raise ServiceError(f"the {role} server is not reached by {scheme}", status=503)
+        host, port = self._addresses[role][scheme]
+        host = self.reachable_at or host
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
     def uri(self, role: Role, *, secure: bool | None = None, account_id: str | None = None) -> str:
         """Return a server's URI for devices of an account: coaps:// if secure, coap:// if not; None takes the better.
 
@@ -300,10 +312,8 @@ class Core:
         for wanted in (True, False) if secure is None else (secure,):
             for scheme in schemes[wanted]:
                 if scheme in addresses:
-                    host, port = addresses[scheme]
-                    host = self.reachable_at or host
-                    host = f"[{host}]" if ":" in host else host
-                    return f"{'coaps' if wanted else 'coap'}://{host}:{port}?aid={account_id or self.account_id}"
+                    where = self.address(role, scheme).partition("://")[2]
+                    return f"{'coaps' if wanted else 'coap'}://{where}?aid={account_id or self.account_id}"
         raise ServiceError(
             f"the {role} server is not reached {'by DTLS or TLS' if secure else 'without security'}",
             status=503,

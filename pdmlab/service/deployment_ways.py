@@ -6,6 +6,8 @@ from typing import Protocol
 
 from pdmlab.service.store import Row
 
+UPDATES = ("/10252/0/", "/5/0/")
+"""Where devices tell how their updates go."""
 MAX_TRIES = 3
 """Attempts at a device that loses what it is sent."""
 

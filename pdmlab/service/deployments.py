@@ -19,7 +19,9 @@ from pdmlab.service.campaign_devices import CampaignDevices
 from pdmlab.service.campaign_questions import Questions
 from pdmlab.service.campaign_words import PATIENCE_S
 from pdmlab.service.deployment_manifest import ByManifest
+from pdmlab.service.deployment_object5 import ByFirmwareObject
 from pdmlab.service.deployment_ways import Way, number_of
+from pdmlab.service.firmware import same_payload
 from pdmlab.service.progress import Progress, shown
 from pdmlab.service.schema import campaign_devices as table
 from pdmlab.service.schema import campaigns, devices
@@ -38,6 +40,7 @@ AT_ONCE, TURN_S = 64, 2.0
 
 One that has not answered within TURN_S has its time, but not at the others' cost.
 """
+_OBJECT, _MANIFEST = "5", "10252"
 _KEEP_EVERY = 16  # blocks served between two notes of how far a download is
 
 _SHOWN = (table.c[name] for name in ("id", "device_id", "step", "summary_status", "description", "done_B"))
@@ -64,6 +67,7 @@ class Deployments(CampaignDevices):
         self._turns = Turns(AT_ONCE, TURN_S)
         self.questions = Questions(core)
         self._by_manifest = ByManifest(core, self)
+        self._by_object = ByFirmwareObject(core, self)
         core.bus.hear("queue", self._news)
 
     def __repr__(self) -> str:
@@ -102,8 +106,9 @@ class Deployments(CampaignDevices):
         """Go on with a device that has come, or come back; where it was not heard for a while, look at it first."""
         device_id = registration.device_id
         if device_id in self._open:
-            look = full or self._open[device_id] != registration.peer or self._way(device_id).looks_often
-            self.go_on(device_id, look=look)
+            look = full or self._open[device_id] != registration.peer
+            quiet = device_id not in self._tasks and self._way(device_id).looks_often
+            self.go_on(device_id, look=look or quiet)
 
     def told(self, registration: Registration, path: str, value: bytes) -> None:
         """Follow what a device says of its update."""
@@ -115,15 +120,17 @@ class Deployments(CampaignDevices):
             way.told(row, path, number)
 
     def served(self, peer: Address, uri: str, start: int, size: int, total: int) -> None:
-        """Count a block of an image on its way to a device."""
-        registration = self._core.registrations.at(peer)
-        if registration is None or registration.device_id not in self._open:
-            return
-        device_id, now = registration.device_id, self._core.now()
-        progress = self._progress.get(device_id)
+        """Count a block of an image that a device has fetched."""
+        registration = self._core.registrations.speaking(peer)
+        if registration is not None and registration.device_id in self._open:
+            self.carried(registration.device_id, uri, start, size, total)
+
+    def carried(self, device_id: str, uri: str, start: int, size: int, total: int) -> None:
+        """Count a block of the image of a URI on its way to a device."""
+        progress, now = self._progress.get(device_id), self._core.now()
         if progress is None or progress.uri != uri:
             row = self._row(device_id)
-            if row is None or row["payload_uri"] != uri:
+            if row is None or not same_payload(row["payload_uri"], uri):
                 return
             progress = self._progress[device_id] = Progress(row["id"], uri, start, now)
         progress.served(start, size, total, now)
@@ -131,13 +138,19 @@ class Deployments(CampaignDevices):
             with self._store.batch() as db:
                 _SERVED.run(db, row=progress.row_id, done=progress.done_B, limit=now + PATIENCE_S["downloading"])
 
+    def anew(self, device_id: str) -> None:
+        """Count the blocks to a device from the first again."""
+        self._progress.pop(device_id, None)
+
     def progress(self, campaign_id: str) -> Rows:
         """Return how far each device of a campaign is."""
         rows = self._store.rows(_PROGRESS, campaign=campaign_id)
         return [shown(row, self._progress.get(row["device_id"]), self._core.now()) for row in rows]
 
     def _way(self, device_id: str) -> Way:
-        return self._by_manifest
+        """Return how a device is updated: by manifest, unless it has listed OMA's object alone."""
+        listed = {row["path"].split("/")[1] for row in self._core.resources.list(device_id)}
+        return self._by_object if _OBJECT in listed and _MANIFEST not in listed else self._by_manifest
 
     # -- step by step --------------------------------------------------------------------------------------
 

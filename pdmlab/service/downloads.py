@@ -1,4 +1,4 @@
-"""GET /fw: firmware for devices, block by block over their LwM2M connection, counted as it goes out."""
+"""GET /fw and /fw/ID: firmware for devices, block by block over their LwM2M connection, counted as it goes out."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ class Downloads:
         uri = message.opt.proxy_uri
         if uri is None:
             return answer(codes.BAD_REQUEST, "Proxy-Uri must be the URI of the manifest")
+        return self._block(message, peer, uri)
+
+    def file(self, message: Message, peer: Address) -> Message:
+        """Answer GET /fw/ID in the same way: what /5/0/1 of a device with object 5 names."""
+        return self._block(message, peer, "/" + "/".join(message.opt.uri_path))
+
+    def _block(self, message: Message, peer: Address, uri: str) -> Message:
         image = self._core.firmware.payload(uri)
         if image is None or not self._may_have(peer, image):
             return answer(codes.NOT_FOUND, f"no firmware image has the URI {uri[:200]}")

@@ -224,3 +224,9 @@ class Firmware:
         if row is None:
             raise not_found(what, id)
         return row
+
+
+def same_payload(one: str, other: str) -> bool:
+    """Whether two URIs mean the same image: by the same words, or as `Firmware.payload` reads them."""
+    first, second = _PAYLOAD.fullmatch(one), _PAYLOAD.fullmatch(other)
+    return one == other or (first is not None and second is not None and first.group(1) == second.group(1))

@@ -20,6 +20,7 @@ from pdmlab.coap.observation import Freshness
 from pdmlab.coap.transport import Address
 from pdmlab.errors import NetworkError, ServiceError
 from pdmlab.lwm2m.paths import Path
+from pdmlab.service.deployment_ways import UPDATES
 from pdmlab.service.presubscriptions import Presubscriptions
 from pdmlab.service.schema import observations as table
 from pdmlab.service.schema.metrics import Metric
@@ -143,7 +144,7 @@ class Observations(Presubscriptions):
         with self._store.batch():
             self._core.resources.keep(device_id, path, payload, number, max_age)
             self._pass_on(device_id, path, payload, number, max_age, told)
-            if path.startswith("/10252/0/"):
+            if path.startswith(UPDATES):
                 self._core.campaigns.told(registration, path, payload)
 
     def _pass_on(
@@ -257,7 +258,7 @@ class Observations(Presubscriptions):
         obstacle = self._core.delivery.obstacle(device_id)
         if registration is None or obstacle is not None:
             return False
-        if path not in self.keys_of(device_id):
+        if not self.is_wanted(device_id, path):
             self._remove(device_id, path)  # nobody wants it any more
             return True
         listed = self._core.resources.get(device_id, path)
@@ -285,7 +286,7 @@ class Observations(Presubscriptions):
             del self._making[device_id]
         if self._core.registrations.find(device_id) is None:
             return False
-        if path not in self.keys_of(device_id):
+        if not self.is_wanted(device_id, path):
             self._remove(device_id, path)  # unsubscribed meanwhile: its notifications will be reset
             return True
         with self._store.batch():

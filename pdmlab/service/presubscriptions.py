@@ -73,7 +73,7 @@ class Presubscriptions(Subscriptions):
             ).all()
             for device_id, path in old:
                 self._forget_keys(device_id)
-                if path not in self.keys_of(device_id):
+                if not self.is_wanted(device_id, path):
                     self._remove(device_id, path)
             for registration in self._core.registrations:
                 if registration.account_id == account_id:

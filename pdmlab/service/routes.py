@@ -53,6 +53,7 @@ def routes(core: Core, role: str, endpoint: Endpoint) -> Handler:
     add(codes.POST, "rd/*/*", core.registrations.update)
     add(codes.DELETE, "rd/*/*", core.registrations.deregister)
     add(codes.GET, "fw", core.downloads.block)
+    add(codes.GET, "fw/*", core.downloads.file)
     add(codes.GET, "download", core.downloads.block)
     add(codes.POST, "est/sen", core.est.renewed)
     add(codes.POST, "est/*/sen", core.est.renewed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -40,6 +40,8 @@ class Subscriptions(ABC):
         self._store = core.store
         self._keys: dict[str, dict[str, list[str]]] = {}
         """What is known by heart of the table; other processes say when they have changed it."""
+        self._watched: dict[str, set[str]] = {}
+        """What the service itself wants to hear, while it works at a device."""
         core.bus.hear("queue", self._changed, own=False)
 
     @abstractmethod
@@ -106,7 +108,7 @@ class Subscriptions(ABC):
             db.execute(sa.delete(subscriptions).where(*wanted))
             for row in rows:
                 self._forget_keys(row["device_id"])
-                if row["path"] not in self.keys_of(row["device_id"]):
+                if not self.is_wanted(row["device_id"], row["path"]):
                     self._remove(row["device_id"], row["path"])
         await self._store.written()
         return bool(rows)
@@ -129,6 +131,24 @@ class Subscriptions(ABC):
                 keys.setdefault(row["path"], []).append(row["api_key_id"])
         return keys
 
+    def is_wanted(self, device_id: str, path: str) -> bool:
+        """Whether a key wants a path, or the service itself."""
+        return path in self.keys_of(device_id) or path in self._watched.get(device_id, ())
+
+    def watch(self, account_id: str, device_id: str, paths: Collection[str]) -> None:
+        """See to it that the service itself hears of paths, over registrations too, until it does not watch them."""
+        self._watched.setdefault(device_id, set()).update(paths)
+        with self._store.batch():
+            observed = [self._observed(account_id, device_id, path) for path in paths]
+        if observed.count("active") < len(observed):
+            self.kick(device_id)
+
+    def unwatch(self, device_id: str) -> None:
+        """Leave a device alone, as part of the open transaction, but for what keys want of it."""
+        for path in self._watched.pop(device_id, ()):
+            if not self.is_wanted(device_id, path):
+                self._remove(device_id, path)
+
     def drop_manual(self, device_id: str) -> None:
         """End, as part of a full registration, the subscriptions that keys have made one by one.
 
@@ -140,8 +160,9 @@ class Subscriptions(ABC):
                 return
             _DROP_MANUAL.run(db, device=device_id)
             self._forget_keys(device_id)
-            for path in set(gone) - self.keys_of(device_id).keys():
-                self._remove(device_id, path)
+            for path in set(gone):
+                if not self.is_wanted(device_id, path):
+                    self._remove(device_id, path)
 
     # -- answers -----------------------------------------------------------------------------------------
 
