@@ -5,9 +5,10 @@ Layout, little endian, as the linker of a Cortex-M target would place it:
 | offset | bytes |
 |---|---|
 | 0x000 | u32 initial stack pointer, u32 reset vector (the start of every Cortex-M image) |
+| 0x1f0 | 16 B `PELION/BSDIFF001`: which patches it can apply, where manifest-delta-tool looks for it |
 | 0x200 | 8 B magic `pdmlabFW`, u32 length n of the descriptor, u32 CRC32 of name, version and build |
 | 0x210 | n B descriptor: JSON, UTF-8 |
-| …     | stand-in for code: SHAKE-256 of name, version and build: incompressible and repeatable |
+| …     | stand-in for code (`pdmlab.firmware.body`): repeatable, and alike in builds of one application |
 
 The descriptor also carries what a stock build compiles in: the developer credentials, the update
 resources, the transport of its client, and the key that an `update` test sends when it has booted
@@ -17,7 +18,6 @@ from new: so it is read from the bytes, like everything else.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 import zlib
@@ -29,9 +29,12 @@ from pdmlab.client.download_protocol import check as check_download_protocol
 from pdmlab.client.transport import Transport
 from pdmlab.client.transport import check as check_transport
 from pdmlab.errors import ConfigError, ImageRejected
+from pdmlab.firmware.body import code
 
 MAGIC = b"pdmlabFW"
 DESCRIPTOR_OFFSET = 0x200
+PATCHES = b"PELION/BSDIFF001"
+PATCHES_OFFSET = DESCRIPTOR_OFFSET - len(PATCHES)
 READY_KEY = "spdmc_ready_chk"
 DEFAULT_SIZE = 192 * 1024
 """Size of an image (B) unless told: of the order of a stock client application (163-177 kB of ROM on a K64F)."""
@@ -91,9 +94,9 @@ def build_image(
             hint=f"give it at least {start + len(body)} B",
         )
     vectors = struct.pack("<II", stack_top, load_address + DESCRIPTOR_OFFSET | 1)
-    key = json.dumps(fixed, sort_keys=True).encode()
-    code = hashlib.shake_256(key).digest(size)
-    image = bytearray(vectors + code[len(vectors) :])
+    image = bytearray(code(info.application, info.version, info.build, size))
+    image[: len(vectors)] = vectors
+    image[PATCHES_OFFSET:DESCRIPTOR_OFFSET] = PATCHES
     image[DESCRIPTOR_OFFSET:start] = _HEAD.pack(MAGIC, len(body), _check(fixed))
     image[start : start + len(body)] = body
     return bytes(image)
