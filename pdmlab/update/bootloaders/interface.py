@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from pdmlab.errors import ConfigError
 from pdmlab.storage.blockdevice import BlockDevice
@@ -91,6 +92,14 @@ class Hardware:
     retained: MutableMapping[str, int] = field(default_factory=dict)
     hash_rate: HashRate = CORTEX_M4_SHA256
 
+    def sha256(self, pieces: Iterable[bytes]) -> bytes:
+        """Return the SHA-256 of what an image is read in, which costs the device its time."""
+        digest = hashlib.sha256()
+        for piece in pieces:
+            digest.update(piece)
+            self.flash.clock.charge(self.hash_rate.cost(len(piece)))
+        return digest.digest()
+
 
 @dataclass(frozen=True)
 class BootResult:
@@ -158,4 +167,22 @@ class Bootloader(Protocol):
 
     def confirm(self) -> None:
         """Keep the image that runs: an application's word after a trial start; nothing where there are no trials."""
+        ...
+
+
+@runtime_checkable
+class TrialStarts(Bootloader, Protocol):
+    """What a bootloader that starts signed images only, each new one on trial, can be asked besides."""
+
+    @property
+    def image_key(self) -> bytes:
+        """The public key that images must be signed by: its point on P-256, not compressed (65 B)."""
+        ...
+
+    def rejected(self, digest: bytes) -> str | None:
+        """Say why the image of this SHA-256, which was installed, does not run any more; None if that is not so."""
+        ...
+
+    def allow_again(self, digest: bytes) -> None:
+        """Let an image that was not confirmed have another trial: someone has asked for it anew."""
         ...
