@@ -45,7 +45,10 @@ LAYOUT = FlashLayout(
 class Board:
     """A board's two media, its key, and what was printed at its last start."""
 
-    def __init__(self, medium: Medium, key: ec.EllipticCurvePrivateKey, part: str = "SD") -> None:
+    def __init__(
+        self, medium: Medium, key: ec.EllipticCurvePrivateKey, part: str = "SD", layout: FlashLayout = LAYOUT
+    ) -> None:
+        self.layout = layout
         self.flash = medium("FLASHIAP", 64 * K)
         self.storage = medium(part, 96 * K)
         self.key = key
@@ -59,7 +62,7 @@ class Board:
 
     @property
     def hardware(self) -> Hardware:
-        return Hardware(LAYOUT, self.flash, self.storage, self.nvstore)
+        return Hardware(self.layout, self.flash, self.storage, self.nvstore)
 
     @property
     def bootloader(self) -> TrialBootloader:
@@ -266,11 +269,8 @@ def test_a_candidate_for_another_component_is_none(board: Board) -> None:
     assert board.boot().refused == "it is for component METER"
 
 
-def test_an_image_that_has_no_room_to_be_kept_is_not_replaced(
-    medium: Medium, key: ec.EllipticCurvePrivateKey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("test_trial.LAYOUT", replace(LAYOUT, candidate=Area("candidate", 0, 64 * K)))
-    board = Board(medium, key)
+def test_an_image_that_has_no_room_to_be_kept_is_not_replaced(medium: Medium, key: ec.EllipticCurvePrivateKey) -> None:
+    board = Board(medium, key, layout=replace(LAYOUT, candidate=Area("candidate", 0, 64 * K)))
     board.program(random.Random(4).randbytes(40_000), "1.0.0")
     board.offer()
     assert board.boot().refused == "1.0.0 has no room in the slot that would keep it"
