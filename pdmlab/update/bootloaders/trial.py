@@ -162,7 +162,7 @@ class TrialBootloader:
         if header is not None and not fault:
             floor = self._floor(header, start)
             if programmed and floor != header.version_number:
-                self._set_floor(header, start)
+                self._begin_anew(header, start)
             elif header.version_number < floor:
                 fault = f"{header.version} is below {version_of(floor)}, the least that may run"
         if fault and not start.waited:
@@ -182,8 +182,11 @@ class TrialBootloader:
             start.say(f"The version counter cannot be read ({error.message})")
             return active.version_number if active is not None else 0
 
-    def _set_floor(self, header: FirmwareHeader, start: _Start) -> None:
+    def _begin_anew(self, header: FirmwareHeader, start: _Start) -> None:
+        """Take over what a programmer has written: counter and trials begin with it."""
         try:
+            if self._records.tried is not None:
+                self._records.forget_trial()
             self._records.floor = header.version_number
         except StorageError as error:
             start.say(f"The version counter cannot be set ({error.message})")
