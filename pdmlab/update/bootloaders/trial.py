@@ -183,9 +183,12 @@ class TrialBootloader:
             return active.version_number if active is not None else 0
 
     def _begin_anew(self, header: FirmwareHeader, start: _Start) -> None:
-        """Take over what a programmer has written: counter and trials begin with it."""
+        """Take over what a programmer has written: the counter begins with it; a candidate from before is not for it."""
         try:
-            if self._records.tried is not None:
+            candidate = self._claims(start).get("candidate")
+            if candidate is not None and candidate.digest != header.digest:
+                self._records.tried = candidate.digest
+            elif self._records.tried is not None:
                 self._records.forget_trial()
             self._records.floor = header.version_number
         except StorageError as error:

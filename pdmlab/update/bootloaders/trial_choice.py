@@ -74,7 +74,7 @@ def may_run(header: FirmwareHeader | None, floor: int) -> bool:
 
 
 def is_rejected(header: FirmwareHeader, floor: int, tried: bytes | None) -> bool:
-    """Whether an image had its trial, and was never confirmed."""
+    """Whether an image had its trial and was never confirmed, or was there before a programmer went back."""
     return header.digest == tried and header.version_number > floor
 
 
@@ -90,7 +90,7 @@ def refusal(candidate: FirmwareHeader, active: FirmwareHeader | None, floor: int
     if active is not None and candidate.version <= active.version:
         return f"{candidate.version} is not newer than {active.version}"
     if is_rejected(candidate, floor, tried):
-        return f"{candidate.version} had its trial and was not confirmed"
+        return f"{candidate.version} was not confirmed, or lay there before a programmer wrote this board"
     return None
 
 

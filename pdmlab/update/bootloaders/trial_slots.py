@@ -43,7 +43,7 @@ def slots(places: Places, verifier: Verifier, records: TrialRecords, storage: st
         active = places.active.header()
         runs = active is not None and active.digest == header.digest
         rejected = not runs and is_rejected(header, records.floor, records.tried)
-        return Slot(*place, "whole", header, "had its trial and was not confirmed" if rejected else "signed")
+        return Slot(*place, "whole", header, "was not confirmed" if rejected else "signed")
 
     return [
         _looked_at("active", INTERNAL, places.active.region, active),
