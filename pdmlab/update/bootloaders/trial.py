@@ -183,7 +183,7 @@ class TrialBootloader:
             return active.version_number if active is not None else 0
 
     def _begin_anew(self, header: FirmwareHeader, start: _Start) -> None:
-        """Take over what a programmer has written: the counter begins with it; a candidate from before is not for it."""
+        """Take over what a programmer has written: the counter begins with it; a candidate from before is passed by."""
         try:
             candidate = self._claims(start).get("candidate")
             if candidate is not None and candidate.digest != header.digest:

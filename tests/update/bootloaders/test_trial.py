@@ -82,6 +82,7 @@ class Board:
         self.flash.erase(LAYOUT.header_offset, 48 * K)
         for at, data in bootloaders.programmed("trial", LAYOUT, image, Version.parse(version), sign=self.sign):
             self.flash.program(at, data + b"\xff" * (-len(data) % 8))
+        self.boot()
 
     def offer(
         self,
@@ -328,6 +329,7 @@ class Absent:
 
     def _init(self) -> None:
         self.looks -= 1
+        self.init()
 
     def __call__(self, address: int, size: int) -> bytes:
         if self.looks > 0:
