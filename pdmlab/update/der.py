@@ -36,21 +36,17 @@ def enumerated_number(value: asn1.TLV) -> int:
     return number
 
 
-def header_size(data: bytes) -> int:
-    """Return how many bytes tag and length of the first value have; raise ValueError if it is longer than the data."""
-    header = 2 + (data[1] & 0x7F if len(data) > 1 and data[1] & 0x80 else 0)
-    if not 2 <= len(data) >= header <= 6:
+def extent(data: bytes) -> tuple[int, int]:
+    """Return where the body of the first value begins, and where it ends; raise ValueError if data are less."""
+    if len(data) < 2:
         raise ValueError(f"{len(data)} B are no value")
-    return header
-
-
-def value_size(data: bytes) -> int:
-    """Return how many bytes the value has that stands at the beginning; raise ValueError if they are not all there."""
-    header = header_size(data)
-    size = header + (data[1] if header == 2 else int.from_bytes(data[2:header], "big"))
-    if size > len(data):
-        raise ValueError(f"the value says that it has {size} B, of {len(data)}")
-    return size
+    start, size = 2, data[1]
+    if size & 0x80:
+        start += size & 0x7F
+        size = int.from_bytes(data[2:start], "big")
+    if start > 6 or start + size > len(data):
+        raise ValueError(f"the value says that it has {size} B more, of {len(data)}")
+    return start, start + size
 
 
 def sequence(body: bytes) -> bytes:
@@ -128,9 +124,8 @@ def raw_signature(signature: bytes) -> bytes:
 
 
 def _der_signature(signature: bytes) -> bytes:
-    return utils.encode_dss_signature(
-        int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:RAW_SIGNATURE], "big")
-    )
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:RAW_SIGNATURE], "big")
+    return utils.encode_dss_signature(r, s)
 
 
 def _verifies(public_key: ec.EllipticCurvePublicKey, signature: bytes, data: bytes, algorithm: ec.ECDSA) -> bool:
