@@ -90,6 +90,11 @@ def error_of_update(result: FotaResult) -> Error:
     return _UPDATES.get(result, Error.UpdateWarningUnknown)
 
 
+def error_of_hub(result: int) -> Error:
+    """Return the number for an update that ended with a result of the hub's (update_client_hub_error_handler.c)."""
+    return _HUB_UPDATES.get(result, Error.UpdateErrorUserActionRequired)
+
+
 _UPDATES = {
     FotaResult.BAD_URI: Error.UpdateWarningURINotFound,
     FotaResult.MANIFEST_SIGNATURE: Error.UpdateWarningSignatureInvalid,
@@ -102,4 +107,22 @@ _UPDATES = {
     FotaResult.STORAGE_WRITE: Error.UpdateErrorWriteToStorage,
     FotaResult.INSTALL_REFUSED: Error.UpdateWarningAuthorizationRejected,
     FotaResult.DOWNLOAD_REFUSED: Error.UpdateWarningAuthorizationRejected,
+}
+_HUB_UPDATES = {
+    200: Error.UpdateWarningIdentityNotFound,
+    207: Error.UpdateWarningSignatureInvalid,
+    208: Error.UpdateWarningCertificateNotFound,
+    209: Error.UpdateWarningCertificateInvalid,
+    210: Error.UpdateWarningSignatureInvalid,
+    215: Error.UpdateWarningVendorMismatch,
+    216: Error.UpdateWarningClassMismatch,
+    221: Error.UpdateWarningRollbackProtection,
+    225: Error.UpdateErrorWriteToStorage,
+    302: Error.UpdateErrorConnection,
+    304: Error.UpdateErrorConnection,
+    307: Error.UpdateWarningURINotFound,
+    315: Error.UpdateWarningAuthorizationRejected,
+    503: Error.UpdateErrorWriteToStorage,
+    504: Error.UpdateErrorInvalidHash,
+    511: Error.UpdateWarningAuthorizationRejected,
 }

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 from pdmlab.client import firmware_blocks
 from pdmlab.client.background import Background
 from pdmlab.client.error import Error, error_of_update
 from pdmlab.client.firmware_blocks import FirmwareBlocks
-from pdmlab.client.hooks import Hooks, UpdateRequest
+from pdmlab.client.hooks import Hooks
 from pdmlab.client.identity import Identity
-from pdmlab.client.objects import StandardObjects
 from pdmlab.client.observation import Observations
 from pdmlab.client.platform import Platform
+from pdmlab.client.update_hooks import UpdateHooks
+from pdmlab.client.update_objects import fota_objects
 from pdmlab.errors import ImageRejected
 from pdmlab.network.interface import NetworkInterface
 from pdmlab.update.checks import Acceptance
@@ -27,7 +27,6 @@ from pdmlab.update.version import Version
 COMPONENT = "MAIN"
 NO_RESULT = -1
 """What /10252/0/3 says while an update is under way."""
-_REQUESTS = {Step.DOWNLOAD: UpdateRequest.Download, Step.INSTALL: UpdateRequest.Install}
 
 
 class Connection(firmware_blocks.Connection, Protocol):
@@ -45,24 +44,20 @@ class FirmwareUpdate:
         self,
         platform: Platform,
         identity: Identity,
-        objects: StandardObjects,
         observations: Observations,
         connection: Connection,
         hooks: Hooks,
         background: Background,
         net: NetworkInterface,
-        *,
-        running: tuple[Version, bytes],
     ) -> None:
-        self._version, digest = running
+        self._version, digest = running_firmware(platform)
         self._platform = platform
         self._identity = identity
-        self._objects = objects
+        self.objects = fota_objects(identity.update, str(self._version), self.receive)
         self._observations = observations
         self._connection = connection
-        self._hooks = hooks
+        self._hooks = UpdateHooks(hooks, background)
         self._background = background
-        self._progress: tuple[int, int] | None = None
         self._http = HttpDownload(net.connect_stream)
         self._blocks = FirmwareBlocks(connection)
         self._fota = Fota(
@@ -78,13 +73,13 @@ class FirmwareUpdate:
     async def receive(self, manifest: bytes) -> None:
         """Carry out the update that a manifest asks for; the server has its answer already."""
         if not self._fota.busy:
-            self._objects.result.update(NO_RESULT)
+            self.objects.result.update(NO_RESULT)
             await self._fota.receive(manifest)
 
     async def prepare(self) -> None:
         """Look, before registration, for an update that a reset cut off."""
         if self._identity.update is not None and await self._fota.prepare():
-            self._objects.state.update(int(self._fota.state))
+            self.objects.state.update(int(self._fota.state))
 
     def hang_up(self) -> None:
         """Drop the connection that an image comes by, if it has one of its own."""
@@ -112,8 +107,8 @@ class FirmwareUpdate:
 
     async def state(self, state: FotaState) -> None:
         """Notify the new state; go on only when the server has it."""
-        self._objects.state.update(int(state))
-        while not await self._observations.tell(self._objects.state):
+        self.objects.state.update(int(state))
+        while not await self._observations.tell(self.objects.state):
             await self._connection.recover()
 
     async def result(self, result: FotaResult, reason: str) -> None:
@@ -122,28 +117,17 @@ class FirmwareUpdate:
         if result is FotaResult.MANIFEST_SIGNATURE and self._identity.update is None:
             error = Error.UpdateWarningCertificateNotFound
         self._connection.report(error, f"{reason} (/10252/0/3 is {int(result)})")
-        self._objects.result.update(int(result))
-        while not await self._observations.tell(self._objects.result):
+        self.objects.result.update(int(result))
+        while not await self._observations.tell(self.objects.result):
             await self._connection.recover()
 
     async def authorise(self, step: Step, manifest: Manifest) -> bool:
         """Ask the application; without a callback everything is allowed."""
-        callback = self._hooks.authorize
-        # In a thread of its own: it may wait for a person, and other callbacks must not wait with it.
-        return callback is None or await self._background.blocking(callback, _REQUESTS[step]) is not False
+        return await self._hooks.authorise(step)
 
     def progress(self, done: int, total: int) -> None:
-        """Tell the application how far it is; of several that it has not heard of yet, the last."""
-        callback = self._hooks.progress
-        if callback is not None:
-            waiting, self._progress = self._progress, (done, total)
-            if waiting is None:
-                self._background.post(self._tell_progress, callback)
-
-    def _tell_progress(self, callback: Callable[[int, int], object]) -> None:
-        progress, self._progress = self._progress, None
-        if progress is not None:
-            callback(*progress)
+        """Tell the application how far it is."""
+        self._hooks.progress(done, total)
 
     async def reboot(self) -> None:
         """Restart into the bootloader, after what the application still has to hear."""

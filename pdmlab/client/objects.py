@@ -10,24 +10,20 @@ from aiocoap.numbers import codes
 from aiocoap.numbers.codes import Code
 
 from pdmlab.client.resource import M2MMethod, Resource
+from pdmlab.client.update_objects import Execute, UpdateObjects, action, name_of, number, text
 from pdmlab.errors import ConfigError
 from pdmlab.lwm2m import tlv
 from pdmlab.lwm2m.content import Value, to_text
 from pdmlab.lwm2m.linkformat import Link
 from pdmlab.lwm2m.paths import Path
-from pdmlab.lwm2m.registry import core_objects
-from pdmlab.update.credentials import Credentials, UpdateResources
-from pdmlab.update.results import FotaState
+from pdmlab.update.credentials import Credentials
 
 LIFETIME = 7200
 """MBED_CLOUD_CLIENT_LIFETIME of the stock example (s)."""
 MIN_LIFETIME = 60
 LAST_AUTO_TOKEN = 1023
-MANIFEST_SCHEMA = 4
-"""What /10255/0/0 says of manifests v3."""
 CURRENT_TIME, ENROLL = Path.parse("/3/0/13"), Path.parse("/35011/0/27002")
 """What a device has only once it knows the time, and has a certificate to renew."""
-Execute = Callable[[bytes], Awaitable[None]]
 
 
 class ObjectTree:
@@ -114,25 +110,20 @@ class Actions:
     reboot: Execute
     factory_reset: Execute
     update_registration: Execute
-    receive_manifest: Execute
     lifetime_changed: Callable[[], None]
     disable: Execute
 
 
 @dataclass(frozen=True)
 class StandardObjects:
-    """The objects that every device has; those that change by themselves, by name."""
+    """The objects that every device has; what changes by itself, by name."""
 
     resources: list[Resource]
     lifetime: Resource
-    state: Resource
-    result: Resource
 
 
-def standard_objects(
-    credentials: Credentials, update: UpdateResources | None, version: str, actions: Actions
-) -> StandardObjects:
-    """Make objects 1 (server), 3 (device), 14 (software component), 10252 (update) and 10255 (device metadata)."""
+def standard_objects(credentials: Credentials, updating: UpdateObjects, actions: Actions) -> StandardObjects:
+    """Make objects 1 (server) and 3 (device), with those of the update client in between."""
 
     def change_lifetime(value: Value) -> Code:
         if not isinstance(value, int) or value < MIN_LIFETIME:
@@ -140,15 +131,6 @@ def standard_objects(
         lifetime.update(value)
         actions.lifetime_changed()
         return codes.CHANGED
-
-    def text(path: str, value: str) -> Resource:
-        return Resource(Path.parse(path), "string", value=value, name=_name(path), auto=True)
-
-    def number(path: str, value: int, *, auto: bool = True) -> Resource:
-        return Resource(Path.parse(path), "integer", value=value, name=_name(path), auto=auto, publish=True)
-
-    def action(path: str, execute: Execute, *, delayed: bool = False) -> Resource:
-        return Resource(Path.parse(path), operations=M2MMethod.POST, name=_name(path), execute=execute, delayed=delayed)
 
     lifetime = Resource(
         Path.parse("/1/0/1"),
@@ -160,43 +142,33 @@ def standard_objects(
         write=change_lifetime,
         refusal=codes.NOT_ACCEPTABLE,
     )
-    state = number("/10252/0/2", int(FotaState.IDLE))
-    result = number("/10252/0/3", -1)
     resources = [
         number("/1/0/0", 1, auto=False),
         lifetime,
         action("/1/0/4", actions.disable),
-        Resource(Path.parse("/1/0/6"), "boolean", value=True, name=_name("/1/0/6")),
-        Resource(Path.parse("/1/0/7"), value="U", name=_name("/1/0/7")),
+        Resource(Path.parse("/1/0/6"), "boolean", value=True, name=name_of("/1/0/6")),
+        Resource(Path.parse("/1/0/7"), value="U", name=name_of("/1/0/7")),
         action("/1/0/8", actions.update_registration),
         text("/3/0/0", credentials.manufacturer),
         text("/3/0/1", credentials.model_number),
         text("/3/0/2", credentials.serial_number),
         action("/3/0/4", actions.reboot),
         action("/3/0/5", actions.factory_reset, delayed=True),
-        Resource(Path.parse("/3/0/11"), "integer", value={0: 0}, name=_name("/3/0/11")),
-        Resource(Path.parse("/3/0/16"), value="U", name=_name("/3/0/16")),
+        Resource(Path.parse("/3/0/11"), "integer", value={0: 0}, name=name_of("/3/0/11")),
+        Resource(Path.parse("/3/0/16"), value="U", name=name_of("/3/0/16")),
         text("/3/0/17", credentials.device_type),
         text("/3/0/18", credentials.hardware_version),
         number("/3/0/21", credentials.memory_total_kb, auto=False),
-        text("/14/0/0", "MAIN"),
-        text("/14/0/2", version),
-        action("/10252/0/1", actions.receive_manifest, delayed=True),
-        state,
-        result,
-        number("/10255/0/0", MANIFEST_SCHEMA),
+        *updating.resources,
     ]
-    if update is not None:
-        for path, id in (("/10255/0/3", update.vendor_id), ("/10255/0/4", update.class_id)):
-            resources.append(Resource(Path.parse(path), "opaque", value=id, name=_name(path), auto=True))
-    return StandardObjects(resources, lifetime, state, result)
+    return StandardObjects(resources, lifetime)
 
 
 class _Clock(Resource):
     """The time, whenever somebody asks."""
 
     def __init__(self, now: Callable[[], int]) -> None:
-        super().__init__(CURRENT_TIME, "time", name=_name(str(CURRENT_TIME)))
+        super().__init__(CURRENT_TIME, "time", name=name_of(str(CURRENT_TIME)))
         self._now = now
 
     @property
@@ -212,8 +184,3 @@ def current_time(now: Callable[[], int]) -> Resource:
 def enrollment(renew: Callable[[bytes], Awaitable[bytes]]) -> Resource:
     """Make /35011/0/27002, which renews a certificate and answers with how that went."""
     return Resource(ENROLL, operations=M2MMethod.POST, name="Enroll", delayed=True, reply=renew)
-
-
-def _name(path: str) -> str:
-    known = core_objects().resource(Path.parse(path))
-    return known.name if known is not None else ""

@@ -17,8 +17,9 @@ from pdmlab.client.connector import Connector
 from pdmlab.client.ear import Ear
 from pdmlab.client.enrollment import Renewal
 from pdmlab.client.error import Error, error_of
-from pdmlab.client.fota import FirmwareUpdate, running_firmware
+from pdmlab.client.fota import FirmwareUpdate
 from pdmlab.client.hooks import Hooks
+from pdmlab.client.hub import HubUpdate
 from pdmlab.client.identity import Identity
 from pdmlab.client.objects import CURRENT_TIME, ENROLL, Actions, ObjectTree, current_time, enrollment, standard_objects
 from pdmlab.client.observation import Observations
@@ -79,22 +80,19 @@ class Session:
         self._backoff, self._rebootstrap = reconnection(self._random), rebootstrapping(self._random)
         self._background = Background(platform.clock)
         self._loop = platform.clock.loop
-        running = running_firmware(platform)
         actions = Actions(
             self._reboot,
             self._factory_reset,
             self._update_soon,
-            self._receive_manifest,
             self._ask_update,
             self._disable,
         )
-        self._objects = standard_objects(identity.credentials, identity.update, str(running[0]), actions)
         self._tree = ObjectTree([], self._random)
         self._observations = Observations(self._tree, self._background, self._lose)
         self._server = ResourceServer(self._tree, self._observations, self._background)
-        self._update = FirmwareUpdate(
-            platform, identity, self._objects, self._observations, self, hooks, self._background, net, running=running
-        )
+        update_client = HubUpdate if platform.bootloader.kind == "mbed" else FirmwareUpdate
+        self._update = update_client(platform, identity, self._observations, self, hooks, self._background, net)
+        self._objects = standard_objects(identity.credentials, self._update.objects, actions)
         self._renewal = Renewal(identity, self._background)
         self._connector = Connector(
             platform, net, identity, self._background, self._ear, steps, self._random, self.report
@@ -386,9 +384,6 @@ class Session:
     async def _renew(self, payload: bytes) -> bytes:
         endpoint = self._endpoint
         return await self._renewal.carry_out(payload, endpoint, self._connector.peer)
-
-    async def _receive_manifest(self, payload: bytes) -> None:
-        await self._update.receive(payload)
 
     async def _reboot(self, payload: bytes) -> None:
         await self._background.call(self._platform.reset)

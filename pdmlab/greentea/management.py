@@ -10,6 +10,9 @@ from typing import Any, Protocol
 from pdmlab.errors import ConfigError, NetworkError, ServiceError
 from pdmlab.update.developer import Developer
 
+PROTOCOL, MANIFESTS_V1 = "/10255/0/0", "3"
+"""Where a device tells which manifests it takes, and what one with the older update hub says there."""
+
 
 class CloudDevice(Protocol):
     """A device of the directory."""
@@ -90,7 +93,7 @@ class CloudManagement:
 
     Args:
         developer: whose keys sign the update; None if no update is to be made.
-        version: of the update.
+        version: of the update; manifests v1 have the time of day instead.
     """
 
     def __init__(self, cloud: Cloud, developer: Developer | None = None, *, version: str = "1.0.1") -> None:
@@ -125,7 +128,7 @@ class CloudManagement:
         self._cloud.device(device_id).execute(path)
 
     def update(self, device_id: str, image: bytes) -> None:
-        """Upload and sign an image, and start a campaign for the device.
+        """Upload and sign an image, by the manifests that the device takes, and start a campaign for it.
 
         Raises:
             ConfigError: there are no keys to sign with. ServiceError, NetworkError: as the service has it.
@@ -135,7 +138,10 @@ class CloudManagement:
         name = f"greentea-{hashlib.sha256(image).hexdigest()[:16]}"
         uploaded = self._cloud.firmware_image(name, image)
         self._uploads.append(uploaded)
-        der = self._developer.sign(image, version=self._version, uri=uploaded.url)
+        if self.read(device_id, PROTOCOL) == MANIFESTS_V1:
+            der = self._developer.sign_v1(image, uri=uploaded.url)
+        else:
+            der = self._developer.sign(image, version=self._version, uri=uploaded.url)
         manifest = self._cloud.manifest(name, der)
         self._uploads.append(manifest)
         self._campaign = self._cloud.campaign(manifest, devices=device_id, name=f"greentea {device_id}")
