@@ -12,6 +12,7 @@ from pdmlab.client.background import Background
 from pdmlab.client.objects import ObjectTree
 from pdmlab.client.observation import Fate, Observations, content
 from pdmlab.client.resource import M2MMethod, Resource
+from pdmlab.client.update_words import UpdateWords
 from pdmlab.coap.blockwise import exponent
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.exchange import Outcome
@@ -22,6 +23,7 @@ from pdmlab.lwm2m import content as formats
 from pdmlab.lwm2m.content import LINK_FORMAT, OPAQUE, TEXT, TLV, TLV_OLD
 from pdmlab.lwm2m.linkformat import format_links
 from pdmlab.lwm2m.paths import Path
+from pdmlab.update import device_words
 
 OPTIONS = frozenset({3, 4, 6, 7, 8, 11, 12, 14, 15, 17, 20, 23, 27, 28, 35, 60})
 """What the stock client's parser knows; any other option, elective ones too, makes it reset the message."""
@@ -50,6 +52,8 @@ class ResourceServer:
         self._observations = observations
         self._background = background
         self.endpoint: Endpoint | None = None
+        self.words: UpdateWords | None = None
+        """What the device says of its updates, where it does."""
 
     async def __call__(self, request: Message, peer: Address) -> Message | None:
         segments = request.opt.uri_path
@@ -62,6 +66,8 @@ class ResourceServer:
         except Lwm2mError:
             return _answer(codes.NOT_FOUND)
         if request.code == codes.GET:
+            if path.object == device_words.OBJECT and self.words is not None:
+                return await self.words.answer(path, request)
             return self._get(path, request, peer)
         if request.code == codes.PUT:
             return self._put(path, request)

@@ -29,6 +29,7 @@ from pdmlab.client.resource import MbedCloudClientResource, Resource
 from pdmlab.client.secure_time import SecureTime
 from pdmlab.client.server import ResourceServer
 from pdmlab.client.steps import ConnectionSteps
+from pdmlab.client.update_words import UpdateWords
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.transport import Address, Connection, text_of
 from pdmlab.errors import (
@@ -90,6 +91,7 @@ class Session:
         self._tree = ObjectTree([], self._random)
         self._observations = Observations(self._tree, self._background, self._lose)
         self._server = ResourceServer(self._tree, self._observations, self._background)
+        self._server.words = self._words = UpdateWords(platform, self._background)
         update_client = HubUpdate if platform.bootloader.kind == "mbed" else FirmwareUpdate
         self._update = update_client(platform, identity, self._observations, self, hooks, self._background, net)
         self._objects = standard_objects(identity.credentials, self._update.objects, actions)
@@ -359,6 +361,7 @@ class Session:
 
     def report(self, error: Error, details: str) -> None:
         """Tell the application what went wrong, in its turn."""
+        self._words.heard(error, details)
         self._background.post(self._hooks.failed, error, details)
 
     async def request(self, message: Message) -> Message:

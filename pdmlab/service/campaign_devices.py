@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from pdmlab.coap.transport import Address
 from pdmlab.service.campaign_words import PATIENCE_S, STEPS, failure, step_event
+from pdmlab.service.device_words import DeviceWords
 from pdmlab.service.progress import Progress
 from pdmlab.service.schema import campaign_devices as table
 from pdmlab.service.schema import campaigns, devices
@@ -54,6 +55,7 @@ class CampaignDevices:
     def __init__(self, core: Core, done: Callable[[str], None]) -> None:
         self._core = core
         self._store = core.store
+        self.words = DeviceWords(core)
         self._done = done
         self._open: dict[str, Address | None] = {}
         """Devices with a row that is not done, and where each was when it was last asked."""
@@ -173,6 +175,8 @@ class CampaignDevices:
                 data={"campaign_id": row["campaign_id"]},
             )
         self._progress.pop(row["device_id"], None)
+        if summary in ("success", "fail"):
+            self.words.later(row)
         self._done(row["campaign_id"])
         if self._row(row["device_id"]) is not None:  # the next campaign has waited for this one
             self._core.bus.tell("queue", row["device_id"])

@@ -21,6 +21,7 @@ from pdmlab.service.campaign_words import RUNNING
 from pdmlab.service.deployment_offer import How
 from pdmlab.service.deployments import Deployments
 from pdmlab.service.described import Described
+from pdmlab.service.device_words import DeviceWords
 from pdmlab.service.filters import parse, parse_time, where
 from pdmlab.service.refusal import Refused
 from pdmlab.service.schema import campaign_devices, campaigns, devices
@@ -118,6 +119,11 @@ class Campaigns(CampaignDrafts):
     def progress(self, id: str) -> Rows:
         """Return how far each device of a campaign is: phase, block, bytes of total, predicted seconds left."""
         return self._deployments.progress(id)
+
+    @property
+    def words(self) -> DeviceWords:
+        """What devices say of their slots and bootloaders."""
+        return self._deployments.words
 
     # -- what devices do ---------------------------------------------------------------------------------
 

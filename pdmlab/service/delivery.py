@@ -12,6 +12,7 @@ from aiocoap.numbers import codes
 from pdmlab.coap.requester import Late
 from pdmlab.coap.transport import Address
 from pdmlab.errors import Unreachable
+from pdmlab.service.pace import Paces
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
@@ -55,6 +56,7 @@ class Delivery:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._lines: dict[str, _Line] = {}
+        self.paces = Paces()
 
     def obstacle(self, device_id: str) -> str | None:
         """Say why a device cannot be asked now; None if it can."""
@@ -174,10 +176,14 @@ class Delivery:
             asking.sent = True
             exchange = asyncio.ensure_future(self._core.lwm2m.request(message, peer, late=late))
             line.exchanges[exchange] = peer
+            began = asyncio.get_running_loop().time()
             try:
                 answer = await _outcome(exchange)
             finally:
                 del line.exchanges[exchange]
+            if message.code == codes.GET:
+                took, block = asyncio.get_running_loop().time() - began, answer.opt.block2
+                self.paces.answered(device_id, took, len(answer.payload), None if block is None else block.size)
             self._core.registrations.hear(device_id)
             return answer
         finally:

@@ -89,6 +89,7 @@ class Deployments(CampaignDevices):
 
     async def close(self) -> None:
         """Let everything rest."""
+        await self.words.close()
         self._stop_timer()
         tasks = list(self._tasks.values())
         for task in tasks:
@@ -134,6 +135,8 @@ class Deployments(CampaignDevices):
                 return
             progress = self._progress[device_id] = Progress(row["id"], uri, start, now)
         progress.served(start, size, total, now)
+        if progress.blocks == 2:
+            self._core.delivery.paces.fetches(device_id, progress.block_B)
         if progress.blocks % _KEEP_EVERY == 0 or progress.done_B == total:
             with self._store.batch() as db:
                 _SERVED.run(db, row=progress.row_id, done=progress.done_B, limit=now + PATIENCE_S["downloading"])
@@ -145,7 +148,8 @@ class Deployments(CampaignDevices):
     def progress(self, campaign_id: str) -> Rows:
         """Return how far each device of a campaign is."""
         rows = self._store.rows(_PROGRESS, campaign=campaign_id)
-        return [shown(row, self._progress.get(row["device_id"]), self._core.now()) for row in rows]
+        paces = self._core.delivery.paces
+        return [shown(row, self._progress.get(row["device_id"]), paces.of(row["device_id"])) for row in rows]
 
     def _way(self, device_id: str) -> Way:
         """Return how a device is updated: by manifest, unless it has listed OMA's object alone."""

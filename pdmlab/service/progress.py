@@ -1,11 +1,22 @@
-"""How far a download is, and how long it will still take."""
+"""How far a download is, and how long it still takes: predicted from size, block size and round trip, then measured.
+
+Before the first block, the rest takes a round trip a block. As blocks come, what they took counts more and more, and
+from PRIOR blocks on alone.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from pdmlab.service.campaign_words import STEPS
+from pdmlab.service.pace import Pace
 from pdmlab.service.store import Row
+
+PRIOR = 8
+"""Blocks as many as the prediction weighs before the first has come; each that comes takes one's weight from it."""
+AHEAD = ("waiting", "sending", "accepted", "download approval", "downloading")
+"""Steps at which the download, or the rest of it, is still to come."""
 
 
 @dataclass
@@ -34,28 +45,53 @@ class Progress:
     @property
     def left_s(self) -> float | None:
         """Predict how long the rest takes, from how long the part so far took; None before there is any."""
-        carried, took = self.done_B - self.first_B, self.latest - self.since
-        if carried <= 0 or took <= 0 or self.blocks < 2:
-            return None
-        return (self.total_B - self.done_B) * took / carried
+        return left(self.total_B, self, Pace(None))
 
 
-def shown(row: Row, progress: Progress | None, now: float) -> Row:
+def left(total_B: int, progress: Progress | None, pace: Pace) -> float | None:
+    """Return how long the rest of an image will take (s); None where neither its pace nor any block says so."""
+    done = 0 if progress is None else progress.done_B
+    block = pace.block_B if progress is None else progress.block_B
+    rest = math.ceil(max(total_B - done, 0) / max(block, 1))
+    come = 0 if progress is None else progress.blocks
+    weight = 0.0 if pace.round_trip_s is None else float(max(PRIOR - come, 0))
+    took = weight * (pace.round_trip_s or 0.0)
+    if progress is not None and come >= 2:
+        # The first block's own time is not known: when it was asked for is not.
+        took += max(progress.latest - progress.since, 0.0)
+        weight += (done - progress.first_B) / block - 1
+    return rest * took / weight if weight > 0 and took > 0 else None
+
+
+def shown(row: Row, progress: Progress | None, pace: Pace) -> Row:
     """Return what a view of a campaign shows of a device."""
     total = row["payload_size"] or 0
-    done, block, left = row["done_B"], None, None
+    done, block, mine = row["done_B"], None, None
     if progress is not None and progress.row_id == row["id"]:
-        done, block, left = progress.done_B, progress.block, progress.left_s
+        mine, done, block = progress, progress.done_B, progress.block
         total = progress.total_B or total
     if row["summary_status"] == "success":
         done = total
+    open_ = row["summary_status"] == "info" and row["step"] in AHEAD and total > 0
     return {
+        "id": row["id"],
         "device_id": row["device_id"],
         "endpoint_name": row["endpoint_name"] or "",
         "phase": row["step"] if row["step"] != "done" else row["summary_status"],
         "block": block,
+        "block_B": pace.block_B if mine is None else mine.block_B,
+        "round_trip_ms": None if pace.round_trip_s is None else round(pace.round_trip_s * 1000, 2),
         "done_B": done,
         "total_B": total,
-        "left_s": left if row["step"] == "downloading" else None,
+        "left_s": left(total, mine, pace) if open_ else None,
+        "left_from": _from(mine, pace) if open_ else "",
         "description": row["description"] or STEPS[row["step"]],
     }
+
+
+def _from(progress: Progress | None, pace: Pace) -> str:
+    """Say where the time left is from: "predicted", "measured", or "" where there is none."""
+    if progress is not None and progress.blocks >= 2:
+        measured = pace.round_trip_s is None or progress.blocks >= PRIOR
+        return "measured" if measured else "predicted and measured"
+    return "predicted" if pace.round_trip_s is not None else ""

@@ -22,6 +22,7 @@ from pdmlab.service.rest import (
     images,
     issuers,
     lab,
+    lab_campaigns,
     lab_devices,
     lab_live,
     manifests,
@@ -80,7 +81,7 @@ def make_app(core: Core, *, hold_s: float = HOLD_S) -> ASGIApp:
         app.include_router(own)
     for part in (credentials, shared_keys, issuers, renewals, security, metrics, billing):
         app.include_router(part.router)
-    for part in (accounts, lab, allocation, lab_devices, lab_live):
+    for part in (accounts, lab, allocation, lab_devices, lab_campaigns, lab_live):
         app.include_router(part.router)
     for part in (api_keys, users, groups, certificates):
         tenants.include(app, part.router)

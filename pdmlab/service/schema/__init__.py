@@ -34,6 +34,7 @@ from pdmlab.service.schema.enrollment import (
 from pdmlab.service.schema.firmware import (
     campaign_devices,
     campaigns,
+    device_words,
     firmware_images,
     firmware_manifests,
     image_pieces,
@@ -55,7 +56,7 @@ from pdmlab.service.schema.security import (
     trusted_certificates,
 )
 
-HEAD = "0008"
+HEAD = "0009"
 """The migration that leads to these tables."""
 
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     "device_group_members",
     "device_groups",
     "device_queries",
+    "device_words",
     "devices",
     "dtls_associations",
     "enrollment_bulk_parts",

@@ -157,3 +157,14 @@ campaign_devices = Table(
     Index(None, "summary_status", "deadline"),
     comment="summary_status is info until the device is done, then success, fail or skipped",
 )
+
+device_words = Table(
+    "device_words",
+    metadata,
+    Column("campaign_device_id", Id, ForeignKey("campaign_devices.id", ondelete="CASCADE"), primary_key=True),
+    account(),
+    Column("words", Text, nullable=False, server_default=""),
+    Column("told_at", Time, nullable=False),
+    comment="what a campaign's device said of its slots and bootloader when it was asked last, as JSON; empty: it"
+    " does not tell",
+)

@@ -1,0 +1,74 @@
+"""The time that is left of a download: predicted before it begins, measured as it goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from pdmlab.service.pace import ONE_EXCHANGE_B, USUAL_BLOCK_B, Pace, Paces
+from pdmlab.service.progress import PRIOR, Progress, left, shown
+
+SIZE = 1_000_000
+
+
+def downloading(blocks: int, each_s: float, block: int = 512) -> Progress:
+    progress = Progress("row", "coap://image", 0, 100.0)
+    for number in range(blocks):
+        progress.served(number * block, block, SIZE, 100.0 + number * each_s)
+    return progress
+
+
+def row(**values: object) -> dict[str, object]:
+    return {
+        "id": "row", "device_id": "d", "endpoint_name": "desk", "step": "accepted", "summary_status": "info",
+        "payload_size": SIZE, "done_B": 0, "description": "", **values,
+    }  # fmt: skip
+
+
+def test_before_the_first_block_it_takes_a_round_trip_a_block() -> None:
+    assert left(SIZE, None, Pace(0.25, 1024)) == pytest.approx(977 * 0.25)
+    assert left(SIZE, None, Pace(0.25)) == pytest.approx(1954 * 0.25)
+
+
+def test_without_a_round_trip_nothing_is_said_until_two_blocks_have_come() -> None:
+    assert left(SIZE, None, Pace(None)) is None
+    assert left(SIZE, downloading(1, 2.0), Pace(None)) is None
+    assert left(SIZE, downloading(2, 2.0), Pace(None)) == pytest.approx(2.0 * 1952)
+
+
+def test_what_was_predicted_counts_less_with_each_block_and_then_not_at_all() -> None:
+    predicted, real = 0.1, 1.0
+    each = [(left(SIZE, downloading(n, real), Pace(predicted)) or 0) / (1954 - n) for n in range(1, 3 * PRIOR)]
+    assert each[0] == pytest.approx(predicted)
+    assert each == sorted(each)
+    assert each[PRIOR:] == pytest.approx([real] * len(each[PRIOR:]))
+
+
+def test_a_row_says_where_its_time_is_from() -> None:
+    said = [
+        shown(row(**values), progress, pace)["left_from"]
+        for values, progress, pace in (
+            ({}, None, Pace(None)),
+            ({}, None, Pace(0.2)),
+            ({"step": "downloading"}, downloading(3, 1.0), Pace(0.2)),
+            ({"step": "downloading"}, downloading(30, 1.0), Pace(0.2)),
+            ({"step": "downloading"}, downloading(3, 1.0), Pace(None)),
+            ({"step": "rebooting"}, downloading(30, 1.0), Pace(0.2)),
+        )
+    ]
+    assert said == ["", "predicted", "predicted and measured", "measured", "measured", ""]
+
+
+def test_nothing_is_left_of_what_has_ended() -> None:
+    done = shown(row(step="done", summary_status="success"), None, Pace(0.2))
+    assert (done["left_s"], done["done_B"], done["phase"]) == (None, SIZE, "success")
+
+
+def test_round_trips_are_smoothed_and_a_lost_message_is_no_round_trip() -> None:
+    paces = Paces()
+    for _ in range(20):
+        paces.answered("d", 0.1, 20)
+    paces.answered("d", 30.0, 20)
+    assert 0.1 < (paces.of("d").round_trip_s or 0) < 0.15
+    paces.answered("d", 9.0, ONE_EXCHANGE_B + 1, 1024)  # several exchanges: no round trip, but a size of blocks
+    assert (paces.of("d").round_trip_s or 0) < 0.15 and paces.of("d").block_B == 1024
+    assert paces.of("other") == Pace(None, USUAL_BLOCK_B)
