@@ -27,6 +27,7 @@ from pdmlab.sim.blueprint import Blueprint
 from pdmlab.sim.card import card_of, describe
 from pdmlab.sim.desk import make_fabric, make_interface
 from pdmlab.sim.faults import Faults
+from pdmlab.sim.image_keys import ImageKeys
 from pdmlab.sim.machine import BootStep, Machine
 from pdmlab.sim.media import BoardMedia, BoardStorage
 from pdmlab.sim.opening import Address, enter, free_number, leave, open_board, opened
@@ -123,7 +124,12 @@ class VirtualBoard:
             self.media.supply.cut = self.power_off
             self.faults = Faults(self)
             self._programmer = Programmer(
-                self.target, self.layout, self.media.flash, self.address.transport, self.address.download
+                self.target,
+                self.layout,
+                self.media.flash,
+                self.address.transport,
+                self.address.download,
+                ImageKeys(self._state.path if self._state is not None else None),
             )
             blank = not self._programmer.has_bootloader()
             if blank or (wanted is not None and self._programmer.bootloader().application != wanted):
@@ -246,13 +252,14 @@ class VirtualBoard:
 
         Raises:
             ConfigError: there is no such bootloader, or it has no such option.
+            FlashFailed: it starts signed images only, and the key for it is not here.
         """
         self.require_open()
         known = bootloaders.kind(kind)
         assert known is not None
-        bootloaders.check_options(known, options)
+        chosen = self._programmer.options_for(known, options)
         self._power.cut(None)
-        self._programmer.write_bootloader(known, options)
+        self._programmer.write_bootloader(known, chosen)
         self.power_on()
 
     def flash(self, image: bytes | Path | str) -> None:

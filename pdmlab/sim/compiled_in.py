@@ -7,13 +7,17 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pdmlab import settings
 from pdmlab.client.download_protocol import DownloadProtocol, download_protocol_of
 from pdmlab.client.transport import Transport, transport_of
 from pdmlab.errors import ConfigError
 from pdmlab.update.credentials import CREDENTIALS_FILE, RESOURCES_FILE, Credentials, UpdateResources
+from pdmlab.update.developer import Developer
+
+if TYPE_CHECKING:
+    from pdmlab.service import Service
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,20 @@ def compiled_in(target: str) -> CompiledIn:
     )
 
 
+def project() -> Developer | None:
+    """Find whose update key signs: the folder of the setting `credentials`, the working folder, this process's service.
+
+    Raises:
+        ConfigError: the settings cannot be read.
+    """
+    named = settings.load().text("credentials")
+    folder = Path(named).parent if named else Path.cwd()
+    if (folder / RESOURCES_FILE).is_file():
+        return Developer(folder)
+    running = _current_service()
+    return None if running is None else running.developer
+
+
 def _mbed_app(file: Path) -> Mapping[str, Any]:
     if not file.is_file():
         return {}
@@ -66,11 +84,16 @@ def _mbed_app(file: Path) -> Mapping[str, Any]:
 
 
 def _running_service() -> CompiledIn:
-    # A service that runs in this process has been imported; for no other reason is it worth its start-up time.
-    if "pdmlab.service" in sys.modules:
-        from pdmlab.service import current
+    running = _current_service()
+    if running is None:
+        return CompiledIn(None, None)
+    return CompiledIn(running.credentials(), running.update_resources())
 
-        running = current()
-        if running is not None:
-            return CompiledIn(running.credentials(), running.update_resources())
-    return CompiledIn(None, None)
+
+def _current_service() -> Service | None:
+    # A service that runs in this process has been imported; for no other reason is it worth its start-up time.
+    if "pdmlab.service" not in sys.modules:
+        return None
+    from pdmlab.service import current
+
+    return current()

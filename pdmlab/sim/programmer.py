@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,18 @@ from pdmlab.client.transport import Transport
 from pdmlab.errors import FlashFailed, ImageRejected, PdmlabError
 from pdmlab.firmware.image import ImageInfo, build_image, descriptor_size, read_image
 from pdmlab.sim.compiled_in import compiled_in
+from pdmlab.sim.image_keys import ImageKeys
 from pdmlab.sim.machine import IMAGE_HEAD
 from pdmlab.update import bootloaders
+from pdmlab.update.bootloaders import trial_key
 from pdmlab.update.credentials import Credentials, UpdateResources
+from pdmlab.update.der import sign_digest
 from pdmlab.update.layout import FlashLayout
 from pdmlab.update.version import Version
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     from pdmlab.storage.medium import Medium
 
 BOOTLOADER_SIZE = 8 * 1024
@@ -33,8 +39,13 @@ class Programmer:
         flash: Medium,
         transport: Transport | None = None,
         download_protocol: DownloadProtocol | None = None,
+        keys: ImageKeys | None = None,
     ) -> None:
-        """Program boards of that target; the protocols are those of its images' clients, else mbed_app.json's."""
+        """Program boards of that target; the protocols are those of its images' clients, else mbed_app.json's.
+
+        keys: who signs, for a bootloader that starts signed images only.
+        """
+        self._keys = keys or ImageKeys(None)
         self._target = target
         self._transport, self._download_protocol = transport, download_protocol
         self._layout = layout
@@ -79,14 +90,41 @@ class Programmer:
             raise ImageRejected(f"{info.application!r} lies where the bootloader goes", hint="flash a bootloader")
         return info
 
+    def options_for(self, kind: bootloaders.Kind, options: Mapping[str, object] | None = None) -> dict[str, object]:
+        """Return what a bootloader is built with: the options, and the key of those who sign here, if it needs one.
+
+        Raises:
+            ConfigError: it has no such option.
+        """
+        chosen = dict(options or {})
+        if kind == "trial":
+            chosen.setdefault(trial_key.OPTION, trial_key.as_option(self._keys.present.public_key()))
+        bootloaders.check_options(kind, chosen)
+        return chosen
+
     def write_bootloader(self, kind: bootloaders.Kind, options: Mapping[str, object] | None = None) -> None:
-        """Write a bootloader, and give the application that is there the header which that one reads."""
-        installed = self._installed_bytes()
-        info = ImageInfo(kind, options=dict(options or {}))
+        """Write a bootloader, and give the application that is there the header which that one reads.
+
+        Raises:
+            ConfigError: it has no such option.
+            FlashFailed: it starts signed images only, and the key for it is not here.
+        """
+        chosen, installed, key = self.options_for(kind, options), self._installed_bytes(), None
+        if kind == "trial":
+            key = self._keys.of(trial_key.point_of(chosen))
+            if key is None:
+                raise FlashFailed(
+                    "the bootloader is to start what is signed by a key that is not here",
+                    hint="leave the key out: the present project's is compiled in, or the bench's own",
+                )
+        self._write_bootloader(kind, chosen)
+        if installed is not None:
+            self.write(installed, key)
+
+    def _write_bootloader(self, kind: bootloaders.Kind, options: Mapping[str, object]) -> None:
+        info = ImageInfo(kind, options=options)
         image = build_image(info, size=BOOTLOADER_SIZE, load_address=self._layout.address(self._layout.bootloader))
         self._flash.poke(0, image)
-        if installed is not None:
-            self.write(installed)
 
     def has_bootloader(self) -> bool:
         """Whether anything was ever flashed where the bootloader goes."""
@@ -120,8 +158,14 @@ class Programmer:
                 f"the image of {len(image)} B does not fit {area} ({area.size} B)", hint="build a smaller one"
             )
 
-    def write(self, image: bytes) -> None:
-        """Write an image and its header; whether the bytes name anything shows when the board boots."""
+    def write(self, image: bytes, key: ec.EllipticCurvePrivateKey | None = None) -> None:
+        """Write an image and its header; whether the bytes name anything shows when the board boots.
+
+        key: signs it, for a bootloader that starts signed images only; the present one if left out.
+
+        Raises:
+            FlashFailed: it does not fit.
+        """
         self.check(image)
         try:
             version = Version.parse(read_image(image).version)
@@ -129,8 +173,22 @@ class Programmer:
             version = Version.parse("0.0.0")
         kind = bootloaders.kind(self.bootloader().application)
         assert kind is not None
-        for at, data in bootloaders.programmed(kind, self._layout, image, version):
+        sign = None
+        if kind == "trial":
+            sign = functools.partial(sign_digest, key or self._present_key())
+        for at, data in bootloaders.programmed(kind, self._layout, image, version, sign=sign):
             self._flash.poke(at, data)
+
+    def _present_key(self) -> ec.EllipticCurvePrivateKey:
+        """Return the key to sign by, and make it the one that the bootloader knows.
+
+        A build writes bootloader and application together: the bootloader knows the key that the build has.
+        """
+        key = self._keys.present
+        wanted = trial_key.as_option(key.public_key())
+        if self.bootloader().options.get(trial_key.OPTION) != wanted:
+            self._write_bootloader("trial", {trial_key.OPTION: wanted})
+        return key
 
     def installed(self) -> ImageInfo | None:
         """Return what the installed image says of itself; None if its bytes name nothing."""
