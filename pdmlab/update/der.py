@@ -1,72 +1,126 @@
-"""What manifests need of DER beside cryptography's decoder: ENUMERATED, where a value ends, signatures as r||s."""
+"""DER as manifests have it, read and written, and ECDSA signatures over it, in DER or as r||s."""
 
 from __future__ import annotations
 
 import functools
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from pdmlab.errors import ConfigError
 
-ENUMERATED = b"\x0a"
+BOOLEAN, INTEGER, OCTETS, ENUMERATED, UTF8, SEQUENCE = 0x01, 0x02, 0x04, 0x0A, 0x0C, 0x30
 RAW_SIGNATURE = 64  # bytes of r||s on P-256
 
 _ECDSA = ec.ECDSA(SHA256())
 _ECDSA_PREHASHED = ec.ECDSA(utils.Prehashed(SHA256()))
 
 
-@functools.cache
-def enumerated(number: int) -> asn1.TLV:
-    """Make an ENUMERATED, which `cryptography.hazmat.asn1` has no type for."""
-    body = number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True)
-    return asn1.decode_der(asn1.TLV, ENUMERATED + bytes([len(body)]) + body)
+class Reader:
+    """Reads the values in a body one after the other, each as the tag says that is due; raises ValueError.
 
+    Strict, as a signature over DER wants it: lengths and numbers in the fewest bytes, no indefinite lengths.
+    """
 
-def enumerated_number(value: asn1.TLV) -> int:
-    """Read an ENUMERATED; raise ValueError if it is something else, or not in DER."""
-    body = bytes(value.data)
-    if value.tag_bytes != ENUMERATED or not 1 <= len(body) <= 8:
-        raise ValueError(f"an ENUMERATED was due, not tag {value.tag_bytes.hex()} with {len(body)} B")
-    number = int.from_bytes(body, "big", signed=True)
-    if len(body) != number.bit_length() // 8 + 1 and number != -(1 << 8 * len(body) - 1):
-        raise ValueError("an ENUMERATED has more bytes than it needs")
-    return number
+    __slots__ = ("_at", "_data", "_end")
 
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at, self._end = data, 0, len(data)
 
-def extent(data: bytes) -> tuple[int, int]:
-    """Return where the body of the first value begins, and where it ends; raise ValueError if data are less."""
-    if len(data) < 2:
-        raise ValueError(f"{len(data)} B are no value")
-    start, size = 2, data[1]
-    if size & 0x80:
-        start += size & 0x7F
-        size = int.from_bytes(data[2:start], "big")
-    if start > 6 or start + size > len(data):
-        raise ValueError(f"the value says that it has {size} B more, of {len(data)}")
-    return start, start + size
+    def value(self, tag: int) -> bytes:
+        """Read the next value; return its body."""
+        data, at = self._data, self._at + 2
+        if at > self._end or data[at - 2] != tag:
+            raise ValueError(f"tag {tag:#04x} was due {self._end - self._at} B before the end")
+        size = data[at - 1]
+        if size > 0x7F:
+            at, size = self._long(at, size & 0x7F)
+        end = at + size
+        if end > self._end:
+            raise ValueError(f"a value says that it has {size} B; there are {self._end - at}")
+        self._at = end
+        return data[at:end]
+
+    def maybe(self, tag: int) -> bytes | None:
+        """Read the next value if it is this one."""
+        return self.value(tag) if self.comes(tag) else None
+
+    def comes(self, tag: int) -> bool:
+        """Whether the next value is this one."""
+        return self._at < self._end and self._data[self._at] == tag
+
+    def whole(self, tag: int) -> bytes:
+        """Read the next value; return it with its tag and its length."""
+        start = self._at
+        self.value(tag)
+        return self._data[start : self._at]
+
+    def sequence(self) -> Reader:
+        """Read the next value, which is a SEQUENCE; return what reads that."""
+        return Reader(self.value(SEQUENCE))
+
+    def text(self) -> str:
+        """Read a UTF8String."""
+        return self.value(UTF8).decode()
+
+    def number(self, tag: int = INTEGER) -> int:
+        """Read an INTEGER, or an ENUMERATED, of at most 64 bits."""
+        body = self.value(tag)
+        number = int.from_bytes(body, "big", signed=True)
+        if not 1 <= len(body) <= 9 or len(body) != _size_of(number):
+            raise ValueError(f"a number has {len(body)} B")
+        return number
+
+    def rest(self) -> bytes:
+        """Return what has not been read."""
+        return self._data[self._at :]
+
+    def end(self) -> None:
+        """Raise ValueError unless everything has been read."""
+        if self._at != self._end:
+            raise ValueError(f"{self._end - self._at} B follow that belong to nothing")
+
+    def _long(self, at: int, count: int) -> tuple[int, int]:
+        body = self._data[at : at + count]
+        size = int.from_bytes(body, "big")
+        if not 1 <= count <= 4 or len(body) < count or body[0] == 0 or size < 0x80:
+            raise ValueError("a length is not in its shortest form")
+        return at + count, size
 
 
 def sequence(body: bytes) -> bytes:
     """Write a SEQUENCE of values that are written already."""
-    return _value(0x30, body)
+    return _value(SEQUENCE, body)
 
 
 def octets(value: bytes) -> bytes:
     """Write an OCTET STRING."""
-    return _value(0x04, value)
+    return _value(OCTETS, value)
 
 
 def utf8(text: str) -> bytes:
     """Write a UTF8String."""
-    return _value(0x0C, text.encode())
+    return _value(UTF8, text.encode())
 
 
 def integer(number: int) -> bytes:
     """Write an INTEGER."""
-    return _value(0x02, number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True))
+    return _value(INTEGER, number.to_bytes(_size_of(number), "big", signed=True))
+
+
+def enumerated(number: int) -> bytes:
+    """Write an ENUMERATED."""
+    return _value(ENUMERATED, number.to_bytes(_size_of(number), "big", signed=True))
+
+
+def boolean(value: bool) -> bytes:
+    """Write a BOOLEAN."""
+    return _value(BOOLEAN, b"\xff" if value else b"\x00")
+
+
+def _size_of(number: int) -> int:
+    return (number if number >= 0 else ~number).bit_length() // 8 + 1
 
 
 def _value(tag: int, body: bytes) -> bytes:

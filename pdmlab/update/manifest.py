@@ -15,10 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
-from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pdmlab.errors import ConfigError, ManifestRejected
+from pdmlab.errors import ConfigError
 from pdmlab.update import der
 from pdmlab.update.results import FotaResult, rejected
 from pdmlab.update.version import is_version
@@ -131,7 +130,7 @@ class Manifest:
         for _, fault in self.faults():
             raise ConfigError(f"this manifest cannot be signed: {fault}")
         signed = _written(self)
-        return der.sequence(_SCHEMA_VERSION + signed + _SIGNATURE + der.raw_signature(der.sign(private_key, signed)))
+        return der.sequence(_VERSION + signed + _SIGNATURE + der.raw_signature(der.sign(private_key, signed)))
 
     def with_image_signature(self, private_key: ec.EllipticCurvePrivateKey) -> Manifest:
         """Return the manifest with the signature of the image that will run, for bootloaders that check it."""
@@ -182,17 +181,21 @@ class SignedManifest:
         if len(data) > MAX_MANIFEST:
             raise rejected(FotaResult.MANIFEST_MALFORMED, f"{len(data)} B are more than a manifest can have")
         try:
-            start, size = der.extent(data)
-            outer = asn1.decode_der(_SignedResource, data[:size] if size < len(data) else data)
+            reader = der.Reader(data)
+            resource = reader.sequence()
+            version = resource.number(der.ENUMERATED)
+            if version != SCHEMA_VERSION:
+                raise rejected(FotaResult.SCHEMA_UNSUPPORTED, f"it is of version {version}, not {SCHEMA_VERSION}")
+            signed, signature = resource.whole(der.SEQUENCE), resource.value(der.OCTETS)
+            resource.end()
+            key = _encryption_key(reader.rest())
+            if len(signature) != der.RAW_SIGNATURE:
+                raise rejected(FotaResult.MANIFEST_SIGNATURE, f"a signature has 64 bytes, not {len(signature)}")
+            if public_key is not None:
+                _verify(public_key, signed, signature)
+            return cls(_read(der.Reader(signed).sequence()), signed, signature, key)
         except ValueError as error:
-            raise _refusal(data, public_key, error) from error
-        signed = data[start + len(_SCHEMA_VERSION) : size - len(_SIGNATURE) - der.RAW_SIGNATURE]
-        if not data.startswith(_SCHEMA_VERSION, start) or len(outer.signature) != der.RAW_SIGNATURE:
-            raise _refusal(data, public_key)
-        key = _encryption_key(data[size:]) if size < len(data) else None
-        if public_key is not None:
-            _verify(public_key, signed, outer.signature)
-        return cls(_read(outer.manifest), signed, outer.signature, key)
+            raise rejected(FotaResult.MANIFEST_MALFORMED, f"no signed manifest: {error}") from error
 
     def verify(self, public_key: ec.EllipticCurvePublicKey) -> None:
         """Raise ManifestRejected (23) unless the P-256 key's owner signed exactly these bytes."""
@@ -218,86 +221,37 @@ def _verify(public_key: ec.EllipticCurvePublicKey, signed: bytes, signature: byt
         raise rejected(FotaResult.MANIFEST_SIGNATURE, "the signature does not fit the manifest and the key")
 
 
-def _refusal(
-    data: bytes, public_key: ec.EllipticCurvePublicKey | None, reason: ValueError | None = None
-) -> ManifestRejected:
-    """Say why bytes are no signed manifest, in the order of a device: the envelope, the version, the signature."""
-    try:
-        _, size = der.extent(data)
-        envelope = asn1.decode_der(_Envelope, data[:size])
-        version = der.enumerated_number(envelope.version)
-    except ValueError as error:
-        return rejected(FotaResult.MANIFEST_MALFORMED, f"no signed manifest: {error}")
-    if version != SCHEMA_VERSION:
-        return rejected(FotaResult.SCHEMA_UNSUPPORTED, f"it is of version {version}, not {SCHEMA_VERSION}")
-    if len(envelope.signature) != der.RAW_SIGNATURE:
-        return rejected(FotaResult.MANIFEST_SIGNATURE, f"a signature has 64 bytes, not {len(envelope.signature)}")
-    try:
-        if public_key is not None:
-            _verify(public_key, asn1.encode_der(envelope.manifest), envelope.signature)
-    except ManifestRejected as error:
-        return error
-    return rejected(FotaResult.MANIFEST_MALFORMED, f"no manifest: {reason}")
-
-
-def _encryption_key(rest: bytes) -> bytes:
+def _encryption_key(rest: bytes) -> bytes | None:
     """Read what a service appends for an encrypted payload: context tag [1], 16 bytes of AES key."""
+    if not rest:
+        return None
     if len(rest) != 18 or rest[:2] != b"\x81\x10":
         raise rejected(FotaResult.MANIFEST_MALFORMED, f"{len(rest)} B follow the manifest that belong to nothing")
     return bytes(rest[2:])
 
 
 # -- the format (DER), as mbed-cloud-client 4.13 and manifest-tool 2.6.2 have it ------------------------------------
-# The signature covers the DER of _Fields, its header included: what was signed is kept as the bytes that came, never
-# as bytes encoded again; hence TLV in the outer type. TLV also stands for ENUMERATED.
+#
+#   SignedResource ::= SEQUENCE { ENUMERATED 3, Manifest, signature OCTET STRING }
+#   Manifest ::= SEQUENCE {
+#       vendor-id OCTET STRING, class-id OCTET STRING, update-priority INTEGER, component-name UTF8String,
+#       payload-version UTF8String, payload-digest OCTET STRING, payload-size INTEGER, payload-uri UTF8String,
+#       payload-format ENUMERATED, installed-signature OCTET STRING OPTIONAL,
+#       payload-metadata SEQUENCE {
+#           installed-size INTEGER, installed-digest OCTET STRING, precursor-digest OCTET STRING OPTIONAL
+#       } OPTIONAL,
+#       vendor-data OCTET STRING OPTIONAL
+#   }
+#
+# The signature covers the DER of Manifest, its header included: what was signed is kept as the bytes that came.
 
-_SCHEMA_VERSION = b"\x0a\x01\x03"  # ENUMERATED 3
+_VERSION = der.enumerated(SCHEMA_VERSION)
 _ID, _DIGEST, _SIGNATURE = b"\x04\x10", b"\x04\x20", b"\x04\x40"  # OCTET STRINGs of 16, 32 and 64 bytes follow
-
-
-@asn1.sequence
-class _Metadata:
-    installed_size: int
-    installed_digest: bytes
-    precursor_digest: bytes | None
-
-
-@asn1.sequence
-class _Fields:
-    vendor_id: bytes
-    class_id: bytes
-    priority: int
-    component: str
-    version: str
-    payload_digest: bytes
-    payload_size: int
-    uri: str
-    format: asn1.TLV
-    installed_signature: bytes | None
-    metadata: _Metadata | None
-    vendor_data: bytes | None
-
-
-@asn1.sequence
-class _SignedResource:
-    version: asn1.TLV
-    manifest: _Fields
-    signature: bytes
-
-
-@asn1.sequence
-class _Envelope:
-    version: asn1.TLV
-    manifest: asn1.TLV
-    signature: bytes
-
-
-_FORMAT_FIELDS = {each: asn1.encode_der(der.enumerated(each)) for each in PayloadFormat}
-_FORMATS = {field[2:]: each for each, field in _FORMAT_FIELDS.items()}
+_FORMATS = {int(each): each for each in PayloadFormat}
 
 
 def _written(manifest: Manifest) -> bytes:
-    """Return the DER that is signed; written by hand, since an object to encode costs more than what it says."""
+    """Return the DER that is signed."""
     fields = [
         _ID + manifest.vendor_id + _ID + manifest.class_id,
         der.integer(manifest.priority),
@@ -306,7 +260,7 @@ def _written(manifest: Manifest) -> bytes:
         _DIGEST + manifest.payload_digest,
         der.integer(manifest.payload_size),
         der.utf8(manifest.uri),
-        _FORMAT_FIELDS[manifest.format],
+        der.enumerated(manifest.format),
     ]
     if manifest.installed_signature is not None:
         fields.append(der.octets(manifest.installed_signature))
@@ -320,17 +274,24 @@ def _written(manifest: Manifest) -> bytes:
     return der.sequence(b"".join(fields))
 
 
-def _read(fields: _Fields) -> Manifest:
-    payload_format = _FORMATS.get(bytes(fields.format.data))
-    if payload_format is None or fields.format.tag_bytes != der.ENUMERATED:
-        try:
-            number = der.enumerated_number(fields.format)
-        except ValueError as error:
-            raise rejected(FotaResult.MANIFEST_MALFORMED, f"no payload format: {error}") from error
+def _read(fields: der.Reader) -> Manifest:
+    vendor_id, class_id, priority = fields.value(der.OCTETS), fields.value(der.OCTETS), fields.number()
+    component, version, digest = fields.text(), fields.text(), fields.value(der.OCTETS)
+    size, uri, number = fields.number(), fields.text(), fields.number(der.ENUMERATED)
+    payload_format = _FORMATS.get(number)
+    if payload_format is None:
         raise rejected(FotaResult.FORMAT_UNSUPPORTED, f"there is no payload format {number}")
-    # As Manifest(**vars(fields)) does, which sets each field by a call of its own and takes four times as long.
-    manifest = object.__new__(Manifest)
-    vars(manifest).update(vars(fields), format=payload_format)
-    if fields.metadata is not None:
-        vars(manifest)["metadata"] = PayloadMetadata(**vars(fields.metadata))
-    return manifest
+    signature = fields.maybe(der.OCTETS)
+    metadata = _read_metadata(fields.sequence()) if fields.comes(der.SEQUENCE) else None
+    vendor_data = fields.maybe(der.OCTETS)
+    fields.end()
+    return Manifest(
+        vendor_id, class_id, version, digest, size, uri, component, priority,
+        payload_format, signature, metadata, vendor_data,
+    )  # fmt: skip
+
+
+def _read_metadata(fields: der.Reader) -> PayloadMetadata:
+    metadata = PayloadMetadata(fields.number(), fields.value(der.OCTETS), fields.maybe(der.OCTETS))
+    fields.end()
+    return metadata

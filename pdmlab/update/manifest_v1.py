@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from cryptography import x509
-from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdmlab.errors import ConfigError
@@ -96,15 +95,7 @@ class ManifestV1:
         """Describe a raw image, fetched from uri."""
         digest = hashlib.sha256(image).digest()
         return cls(
-            timestamp,
-            vendor_id,
-            class_id,
-            digest,
-            len(image),
-            uri,
-            digest,
-            priority=priority,
-            vendor_data=vendor_data,
+            timestamp, vendor_id, class_id, digest, len(image), uri, digest, priority=priority, vendor_data=vendor_data
         )
 
     @classmethod
@@ -169,35 +160,26 @@ class ManifestV1:
         return _sealed(self._resource(), private_key, certificate)
 
     def _resource(self) -> bytes:
-        is_delta = self.format == FormatV1.DELTA
-        payload = _Payload(
-            format=der.enumerated(self.format),
-            encryption_info=None,
-            storage_identifier=self.storage,
-            reference=_Reference(hash=self.payload_digest, uri=self.uri, size=self.payload_size),
-            installed_size=self.installed_size,
-            installed_digest=self.installed_digest if is_delta else None,
-            version=None,
-        )
-        manifest = _Manifest(
-            manifest_version=der.enumerated(FORMAT_VERSION),
-            description=self.description,
-            timestamp=self.timestamp,
-            vendor_id=self.vendor_id,
-            class_id=self.class_id,
-            device_id=self.device_id,
-            nonce=self.nonce,
-            vendor_info=self.vendor_data,
-            precursor_digest=self.precursor_digest,
-            apply_period=None,
-            apply_immediately=self.apply_immediately,
-            priority=self.priority,
-            encryption_mode=der.enumerated(self.security),
-            aliases=[],
-            dependencies=[],
-            payload=payload,
-        )
-        return asn1.encode_der(_Resource(uri=None, resource_type=der.enumerated(0), manifest=manifest))
+        reference = der.octets(self.payload_digest) + der.utf8(self.uri) + der.integer(self.payload_size)
+        payload = der.enumerated(self.format) + der.utf8(self.storage) + der.sequence(reference)
+        if self.installed_size is not None:
+            payload += der.integer(self.installed_size)
+        if self.format == FormatV1.DELTA:
+            payload += der.octets(self.installed_digest)
+        manifest = [
+            der.enumerated(FORMAT_VERSION),
+            b"" if self.description is None else der.utf8(self.description),
+            der.integer(self.timestamp),
+            *map(der.octets, (self.vendor_id, self.class_id, self.device_id, self.nonce, self.vendor_data)),
+            b"" if self.precursor_digest is None else der.octets(self.precursor_digest),
+            der.boolean(self.apply_immediately),
+            b"" if self.priority is None else der.integer(self.priority),
+            der.enumerated(self.security),
+            der.sequence(b""),  # aliases
+            der.sequence(b""),  # dependencies
+            der.sequence(payload),
+        ]
+        return der.sequence(der.enumerated(0) + der.sequence(b"".join(manifest)))
 
     def _repr_html_(self) -> str:
         rows = {
@@ -246,24 +228,15 @@ class SignedManifestV1:
         if len(data) > MAX_MANIFEST:
             raise rejected(FotaResult.MANIFEST_MALFORMED, f"{len(data)} B are more than a manifest can have")
         try:
-            outer = asn1.decode_der(_SignedResource, data)
-            signed = asn1.encode_der(outer.resource)
-            resource = outer.resource.parse(_Resource)
-            version = der.enumerated_number(resource.manifest.manifest_version)
-            kind = der.enumerated_number(resource.resource_type)
-            payload = resource.manifest.payload
-            manifest = None if payload is None else _from_fields(resource.manifest, payload)
-        except (ValueError, OverflowError) as error:
-            raise rejected(FotaResult.MANIFEST_MALFORMED, f"no manifest v1: {error}") from error
-        if version != FORMAT_VERSION:
-            raise rejected(FotaResult.SCHEMA_UNSUPPORTED, f"the manifest is of version {version}, not {FORMAT_VERSION}")
-        if kind != 0 or manifest is None:
-            raise rejected(FotaResult.MANIFEST_MALFORMED, "the manifest names no payload")
-        signatures = tuple(
-            SignatureV1(block.signature, block.certificates[0].fingerprint if block.certificates else b"")
-            for block in outer.signature.signatures
-        )
-        return cls(manifest, signed, outer.signature.hash, signatures)
+            reader = der.Reader(data)
+            outer = reader.sequence()
+            reader.end()
+            signed, seal = outer.whole(der.SEQUENCE), outer.sequence()
+            outer.end()
+            digest, signatures = seal.value(der.OCTETS), _read_signatures(seal)
+            return cls(_read_resource(der.Reader(signed).sequence()), signed, digest, signatures)
+        except ValueError as error:
+            raise rejected(FotaResult.MANIFEST_MALFORMED, f"no signed manifest v1: {error}") from error
 
     @property
     def is_whole(self) -> bool:
@@ -317,137 +290,82 @@ def told_as(version: str) -> frozenset[str]:
 
 
 # -- the format (DER), as update-client-hub 1.4.1 and manifest-tool 2.6.2 have it -----------------------------------
-# What was signed is kept as the bytes that came, never as bytes encoded again: hence TLV in the outer type. TLV also
-# stands for ENUMERATED, and for a CHOICE of that and an OBJECT IDENTIFIER, of which nobody has ever sent the latter.
-
-
-@asn1.sequence
-class _Reference:
-    hash: bytes
-    uri: str | None
-    size: int
-
-
-@asn1.sequence
-class _Alias:
-    hash: bytes
-    uri: str
-
-
-@asn1.sequence
-class _CertificateReference:
-    fingerprint: bytes
-    uri: str | None
-
-
-@asn1.sequence
-class _EncryptionInfo:
-    init_vector: bytes
-    id: bytes | _CertificateReference
-    key: str | bytes | None
-
-
-@asn1.sequence
-class _Payload:
-    format: asn1.TLV
-    encryption_info: _EncryptionInfo | None
-    storage_identifier: str
-    reference: _Reference
-    installed_size: int | None
-    installed_digest: bytes | None
-    version: str | None
-
-
-@asn1.sequence
-class _ApplyPeriod:
-    valid_from: int
-    valid_to: int
-
-
-@asn1.sequence
-class _Manifest:
-    manifest_version: asn1.TLV
-    description: str | None
-    timestamp: int
-    vendor_id: bytes
-    class_id: bytes
-    device_id: bytes
-    nonce: bytes
-    vendor_info: bytes
-    precursor_digest: bytes | None
-    apply_period: _ApplyPeriod | None
-    apply_immediately: bool
-    priority: int | None
-    encryption_mode: asn1.TLV
-    aliases: list[_Alias]
-    dependencies: list[_Reference]
-    payload: _Payload | None
-
-
-@asn1.sequence
-class _Resource:
-    uri: str | None
-    resource_type: asn1.TLV
-    manifest: _Manifest
-
-
-@asn1.sequence
-class _SignatureBlock:
-    signature: bytes
-    certificates: list[_CertificateReference]
-
-
-@asn1.sequence
-class _MacBlock:
-    psk_id: bytes
-    key_table_version: int
-    key_table_iv: bytes | None
-    key_table_ref: str | None
-    key_table_index_size: int
-    key_table_record_size: int
-
-
-@asn1.sequence
-class _ResourceSignature:
-    hash: bytes
-    signatures: list[_SignatureBlock]
-    macs: list[_MacBlock] | None
-
-
-@asn1.sequence
-class _SignedResource:
-    resource: asn1.TLV
-    signature: _ResourceSignature
+#
+#   SignedResource ::= SEQUENCE { resource Resource, signature SEQUENCE {
+#       hash OCTET STRING, signatures SEQUENCE OF SEQUENCE { OCTET STRING, SEQUENCE OF Certificate }, macs ANY OPTIONAL
+#   } }
+#   Resource ::= SEQUENCE { uri UTF8String OPTIONAL, type ENUMERATED 0, Manifest }
+#   Manifest ::= SEQUENCE {
+#       version ENUMERATED 1, description UTF8String OPTIONAL, timestamp INTEGER, vendor-id OCTET STRING,
+#       class-id OCTET STRING, device-id OCTET STRING, nonce OCTET STRING, vendor-info OCTET STRING,
+#       precursor-digest OCTET STRING OPTIONAL, apply-period SEQUENCE { INTEGER, INTEGER } OPTIONAL,
+#       apply-immediately BOOLEAN, priority INTEGER OPTIONAL, encryption-mode ENUMERATED,
+#       aliases SEQUENCE OF ANY, dependencies SEQUENCE OF ANY, Payload
+#   }
+#   Payload ::= SEQUENCE {
+#       format ENUMERATED, encryption-info SEQUENCE OPTIONAL, storage-identifier UTF8String,
+#       reference SEQUENCE { hash OCTET STRING, uri UTF8String OPTIONAL, size INTEGER },
+#       installed-size INTEGER OPTIONAL, installed-digest OCTET STRING OPTIONAL, version UTF8String OPTIONAL
+#   }
+#   Certificate ::= SEQUENCE { fingerprint OCTET STRING, uri UTF8String OPTIONAL }
+#
+# The hash is that of Resource, its header included; each signature is over the same bytes. Where the format has the
+# choice between an ENUMERATED and an OBJECT IDENTIFIER, nobody has ever sent the latter.
 
 
 def _sealed(resource: bytes, private_key: ec.EllipticCurvePrivateKey, certificate: bytes) -> bytes:
-    fingerprint = _CertificateReference(fingerprint=hashlib.sha256(certificate).digest(), uri="")
-    signature = _ResourceSignature(
-        hash=hashlib.sha256(resource).digest(),
-        signatures=[_SignatureBlock(signature=der.sign(private_key, resource), certificates=[fingerprint])],
-        macs=None,
-    )
-    return der.sequence(resource + asn1.encode_der(signature))
+    reference = der.sequence(der.octets(hashlib.sha256(certificate).digest()) + der.utf8(""))
+    block = der.sequence(der.octets(der.sign(private_key, resource)) + der.sequence(reference))
+    signature = der.sequence(der.octets(hashlib.sha256(resource).digest()) + der.sequence(block))
+    return der.sequence(resource + signature)
 
 
-def _from_fields(fields: _Manifest, payload: _Payload) -> ManifestV1:
+def _read_signatures(seal: der.Reader) -> tuple[SignatureV1, ...]:
+    signatures, blocks = [], seal.sequence()
+    while blocks.comes(der.SEQUENCE):
+        block = blocks.sequence()
+        signature, certificates = block.value(der.OCTETS), block.sequence()
+        first = certificates.sequence() if certificates.comes(der.SEQUENCE) else None
+        signatures.append(SignatureV1(signature, b"" if first is None else first.value(der.OCTETS)))
+    blocks.end()
+    return tuple(signatures)
+
+
+def _read_resource(resource: der.Reader) -> ManifestV1:
+    resource.maybe(der.UTF8)
+    if resource.number(der.ENUMERATED) != 0:
+        raise ValueError("the resource is no manifest")
+    fields = resource.sequence()
+    resource.end()
+    version = fields.number(der.ENUMERATED)
+    if version != FORMAT_VERSION:
+        raise rejected(FotaResult.SCHEMA_UNSUPPORTED, f"the manifest is of version {version}, not {FORMAT_VERSION}")
+    description = fields.text() if fields.comes(der.UTF8) else None
+    timestamp, vendor_id, class_id = fields.number(), fields.value(der.OCTETS), fields.value(der.OCTETS)
+    device_id, nonce, vendor_data = fields.value(der.OCTETS), fields.value(der.OCTETS), fields.value(der.OCTETS)
+    precursor_digest = fields.maybe(der.OCTETS)
+    fields.maybe(der.SEQUENCE)  # the period when it may be applied: no device looks at it
+    apply_immediately = fields.value(der.BOOLEAN) != b"\x00"
+    priority = fields.number() if fields.comes(der.INTEGER) else None
+    security = fields.number(der.ENUMERATED)
+    fields.sequence()  # aliases
+    fields.sequence()  # dependencies
+    payload = fields.sequence()
+    fields.end()
+    payload_format = payload.number(der.ENUMERATED)
+    payload.maybe(der.SEQUENCE)  # how it is encrypted
+    storage, reference = payload.text(), payload.sequence()
+    digest, uri, size = reference.value(der.OCTETS), _optional_text(reference), reference.number()
+    reference.end()
+    installed_size = payload.number() if payload.comes(der.INTEGER) else None
+    installed_digest = payload.maybe(der.OCTETS)
+    payload.maybe(der.UTF8)  # a version in words
+    payload.end()
     return ManifestV1(
-        timestamp=fields.timestamp,
-        vendor_id=fields.vendor_id,
-        class_id=fields.class_id,
-        payload_digest=payload.reference.hash,
-        payload_size=payload.reference.size,
-        uri=payload.reference.uri or "",
-        installed_digest=payload.installed_digest or payload.reference.hash,
-        precursor_digest=fields.precursor_digest,
-        installed_size=payload.installed_size,
-        format=der.enumerated_number(payload.format),
-        security=der.enumerated_number(fields.encryption_mode),
-        priority=fields.priority,
-        vendor_data=fields.vendor_info,
-        description=fields.description,
-        device_id=fields.device_id,
-        nonce=fields.nonce,
-        apply_immediately=fields.apply_immediately,
-        storage=payload.storage_identifier,
-    )
+        timestamp, vendor_id, class_id, digest, size, uri, installed_digest or digest, precursor_digest, installed_size,
+        payload_format, security, priority, vendor_data, description, device_id, nonce, apply_immediately, storage,
+    )  # fmt: skip
+
+
+def _optional_text(reader: der.Reader) -> str:
+    return reader.text() if reader.comes(der.UTF8) else ""
