@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pdmlab.storage.kv.nvstore import NVStore
     from pdmlab.update.bootloaders.interface import Bootloader
     from pdmlab.update.candidate import CandidateSlot
+    from pdmlab.update.candidate_v2 import UpdateStorage
     from pdmlab.update.layout import FlashLayout
 
 
@@ -48,6 +49,11 @@ class CompiledIn(Protocol):
     @property
     def download_protocol(self) -> DownloadProtocol | None:
         """What mbed_app.json says that firmware is fetched by; None if it says nothing."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, object]:
+        """What else mbed_app.json says: under "fota", how candidates are written."""
         ...
 
 
@@ -85,8 +91,8 @@ class Platform(Protocol):
         ...
 
     @property
-    def candidate(self) -> CandidateSlot:
-        """Where a downloaded firmware waits for the bootloader."""
+    def candidate(self) -> CandidateSlot | UpdateStorage:
+        """Where a downloaded firmware waits for the bootloader: storage locations for mbed-bootloader, else a slot."""
         ...
 
     @property

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pdmlab.storage.kv.nvstore import NVStore
     from pdmlab.update.bootloaders.interface import Bootloader
     from pdmlab.update.candidate import CandidateSlot
+    from pdmlab.update.candidate_v2 import UpdateStorage
     from pdmlab.update.layout import FlashLayout
 
 ResetReason = Literal["power-on", "pin", "software"]
@@ -91,7 +92,7 @@ class Device(Protocol):
         ...
 
     @property
-    def candidate(self) -> CandidateSlot:
+    def candidate(self) -> CandidateSlot | UpdateStorage:
         """Where a downloaded firmware waits for the bootloader."""
         ...
 

@@ -12,6 +12,7 @@ A step that ends in !n loses power in the middle of its nth program or erase: `d
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from html import escape
@@ -25,6 +26,7 @@ from pdmlab.storage import FlashIAPBlockDevice, QSPIFBlockDevice, SDBlockDevice,
 from pdmlab.storage.kv.nvstore import NVStore
 from pdmlab.storage.medium import Medium
 from pdmlab.storage.supply import Supply
+from pdmlab.update import bootloaders
 from pdmlab.update.bootloaders.fota import FotaBootloader
 from pdmlab.update.bootloaders.interface import Hardware
 from pdmlab.update.candidate import CandidateSlot
@@ -173,7 +175,8 @@ class _Story:
         self._manifest = Manifest.for_image(
             self._images[NEW], version=NEW, uri="/fw", vendor_id=bytes(16), class_id=bytes(16)
         )
-        self._bootloader().program(self._images[OLD], Version.parse(OLD))
+        for at, data in bootloaders.programmed("fota", self._layout, self._images[OLD], Version.parse(OLD)):
+            self._flash.poke(at, data)
 
     def play(self, words: list[str]) -> Replay:
         for word in words:
@@ -223,7 +226,7 @@ class _Story:
         if self._running == NEW:
             return "2.0.0 runs already"
         slot = self._slot()
-        start = slot.resume(self._manifest)
+        start = slot.resume(self._manifest, precursor=hashlib.sha256(self._images[OLD]).digest())
         image = self._images[NEW]
         for at in range(start, len(image), BLOCK):
             slot.write(at, image[at : at + BLOCK])
@@ -254,7 +257,7 @@ class _Story:
     def _look(self) -> None:
         """Note what lies in both slots now."""
         active = self._bootloader().active()
-        self._result.active = str(active.version) if active is not None else "incomplete"
+        self._result.active = active.version_text if active is not None else "incomplete"
         place = self._layout.app_offset
         self._result.slots = self._cells("application", self._flash, place)
         new = FirmwareHeader(len(self._images[NEW]), Version.parse(NEW), self._manifest.payload_digest)

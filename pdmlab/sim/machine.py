@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from pdmlab.storage.blockdevice import BlockDevice
     from pdmlab.storage.filesystem import FileSystem
     from pdmlab.storage.kv.nvstore import NVStore
-    from pdmlab.update.bootloaders import Bootloader, BootResult
-    from pdmlab.update.candidate import CandidateSlot
+    from pdmlab.update.bootloaders import Bootloader, BootResult, CandidatePlace
     from pdmlab.update.layout import FlashLayout
 
 IMAGE_HEAD = 0x210
@@ -61,7 +60,7 @@ class Machine:
         compiled = board.bootloader_image()
         kind = bootloaders.kind(compiled.application) or bootloaders.DEFAULT
         self.bootloader: Bootloader = bootloaders.build(kind, hardware, compiled.options)
-        self.candidate: CandidateSlot = bootloaders.candidate_slot(kind, hardware)
+        self.candidate: CandidatePlace = bootloaders.candidate_slot(kind, hardware)
         self.boot_result: BootResult | None = None
         self.boot_log = ""
         self.image = ImageInfo("nothing", "0.0.0", "none")

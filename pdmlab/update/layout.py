@@ -29,6 +29,8 @@ class FlashLayout:
 
     candidate_on: the component that holds the candidate slot: SD, SPIF, QSPIF, or FLASHIAP for the
     internal flash itself (the candidate's offset then counts from the start of flash as well).
+    storage_locations: into how many slots mbed-bootloader and the older client divide the candidate's area.
+    application_limit: mbed-bootloader's max-application-size (B), if the file has one.
     """
 
     geometry: FlashGeometry
@@ -38,6 +40,8 @@ class FlashLayout:
     sotp: tuple[Area, Area]
     candidate: Area
     candidate_on: str
+    storage_locations: int = 1
+    application_limit: int | None = None
 
     def __post_init__(self) -> None:
         for fault in faults(self):
@@ -52,6 +56,12 @@ class FlashLayout:
     def app_offset(self) -> int:
         """Return Mbed's target.app_offset."""
         return self.application.offset
+
+    @property
+    def max_application_size(self) -> int:
+        """Return the largest image that a bootloader installs (B)."""
+        room = self.application.size
+        return room if self.application_limit is None else min(room, self.application_limit)
 
     def areas(self) -> list[Area]:
         """List the areas in flash by offset; the candidate only if it lies there too."""
@@ -108,6 +118,8 @@ class FlashLayout:
             found.sotp,
             found.candidate,
             found.candidate_on,
+            found.storage_locations,
+            found.application_limit,
         )
 
     def _repr_html_(self) -> str:

@@ -91,14 +91,18 @@ class _Reader:
                 "look at flash-start-address and flash-size in mbed_app.json",
             )
         details = self.optional("update-client.application-details")
+        if details is None:
+            details = self.optional("application-header-address")  # as the 4.x bootloader has it
         header_offset = number("target.header_offset", HEADER_OFFSET if details is None else details - start)
         if details is not None and details - start != header_offset:
             self._contradiction(
                 f"update-client.application-details is 0x{details:x}, but target.header_offset 0x{header_offset:x}",
                 "both must name the same place; the bootloader looks at application-details",
             )
+        self._agree("application-header-address", header_offset, "target.header_offset")
         begins = self.optional("application-start-address")
         app_offset = number("target.app_offset", header_offset + HEADER_REGION if begins is None else begins - start)
+        self._agree("application-start-address", app_offset, "target.app_offset")
         sotp = self.sotp()
         component, candidate = self.candidate(candidate_on, storage_size)
         tops = [area.offset for area in sotp if area.offset > app_offset]
@@ -117,7 +121,25 @@ class _Reader:
             storage_size,
             tuple(self._assumed),
             tuple(self._faults),
+            self._locations(),
+            self.optional("max-application-size"),
         )
+
+    def _agree(self, key: str, offset: int, other: str) -> None:
+        """Note a contradiction where an address is not that of an offset."""
+        address = self.optional(key)
+        if address is not None and address - self._geometry.start != offset:
+            self._contradiction(
+                f"{key} is 0x{address:x}, but {other} 0x{offset:x}",
+                "both must name the same place; the bootloader looks at its own",
+            )
+
+    def _locations(self) -> int:
+        """Return the number of storage locations, at least 1."""
+        said = self.number("update-client.storage-locations", 1)
+        if said < 1:
+            self._contradiction(f"update-client.storage-locations is {said}", "there is at least one: write 1")
+        return max(said, 1)
 
     def _bootloader(self, room: int) -> int:
         """Return its size: what is said, in the bootloader's own file what it is restricted to, else what is left."""
@@ -175,34 +197,54 @@ class _Reader:
     def sotp(self) -> tuple[Area, Area]:
         bounds = self._geometry.bounds()
         start, sections = self._geometry.start, []
+        store = self._internal_store()
         for number in (1, 2):
             offset, end = bounds[number - 4], bounds[number - 3]  # the last two sectors
+            if store is not None:
+                offset, end = store.offset + (number - 1) * store.size // 2, store.offset + number * store.size // 2
             name = f"SOTP section {number}"
             address = self.optional(f"sotp-section-{number}-address")
             if address is None:
                 address = self.optional(f"nvstore.area_{number}_address")
-            if address is None:
+            if address is None and store is None:
                 self._assumed.append(name)
             size = self.number(f"nvstore.area_{number}_size", end - offset)
             size = self.number(f"sotp-section-{number}-size", size)
             sections.append(Area(name, offset if address is None else address - start, size))
         return sections[0], sections[1]
 
+    def _internal_store(self) -> Area | None:
+        """Return where KVStore keeps the root of trust in flash, in two halves; None if the file has none."""
+        for name, size in (("tdb_internal", "internal_size"), ("filesystem", "rbp_internal_size")):
+            base = self.optional(f"storage_{name}.internal_base_address")
+            room = self.optional(f"storage_{name}.{size}")
+            if base and room:
+                return Area("KVStore", base - self._geometry.start, room)
+        return None
+
     def candidate(self, candidate_on: str | None, storage_size: int | None) -> tuple[str, Area]:
         component = self._component() or candidate_on or INTERNAL
         start, size = self._geometry.start, self._geometry.size
         bounds = self._geometry.bounds()
-        said = self.optional("update-client.storage-address")
+        said, size_said = self.optional("update-client.storage-address"), self.optional("update-client.storage-size")
+        fota, fota_size = self.optional("fota.storage-start-address"), self.optional("fota.storage-size")
+        for ours, theirs, what in ((said, fota, "storage-address"), (size_said, fota_size, "storage-size")):
+            if ours is not None and theirs is not None and ours != theirs:
+                self._contradiction(
+                    f"update-client.{what} is 0x{ours:x}, but the one of fota 0x{theirs:x}",
+                    "both name the candidate's slot: leave one of them out",
+                )
+        said, size_said = (fota if said is None else said), (fota_size if size_said is None else size_said)
         if said is None:
             self._assumed.append("candidate")
         if component == INTERNAL:
             # Without a word in the file: the upper half of flash, as the bootloader's own configuration has it.
             half = next(bound for bound in bounds if bound >= size // 2)
             address = start + half if said is None else said
-            room = self.number("update-client.storage-size", bounds[-3] - half)
+            room = bounds[-3] - half if size_said is None else size_said
             return component, Area("candidate", address - start, room)
         address = said or 0
-        room = self.number("update-client.storage-size", (storage_size or address + size) - address)
+        room = (storage_size or address + size) - address if size_said is None else size_said
         return component, Area("candidate", address, room)
 
     def _names(self, key: str) -> list[str]:
@@ -214,6 +256,8 @@ class _Reader:
         if "NUSD" in added:  # Nuvoton's own driver for the same cards
             return "SD"
         if self._config.get(MACROS, {}).get("MBED_CLOUD_CLIENT_UPDATE_STORAGE") == "ARM_UCP_FLASHIAP":
+            return INTERNAL
+        if self._config.get("fota.block-device-type") == "FOTA_INTERNAL_FLASH_BD":
             return INTERNAL
         # mbed-cloud-client-example names the bootloader that it brings: BL_SD, BL_QSPIF, BL_INTERNAL_FLASH.
         labels = self._names("target.extra_labels_add")

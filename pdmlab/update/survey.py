@@ -34,6 +34,8 @@ class Survey:
     storage_size: int | None = None
     assumed: tuple[str, ...] = ()
     unread: tuple[Fault, ...] = field(default=(), repr=False)
+    storage_locations: int = 1
+    application_limit: int | None = None
 
     @property
     def faults(self) -> list[Fault]:

@@ -47,7 +47,7 @@ def test_a_download_goes_on_where_the_cut_left_it(board):
 def test_a_formatted_card_after_a_cut_installation_is_the_end(board):
     story = replay(board, "download boot!20 format-card boot", image_B=IMAGE_B)
     assert story.running == "nothing" and story.cuts == 1
-    assert "Failed to jump to application!" in story.steps[-1].outcome
+    assert "Validating installed firmware failed" in story.steps[-1].outcome
 
 
 def test_a_card_that_was_only_out_is_not(board):

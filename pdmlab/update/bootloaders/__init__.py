@@ -3,7 +3,9 @@
     bootloader = bootloaders.build("fota", hardware)
     bootloader.boot(print)
 
-`fota` reads firmware headers v3, as the 4.x clients' bootloader does. `trial` is pdmlab's own: it starts images that
+`fota` reads firmware headers v3, as the 4.x clients' bootloader does; `mbed` is the seed's mbed-bootloader, with
+headers v2. What both do badly can be mended by name, or all of it: `build("mbed", hardware, {"fixed": True})`.
+`trial` is pdmlab's own: it starts images that
 are signed by the key among its options, each new one on trial until the application confirms it.
 """
 
@@ -14,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pdmlab.errors import ConfigError
-from pdmlab.update.bootloaders import trial_key, trial_places
+from pdmlab.update.bootloaders import switches, trial_key, trial_places
 from pdmlab.update.bootloaders.fota import FotaBootloader
 from pdmlab.update.bootloaders.interface import (
     DEFAULT,
@@ -27,10 +29,13 @@ from pdmlab.update.bootloaders.interface import (
     Slot,
     kind,
 )
+from pdmlab.update.bootloaders.mbed import MbedBootloader
 from pdmlab.update.bootloaders.trial import TrialBootloader
 from pdmlab.update.bootloaders.trial_records import programmer_mark
 from pdmlab.update.candidate import CandidateSlot
-from pdmlab.update.header import FirmwareHeader
+from pdmlab.update.candidate_v2 import UpdateStorage, storage_locations
+from pdmlab.update.header import FirmwareHeader, HeaderFields
+from pdmlab.update.header_v2 import FirmwareHeaderV2
 from pdmlab.update.layout import FlashLayout
 from pdmlab.update.region import round_up
 from pdmlab.update.version import Version
@@ -40,6 +45,7 @@ __all__ = [
     "KINDS",
     "BootResult",
     "Bootloader",
+    "CandidatePlace",
     "Hardware",
     "ImageHeader",
     "Kind",
@@ -50,14 +56,25 @@ __all__ = [
     "header_of",
     "kind",
     "programmed",
+    "timestamp_of",
 ]
 
 Piece = tuple[int, bytes]
 """An offset in flash (B), and what a programmer writes there."""
 
 
-def candidate_slot(of: Kind, hardware: Hardware) -> CandidateSlot:
-    """Make the candidate slot, in the layout that a bootloader reads."""
+CandidatePlace = CandidateSlot | UpdateStorage
+"""Where a downloaded image waits: a slot with headers v3, or the older client's storage locations."""
+
+
+def candidate_slot(of: Kind, hardware: Hardware) -> CandidatePlace:
+    """Make the candidate slot, or slots, in the layout that a bootloader reads."""
+    if of == "mbed":
+        return UpdateStorage(storage_locations(hardware, hardware.layout.storage_locations))
+    return _slot(of, hardware)
+
+
+def _slot(of: Kind, hardware: Hardware) -> CandidateSlot:
     if of == "trial":
         return trial_places.candidate_slot(hardware)
     area = hardware.layout.candidate
@@ -72,8 +89,9 @@ def build(of: Kind, hardware: Hardware, options: Mapping[str, Any] | None = None
     """
     check_options(of, options or {})
     if of == "trial":
-        return TrialBootloader(hardware, candidate_slot(of, hardware), trial_key.point_of(options or {}))
-    return FotaBootloader(hardware, candidate_slot(of, hardware))
+        return TrialBootloader(hardware, _slot(of, hardware), trial_key.point_of(options or {}))
+    given = switches.arguments(of, options or {})
+    return MbedBootloader(hardware, **given) if of == "mbed" else FotaBootloader(hardware, _slot(of, hardware), **given)
 
 
 def check_options(of: Kind, options: Mapping[str, Any]) -> None:
@@ -85,8 +103,7 @@ def check_options(of: Kind, options: Mapping[str, Any]) -> None:
     if of == "trial":
         trial_key.point_of(options)
         options = {name: value for name, value in options.items() if name != trial_key.OPTION}
-    if options:
-        raise ConfigError(f"the bootloader {of!r} has no option {', '.join(options)}")
+    switches.arguments(of, options)
 
 
 def programmed(
@@ -101,8 +118,21 @@ def programmed(
     """
     if of == "trial":
         return _programmed_signed(layout, image, version, sign)
-    header = FirmwareHeader(len(image), version, hashlib.sha256(image).digest())
-    return [(layout.header_offset, header.pack()), (layout.app_offset, image)]
+    digest = hashlib.sha256(image).digest()
+    if of == "mbed":
+        head = FirmwareHeaderV2(len(image), timestamp_of(version), digest).pack_internal()
+    else:
+        head = FirmwareHeader(len(image), version, digest).pack()
+    return [(layout.header_offset, head), (layout.app_offset, image)]
+
+
+def timestamp_of(version: Version) -> int:
+    """Return what stands for a.b.c in a header v2, whose versions are seconds since 1970: three digits for each.
+
+    The least is 0 and the most 999,999,999, in 2001: whatever an update brings since is newer, as it is on a board
+    that was programmed before the update was signed.
+    """
+    return (version.major * 1000 + version.minor) * 1000 + version.patch
 
 
 def _programmed_signed(
@@ -123,4 +153,6 @@ def header_of(of: Kind, data: bytes) -> ImageHeader:
     Raises:
         ImageRejected: there is none.
     """
-    return FirmwareHeader.parse(data)
+    if of == "mbed":
+        return FirmwareHeaderV2.parse_internal(data)
+    return HeaderFields.parse_active(data) if of == "fota" else FirmwareHeader.parse(data)
