@@ -114,10 +114,11 @@ class HubUpdate:
             raise TimedOut(f"the server did not acknowledge state {state}")
 
     async def result(self, result: int, reason: str) -> None:
-        """Notify the result, and tell the application."""
+        """Notify the result, however long that takes, and tell the application."""
         self._connection.report(error_of_hub(result), f"{reason} (/10252/0/3 is {result})")
         self.objects.result.update(result)
-        await self._observations.tell(self.objects.result)
+        while not await self._observations.tell(self.objects.result):
+            await self._connection.recover()
 
     async def authorise(self, step: Step, manifest: ManifestV1) -> bool:
         """Ask the application; without a callback everything is allowed."""

@@ -37,7 +37,7 @@ class HubCallbacks(Protocol):
         ...
 
     async def result(self, result: int, reason: str) -> None:
-        """Take the value of /10252/0/3, and the sentence behind it for the console; it need not arrive."""
+        """Take the value of /10252/0/3, and the sentence behind it for the console."""
         ...
 
     async def authorise(self, step: Step, manifest: ManifestV1) -> bool:
