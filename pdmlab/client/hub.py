@@ -78,8 +78,11 @@ class HubUpdate:
     async def prepare(self) -> None:
         """Do nothing: the hub keeps nothing of an update over a reset."""
 
-    async def resume(self) -> None:
+    async def resume(self, *, wanted: bool = False) -> None:
         """Do nothing: the hub begins anew, with the manifest that it is sent again."""
+
+    async def refuse(self, reason: int) -> None:
+        """Do nothing: the hub puts nothing off; it waits for an answer."""
 
     def hang_up(self) -> None:
         """Drop the connection that an image comes by, if it has one of its own."""
