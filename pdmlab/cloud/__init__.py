@@ -10,6 +10,7 @@ AsyncCloud has the same nouns and verbs, to be awaited.
 
 from pdmlab.cloud.accounts import Account, ApiKey, Invitation, PolicyGroup, User
 from pdmlab.cloud.campaign import Campaign
+from pdmlab.cloud.campaign_device import CampaignDevice
 from pdmlab.cloud.certificates import DeveloperCertificate, Renewal, ServerCredentials, TrustedCertificate
 from pdmlab.cloud.client import AsyncCloud, Cloud
 from pdmlab.cloud.connect import Callback
@@ -28,6 +29,7 @@ __all__ = [
     "BulkEnrollment",
     "Callback",
     "Campaign",
+    "CampaignDevice",
     "Cloud",
     "Denial",
     "DeveloperCertificate",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from urllib.parse import urlencode
 
 from pdmlab.cloud.both import M, asked, both, now
+from pdmlab.cloud.campaign_device import CampaignDevice
 from pdmlab.cloud.frames import frame_of
 from pdmlab.cloud.item import Collection, Item, id_of, moment, text
 from pdmlab.cloud.listing import Condition, HasId, filter_of
@@ -24,7 +25,10 @@ ENDED = ("stopped", "archived", "expired")
 """Phases in which nothing happens any more."""
 COUNTS = ("total", "success", "failed", "pending", "skipped")
 DEVICE_COLUMNS = ("device_id", "state", "outcome", "updated_at")
-PROGRESS_COLUMNS = ("device_id", "endpoint_name", "phase", "block", "done_B", "total_B", "left_s", "description")
+PROGRESS_COLUMNS = (
+    "device_id", "endpoint_name", "phase", "block", "block_B", "done_B", "total_B", "round_trip_ms", "left_s",
+    "left_from", "description",
+)  # fmt: skip
 
 _WORDS = {
     "pending": "waiting: it has not been told yet",
@@ -95,8 +99,36 @@ class Campaign(Item[M]):
 
     @both
     async def progress(self) -> pd.DataFrame:
-        """Return how far each device is: what it does, bytes of the image that it has, seconds that are left."""
+        """Return how far each device is: what it does, bytes of the image that it has, seconds that are left.
+
+        left_from says where the seconds are from: predicted of size, block size and round trip, measured, or both.
+        """
         return frame_of(await self._rest.get_list(f"/lab/campaigns/{self.id}/progress"), PROGRESS_COLUMNS)
+
+    @both
+    async def device(self, device: HasId | str) -> CampaignDevice:
+        """Return a device closely: why it ended so, its slots, its bootloader's log, as the service knows them.
+
+        Raises:
+            ServiceError: it is not in the campaign (404).
+        """
+        return CampaignDevice(await self._rest.get(f"/lab/campaigns/{self.id}/devices/{id_of(device)}"))
+
+    @both
+    async def ask(self, device: HasId | str) -> CampaignDevice:
+        """Ask a device now for its slots and its bootloader's log, and return it as `device` does.
+
+        Raises:
+            ServiceError: it is not in the campaign (404), cannot be asked just now (409), or does not answer (504).
+        """
+        path = f"/lab/campaigns/{self.id}/devices/{id_of(device)}/words"
+        return CampaignDevice(await self._rest.post(path))
+
+    @both
+    async def slots(self, device: HasId | str) -> pd.DataFrame:
+        """Return what lies in a device's slots, a row a slot, as it told last; raises as `device` does."""
+        told = await self._rest.get(f"/lab/campaigns/{self.id}/devices/{id_of(device)}")
+        return CampaignDevice(told).slots()
 
     async def _metrics(self) -> dict[str, int]:
         try:
