@@ -27,6 +27,7 @@ from pdmlab.lwm2m import cbor, content, linkformat, omajson, senml, tlv
 from pdmlab.lwm2m.attributes import NotificationAttributes
 from pdmlab.lwm2m.paths import Path
 from pdmlab.lwm2m.values import ResourceType
+from tests.fuzz.payload_targets import PAYLOAD_TARGETS
 from tests.fuzz.target import CORPUS, Target
 from tests.fuzz.update_targets import UPDATE_TARGETS
 
@@ -304,5 +305,6 @@ TARGETS = {
         Target("values", check_value),
         Target("attributes", check_attributes, longest=256),
         *UPDATE_TARGETS,
+        *PAYLOAD_TARGETS,
     )
 }

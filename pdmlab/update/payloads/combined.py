@@ -3,31 +3,26 @@
     package = make_package([SubImage("radio", radio, b"rev 2"), SubImage("screen", screen)])
     parts = Package.read(reader, size, names=["radio", "screen"])
 
-A tar file without compression: `_desc_` in DER (package.asn) says which images there are, and each image is a
-file of its sub-component's name. The limits are the stock client's (mbed-cloud-client 4.13,
-fota_combined_package.c); its own installer unpacks with the program tar. This reader takes nothing but files:
-no links, folders or devices, no names from pax headers, no file that the descriptor does not name.
+A tar file without compression: the file `_desc_` says which images there are (`pdmlab.update.payloads.descriptor`),
+and each image is a file of its sub-component's name. The stock client unpacks it with the program tar. This reader
+takes nothing but files: no links, folders or devices, no names from pax headers, no file that is not described.
 """
 
 from __future__ import annotations
 
-import functools
 import html
 import io
 import re
 import tarfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from pdmlab.errors import ConfigError
+from pdmlab.update.payloads.descriptor import MAX_NAME, MAX_VENDOR_DATA, Described, decode, encode
 from pdmlab.update.results import FotaResult, rejected
 
 DESCRIPTOR = "_desc_"
-MAX_NAME = 8
-MAX_VENDOR_DATA = 32
-"""Bytes of an image's vendor data, unless a client is built with more."""
 MAX_IMAGES = 255
 MAX_DESCRIPTOR = 32 * 1024
 
@@ -80,15 +75,16 @@ class Package:
         at, length = files.pop(DESCRIPTOR)
         if length > MAX_DESCRIPTOR:
             _refuse(f"a descriptor of {length} B; at most {MAX_DESCRIPTOR} B are read")
-        described = list(_described(_exactly(read, at, length), len(names), max_vendor_data))
         images = []
-        for name, vendor_data, image_size in described:
-            if name not in files:
-                _refuse(f"the descriptor names the image {name!r}, which is not in the package, or names it twice")
-            offset, found = files.pop(name)
-            if found != image_size:
-                _refuse(f"the image {name!r} has {found} B, its descriptor says {image_size}")
-            images.append(PackedImage(name, offset, found, vendor_data))
+        for image in decode(_exactly(read, at, length), count=len(names), max_vendor_data=max_vendor_data):
+            if image.name not in files:
+                _refuse(
+                    f"the descriptor names the image {image.name!r}, which is not in the package, or names it twice"
+                )
+            offset, found = files.pop(image.name)
+            if found != image.size:
+                _refuse(f"the image {image.name!r} has {found} B, its descriptor says {image.size}")
+            images.append(PackedImage(image.name, offset, found, image.vendor_data))
         if files:
             _refuse(f"the package has files that its descriptor does not name: {', '.join(map(repr, sorted(files)))}")
         if strangers := [image.name for image in images if image.name not in names]:
@@ -123,56 +119,14 @@ def make_package(images: Sequence[SubImage]) -> bytes:
             )
         if len(image.vendor_data) > MAX_VENDOR_DATA:
             raise ConfigError(f"{len(image.vendor_data)} B of vendor data for {image.name}, room for {MAX_VENDOR_DATA}")
-    descriptor = {
-        "num-of-images": len(images),
-        "descriptors-array": [
-            {
-                "id": image.name,
-                "vendor-data": image.vendor_data,
-                "vendor-data-size": len(image.vendor_data),
-                "image-size": len(image.data),
-            }
-            for image in images
-        ],
-    }
+    described = encode([Described(image.name, len(image.data), image.vendor_data) for image in images])
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, data in [
-            (DESCRIPTOR, bytes(_schema().encode("Descriptor", descriptor))),
-            *((image.name, image.data) for image in images),
-        ]:
+        for name, data in [(DESCRIPTOR, described), *((image.name, image.data) for image in images)]:
             about = tarfile.TarInfo(name)
             about.size = len(data)
             tar.addfile(about, io.BytesIO(data))
     return written.getvalue()
-
-
-def _described(der: bytes, count: int, max_vendor_data: int) -> Iterator[tuple[str, bytes, int]]:
-    """Read the descriptor; yield each image's name, vendor data and size, checked in the stock client's order."""
-    import asn1tools
-
-    try:
-        fields = _schema().decode("Descriptor", der)
-    # Beside its own errors the decoder lets through what slicing, str() and int() of hostile bytes raise.
-    except (asn1tools.Error, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
-        raise rejected(_MALFORMED, f"{DESCRIPTOR}: {error}") from error
-    if fields["num-of-images"] != count:
-        raise rejected(
-            FotaResult.COMBINED_COUNT, f"{fields['num-of-images']} images; the device has {count} sub-components"
-        )
-    if len(fields["descriptors-array"]) != count:
-        _refuse(f"the descriptor says {count} images and describes {len(fields['descriptors-array'])}")
-    for image in fields["descriptors-array"]:
-        name, vendor_data = image["id"], image["vendor-data"]
-        if len(name.encode()) > MAX_NAME:
-            raise rejected(FotaResult.COMBINED_NAME, f"the image's name {name[:40]!r} has more than {MAX_NAME} B")
-        if len(vendor_data) > max_vendor_data:
-            raise rejected(
-                FotaResult.COMBINED_VENDOR_DATA, f"{len(vendor_data)} B of vendor data, room for {max_vendor_data}"
-            )
-        if len(vendor_data) != image["vendor-data-size"]:
-            _refuse(f"{len(vendor_data)} B of vendor data, where their size is said to be {image['vendor-data-size']}")
-        yield name, vendor_data, image["image-size"]
 
 
 def _files(read: Read, size: int) -> dict[str, tuple[int, int]]:
@@ -232,11 +186,3 @@ def _exactly(read: Read, at: int, size: int) -> bytes:
 
 def _refuse(reason: str) -> NoReturn:
     raise rejected(_MALFORMED, reason)
-
-
-@functools.cache
-def _schema() -> Any:  # asn1tools ships no types
-    import asn1tools
-
-    text = resources.files(__package__).joinpath("package.asn").read_text(encoding="utf-8")
-    return asn1tools.compile_string(text, "der")
