@@ -21,7 +21,7 @@ SIZE = 1000
 """Of the image that patches make (B)."""
 KEY = bytes(range(16))
 IMAGE = hashlib.shake_256(b"image").digest(700)
-PAYLOAD = b"".join(encrypt([IMAGE], KEY))
+PAYLOAD = encrypt(IMAGE, KEY)
 NAMES = ("radio", "screen")
 
 

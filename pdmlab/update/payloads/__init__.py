@@ -18,7 +18,7 @@ def unpacker(signed: SignedManifest, read_active: ReadActive) -> Unpacker:
 
     Raises:
         ManifestRejected: an encrypted payload comes without its key (result 22), or with a size that its image
-            cannot have (26).
+            cannot have (26), or its key is zeros (41).
     """
     manifest = signed.manifest
     match manifest.format:
@@ -29,4 +29,6 @@ def unpacker(signed: SignedManifest, read_active: ReadActive) -> Unpacker:
         case PayloadFormat.ENCRYPTED_RAW | PayloadFormat.ENCRYPTED_COMBINED:
             if signed.encryption_key is None:
                 raise rejected(FotaResult.MANIFEST_MALFORMED, "no key follows the manifest of an encrypted payload")
+            if not any(signed.encryption_key):
+                raise rejected(FotaResult.INTERNAL, "the payload's key is all zeros")
             return EncryptedUnpacker(manifest, signed.encryption_key)

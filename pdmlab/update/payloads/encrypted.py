@@ -8,7 +8,7 @@ installed digest and size those of the image.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from pdmlab.errors import ImageRejected
 from pdmlab.update.manifest import Manifest
@@ -16,21 +16,49 @@ from pdmlab.update.payloads.blocks import BLOCK_DATA, BLOCK_SIZE, BlockCipher, s
 from pdmlab.update.results import FotaResult, rejected
 
 
-def encrypt(data: Iterable[bytes], key: bytes) -> Iterator[bytes]:
-    """Encrypt an image that comes in pieces of any size; yield block after block.
+class Encryptor:
+    """Encrypts an image that comes in pieces of any size, under a key of 16 bytes that serves no other one.
 
-    Raises:
-        ConfigError: the key has not 16 bytes.
+    size    bytes of the payload so far
+    digest  the SHA-256 of these
     """
-    cipher, waiting, index = BlockCipher(key), bytearray(), 0
-    for piece in data:
-        waiting += piece
-        while len(waiting) >= BLOCK_DATA:
-            yield cipher.seal(index, bytes(waiting[:BLOCK_DATA]))
-            del waiting[:BLOCK_DATA]
-            index += 1
-    if waiting:
-        yield cipher.seal(index, bytes(waiting))
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = BlockCipher(key)
+        self._waiting = bytearray()
+        self._index = 0
+        self.size = 0
+        self.digest = hashlib.sha256()
+
+    def __repr__(self) -> str:
+        return f"<Encryptor: {self.size} B>"
+
+    def feed(self, data: bytes) -> bytes:
+        """Take the next bytes of the image; return the blocks that are full."""
+        self._waiting += data
+        full = len(self._waiting) // BLOCK_DATA * BLOCK_DATA
+        blocks = b"".join(self._seal(at, at + BLOCK_DATA) for at in range(0, full, BLOCK_DATA))
+        del self._waiting[:full]
+        return self._count(blocks)
+
+    def finish(self) -> bytes:
+        """Return the last block, which may be none."""
+        return self._count(self._seal(0, len(self._waiting)) if self._waiting else b"")
+
+    def _seal(self, start: int, stop: int) -> bytes:
+        self._index += 1
+        return self._cipher.seal(self._index - 1, bytes(self._waiting[start:stop]))
+
+    def _count(self, blocks: bytes) -> bytes:
+        self.digest.update(blocks)
+        self.size += len(blocks)
+        return blocks
+
+
+def encrypt(image: bytes, key: bytes) -> bytes:
+    """Return the payload of a whole image."""
+    encryptor = Encryptor(key)
+    return encryptor.feed(image) + encryptor.finish()
 
 
 class EncryptedUnpacker:

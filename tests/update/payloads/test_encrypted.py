@@ -16,7 +16,7 @@ from pdmlab.update.header import WrappedKey
 from pdmlab.update.manifest import Manifest, PayloadFormat, PayloadMetadata, SignedManifest
 from pdmlab.update.payloads import unpacker
 from pdmlab.update.payloads.blocks import BLOCK_DATA, BLOCK_SIZE, BlockCipher, sealed_size, unwrap_key, wrap_key
-from pdmlab.update.payloads.encrypted import EncryptedUnpacker, encrypt
+from pdmlab.update.payloads.encrypted import EncryptedUnpacker, Encryptor, encrypt
 from pdmlab.update.results import FotaResult
 
 KEY, OTHER = bytes(range(16)), bytes(range(1, 17))
@@ -55,7 +55,7 @@ def unpack(unpacked: EncryptedUnpacker, payload: bytes, step: int = 512) -> byte
     return b"".join(pieces) + b"".join(unpacked.finish())
 
 
-PAYLOAD = b"".join(encrypt([IMAGE], KEY))
+PAYLOAD = encrypt(IMAGE, KEY)
 
 
 # -- blocks ------------------------------------------------------------------------------------------
@@ -112,8 +112,10 @@ def test_keys_have_16_bytes_and_are_not_shown() -> None:
 @settings(max_examples=60, deadline=None)
 def test_an_image_comes_out_as_it_went_in_however_it_is_cut(size: int, pieces: int, step: int) -> None:
     image = IMAGE[:size]
-    payload = b"".join(encrypt((image[at : at + pieces] for at in range(0, size, pieces)), KEY))
-    assert len(payload) == sealed_size(size)
+    encryptor = Encryptor(KEY)
+    payload = b"".join(encryptor.feed(image[at : at + pieces]) for at in range(0, size, pieces)) + encryptor.finish()
+    assert len(payload) == encryptor.size == sealed_size(size)
+    assert encryptor.digest.digest() == hashlib.sha256(payload).digest() and payload == encrypt(image, KEY)
     assert unpack(EncryptedUnpacker(manifest(payload, image), KEY), payload, step) == image
 
 
@@ -186,3 +188,10 @@ def test_the_key_behind_the_manifest_opens_its_payload() -> None:
     assert caught.value.result == FotaResult.MANIFEST_MALFORMED
     unpacked = unpacker(SignedManifest.parse(der + b"\x81\x10" + KEY), lambda at, size: b"")
     assert isinstance(unpacked, EncryptedUnpacker) and unpack(unpacked, PAYLOAD) == IMAGE
+
+
+def test_a_key_of_zeros_is_an_internal_error() -> None:
+    der = manifest(PAYLOAD).sign(ec.generate_private_key(ec.SECP256R1()))
+    with pytest.raises(ManifestRejected, match="zeros") as caught:
+        unpacker(SignedManifest.parse(der + b"\x81\x10" + bytes(16)), lambda at, size: b"")
+    assert caught.value.result == FotaResult.INTERNAL
