@@ -14,7 +14,7 @@ import random
 import sys
 import threading
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from pdmlab.boards import catalog
@@ -43,6 +43,7 @@ class Image:
     update_resources: None = None
     transport: None = None
     download_protocol: None = None
+    options: dict[str, object] = field(default_factory=dict)
 
 
 class Silent:

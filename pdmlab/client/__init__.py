@@ -8,6 +8,8 @@ On the wire SimpleMbedCloudClient behaves as mbed-cloud-client 4.13 does, its od
   written, not when the device connects;
 * a resource of the application is executed before its answer is sent, so that 2.04 means that it was done;
 * a download outlives a lost connection: up to ten times a block, the device connects anew and asks again;
+* an update's install that is put off is asked for again by update_resume(), as one before its download is;
+* encrypted payloads need no encrypted candidates: what a build for the image at once fetches, it decrypts;
 * the application hears why the device bootstraps again by the number of the cause, not as ConnectBootstrapFailed;
 * a device that was disabled (/1/0/4) comes back after a day, as LwM2M 1.0 has it.
 """
@@ -20,8 +22,9 @@ from pdmlab.lazy import lazily
 
 if TYPE_CHECKING:
     from pdmlab.client.error import Error
-    from pdmlab.client.hooks import UpdateRequest
+    from pdmlab.client.hooks import UpdateQuestion, UpdateRequest
     from pdmlab.client.plain.accounts import Certificate, PreSharedKey
+    from pdmlab.client.plain.firmware import FirmwareObject
     from pdmlab.client.plain.lwm2m_client import Lwm2mClient
     from pdmlab.client.plain.objects import TableObject
     from pdmlab.client.resource import M2MMethod, MbedCloudClientResource, NotificationDeliveryStatus
@@ -31,6 +34,7 @@ _HOMES = {
     "Certificate": "plain.accounts",
     "ConnectorClientEndpointInfo": "simple_client",
     "Error": "error",
+    "FirmwareObject": "plain.firmware",
     "Lwm2mClient": "plain.lwm2m_client",
     "M2MMethod": "resource",
     "MbedCloudClientResource": "resource",
@@ -38,6 +42,7 @@ _HOMES = {
     "PreSharedKey": "plain.accounts",
     "SimpleMbedCloudClient": "simple_client",
     "TableObject": "plain.objects",
+    "UpdateQuestion": "hooks",
     "UpdateRequest": "hooks",
 }
 
@@ -45,6 +50,7 @@ __all__ = [
     "Certificate",
     "ConnectorClientEndpointInfo",
     "Error",
+    "FirmwareObject",
     "Lwm2mClient",
     "M2MMethod",
     "MbedCloudClientResource",
@@ -52,6 +58,7 @@ __all__ = [
     "PreSharedKey",
     "SimpleMbedCloudClient",
     "TableObject",
+    "UpdateQuestion",
     "UpdateRequest",
 ]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from aiocoap import Message
+
 from pdmlab.client import firmware_blocks
 from pdmlab.client.background import Background
 from pdmlab.client.error import Error, error_of_update
@@ -16,21 +18,35 @@ from pdmlab.client.update_hooks import UpdateHooks
 from pdmlab.client.update_objects import fota_objects
 from pdmlab.errors import ImageRejected
 from pdmlab.network.interface import NetworkInterface
+from pdmlab.storage.kv.nvstore import root_of_trust
+from pdmlab.update.candidate import CandidateSlot
+from pdmlab.update.candidate_form import OPTION, CandidateForm
 from pdmlab.update.checks import Acceptance
-from pdmlab.update.download import Fota, Step
+from pdmlab.update.components import MAIN, Component, Components
+from pdmlab.update.download import Fota
 from pdmlab.update.header import MAX_HEADER_SIZE, NO_PRECURSOR, FirmwareHeader
 from pdmlab.update.http_download import HttpDownload
+from pdmlab.update.interface import Answer, Interrupted, Step
 from pdmlab.update.manifest import Manifest
+from pdmlab.update.preparation import Secrets
 from pdmlab.update.results import FotaResult, FotaState, rejected
 from pdmlab.update.version import Version
 
-COMPONENT = "MAIN"
 NO_RESULT = -1
 """What /10252/0/3 says while an update is under way."""
 
 
 class Connection(firmware_blocks.Connection, Protocol):
     """The registered connection to the LwM2M server, and the application behind the client."""
+
+    @property
+    def registrations(self) -> int:
+        """How often the device has registered in full."""
+        ...
+
+    def update(self) -> None:
+        """Update the registration soon."""
+        ...
 
     def report(self, error: Error, details: str) -> None:
         """Tell the application what went wrong."""
@@ -50,24 +66,32 @@ class FirmwareUpdate:
         background: Background,
         net: NetworkInterface,
     ) -> None:
-        self._version, digest = running_firmware(platform)
+        slot = platform.candidate
+        assert isinstance(slot, CandidateSlot)
         self._platform = platform
         self._identity = identity
-        self.objects = fota_objects(identity.update, str(self._version), self.receive)
         self._observations = observations
         self._connection = connection
         self._hooks = UpdateHooks(hooks, background)
         self._background = background
         self._http = HttpDownload(net.connect_stream)
-        self._blocks = FirmwareBlocks(connection)
+        self._blocks = FirmwareBlocks(self)
+        self._slot = slot
+        self._components = Components(main_component(platform), hooks.components, identity)
+        options = platform.image.options.get(OPTION)
+        self._form = CandidateForm.of_options(options if isinstance(options, dict) else {})
+        self.objects = fota_objects(identity.update, self._components, self.receive)
         self._fota = Fota(
             self._accepts,
-            platform.candidate,
+            slot,
             self._fetch,
             identity,
             self,
+            self._components,
             blocking=background.blocking,
-            running=lambda: digest,
+            form=self._form,
+            secrets=Secrets(lambda: root_of_trust(platform.nvstore, platform.random_bytes), platform.random_bytes),
+            keeps=platform.bootloader.kind == "trial",
         )
 
     async def receive(self, manifest: bytes) -> None:
@@ -77,25 +101,39 @@ class FirmwareUpdate:
             await self._fota.receive(manifest)
 
     async def prepare(self) -> None:
-        """Look, before registration, for an update that a reset cut off."""
-        if self._identity.update is not None and await self._fota.prepare():
+        """Look, before registration, for an update that a reset cut off, and for what became of an installation."""
+        if self._identity.update is None:
+            return
+        if await self._fota.prepare():
             self.objects.state.update(int(self._fota.state))
+        elif self._fota.result is not None:
+            self._tell(self._fota.result, self._fota.reason)
+        self._show_versions()
 
     def hang_up(self) -> None:
         """Drop the connection that an image comes by, if it has one of its own."""
         self._http.close()
 
-    async def resume(self) -> None:
-        """Go on with it, once registered."""
-        await self._fota.resume()
+    async def resume(self, wanted: bool = False) -> None:
+        """Go on with it, once registered; wanted: by the application, which may have put it off."""
+        await self._fota.resume(wanted=wanted)
+
+    async def refuse(self, reason: int) -> None:
+        """End an update that the application has put off."""
+        await self._fota.refuse(reason)
 
     def _accepts(self) -> Acceptance:
         update = self._identity.update
         if update is None:
             raise rejected(FotaResult.MANIFEST_SIGNATURE, "the image has no update certificate")
-        storage = self._platform.candidate.capacity
         return Acceptance(
-            update.public_key, update.vendor_id, update.class_id, {COMPONENT: self._version}, storage_size=storage
+            update.public_key,
+            update.vendor_id,
+            update.class_id,
+            self._components.current,
+            digests={each.name: each.digest() for each in self._components if each.digest and each.read},
+            parts=frozenset(each.name for each in self._components if each.parts),
+            signed=self._form.signed,
         )
 
     async def _fetch(self, uri: str, number: int, size: int) -> tuple[bytes, bool, int | None]:
@@ -103,7 +141,20 @@ class FirmwareUpdate:
             return await self._http.fetch(uri, number, size)
         return await self._blocks.fetch(uri, number, size)
 
-    # -- what the update tells (update.download.Callbacks) -------------------------------------------
+    # -- the way that blocks come by (firmware_blocks.Connection) ----------------------------------------
+
+    async def request(self, message: Message) -> Message:
+        """Ask the server."""
+        return await self._connection.request(message)
+
+    async def recover(self) -> None:
+        """Wait until the server knows the device again; raise Interrupted if it had forgotten it."""
+        before = self._connection.registrations
+        await self._connection.recover()
+        if self._connection.registrations != before:
+            raise Interrupted
+
+    # -- what the update tells (update.interface.Callbacks) ----------------------------------------------
 
     async def state(self, state: FotaState) -> None:
         """Notify the new state; go on only when the server has it."""
@@ -113,17 +164,22 @@ class FirmwareUpdate:
 
     async def result(self, result: FotaResult, reason: str) -> None:
         """Notify the result, and tell the application."""
+        self._tell(result, reason)
+        while not await self._observations.tell(self.objects.result):
+            await self._connection.recover()
+
+    def _tell(self, result: FotaResult, reason: str) -> None:
+        self.objects.result.update(int(result))
+        if result is FotaResult.SUCCESS:
+            return
         error = error_of_update(result)
         if result is FotaResult.MANIFEST_SIGNATURE and self._identity.update is None:
             error = Error.UpdateWarningCertificateNotFound
         self._connection.report(error, f"{reason} (/10252/0/3 is {int(result)})")
-        self.objects.result.update(int(result))
-        while not await self._observations.tell(self.objects.result):
-            await self._connection.recover()
 
-    async def authorise(self, step: Step, manifest: Manifest) -> bool:
+    async def authorise(self, step: Step, manifest: Manifest) -> Answer:
         """Ask the application; without a callback everything is allowed."""
-        return await self._hooks.authorise(step)
+        return await self._hooks.ask(step, manifest)
 
     def progress(self, done: int, total: int) -> None:
         """Tell the application how far it is."""
@@ -133,11 +189,28 @@ class FirmwareUpdate:
         """Restart into the bootloader, after what the application still has to hear."""
         await self._background.call(self._platform.reset)
 
+    async def installed(self, component: str) -> None:
+        """Show the component's new version, and let the server see it in the registration."""
+        self._show_versions()
+        self._connection.update()
 
-def running_firmware(platform: Platform) -> tuple[Version, bytes]:
-    """Read version and SHA-256 of the running image from its header in flash; blocking."""
+    def _show_versions(self) -> None:
+        for resource, version in zip(self.objects.versions, self._components.current.values(), strict=True):
+            if resource.value != str(version):
+                resource.update(str(version))
+
+
+def main_component(platform: Platform) -> Component:
+    """Describe the firmware that runs, by its header in flash; blocking."""
     try:
         header = FirmwareHeader.parse(platform.flash.read(platform.layout.header_offset, MAX_HEADER_SIZE))
+        version, digest = header.version, header.digest
     except ImageRejected:
-        return Version(0, 0, 0), NO_PRECURSOR
-    return header.version, header.digest
+        version, digest = Version(0, 0, 0), NO_PRECURSOR
+    return Component(
+        MAIN,
+        str(version),
+        needs_reboot=True,
+        read=lambda position, size: platform.flash.read(platform.layout.app_offset + position, size),
+        digest=lambda: digest,
+    )

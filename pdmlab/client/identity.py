@@ -24,7 +24,9 @@ DEVICE_ID = "mbed.InternalEndpoint"
 TIME, OFFSET, ZONE = "mbed.CurrentTime", "mbed.UTCOffset", "mbed.Timezone"
 FIRST_TO_CLAIM = "mbed.FirstToClaim"
 SESSION = "sslsession"
-MANIFEST = "FOTA_MANIFEST_KEY"
+MANIFEST, ENCRYPT_KEY = "FOTA_MANIFEST_KEY", "FOTA_ENCRYPT_KEY"
+COMPONENT_VERSION = "FTCmpV"
+"""Followed by the component's name."""
 
 
 @dataclass
@@ -136,6 +138,27 @@ class Identity:
     def clear(self) -> None:
         """Forget it."""
         remove(self.store, MANIFEST)
+
+    def load_key(self) -> bytes | None:
+        """Return the key of the update under way, or of an installation that is to be looked at."""
+        return get_unless_torn(self.store, ENCRYPT_KEY)
+
+    def save_key(self, key: bytes) -> None:
+        """Keep the key of the update under way."""
+        self.store.set(ENCRYPT_KEY, key)
+
+    def clear_key(self) -> None:
+        """Forget it."""
+        remove(self.store, ENCRYPT_KEY)
+
+    def component_version(self, name: str) -> int | None:
+        """Return the number of a component's version, if one was stored."""
+        stored = get_unless_torn(self.store, COMPONENT_VERSION + name)
+        return None if stored is None else int.from_bytes(stored, "little")
+
+    def remember_component_version(self, name: str, number: int) -> None:
+        """Store the number of a component's version (64 bits)."""
+        self.store.set(COMPONENT_VERSION + name, number.to_bytes(8, "little"))
 
 
 def _chained(number: int) -> str:

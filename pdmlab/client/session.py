@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from random import Random
+from typing import Any
 
 from aiocoap import Message
 
@@ -104,6 +105,8 @@ class Session:
         self._registration: Registration | None = None
         self._endpoint: Endpoint | None = None
         self._due = 0.0
+        self.registrations = 0
+        """How often the device has registered in full."""
         self._staying = self._wanted = self._closing = self._resting = False
         self._lost: NetworkError | None = None
         self._wake = asyncio.Event()
@@ -151,6 +154,19 @@ class Session:
     def update(self) -> None:
         """Update the registration soon."""
         self._background.defer(self._ask_update)
+
+    def resume_update(self) -> None:
+        """Go on with a firmware update that the application has put off."""
+        if isinstance(self._update, FirmwareUpdate):
+            self._background.defer(self._spawn_update, self._update.resume, True)
+
+    def refuse_update(self, reason: int) -> None:
+        """End a firmware update that the application has put off."""
+        if isinstance(self._update, FirmwareUpdate):
+            self._background.defer(self._spawn_update, self._update.refuse, reason)
+
+    def _spawn_update(self, work: Callable[[Any], Coroutine[Any, Any, None]], argument: object) -> None:
+        self._background.spawn(work(argument))
 
     def close(self) -> None:
         """Deregister soon, and end."""
@@ -236,6 +252,7 @@ class Session:
         if not known:
             with self._steps.measure("register"):
                 await registration.register(endpoint, self._connector.peer)
+            self.registrations += 1
             self._observations.registered(self._connector.peer)
         if registration.device_id != self.identity.device_id:
             await self._connector.store(lambda: self.identity.remember(device_id=registration.device_id))

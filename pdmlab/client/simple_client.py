@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from pdmlab.capture import MessageLog
 from pdmlab.client.error import Error
-from pdmlab.client.hooks import Hooks, UpdateRequest
+from pdmlab.client.hooks import Hooks, UpdateQuestion, UpdateRequest
 from pdmlab.client.platform import platform
 from pdmlab.client.provisioning import Provisioning
 from pdmlab.client.resource import MbedCloudClientResource
@@ -30,6 +30,7 @@ from pdmlab.lwm2m.dialect import LwM2M
 from pdmlab.network.interface import NetworkInterface
 from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.filesystem import FileSystem
+from pdmlab.update.components import MAIN, MAX_COMPONENTS, Component
 
 T = TypeVar("T")
 
@@ -103,6 +104,20 @@ class SimpleMbedCloudClient:
         self._resources.append(resource)
         return resource
 
+    def add_component(self, component: Component) -> None:
+        """Let updates bring a component that the application installs itself; call it before register_and_connect().
+
+        Raises:
+            ConfigError: there is one of that name, or one too many, or the device is connected already.
+        """
+        if self._session is not None:
+            raise ConfigError("a registered device gets no more components", hint="add them before registering")
+        if len(self._hooks.components) + 1 == MAX_COMPONENTS:
+            raise ConfigError(f"a device has at most {MAX_COMPONENTS} components, the firmware among them")
+        if component.name in (MAIN, *(each.name for each in self._hooks.components)):
+            raise ConfigError(f"there is a component {component.name}", hint="MAIN is the firmware itself")
+        self._hooks.components += (component,)
+
     # -- connect ---------------------------------------------------------------------------------------
 
     def register_and_connect(self) -> bool:
@@ -173,6 +188,39 @@ class SimpleMbedCloudClient:
     def on_update_authorized(self, callback: Callable[[UpdateRequest], object] | None) -> None:
         """Ask before an update downloads and before it installs; the callback refuses by returning False."""
         self._hooks.authorize = callback
+
+    def on_update_question(self, callback: Callable[[UpdateQuestion], object] | None) -> None:
+        """Ask likewise, but wait for an answer that may come later: authorize(), reject() or defer() of the question.
+
+        It goes before on_update_authorized().
+        """
+        self._hooks.ask = callback
+
+    def update_authorize(self, request: UpdateRequest) -> None:
+        """Let an update go on whose question is open; otherwise do nothing."""
+        if (question := self._open(request)) is not None:
+            question.authorize()
+
+    def update_reject(self, request: UpdateRequest, reason: int = 0) -> None:
+        """End an update whose question is open, or that was put off; reason goes to the console."""
+        if (question := self._open(request)) is not None:
+            question.reject(reason)
+        elif self._session is not None:
+            self._session.refuse_update(reason)
+
+    def update_defer(self, request: UpdateRequest) -> None:
+        """Put an update off whose question is open, until the next start or update_resume()."""
+        if (question := self._open(request)) is not None:
+            question.defer()
+
+    def update_resume(self) -> None:
+        """Go on with an update that was put off; the application is asked again."""
+        if self._session is not None:
+            self._session.resume_update()
+
+    def _open(self, request: UpdateRequest) -> UpdateQuestion | None:
+        question = self._hooks.question
+        return question if question is not None and question.request == request else None
 
     def on_update_progress(self, callback: Callable[[int, int], object] | None) -> None:
         """Call back with the bytes downloaded, and how many there are."""

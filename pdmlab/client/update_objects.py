@@ -10,6 +10,7 @@ from pdmlab.client.resource import M2MMethod, Resource
 from pdmlab.lwm2m.paths import Path
 from pdmlab.lwm2m.registry import core_objects
 from pdmlab.update.bootloaders.interface import ImageHeader
+from pdmlab.update.components import Components
 from pdmlab.update.credentials import UpdateResources
 from pdmlab.update.results import FotaState
 
@@ -27,21 +28,25 @@ class UpdateObjects:
     resources: list[Resource]
     state: Resource
     result: Resource
+    versions: tuple[Resource, ...] = ()
+    """What object 14 says of each component, in the order of its instances."""
 
 
-def fota_objects(update: UpdateResources | None, version: str, receive_manifest: Execute) -> UpdateObjects:
+def fota_objects(update: UpdateResources | None, components: Components, receive_manifest: Execute) -> UpdateObjects:
     """Make objects 14 (software component), 10252 (update) and 10255 (device metadata) of the FOTA client."""
     state, result = number("/10252/0/2", int(FotaState.IDLE)), number("/10252/0/3", -1)
+    current = components.current
+    versions = tuple(text(f"/14/{index}/2", str(current[name])) for index, name in enumerate(current))
     resources = [
-        text("/14/0/0", "MAIN"),
-        text("/14/0/2", version),
+        *(text(f"/14/{index}/0", name) for index, name in enumerate(current)),
+        *versions,
         action("/10252/0/1", receive_manifest, delayed=True),
         state,
         result,
         number("/10255/0/0", MANIFESTS_V3),
         *_identifiers(update),
     ]
-    return UpdateObjects(resources, state, result)
+    return UpdateObjects(resources, state, result, versions)
 
 
 def hub_objects(

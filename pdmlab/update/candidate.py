@@ -14,12 +14,12 @@ once, or in pages (pdmlab/update/pages.py), each of which says whether it is who
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pdmlab.errors import ConfigError, ImageRejected, UpdateError
 from pdmlab.storage.blockdevice import BlockDevice
-from pdmlab.update.candidate_writers import AtOnce, InPages, Writer, whole_pages
+from pdmlab.update.candidate_writers import AtOnce, InPages, PageReader, Writer, whole_pages
 from pdmlab.update.header import (
     MAX_HEADER_SIZE,
     NO_PRECURSOR,
@@ -186,6 +186,14 @@ class CandidateSlot:
         if pages is None:
             return self.image_region(header).chunks(0, header.size)
         return in_chunks(whole_pages(self.region, self._image_at(header.length), pages, header.size))
+
+    def reader(self, header: FirmwareHeader, device_key: bytes | None = None) -> Callable[[int, int], bytes]:
+        """Return what reads any bytes of the image under a header: position, size (B); see `image`."""
+        pages = pages_of(header, device_key)
+        if pages is not None:
+            return PageReader(self.region, self._image_at(header.length), pages, header.size)
+        region = self.image_region(header)
+        return lambda position, size: region.read(position, max(0, min(size, header.size - position)))
 
     def image_region(self, header: FirmwareHeader) -> Region:
         """Return the stretch of the device that holds the image at once; raise ImageRejected if it cannot."""

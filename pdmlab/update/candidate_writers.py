@@ -212,6 +212,42 @@ def whole_pages(slot: Region, image_at: int, pages: Pages, size: int) -> Iterato
             index += 1
 
 
+class PageReader:
+    """Reads any bytes of an image of size B that lies in pages from image_at on: position, size (B)."""
+
+    def __init__(self, slot: Region, image_at: int, pages: Pages, size: int) -> None:
+        self._slot, self._pages, self._size = slot, pages, size
+        self._next = image_at
+        self._places: list[int] = []  # where the whole pages found so far lie; torn ones lie between them
+        self._last: tuple[int, bytes] = (-1, b"")
+
+    def __call__(self, position: int, size: int) -> bytes:
+        """Return the bytes, fewer at the image's end."""
+        end, found = min(position + size, self._size), bytearray()
+        while position < end:
+            index, skip = divmod(position, self._pages.room)
+            part = self._page(index)[skip : skip + end - position]
+            found += part
+            position += len(part)
+        return bytes(found)
+
+    def _page(self, index: int) -> bytes:
+        if self._last[0] == index:
+            return self._last[1]
+        width = round_up(self._pages.page_size, self._slot.device.program_size)
+        while index >= len(self._places):
+            if self._next + width > self._slot.size:
+                raise StorageError(f"the slot of {self._slot.size} B ends before the image does", code=-4001)
+            if _open(self._pages, len(self._places), self._slot.read(self._next, width), self._size) is not None:
+                self._places.append(self._next)
+            self._next += width
+        data = _open(self._pages, index, self._slot.read(self._places[index], width), self._size)
+        if data is None:
+            raise StorageError(f"page {index} of the candidate reads differently each time", code=-4001)
+        self._last = index, data
+        return data
+
+
 def _open(pages: Pages, index: int, page: bytes, size: int) -> bytes | None:
     """Return what page number `index` of an image of size B holds, or None if it is torn."""
     data = min(pages.room, size - index * pages.room)

@@ -1,104 +1,72 @@
-"""The device's side of an update: from a manifest to the reboot that installs the image.
+"""The device's side of an update: from a manifest to the reboot, or the installer, that puts the image in place.
 
-`Fota` knows nothing of CoAP: it is handed a `fetch` for blocks of the image, a place that outlives a
-reset for the manifest, and callbacks for what the stock client notifies on /10252/0/2 and /10252/0/3.
+`Fota` knows nothing of CoAP: it is handed a `fetch` for blocks of the payload, a place that outlives a
+reset, and callbacks for what the stock client notifies on /10252/0/2 and /10252/0/3.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from enum import Enum
-from typing import Protocol, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
-from pdmlab.errors import ImageRejected, ManifestRejected, NetworkError, ResponseError, StorageError, UpdateError
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from pdmlab.errors import ImageRejected, ManifestRejected, StorageError
+from pdmlab.update import installing
 from pdmlab.update.candidate import CandidateSlot
-from pdmlab.update.checks import Acceptance, check, is_running
-from pdmlab.update.header import NO_PRECURSOR
-from pdmlab.update.manifest import Manifest
+from pdmlab.update.candidate_form import CandidateForm
+from pdmlab.update.checks import COMBINED, Acceptance, check, is_running
+from pdmlab.update.components import MAIN, Component, Components, Installation
+from pdmlab.update.interface import (
+    ALLOWED,
+    DEFERRED,
+    Answer,
+    Blocking,
+    Callbacks,
+    DownloadFailed,
+    Fetch,
+    Interrupted,
+    Step,
+    UpdateStore,
+)
+from pdmlab.update.manifest import Manifest, SignedManifest
+from pdmlab.update.preparation import Begun, Secrets, begin
 from pdmlab.update.results import FotaResult, FotaState
+from pdmlab.update.transfer import BLOCK_SIZE, Transfer, on_medium
+
+__all__ = [
+    "ALLOWED",
+    "BLOCK_SIZE",
+    "DEFERRED",
+    "Answer",
+    "Blocking",
+    "Callbacks",
+    "DownloadFailed",
+    "Fetch",
+    "Fota",
+    "Interrupted",
+    "Secrets",
+    "Step",
+    "UpdateStore",
+]
 
 T = TypeVar("T")
-
-BLOCK_SIZE = 512  # SN_COAP_MAX_BLOCKWISE_PAYLOAD_SIZE of the stock client (B)
-BUSY_DELAYS_S = (1, 2, 4, 8, 10)  # the stock client waits 1 to 10 s, doubling, after a 5.03
+_REFUSALS = {Step.DOWNLOAD: FotaResult.DOWNLOAD_REFUSED, Step.INSTALL: FotaResult.INSTALL_REFUSED}
 
 
-class Step(Enum):
-    """What an application may allow or refuse."""
-
-    DOWNLOAD = "download"
-    INSTALL = "install"
-
-
-class Fetch(Protocol):
-    """Fetch block `number` of `size` bytes from uri: its bytes, whether more follow, the whole size if known.
-
-    Raises ResponseError or NetworkError, which are result 24, or DownloadFailed with a result of its own.
-    """
-
-    def __call__(self, uri: str, number: int, size: int) -> Awaitable[tuple[bytes, bool, int | None]]: ...
-
-
-class Blocking(Protocol):
-    """Run blocking device code from a coroutine: `DeviceClock.blocking`."""
-
-    def __call__(self, work: Callable[..., T], *args: object) -> Awaitable[T]: ...
-
-
-class ManifestStore(Protocol):
-    """Keeps the manifest of the update under way over a reset (the client: KCM item FOTA_MANIFEST_KEY)."""
-
-    def load(self) -> bytes | None:
-        """Return the kept manifest."""
-        ...
-
-    def save(self, manifest: bytes) -> None:
-        """Keep a manifest."""
-        ...
-
-    def clear(self) -> None:
-        """Forget it."""
-        ...
-
-
-class Callbacks(Protocol):
-    """What the update tells, and asks; each is awaited, so that a notification is acknowledged before the next step."""
-
-    async def state(self, state: FotaState) -> None:
-        """Take the new value of /10252/0/2."""
-        ...
-
-    async def result(self, result: FotaResult, reason: str) -> None:
-        """Take the value of /10252/0/3, and the sentence behind it for the console."""
-        ...
-
-    async def authorise(self, step: Step, manifest: Manifest) -> bool:
-        """Say whether the application allows this step now."""
-        ...
-
-    def progress(self, done: int, total: int) -> None:
-        """Take how much of the image has been fetched (B)."""
-        ...
-
-    async def reboot(self) -> None:
-        """Restart the board into its bootloader."""
-        ...
-
-
-class DownloadFailed(UpdateError):
-    """An update ends with a result; a `fetch` raises it where the result is not 24 (download failed)."""
-
-    def __init__(self, result: FotaResult, reason: str) -> None:
-        super().__init__(reason)
-        self.result = result
+class _Deferred(Exception):
+    """The application wants to be asked later."""
 
 
 class Fota:
     """One device's update client; one update at a time.
 
-    accepts  returns what the device accepts now
-    running  returns the SHA-256 of the active image, which the candidate's header names as its precursor
+    accepts     returns what the device accepts now
+    components  what it has, and who installs it
+    form        how candidates are written
+    keeps       whether the bootloader still needs a candidate that was installed
     """
 
     def __init__(
@@ -106,11 +74,14 @@ class Fota:
         accepts: Callable[[], Acceptance],
         slot: CandidateSlot,
         fetch: Fetch,
-        store: ManifestStore,
+        store: UpdateStore,
         callbacks: Callbacks,
+        components: Components,
         *,
         blocking: Blocking,
-        running: Callable[[], bytes] = lambda: NO_PRECURSOR,
+        form: CandidateForm = CandidateForm(),
+        secrets: Secrets = Secrets(),
+        keeps: bool = False,
         block_size: int = BLOCK_SIZE,
     ) -> None:
         self._accepts = accepts
@@ -118,137 +89,270 @@ class Fota:
         self._fetch = fetch
         self._store = store
         self._callbacks = callbacks
+        self._components = components
         self._blocking = blocking
-        self._running = running
+        self._form = form
+        self._secrets = secrets
+        self._keeps = keeps
         self._block_size = block_size
+        self._allowed: set[Step] = set()  # what was allowed since the last start, for the update under way
+        self._deferred: Step | None = None
+        self._at_work = False
         self.state = FotaState.IDLE
         self.result: FotaResult | None = None
+        self.reason = ""
+        """What result is about, in words."""
+
+    def __repr__(self) -> str:
+        return f"<Fota, state {self.state}, result {self.result}>"
 
     @property
     def busy(self) -> bool:
-        """Whether an update is under way: manifests that come meanwhile are dropped, as in the stock client."""
+        """Whether an update is under way, or put off: manifests that come meanwhile are dropped."""
         return self.state is not FotaState.IDLE
+
+    @property
+    def deferred(self) -> bool:
+        """Whether the application has put the update off."""
+        return self._deferred is not None
 
     async def receive(self, der: bytes) -> None:
         """Carry out the update that a manifest (POST /10252/0/1) asks for, to the reboot or to a failure."""
         if self.busy:
             return
+        self._allowed.clear()
         await self._carry_out(der, resumed=False)
 
     async def prepare(self) -> bool:
         """Look, before registration, for an update that a reset cut off; it then reads as state 2.
 
-        Forgets a manifest whose firmware runs by now. Call `resume` after registration.
+        Looks at what became of an installation, if there was one: `result` is 40 where it failed. Call `resume` after
+        registration.
 
         Raises:
             StorageError: what was kept cannot be read or forgotten; there is nothing to resume then.
         """
+        await self._blocking(self._components.load)
         der = await self._blocking(self._store.load)
+        if der is not None and is_running(der, self._accepts()):
+            await self._blocking(self._store.clear)  # a cut came between the last step and the forgetting
+            der = None
         if der is None:
-            return False
-        if is_running(der, self._accepts()):
-            await self._blocking(self._store.clear)
+            try:
+                await self._blocking(self._look_at_installation)
+            except (DownloadFailed, ManifestRejected) as error:
+                self.result, self.reason = FotaResult(error.result), error.message
             return False
         self.state = FotaState.PROCESSING_MANIFEST
         return True
 
-    async def resume(self) -> None:
-        """Go on with the update that `prepare` found; without one, do nothing."""
-        if self.state is not FotaState.PROCESSING_MANIFEST:
+    async def resume(self, *, wanted: bool = False) -> None:
+        """Go on with the update that `prepare` found, or that was put off; without one, do nothing.
+
+        wanted: by the application, which may have put it off.
+        """
+        if self.deferred and wanted:
+            self._deferred, self.state = None, FotaState.PROCESSING_MANIFEST
+        if self.state is not FotaState.PROCESSING_MANIFEST or self.deferred or self._at_work:
             return
         try:
             der = await self._blocking(self._store.load)
         except StorageError as error:
             await self._fail(FotaResult.STORAGE_READ, error.message)
             return
-        if der is not None:
+        if der is None:
+            await self._fail(FotaResult.NOT_FOUND, "the manifest of the update under way is gone")
+        else:
             await self._carry_out(der, resumed=True)
 
+    async def refuse(self, reason: int = 0) -> None:
+        """End an update that was put off (37 or 38); without one, do nothing."""
+        step, self._deferred = self._deferred, None
+        if step is not None:
+            await self._fail(_REFUSALS[step], _refused(step, reason))
+
     async def _carry_out(self, der: bytes, *, resumed: bool) -> None:
-        self.state, self.result = FotaState.PROCESSING_MANIFEST, None
+        self._at_work = True
         try:
-            manifest = check(der, self._accepts()).manifest
+            while await self._attempt(der, resumed=resumed):
+                resumed = True
+        finally:
+            self._at_work = False
+
+    async def _attempt(self, der: bytes, *, resumed: bool) -> bool:
+        """Carry the update out; return whether it was interrupted, and is to be resumed."""
+        self.state, self.result, self.reason = FotaState.PROCESSING_MANIFEST, None, ""
+        try:
+            signed = check(der, self._accepts())
+            manifest = signed.manifest
             if not resumed:
                 await self._on_medium(FotaResult.STORAGE_WRITE, self._store.save, der)
             await self._enter(FotaState.AWAITING_DOWNLOAD_APPROVAL)
-            await self._ask(Step.DOWNLOAD, manifest, FotaResult.DOWNLOAD_REFUSED)
-            await self._enter(FotaState.DOWNLOADING)
-            await self._download(manifest, resumed=resumed)
+            await self._ask(Step.DOWNLOAD, manifest)
+            begun = await self._on_medium(FotaResult.STORAGE_WRITE, self._begin, signed, resumed)
+            if begun is not None:
+                await self._enter(FotaState.DOWNLOADING)
+                await self._download(manifest, begun)
             await self._enter(FotaState.AWAITING_INSTALL_APPROVAL)
-            await self._ask(Step.INSTALL, manifest, FotaResult.INSTALL_REFUSED)
-            await self._enter(FotaState.UPDATING)
+            await self._ask(Step.INSTALL, manifest)
             # Only now: a reset while the application still thinks about it must not install anything.
-            await self._on_medium(FotaResult.STORAGE_WRITE, self._slot.finish)
-            await self._enter(FotaState.REBOOTING)
+            if begun is not None:
+                await self._on_medium(FotaResult.STORAGE_WRITE, self._slot.finish)
+            await self._enter(FotaState.UPDATING)
+            await self._install(manifest)
         except ManifestRejected as error:
             await self._fail(FotaResult(error.result), error.message)
         except DownloadFailed as error:
             await self._fail(error.result, error.message)
-        else:
-            await self._callbacks.reboot()
+        except _Deferred:
+            if self._deferred is Step.DOWNLOAD:
+                await self._enter(FotaState.PROCESSING_MANIFEST)
+        except Interrupted:
+            await self._enter(FotaState.PROCESSING_MANIFEST)
+            return True
+        return False
 
     async def _enter(self, state: FotaState) -> None:
         self.state = state
         await self._callbacks.state(state)
 
-    async def _ask(self, step: Step, manifest: Manifest, refusal: FotaResult) -> None:
-        if not await self._callbacks.authorise(step, manifest):
-            raise DownloadFailed(refusal, f"the application refused the {step.value} of version {manifest.version}")
+    async def _ask(self, step: Step, manifest: Manifest) -> None:
+        if step is Step.DOWNLOAD and step in self._allowed:  # before the connection was lost
+            return
+        answer = await self._callbacks.authorise(step, manifest)
+        if answer == DEFERRED:
+            self._deferred = step
+            self._allowed.clear()
+            raise _Deferred
+        if answer != ALLOWED:
+            raise DownloadFailed(_REFUSALS[step], f"{_refused(step, answer.reason)} (version {manifest.version})")
+        self._allowed.add(step)
 
-    async def _download(self, manifest: Manifest, *, resumed: bool) -> None:
-        slot, size = self._slot, self._block_size
-        start = slot.resume if resumed else slot.begin
-        running = await self._blocking(self._running)
-        await self._on_medium(FotaResult.STORAGE_WRITE, lambda: start(manifest, precursor=running))
-        while slot.position < manifest.payload_size:
-            number, skip = divmod(slot.position, size)
-            data, more, total = await self._block(manifest.uri, number)
-            if total is not None and total != manifest.payload_size:
-                raise DownloadFailed(
-                    FotaResult.PAYLOAD_CORRUPTED,
-                    f"{manifest.uri} has {total} B, the manifest says {manifest.payload_size}",
-                )
-            fresh = data[skip:]
-            after = slot.position + len(fresh)
-            if after > manifest.payload_size or (more and len(data) != size):
-                raise DownloadFailed(
-                    FotaResult.PAYLOAD_CORRUPTED, f"block {number} of {manifest.uri} has {len(data)} B of {size}"
-                )
-            if not more and after < manifest.payload_size:
-                raise DownloadFailed(
-                    FotaResult.DOWNLOAD_FAILED, f"{manifest.uri} ended after {after} of {manifest.payload_size} B"
-                )
-            await self._on_medium(FotaResult.STORAGE_WRITE, slot.write, slot.position, fresh)
-            self._callbacks.progress(slot.position, manifest.payload_size)
-        await self._on_medium(FotaResult.STORAGE_READ, slot.verify)
+    # -- the download ----------------------------------------------------------------------------------
 
-    async def _block(self, uri: str, number: int) -> tuple[bytes, bool, int | None]:
-        for delay in (*BUSY_DELAYS_S, None):
-            try:
-                return await self._fetch(uri, number, self._block_size)
-            except ResponseError as error:
-                if delay is None or not error.code.startswith("5.03"):
-                    raise DownloadFailed(
-                        FotaResult.DOWNLOAD_FAILED, f"block {number} of {uri}: {error.message}"
-                    ) from error
-                await asyncio.sleep(delay)
-            except NetworkError as error:
-                raise DownloadFailed(FotaResult.DOWNLOAD_FAILED, f"block {number} of {uri}: {error.message}") from error
-        raise AssertionError("the last attempt returns or raises")
+    def _begin(self, signed: SignedManifest, resumed: bool) -> Begun | None:
+        component = self._component(signed.manifest)
+        return begin(signed, component, self._slot, self._store, self._form, self._secrets, resumed=resumed)
 
-    async def _on_medium(self, result: FotaResult, work: Callable[..., object], *args: object) -> None:
+    async def _download(self, manifest: Manifest, begun: Begun) -> None:
+        transfer = Transfer(
+            manifest, self._slot, begun.unpacker, self._fetch, self._blocking, block_size=self._block_size
+        )
+        await transfer.run(begun.start, self._callbacks.progress)
+        self._check_signature(manifest)
+
+    def _component(self, manifest: Manifest) -> Component:
+        component = self._components.find(manifest.component)
+        assert component is not None, "check() knows it"
+        return component
+
+    def _check_signature(self, manifest: Manifest) -> None:
+        """Check the signature of the image, which is then known to have the manifest's digest."""
+        if not self._form.signed:
+            return
+        signature = manifest.installed_signature or b""
+        r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
         try:
-            await self._blocking(work, *args)
-        except ImageRejected as error:
-            raise DownloadFailed(FotaResult.PAYLOAD_CORRUPTED, error.message) from error
-        except StorageError as error:
-            raise DownloadFailed(result, error.message) from error
+            self._accepts().public_key.verify(
+                utils.encode_dss_signature(r, s), manifest.installed_digest, ec.ECDSA(utils.Prehashed(SHA256()))
+            )
+        except InvalidSignature as error:
+            raise DownloadFailed(
+                FotaResult.PAYLOAD_CORRUPTED, "the image's own signature is not of the key in the device"
+            ) from error
+
+    async def _on_medium(self, result: FotaResult, work: Callable[..., T], *args: object) -> T:
+        return await on_medium(self._blocking, result, work, *args)
+
+    # -- the installation -----------------------------------------------------------------------------
+
+    async def _install(self, manifest: Manifest) -> None:
+        component = self._component(manifest)
+        if component.name != MAIN:
+            await self._on_medium(FotaResult.STORAGE_READ, self._install_component, component, manifest)
+        if component.needs_reboot:
+            await self._enter(FotaState.REBOOTING)
+            # What was installed shows after the reboot; until then the key says that there is something to look at.
+            await self._forget(self._store.clear)
+            await self._callbacks.reboot()
+            return
+        await self._forget(self._store.clear, self._store.clear_key, self._slot.forget)
+        await self._callbacks.installed(component.name)
+        self.result, self.reason = FotaResult.SUCCESS, ""
+        await self._callbacks.result(self.result, f"{component.name} is {manifest.version} now")
+        await self._enter(FotaState.IDLE)
+
+    def _install_component(self, component: Component, manifest: Manifest) -> None:
+        whole, combined = self._installation(component, manifest.vendor_data or b""), manifest.format in COMBINED
+        installing.install(component, whole, combined=combined)
+        if not component.needs_reboot:
+            installing.verify(component, whole, combined=combined)
+            self._components.renew(component.name, whole.version)
+
+    def _installation(self, component: Component, vendor_data: bytes = b"") -> Installation:
+        header = self._slot.header()
+        if header is None:
+            raise ImageRejected("the candidate's header is gone")
+        read = self._slot.reader(header, self._secrets.device_key())
+        return Installation(component.name, header.version, header.size, "", vendor_data, read)
+
+    def _look_at_installation(self) -> None:
+        """See whether the image that was to be installed runs; blocking.
+
+        Raises:
+            DownloadFailed: (40) it does not.
+            StorageError: a medium fails.
+        """
+        if self._store.load_key() is None:
+            return
+        try:
+            self._verify_installation()
+        finally:
+            self._store.clear_key()
+            if not self._keeps:
+                self._slot.forget()
+
+    def _verify_installation(self) -> None:
+        candidate = self._slot.read()
+        component = None if candidate is None else self._components.find(candidate.component)
+        if candidate is None or component is None:
+            return
+        header = candidate.header
+        if component.name != MAIN:
+            combined = bool(component.parts)
+            try:
+                installing.verify(component, self._installation(component), combined=combined)
+            except ImageRejected as error:
+                raise DownloadFailed(FotaResult.INSTALL_FAILED, error.message) from error
+            self._components.renew(component.name, header.version)
+            return
+        running = None if component.digest is None else component.digest()
+        if (self._components.current[MAIN], running) != (header.version, header.digest):
+            raise DownloadFailed(
+                FotaResult.INSTALL_FAILED,
+                f"version {header.version} was not installed: {self._components.current[MAIN]} runs",
+            )
+
+    # -- ends -------------------------------------------------------------------------------------------
+
+    async def _forget(self, *works: Callable[[], object]) -> list[str]:
+        """Forget what was kept for the update; return what could not be."""
+        left = []
+        for work in works:
+            try:
+                await self._blocking(work)
+            except StorageError as error:
+                left.append(error.message)
+        return left
 
     async def _fail(self, result: FotaResult, reason: str) -> None:
-        try:
-            await self._blocking(self._store.clear)
-        except StorageError as error:
-            reason = f"{reason}; the manifest could not be forgotten: {error.message}"
-        self.result = result
+        left = await self._forget(self._store.clear, self._store.clear_key)
+        if left:
+            reason = f"{reason}; the manifest could not be forgotten: {left[0]}"
+        self.result, self.reason = result, reason
         await self._callbacks.result(result, reason)
         await self._enter(FotaState.IDLE)
+
+
+def _refused(step: Step, reason: int) -> str:
+    return f"the application refused the {step.value}" + (f", reason {reason}" if reason else "")

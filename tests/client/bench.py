@@ -66,6 +66,7 @@ class Image:
     update_resources: dict[str, str] | None = None
     transport: Transport | None = None
     download_protocol: DownloadProtocol | None = None
+    options: dict[str, object] = field(default_factory=dict)
 
 
 class Line:

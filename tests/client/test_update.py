@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 import re
 from collections.abc import Awaitable, Callable
@@ -103,7 +104,7 @@ def test_an_update_goes_through_the_stock_states_and_reboots(desk: Desk) -> None
             f"Content-Format 0, Max-Age 0, Block2 1/0/512, Proxy-Uri {URI}"
         )
         # As the bootloader leaves it:
-        desk.bench.run_version("1.0.1")
+        desk.bench.run_version("1.0.1", hashlib.sha256(IMAGE).digest())
         again = await desk.bench.connect()
         await cloud.hears("POST rd", 2)
         await asyncio.sleep(60)
