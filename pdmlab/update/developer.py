@@ -6,12 +6,9 @@ the update key pair, so that manifest-tool 2.6.2 works in the same folder.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import hashlib
-import os
 import re
-import tempfile
 import time
 import uuid
 from collections.abc import Callable
@@ -25,20 +22,30 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pdmlab.errors import ConfigError
 from pdmlab.update.credentials import CREDENTIALS_FILE, RESOURCES_FILE, Credentials, UpdateResources
-from pdmlab.update.manifest import Manifest
+from pdmlab.update.manifest import Manifest, PayloadFormat, PayloadMetadata
+from pdmlab.update.manifest_tool import (
+    CERTIFICATE,
+    CONFIG,
+    KEY,
+    PUBLIC,
+    README,
+    SECRET,
+    TOOL_FOLDER,
+    ToolFolder,
+    write_file,
+)
 from pdmlab.update.manifest_v1 import ManifestV1
 from pdmlab.update.version import Version
 
-TOOL_FOLDER = ".manifest-dev-tool"
-KEY_FILE = f"{TOOL_FOLDER}/dev.key.pem"
-CERTIFICATE_FILE = f"{TOOL_FOLDER}/dev.cert.der"
-CONFIG_FILE = f"{TOOL_FOLDER}/dev.cfg.yaml"
+KEY_FILE = f"{TOOL_FOLDER}/{KEY}"
+CERTIFICATE_FILE = f"{TOOL_FOLDER}/{CERTIFICATE}"
+CONFIG_FILE = f"{TOOL_FOLDER}/{CONFIG}"
+README_FILE = f"{TOOL_FOLDER}/{README}"
 YEARS = 20  # as manifest-tool's own certificates
 
 _DOMAIN = re.compile(r"(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?", re.I)
 # What RFC 3986 lets stand in a URI, with a scheme and a host, or as an absolute path at the service.
 _URI = re.compile(r"(?:[a-z][a-z0-9+.-]*://(?=[^/?#])|(?=/))(?:[\w.~:/?#\[\]@!$&'()*+,;=-]|%[0-9a-f]{2})*", re.A | re.I)
-_SECRET, _PUBLIC = 0o600, 0o644
 
 
 @dataclass(frozen=True)
@@ -64,10 +71,14 @@ def identifiers(domain: str, model: str) -> tuple[uuid.UUID, uuid.UUID]:
 
 
 class Developer:
-    """A project folder that is, or is to be, set up for device management."""
+    """A project folder that is, or is to be, set up for device management; by this tool, or by a stock one.
 
-    def __init__(self, folder: Path | str = ".") -> None:
+    cache: the folder in it where manifest-dev-tool 2.x keeps its own
+    """
+
+    def __init__(self, folder: Path | str = ".", cache: Path | str = TOOL_FOLDER) -> None:
         self.folder = Path(folder)
+        self.tool = ToolFolder(folder, cache)
 
     def init(
         self,
@@ -104,15 +115,19 @@ class Developer:
         resources = UpdateResources(vendor.bytes, model_class.bytes, certificate)
         # The C file that devices are built from goes last: it never names a key that was not kept.
         contents: dict[str, tuple[bytes, int]] = {
-            KEY_FILE: (pem, _SECRET),
-            CERTIFICATE_FILE: (certificate, _PUBLIC),
-            CONFIG_FILE: (config.encode(), _PUBLIC),
+            KEY_FILE: (pem, SECRET),
+            CERTIFICATE_FILE: (certificate, PUBLIC),
+            CONFIG_FILE: (config.encode(), PUBLIC),
+            README_FILE: (
+                b"Files of `pdmlab dm init`, as manifest-dev-tool has them too: do not change them.\n",
+                PUBLIC,
+            ),
         }
         if credentials is not None:
-            contents[CREDENTIALS_FILE] = (credentials.to_c().encode(), _SECRET)
-        contents[RESOURCES_FILE] = (resources.to_c().encode(), _PUBLIC)
+            contents[CREDENTIALS_FILE] = (credentials.to_c().encode(), SECRET)
+        contents[RESOURCES_FILE] = (resources.to_c().encode(), PUBLIC)
         for name, (data, mode) in contents.items():
-            _write(self.folder / name, data, mode)
+            write_file(self.folder / name, data, mode)
         return Initialised(vendor, model_class, tuple(contents))
 
     def add_credentials(
@@ -124,7 +139,7 @@ class Developer:
         """
         existing = [CREDENTIALS_FILE] if (self.folder / CREDENTIALS_FILE).exists() else []
         self._may_overwrite(existing, force, ask, "A board built with the new file is another device.")
-        _write(self.folder / CREDENTIALS_FILE, credentials().to_c().encode(), _SECRET)
+        write_file(self.folder / CREDENTIALS_FILE, credentials().to_c().encode(), SECRET)
         return self.folder / CREDENTIALS_FILE
 
     def _may_overwrite(
@@ -152,42 +167,60 @@ class Developer:
 
     @property
     def resources(self) -> UpdateResources:
-        """Read update_default_resources.c."""
+        """Read what devices are built with: update_default_resources.c, or what it would say where there is none."""
+        if not (self.folder / RESOURCES_FILE).exists() and self.tool.is_set_up:
+            identity = self.tool.identity()
+            return UpdateResources(identity.vendor_id, identity.class_id, identity.certificate)
         return UpdateResources.from_c(self._text(RESOURCES_FILE))
 
     @property
     def private_key(self) -> ec.EllipticCurvePrivateKey:
         """Read the update key; raise ConfigError if it is not the one that devices were built with."""
-        try:
-            key = serialization.load_pem_private_key(self._text(KEY_FILE).encode(), None)
-        except (ValueError, TypeError) as error:
-            raise ConfigError(f"{KEY_FILE} cannot be read: {error}") from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise ConfigError(f"{KEY_FILE} is not an elliptic-curve key")
-        if key.public_key().public_numbers() != self.resources.public_key.public_numbers():
-            raise ConfigError(
-                f"{KEY_FILE} and the certificate in {RESOURCES_FILE} do not belong together",
-                hint="devices built with that file refuse what this key signs; run `pdmlab dm init --force`",
-            )
-        return key
+        return self._identity()[1]
 
-    def sign(self, image: bytes, *, version: str, uri: str, component: str = "MAIN") -> bytes:
+    def sign(
+        self,
+        image: bytes,
+        *,
+        version: str,
+        uri: str,
+        component: str = "MAIN",
+        priority: int = 0,
+        vendor_data: bytes | None = None,
+        sign_image: bool = False,
+        combined: bool = False,
+        delta: PayloadMetadata | None = None,
+        encrypted: tuple[bytes, int] | None = None,
+    ) -> bytes:
         """Return the signed manifest of an image for this folder's devices.
 
+        priority     what the application is told before it says yes or no
+        sign_image   sign the image that will run as well, for bootloaders that check it
+        combined     the image is a package of several (`pdmlab.update.payloads.combined`)
+        delta        the image is a patch (`pdmlab.update.payloads.patch`): what it applies to, and what it makes
+        encrypted    SHA-256 and size (B) of the image as it is fetched, encrypted by the service
+
         Raises:
-            ConfigError: uri is neither an absolute URI nor an absolute path, a field cannot be, or the folder has
-                no keys that belong together.
+            ConfigError: uri is neither an absolute URI nor an absolute path, a field cannot be, what is said of the
+                payload contradicts itself, or the folder has no keys that belong together.
         """
-        resources = self.resources
-        manifest = Manifest.for_image(
-            image,
-            version=version,
-            uri=_checked(uri),
-            vendor_id=resources.vendor_id,
-            class_id=resources.class_id,
-            component=component,
+        resources, key = self._identity()
+        if delta is not None and (combined or encrypted is not None):
+            raise ConfigError("a delta is neither encrypted nor a combined package", hint="leave one of them out")
+        digest, size = hashlib.sha256(image).digest(), len(image)
+        manifest = Manifest(
+            resources.vendor_id,
+            resources.class_id,
+            version,
+            *(encrypted or (digest, size)),
+            _checked(uri),
+            component,
+            priority,
+            _format(delta is not None, combined, encrypted is not None),
+            metadata=delta or (PayloadMetadata(size, digest) if combined or encrypted is not None else None),
+            vendor_data=vendor_data,
         )
-        return manifest.sign(self.private_key)
+        return (manifest.with_image_signature(key) if sign_image else manifest).sign(key)
 
     def sign_v1(
         self,
@@ -197,6 +230,7 @@ class Developer:
         version: int | str | None = None,
         priority: int | None = None,
         vendor_data: bytes = b"",
+        delta: PayloadMetadata | None = None,
     ) -> bytes:
         """Return the signed manifest v1 of an image, for devices with the older update hub.
 
@@ -206,19 +240,34 @@ class Developer:
         Raises:
             ConfigError: as `sign` does.
         """
-        if version is None:
-            version = int(time.time())
-        resources = self.resources
+        resources, key = self._identity()
         manifest = ManifestV1.for_image(
             image,
-            timestamp=Version.parse(version).number if isinstance(version, str) else version,
+            timestamp=int(time.time())
+            if version is None
+            else Version.parse(version).number
+            if isinstance(version, str)
+            else version,
             uri=_checked(uri),
             vendor_id=resources.vendor_id,
             class_id=resources.class_id,
             priority=priority,
             vendor_data=vendor_data,
         )
-        return manifest.sign(self.private_key, resources.default_certificate)
+        if delta is not None:
+            manifest = manifest.of_delta(delta)
+        return manifest.sign(key, resources.default_certificate)
+
+    def _identity(self) -> tuple[UpdateResources, ec.EllipticCurvePrivateKey]:
+        """Read what devices are built with, and the key that they believe."""
+        resources = self.resources
+        identity = self.tool.identity()
+        if identity.private_key.public_key().public_numbers() != resources.public_key.public_numbers():
+            raise ConfigError(
+                f"the key that {identity.source} names and the certificate in {RESOURCES_FILE} do not belong together",
+                hint="devices built with that file refuse what this key signs; run `pdmlab dm init --force`",
+            )
+        return resources, identity.private_key
 
     def _text(self, name: str) -> str:
         try:
@@ -228,6 +277,14 @@ class Developer:
                 f"{self.folder / name} cannot be read: {error}",
                 hint="set the folder up with `pdmlab dm init -d company.com --model-name model`",
             ) from error
+
+
+def _format(is_delta: bool, is_combined: bool, is_encrypted: bool) -> PayloadFormat:
+    if is_delta:
+        return PayloadFormat.DELTA
+    if is_combined:
+        return PayloadFormat.ENCRYPTED_COMBINED if is_encrypted else PayloadFormat.COMBINED
+    return PayloadFormat.ENCRYPTED_RAW if is_encrypted else PayloadFormat.RAW
 
 
 def _checked(uri: str) -> str:
@@ -254,18 +311,3 @@ def update_certificate(key: ec.EllipticCurvePrivateKey, domain: str, now: dateti
         .sign(key, hashes.SHA256())
     )
     return certificate.public_bytes(serialization.Encoding.DER)
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    """Put a file in place whole or not at all, readable by its owner alone from the first byte on."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise

@@ -130,7 +130,8 @@ class Manifest:
         for _, fault in self.faults():
             raise ConfigError(f"this manifest cannot be signed: {fault}")
         signed = _written(self)
-        return der.sequence(_VERSION + signed + _SIGNATURE + der.raw_signature(der.sign(private_key, signed)))
+        signature = der.raw_signature(der.sign(private_key, signed))
+        return checked_size(der.sequence(_VERSION + signed + _SIGNATURE + signature))
 
     def with_image_signature(self, private_key: ec.EllipticCurvePrivateKey) -> Manifest:
         """Return the manifest with the signature of the image that will run, for bootloaders that check it."""
@@ -214,6 +215,13 @@ class SignedManifest:
 
     def _repr_html_(self) -> str:
         return self.manifest._repr_html_()
+
+
+def checked_size(data: bytes) -> bytes:
+    """Return a signed manifest; raise ConfigError if it is larger than any that is read."""
+    if len(data) > MAX_MANIFEST:
+        raise ConfigError(f"the manifest has {len(data)} B, more than {MAX_MANIFEST}", hint="leave out vendor data")
+    return data
 
 
 def _verify(public_key: ec.EllipticCurvePublicKey, signed: bytes, signature: bytes) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import html
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from cryptography import x509
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdmlab.errors import ConfigError
 from pdmlab.update import der
-from pdmlab.update.manifest import MAX_IMAGE, MAX_MANIFEST, MAX_URI
+from pdmlab.update.manifest import MAX_IMAGE, MAX_MANIFEST, MAX_URI, PayloadMetadata, checked_size
 from pdmlab.update.results import FotaResult, rejected
 from pdmlab.update.version import Version
 
@@ -98,6 +98,16 @@ class ManifestV1:
             timestamp, vendor_id, class_id, digest, len(image), uri, digest, priority=priority, vendor_data=vendor_data
         )
 
+    def of_delta(self, delta: PayloadMetadata) -> ManifestV1:
+        """Return the manifest with its payload as a patch: what that applies to, and what it makes."""
+        return replace(
+            self,
+            format=FormatV1.DELTA,
+            precursor_digest=delta.precursor_digest,
+            installed_size=delta.installed_size,
+            installed_digest=delta.installed_digest,
+        )
+
     @classmethod
     def parse(cls, data: bytes) -> ManifestV1:
         """Read a signed manifest v1, whoever signed it.
@@ -157,7 +167,7 @@ class ManifestV1:
             raise ConfigError(f"this manifest cannot be signed: {fault}")
         if self.security != SecurityV1.ECC:
             raise ConfigError(f"manifests are signed in mode {SecurityV1.ECC:d}, not {self.security}")
-        return _sealed(self._resource(), private_key, certificate)
+        return checked_size(_sealed(self._resource(), private_key, certificate))
 
     def _resource(self) -> bytes:
         reference = der.octets(self.payload_digest) + der.utf8(self.uri) + der.integer(self.payload_size)
@@ -243,15 +253,19 @@ class SignedManifestV1:
         """Whether the manifest has the digest that it tells, which is what was signed."""
         return hashlib.sha256(self.signed).digest() == self.digest
 
-    def verify(self, certificate: bytes) -> None:
-        """Raise ManifestRejected (23) unless the owner of this certificate (DER) signed exactly these bytes."""
-        fingerprint = hashlib.sha256(certificate).digest()
-        key = certified_key(certificate)
+    def verify(self, signer: bytes | ec.EllipticCurvePublicKey) -> None:
+        """Raise ManifestRejected (23) unless the owner of a certificate (DER), or of a key, signed exactly these bytes."""
+        if isinstance(signer, bytes):
+            fingerprint, key = hashlib.sha256(signer).digest(), certified_key(signer)
+            if not any(each.fingerprint == fingerprint for each in self.signatures):
+                raise rejected(FotaResult.MANIFEST_SIGNATURE, "another certificate's owner signed it")
+        else:
+            key = signer
         if not self.is_whole:
             raise rejected(FotaResult.MANIFEST_SIGNATURE, "the manifest has not the hash that was signed")
-        if not any(each.fingerprint == fingerprint for each in self.signatures):
-            raise rejected(FotaResult.MANIFEST_SIGNATURE, "another certificate's owner signed it")
-        if not all(der.is_signature(key, each.signature, self.signed) for each in self.signatures):
+        if not self.signatures or not all(
+            der.is_signature(key, each.signature, self.signed) for each in self.signatures
+        ):
             raise rejected(FotaResult.MANIFEST_SIGNATURE, "the signature does not fit the manifest and the key")
 
     def _repr_html_(self) -> str:

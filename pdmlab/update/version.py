@@ -53,6 +53,12 @@ class Version:
         """Return the 64-bit number that headers store."""
         return _MARK | self.major << 40 | self.minor << 16 | self.patch
 
+    @property
+    def next(self) -> Version:
+        """Return the version after this one, with a carry after 999; raise ConfigError if there is none."""
+        number = self.major * 1_000_000 + self.minor * 1000 + self.patch + 1
+        return Version(number // 1_000_000, number // 1000 % 1000, number % 1000)
+
     def __str__(self) -> str:
         return f"{self.major}.{self.minor}.{self.patch}"
 
