@@ -70,7 +70,7 @@ def test_a_signal_presses_the_reset_button() -> None:
             console.write_line("version")
             console.expect("^idle", timeout=20)
             process.send_signal(signal.SIGUSR1)
-            console.expect("^Mbed Bootloader", timeout=20)
+            console.expect("Bootloader build at", timeout=20)
             console.expect("Type 'help'", timeout=20)
 
 

@@ -17,6 +17,7 @@ from pdmlab.greentea.result import Result
 from pdmlab.service import Service, serve
 from pdmlab.sim import VirtualBoard
 
+JUMP = "[BOOT] All clear. Jumping to application (at address 0x10400)."
 CONNECT = [
     "Connect to Ethernet", "Initialize SD+FAT", "Format FAT", "Initialize Simple PDMC ",
     "Pelion DM Bootstrap & Register", "Pelion DM Directory", "Pelion DM Re-register", "Post-reset Identity",
@@ -68,7 +69,7 @@ def test_connect_has_twelve_cases_and_all_are_ok(board: VirtualBoard, cloud: Clo
     lines = boards_lines(result)
     # Of its starts only the one within the suite is certain: how often the host had to reset it before it was in
     # step with it, and whether the line still carried a start before that, is the machine's pace.
-    assert lines[lines.index("{{__timeout;600}}") :].count("booting...") == 1
+    assert lines[lines.index("{{__timeout;600}}") :].count(JUMP) == 1
     (device_id,) = {line.rpartition(" ")[2] for line in lines if line.startswith("[INFO] Connected to Pelion")}
     assert len(device_id) == 32
     assert device_id not in cloud.devices().frame().to_csv()  # deleted at the end
@@ -111,7 +112,7 @@ def test_sotp_erased_between_boots_is_another_device(board: VirtualBoard, cloud:
     message = result.cases.set_index("case").loc["Post-reset Identity", "message"]
     assert message == "Device ID is inconsistent. SOTP and Secure Storage was not preserved."
     lines = boards_lines(result)
-    second_boot = lines[len(lines) - lines[::-1].index("booting...") :]
+    second_boot = lines[len(lines) - lines[::-1].index(JUMP) :]
     first = second_boot.index(AUTOFORMATTED[0])
     assert second_boot[first : first + 4] == AUTOFORMATTED
     assert any("was device" in note for note in result.notes)

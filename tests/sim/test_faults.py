@@ -23,7 +23,7 @@ def test_a_pulled_card_is_missed_by_the_bootloader_and_by_the_application(board:
     board.faults.pull_card()
     board.console.skip()
     board.reset()
-    board.console.expect("^Failed to initialize update storage")
+    board.console.expect("Storage initialization failed!")
     with pytest.raises(StorageError, match=r"no card answers .*NO_DEVICE, -5005") as caught:
         board.run(lambda device: device.block_device.init())
     assert caught.value.code == -5005

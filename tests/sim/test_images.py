@@ -18,7 +18,7 @@ def test_bytes_that_name_nothing_are_a_hard_fault_as_mbed_prints_it(board: Virtu
     with pytest.raises(ImageRejected, match="the image names no application"):
         board.wait_for_end(20)
     console = board.console
-    console.expect("^booting...")
+    console.expect("All clear. Jumping to application")
     console.expect(r"^\+\+ MbedOS Fault Handler \+\+")
     console.expect("^FaultType: HardFault")
     console.expect("^PC   : 00010600")
@@ -86,7 +86,7 @@ def test_flashing_leaves_the_root_of_trust_alone(board: VirtualBoard) -> None:
 def test_a_corrupted_application_does_not_start(board: VirtualBoard) -> None:
     board.faults.corrupt_application()
     board.reset()
-    board.console.expect("Active firmware integrity check failed")
-    board.console.expect("Failed to jump to application!")
+    board.console.expect("Hash mismatch!")
+    board.console.expect("PANIC!")
     with pytest.raises(BootFailed):
         board.wait_for_end(20)

@@ -21,14 +21,14 @@ def port(board: VirtualBoard) -> Iterator[serial.Serial]:
 
 
 def test_pyserial_opens_the_board_of_this_process(port: serial.Serial) -> None:
-    assert b"".join(port.readline() for _ in range(5)).endswith(b"Type 'help'.\r\n")
+    assert b"".join(port.readline() for _ in range(7)).endswith(b"Type 'help'.\r\n")
     assert port.write(b"version\n") == 8
     assert port.readline() == b"idle 1.0.0 (build 0)\r\n"
 
 
 def test_pyserial_starts_a_board_that_nobody_has_open_and_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with serial.serial_for_url("sim://K64F?id=fresh", timeout=20) as port:
-        assert port.readline() == b"Mbed Bootloader\r\n"
+        assert port.readline() == b"[BOOT] Bootloader build at: SIMULATED\r\n"
         assert port.cts and port.dsr and port.cd and not port.ri and port.out_waiting == 0
     with VirtualBoard("K64F", id="fresh") as board:  # given back
         board.console.expect("Type 'help'")
@@ -58,14 +58,14 @@ def test_a_reader_in_another_thread_can_be_woken(port: serial.Serial) -> None:
 def test_a_break_resets_the_board_as_daplink_does(board: VirtualBoard, port: serial.Serial) -> None:
     port.read_until(b"'help'.\r\n")
     port.send_break()
-    assert port.readline() == b"Mbed Bootloader\r\n"
+    assert port.readline() == b"[BOOT] Bootloader build at: SIMULATED\r\n"
     port.break_condition = True
     port.break_condition = False
     assert (board.boots, board.machine.reset_reason) == (3, "pin")
 
 
 def test_what_nobody_read_can_be_thrown_away(port: serial.Serial) -> None:
-    port.read_until(b"booting")
+    port.read_until(b"All clear")
     while not port.in_waiting:
         port.read(0)
     port.reset_input_buffer()

@@ -96,12 +96,12 @@ class FotaBootloader:
                 hint="flash an application, or one combined with its bootloader and header",
             )
         if installed:
-            self._say("[BOOT] New active firmware is valid\r\n")
+            self._say("[BOOT] New active firmware is valid")
         if self._floor is not None:
             self._floor.raise_to(active.version_number)
         self._say(f"[BOOT] Current FW version is {active.version_text}")
         address = self.layout.address(self.layout.application)
-        self._say(f"[BOOT] All clear. Jumping to application (at address 0x{address:x}).\n\n\n")
+        self._say(f"[BOOT] All clear. Jumping to application (at address 0x{address:x}).")
         return BootResult(active, installed, None if refused is None else str(refused))
 
     def _check_and_install(self, checked: HeaderFields | Refusal | None) -> Found | Refusal | None:

@@ -45,7 +45,7 @@ INTERNAL = FlashLayout(
 def end(version: str, address: int = 9 * K) -> str:
     return (
         f"[BOOT] Current FW version is {version}\r\n"
-        f"[BOOT] All clear. Jumping to application (at address 0x{address:x}).\n\n\n\r\n"
+        f"[BOOT] All clear. Jumping to application (at address 0x{address:x}).\r\n"
     )
 
 
@@ -66,7 +66,7 @@ def test_a_newer_candidate_is_installed_and_starts(board: FotaBoard) -> None:
     board.offer()
     result = board.boot()
     assert (result.installed, result.active.version_text, board.running()) == (True, "1.0.1", NEW)
-    assert board.text == START + INSTALL + CHECK + "[BOOT] New active firmware is valid\r\n\r\n" + end("1.0.1")
+    assert board.text == START + INSTALL + CHECK + "[BOOT] New active firmware is valid\r\n" + end("1.0.1")
 
 
 def test_a_cut_installation_is_made_good_without_comparing_anything(board: FotaBoard) -> None:
@@ -81,7 +81,7 @@ def test_a_cut_installation_is_made_good_without_comparing_anything(board: FotaB
         "[ERR ] Precursor doesn't match installed digest\r\n[BOOT] check_and_install_update -32.\r\n"
         + CHECK + "[ERR ] failed read_installed_fw_header...\r\n"
     )  # fmt: skip
-    assert board.text == START + refused + INSTALL + CHECK + "[BOOT] New active firmware is valid\r\n\r\n" + end(
+    assert board.text == START + refused + INSTALL + CHECK + "[BOOT] New active firmware is valid\r\n" + end(
         "1.0.1"
     )
 
