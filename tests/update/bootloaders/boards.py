@@ -21,7 +21,7 @@ from pdmlab.update.bootloaders.interface import (
 )
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.candidate_v2 import storage_locations
-from pdmlab.update.header_v2 import FirmwareHeaderV2
+from pdmlab.update.header_v2 import FirmwareHeaderV2, device_key
 from pdmlab.update.layout import Area, FlashGeometry, FlashLayout
 from pdmlab.update.manifest import Manifest
 from pdmlab.update.version import Version
@@ -151,8 +151,10 @@ class MbedBoard(Board):
         campaign: bytes = bytes(16),
     ) -> None:
         location = storage_locations(self.hardware(), self.layout.storage_locations)[slot]
-        header = FirmwareHeaderV2(len(image), version, digest or hashlib.sha256(image).digest(), campaign)
+        header = FirmwareHeaderV2(len(image), version, hashlib.sha256(image).digest(), campaign)
         location.begin(header)
         location.write(0, image)
-        location._verified = True  # what is offered may be broken
         location.finish()
+        if digest is not None:  # over the header of a card, which takes that
+            packed = replace(header, digest=digest).pack_external(device_key(ROOT_OF_TRUST))
+            self.storage.program(location.region.offset, packed.ljust(512, b"\xff"))
