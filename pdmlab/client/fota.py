@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from aiocoap import Message
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdmlab.client import firmware_blocks
 from pdmlab.client.background import Background
@@ -19,6 +21,7 @@ from pdmlab.client.update_objects import fota_objects
 from pdmlab.errors import ImageRejected
 from pdmlab.network.interface import NetworkInterface
 from pdmlab.storage.kv.nvstore import root_of_trust
+from pdmlab.update.bootloaders.interface import TrialStarts
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.candidate_form import OPTION, CandidateForm
 from pdmlab.update.checks import Acceptance
@@ -26,7 +29,7 @@ from pdmlab.update.components import MAIN, Component, Components
 from pdmlab.update.download import Fota
 from pdmlab.update.header import MAX_HEADER_SIZE, NO_PRECURSOR, FirmwareHeader
 from pdmlab.update.http_download import HttpDownload
-from pdmlab.update.interface import Answer, Interrupted, Step
+from pdmlab.update.interface import Answer, Interrupted, Step, Trials
 from pdmlab.update.manifest import Manifest
 from pdmlab.update.preparation import Secrets
 from pdmlab.update.results import FotaResult, FotaState, rejected
@@ -78,8 +81,10 @@ class FirmwareUpdate:
         self._blocks = FirmwareBlocks(self)
         self._slot = slot
         self._components = Components(main_component(platform), hooks.components, identity)
-        options = platform.image.options.get(OPTION)
+        options, trials = platform.image.options.get(OPTION), trials_of(platform)
         self._form = CandidateForm.of_options(options if isinstance(options, dict) else {})
+        if trials is not None:
+            self._form = replace(self._form, signed=True)
         self.objects = fota_objects(identity.update, self._components, self.receive)
         self._fota = Fota(
             self._accepts,
@@ -91,7 +96,7 @@ class FirmwareUpdate:
             blocking=background.blocking,
             form=self._form,
             secrets=Secrets(lambda: root_of_trust(platform.nvstore, platform.random_bytes), platform.random_bytes),
-            keeps=platform.bootloader.kind == "trial",
+            trials=trials,
         )
 
     async def receive(self, manifest: bytes) -> None:
@@ -198,6 +203,15 @@ class FirmwareUpdate:
         for resource, version in zip(self.objects.versions, self._components.current.values(), strict=True):
             if resource.value != str(version):
                 resource.update(str(version))
+
+
+def trials_of(platform: Platform) -> Trials | None:
+    """Return what the bootloader says of trials, if it is one that has them."""
+    bootloader = platform.bootloader
+    if not isinstance(bootloader, TrialStarts):
+        return None
+    key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), bootloader.image_key)
+    return Trials(key, bootloader.rejected, bootloader.allow_again)
 
 
 def main_component(platform: Platform) -> Component:

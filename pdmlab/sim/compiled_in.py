@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from pdmlab import settings
 from pdmlab.client.download_protocol import DownloadProtocol, download_protocol_of
 from pdmlab.client.transport import Transport, transport_of
 from pdmlab.errors import ConfigError
+from pdmlab.update.candidate_form import OPTION, options_of
 from pdmlab.update.credentials import CREDENTIALS_FILE, RESOURCES_FILE, Credentials, UpdateResources
 from pdmlab.update.developer import Developer
 
@@ -28,6 +29,8 @@ class CompiledIn:
     update_resources: UpdateResources | None
     transport: Transport | None = None
     download_protocol: DownloadProtocol | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+    """What else mbed_app.json says of the client: under "fota", how it writes candidates."""
 
 
 MBED_APP = "mbed_app.json"
@@ -56,6 +59,7 @@ def compiled_in(target: str) -> CompiledIn:
         else service.update_resources,
         transport_of(mbed_app, target),
         download_protocol_of(mbed_app, target),
+        {OPTION: candidates} if (candidates := options_of(mbed_app, target)) else {},
     )
 
 

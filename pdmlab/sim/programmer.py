@@ -72,6 +72,7 @@ class Programmer:
             update_resources=update_resources.to_mapping() if update_resources is not None else None,
             transport=self._transport or found.transport,
             download_protocol=self._download_protocol or found.download_protocol,
+            options=found.options,
         )
         return build_image(info, load_address=self._layout.address(self._layout.application))
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec, utils
-from cryptography.hazmat.primitives.hashes import SHA256
-
 from pdmlab.errors import ImageRejected, ManifestRejected, StorageError
 from pdmlab.update import installing
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.candidate_form import CandidateForm
 from pdmlab.update.checks import COMBINED, Acceptance, check, is_running
 from pdmlab.update.components import MAIN, Component, Components, Installation
+from pdmlab.update.der import is_digest_signature
 from pdmlab.update.interface import (
     ALLOWED,
     DEFERRED,
@@ -29,6 +26,7 @@ from pdmlab.update.interface import (
     Fetch,
     Interrupted,
     Step,
+    Trials,
     UpdateStore,
 )
 from pdmlab.update.manifest import Manifest, SignedManifest
@@ -66,7 +64,7 @@ class Fota:
     accepts     returns what the device accepts now
     components  what it has, and who installs it
     form        how candidates are written
-    keeps       whether the bootloader still needs a candidate that was installed
+    trials      what the bootloader says, if it starts new images on trial
     """
 
     def __init__(
@@ -81,7 +79,7 @@ class Fota:
         blocking: Blocking,
         form: CandidateForm = CandidateForm(),
         secrets: Secrets = Secrets(),
-        keeps: bool = False,
+        trials: Trials | None = None,
         block_size: int = BLOCK_SIZE,
     ) -> None:
         self._accepts = accepts
@@ -93,7 +91,7 @@ class Fota:
         self._blocking = blocking
         self._form = form
         self._secrets = secrets
-        self._keeps = keeps
+        self._trials = trials
         self._block_size = block_size
         self._allowed: set[Step] = set()  # what was allowed since the last start, for the update under way
         self._deferred: Step | None = None
@@ -232,6 +230,8 @@ class Fota:
 
     def _begin(self, signed: SignedManifest, resumed: bool) -> Begun | None:
         component = self._component(signed.manifest)
+        if self._trials is not None and not resumed:
+            self._trials.allow_again(signed.manifest.installed_digest)
         return begin(signed, component, self._slot, self._store, self._form, self._secrets, resumed=resumed)
 
     async def _download(self, manifest: Manifest, begun: Begun) -> None:
@@ -250,16 +250,11 @@ class Fota:
         """Check the signature of the image, which is then known to have the manifest's digest."""
         if not self._form.signed:
             return
-        signature = manifest.installed_signature or b""
-        r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
-        try:
-            self._accepts().public_key.verify(
-                utils.encode_dss_signature(r, s), manifest.installed_digest, ec.ECDSA(utils.Prehashed(SHA256()))
-            )
-        except InvalidSignature as error:
+        key = self._accepts().public_key if self._trials is None else self._trials.image_key
+        if not is_digest_signature(key, manifest.installed_signature or b"", manifest.installed_digest):
             raise DownloadFailed(
-                FotaResult.PAYLOAD_CORRUPTED, "the image's own signature is not of the key in the device"
-            ) from error
+                FotaResult.PAYLOAD_CORRUPTED, "the image's own signature is not of the key that the device knows"
+            )
 
     async def _on_medium(self, result: FotaResult, work: Callable[..., T], *args: object) -> T:
         return await on_medium(self._blocking, result, work, *args)
@@ -305,33 +300,39 @@ class Fota:
         """
         if self._store.load_key() is None:
             return
+        settled = True
         try:
-            self._verify_installation()
+            settled = self._verify_installation()
+        except StorageError:
+            settled = False
+            raise
         finally:
-            self._store.clear_key()
-            if not self._keeps:
-                self._slot.forget()
+            if settled:
+                self._store.clear_key()
+                if self._trials is None:
+                    self._slot.forget()
 
-    def _verify_installation(self) -> None:
+    def _verify_installation(self) -> bool:
+        """Return whether that is settled: an image on trial may still be taken back."""
         candidate = self._slot.read()
         component = None if candidate is None else self._components.find(candidate.component)
         if candidate is None or component is None:
-            return
-        header = candidate.header
+            return True
+        header, running = candidate.header, self._components.current[MAIN]
         if component.name != MAIN:
-            combined = bool(component.parts)
             try:
-                installing.verify(component, self._installation(component), combined=combined)
+                installing.verify(component, self._installation(component), combined=bool(component.parts))
             except ImageRejected as error:
                 raise DownloadFailed(FotaResult.INSTALL_FAILED, error.message) from error
             self._components.renew(component.name, header.version)
-            return
-        running = None if component.digest is None else component.digest()
-        if (self._components.current[MAIN], running) != (header.version, header.digest):
-            raise DownloadFailed(
-                FotaResult.INSTALL_FAILED,
-                f"version {header.version} was not installed: {self._components.current[MAIN]} runs",
-            )
+            return True
+        if self._trials is not None and (why := self._trials.rejected(header.digest)) is not None:
+            raise DownloadFailed(FotaResult.INSTALL_FAILED, f"version {header.version}: {why}")
+        if component.digest is None or component.digest() == header.digest:
+            return self._trials is None
+        raise DownloadFailed(
+            FotaResult.INSTALL_FAILED, f"version {header.version} was not installed: {running} runs, see the boot log"
+        )
 
     # -- ends -------------------------------------------------------------------------------------------
 

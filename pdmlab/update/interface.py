@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, TypeVar
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from pdmlab.errors import UpdateError
 from pdmlab.update.manifest import Manifest
 from pdmlab.update.results import FotaResult, FotaState
@@ -112,6 +114,20 @@ class Callbacks(Protocol):
     async def installed(self, component: str) -> None:
         """Take note of a component that has a new version, without a reboot."""
         ...
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What a bootloader says that starts signed images only, each on trial; blocking.
+
+    image_key    what images must be signed by
+    rejected     says why the image of a SHA-256, which was installed, does not run any more; None if that is not so
+    allow_again  lets an image have another trial, as someone has asked for it anew
+    """
+
+    image_key: ec.EllipticCurvePublicKey
+    rejected: Callable[[bytes], str | None]
+    allow_again: Callable[[bytes], object]
 
 
 class DownloadFailed(UpdateError):
