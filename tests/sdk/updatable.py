@@ -92,7 +92,7 @@ class Hub(Fota):
     """A board with the older update hub: it tells the digest of what it runs, and takes a manifest v1."""
 
     schema_version = 1
-    wrong_schema = 214
+    wrong_schema = 218
 
     def starts_with(self) -> None:
         self.values[hub.PACKAGE_NAME] = b"0" * 64

@@ -15,7 +15,7 @@ from tests.service.fota import IMAGE, Updatable, manifest_v1, publish, updatable
 from tests.service.test_campaigns import finished
 
 S = FotaState
-WRONG_VERSION = 214
+NOT_READ = 218
 OLD = hashlib.sha256(b"the firmware before").hexdigest()
 
 
@@ -36,7 +36,7 @@ class HubBoard(Updatable):
     async def update(self, der: bytes) -> None:
         self.manifests += 1
         await self.tell(S.PROCESSING_MANIFEST)
-        failure = self.failure if is_v1(der) else WRONG_VERSION
+        failure = self.failure if is_v1(der) else NOT_READ
         if failure is not None:
             await self.device.notify(RESULT, str(failure))
             return await self.tell(S.IDLE)
@@ -111,7 +111,7 @@ def test_a_board_of_the_hub_takes_no_manifest_v3(play: Stage) -> None:
         id = publish(lab)
         lab.core.campaigns.start(lab.core.account_id, id)
         device = await finished(lab, id)
-        assert device["event_type"] == "UPD3_FAIL_214" and "manifests v1" in str(device["description"])
+        assert device["event_type"] == "UPD3_FAIL_218" and "manifests v1" in str(device["description"])
 
     play(story)
 
@@ -142,7 +142,7 @@ def test_a_device_with_the_fota_client_that_takes_manifests_v1_tells_their_numbe
 
 @pytest.mark.parametrize(
     ("number", "words"),
-    [(101, "network"), (210, "signature"), (214, "manifests v1"), (306, "lost"), (505, "activated")],
+    [(101, "network"), (210, "signature"), (218, "manifests v1"), (306, "lost"), (505, "activated")],
 )
 def test_results_of_the_hub_are_explained_and_never_taken_for_the_services_own(
     play: Stage, number: int, words: str
@@ -166,9 +166,9 @@ def test_every_number_that_a_device_can_send_has_words():
         *range(21, 50),
         *range(101, 104),
         *range(200, 231),
-        *range(300, 315),
+        *range(300, 317),
         *range(400, 414),
-        *range(500, 511),
+        *range(500, 513),
     ]:
         event_type, words = failure(number)
         assert event_title(event_type) and f"{number}" in words and len(words) > 20
