@@ -1,53 +1,49 @@
-"""A firmware update replayed in memory, with the supply cut at any program or erase.
+"""A firmware update replayed in memory, with the supply cut at any program or erase, under any bootloader.
 
 The media are a board's own kind, with its drivers, candidate slot and bootloader; only the application is left
 out. A replay code is a list of steps:
 
     download      fetch 2.0.0 into the candidate slot, or go on where a cut has left it
-    boot          start: the bootloader checks, installs if it must, and starts what it may
-    pull-card, seat-card, format-card     what people do to a card
+    boot          power on: the bootloader checks, installs if it must, and starts what it may
+    reset         the same after a reset from inside, as a watchdog makes it: RAM is as it was
+    confirm       the application says that it works
+    download-older, download-unsigned    fetch 0.9.0, or a 2.0.0 that has no signature of its own
+    spoil-active, spoil-candidate        some bytes of the application, or of the candidate, are no more what they were
+    wear-flash                           the flash refuses one program in the application
+    pull-card, seat-card, format-card    what people do to a card
 
-A step that ends in !n loses power in the middle of its nth program or erase: `download boot!20 boot`.
+A step that ends in !n loses power in its nth program or erase, half of which has happened: `download boot!20 boot`.
+How much had happened can be said: `boot!20.25`, `boot!20b` (nothing), `boot!20a` (all), `boot!20x7` (bits at random);
+`boot!20o` takes the card out there. `trial: download boot!20 boot` names the bootloader, and `trial/K64F-SD: …` a small
+setup of the benchmark, so that the code alone says everything.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from pdmlab.clock import PowerLost, WallClock
-from pdmlab.errors import BootFailed, ConfigError, PdmlabError
-from pdmlab.firmware.image import ImageInfo, build_image
+from pdmlab.clock import PowerLost
+from pdmlab.errors import ConfigError, PdmlabError
 from pdmlab.measurements.bench import Bench, Row
-from pdmlab.storage import FlashIAPBlockDevice, QSPIFBlockDevice, SDBlockDevice, SPIFBlockDevice
-from pdmlab.storage.kv.nvstore import NVStore
-from pdmlab.storage.medium import Medium
-from pdmlab.storage.supply import Supply
+from pdmlab.measurements.update_media import Cut, TracedMedium, parse_cut
+from pdmlab.measurements.update_rig import NEW, NOTHING, OLD, STEPS, Build, UpdateRig
+from pdmlab.measurements.update_setups import IMAGE_B, of_board, setup
 from pdmlab.update import bootloaders
-from pdmlab.update.bootloaders.fota import FotaBootloader
-from pdmlab.update.bootloaders.interface import Hardware
-from pdmlab.update.candidate import CandidateSlot
-from pdmlab.update.header import FirmwareHeader
-from pdmlab.update.manifest import Manifest
-from pdmlab.update.version import Version
+from pdmlab.update.bootloaders.interface import DEFAULT, KINDS, Kind
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pdmlab.boards.catalog import BoardRow
-    from pdmlab.storage.blockdevice import BlockDevice
-
-OLD, NEW = "1.0.0", "2.0.0"
-BLOCK = 1024
-"""What one block of a download carries (B), as with Block2 of 1024."""
 CELL = 4096
 """The slot map's resolution (B)."""
-NOTHING = "nothing"
 HALF = "half written"
-_STEP = re.compile(r"(download|boot)(!([1-9]\d{0,5}))?|pull-card|seat-card|format-card")
+MOST_STEPS = 20
+_CODE = re.compile(r"(?:(?P<kind>[a-z]+)(?:/(?P<setup>[\w-]+))?(?P<full>/full)?:)?(?P<words>[^:]*)")
+_HINT = "download, boot, boot!20, reset, confirm, pull-card, seat-card, format-card, spoil-active …"
 
 
 @dataclass(frozen=True)
@@ -68,11 +64,14 @@ class Replay:
     """A replayed story: its steps, what runs now, and what lies in flash and candidate slot."""
 
     code: str
+    bootloader: str = DEFAULT
     steps: list[StepOutcome] = field(default_factory=list)
     active: str = OLD
     """Whether the application in flash is whole: its version, or "incomplete"."""
     candidate: str = "none"
     """none, incomplete, or its version if it is whole."""
+    fault: str = ""
+    """What is wrong with what was started last, or with the device's identity; nothing if all is well."""
     slots: list[Row] = field(default_factory=list)
     """What lies in each 4 KiB of both slots: 1.0.0, 2.0.0, blank or mixed."""
 
@@ -102,7 +101,7 @@ class Replay:
 
     def __repr__(self) -> str:
         lines = [f"{step.step:<14} {step.outcome}" for step in self.steps]
-        return "\n".join([f"replay {self.code!r}: {self.running} runs", *lines])
+        return "\n".join([f"replay {self.code!r} ({self.bootloader}): {self.running} runs", *lines])
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -111,42 +110,79 @@ class Replay:
             for step in self.steps
         )
         return (
-            f"<table><caption>SIMULATED, in memory: <code>{escape(self.code)}</code></caption>"
+            f"<table><caption>SIMULATED, in memory, bootloader {escape(self.bootloader)}:"
+            f" <code>{escape(self.code)}</code></caption>"
             f"<tr><th>step</th><th>what came of it</th><th>programs, erases</th><th>runs</th></tr>{rows}</table>"
         )
 
 
-def replay(board: Bench, code: str, *, image_B: int = 48 * 1024) -> Replay:
+@dataclass(frozen=True)
+class _Code:
+    """A replay code, read: the bootloader and the setup it names, whether NVStore is full, its steps and their cuts."""
+
+    kind: Kind | None
+    setup: str | None
+    full: bool
+    steps: list[tuple[str, str, Cut | None]]
+
+
+def replay(
+    board: Bench,
+    code: str,
+    *,
+    bootloader: str | None = None,
+    image_B: int = 48 * 1024,
+    options: Mapping[str, Any] | None = None,
+) -> Replay:
     """Replay an update of a board of this kind from 1.0.0 to 2.0.0; see the module for what a code is.
+
+    bootloader: fota (if nothing is said), mbed or trial; options: what it is built with.
 
     Raises:
         ConfigError: the code has a word that is no step, or a card is handled where there is none.
     """
-    words = code.split()
-    for word in words:
-        if not _STEP.fullmatch(word):
-            raise ConfigError(
-                f"{word!r} is no step of a replay", hint="download, boot, boot!20, pull-card, seat-card, format-card"
-            )
-    if not 1 <= len(words) <= 20:
-        raise ConfigError("a replay code has 1 to 20 steps", hint="such as: download boot!20 boot")
-    return _Story(board, code, image_B).play(words)
+    read = _read(code)
+    named = bootloaders.kind(bootloader)
+    if read.kind is not None and named not in (None, read.kind):
+        raise ConfigError(f"the code names the bootloader {read.kind}, and bootloader is {named}")
+    where = of_board(board) if read.setup is None else setup(read.setup)
+    size = image_B if read.setup is None else IMAGE_B
+    rig = UpdateRig(where, read.kind or named or DEFAULT, image_B=size, options=options, fill_nvstore=read.full)
+    return _play(rig, code, read)
 
 
-def power_cut(board: Bench, cut: int, image_B: int) -> Row:
+def replay_code(code: str, *, options: Mapping[str, Any] | None = None, build: Build | None = None) -> Replay:
+    """Replay a code that names bootloader and setup, as explorations print it.
+
+    build: makes another bootloader than the named one, over its media and headers.
+
+    Raises:
+        ConfigError: it names none, or has a word that is no step.
+
+    >>> replay_code("trial/K64F-SD: download boot!20.5 boot")
+    """
+    read = _read(code)
+    if read.kind is None or read.setup is None:
+        raise ConfigError(f"{code[:60]!r} names no bootloader and setup", hint="such as trial/K64F-SD: download boot!9")
+    rig = UpdateRig(setup(read.setup), read.kind, options=options, build=build, fill_nvstore=read.full)
+    return _play(rig, code, read)
+
+
+def power_cut(board: Bench, cut: int, image_B: int, bootloader: str | None = None) -> Row:
     """Cut the supply in the cut-th program or erase of a download and installation, and go on: one row.
 
     Afterwards the board starts, downloads what is missing, and starts again.
     """
-    whole = replay(board, "download boot", image_B=image_B)
+    whole = replay(board, "download boot", image_B=image_B, bootloader=bootloader)
     downloading = whole.steps[0].operations
     if cut <= downloading:
         step, head = "download", f"download!{cut}"
     else:
         step, head = "install", f"download boot!{cut - downloading}"
-    at_cut = replay(board, head, image_B=image_B)
-    story = replay(board, f"{head} boot download boot", image_B=image_B)
+    at_cut = replay(board, head, image_B=image_B, bootloader=bootloader)
+    story = replay(board, f"{head} boot download boot", image_B=image_B, bootloader=bootloader)
     return {
+        "bootloader": at_cut.bootloader,
         "step": step,
         "operation": at_cut.steps[-1].cut_in or "none",
         "active": at_cut.active,
@@ -156,129 +192,68 @@ def power_cut(board: Bench, cut: int, image_B: int) -> Row:
     }
 
 
-class _Story:
-    def __init__(self, board: Any, code: str, image_B: int) -> None:  # Any: also its catalogue row, a BoardRow
-        self._row: BoardRow = board.info
-        self._layout = board.layout
-        self._result = Replay(code)
-        self._supply = Supply()
-        self._running = OLD
-        flash, row = self._layout.geometry, self._row
-        self._flash = Medium(flash.size, name="flash", supply=self._supply)
-        self._storage = Medium(
-            row.storage_size, erase_value=0 if row.storage == "SD" else 0xFF, name=row.storage, supply=self._supply
-        )
-        self._images = {
-            version: build_image(ImageInfo("example", version), size=image_B, load_address=flash.start)
-            for version in (OLD, NEW)
-        }
-        self._manifest = Manifest.for_image(
-            self._images[NEW], version=NEW, uri="/fw", vendor_id=bytes(16), class_id=bytes(16)
-        )
-        for at, data in bootloaders.programmed("fota", self._layout, self._images[OLD], Version.parse(OLD)):
-            self._flash.poke(at, data)
+def _read(code: str) -> _Code:
+    match = _CODE.fullmatch(code.strip())
+    if match is None:
+        raise ConfigError(f"{code[:60]!r} is no replay code", hint="such as: download boot!20 boot")
+    kind = match["kind"]
+    if kind is not None and kind not in KINDS:
+        raise ConfigError(f"there is no bootloader {kind!r}", hint=f"use one of {', '.join(KINDS)}")
+    steps = []
+    words = match["words"].split()
+    for word in words:
+        name, mark, cut = word.partition("!")
+        if name not in STEPS or (mark and name not in ("download", "boot", "reset", "confirm")):
+            raise ConfigError(f"{word[:40]!r} is no step of a replay", hint=_HINT)
+        steps.append((word, name, parse_cut(cut) if mark else None))
+    if not 1 <= len(words) <= MOST_STEPS:
+        raise ConfigError(f"a replay code has 1 to {MOST_STEPS} steps", hint="such as: download boot!20 boot")
+    return _Code(bootloaders.kind(kind), match["setup"], match["full"] is not None, steps)
 
-    def play(self, words: list[str]) -> Replay:
-        for word in words:
-            name, _, cut = word.partition("!")
-            self._supply.operations, cut_in = 0, ""
-            self._supply.writes_left = int(cut) - 1 if cut else None
-            try:
-                outcome = self._take(name)
-            except PowerLost:
-                cut_in = self._supply.last
-                outcome, self._running = f"power lost in operation {cut}: {cut_in}", NOTHING
-            except PdmlabError as error:
-                outcome = error.message
-            if cut and not cut_in:
-                outcome += f" (the step has only {self._supply.operations} operations: no cut)"
-            self._result.steps.append(StepOutcome(word, outcome, self._supply.operations, self._running, cut_in))
-        self._supply.writes_left = None
-        self._look()
-        return self._result
 
-    def _take(self, name: str) -> str:
-        if name == "boot":
-            return self._boot()
-        if name == "download":
-            return self._download()
-        if self._row.storage != "SD":
-            raise ConfigError(f"a {self._row.target} has no card", hint="its candidate lies on a soldered part")
-        if name == "format-card":
-            # A PC writes a new file system; what lay in the candidate slot is gone with a full format.
-            self._storage.poke(self._layout.candidate.offset, bytes(self._layout.candidate.size))
-            return "everything on the card is gone"
-        self._storage.seated = name == "seat-card"
-        return "the card is in" if self._storage.seated else "the card is out"
-
-    def _boot(self) -> str:
-        self._running = NOTHING
+def _play(rig: UpdateRig, code: str, read: _Code) -> Replay:
+    result = Replay(code, rig.kind)
+    for word, name, cut in read.steps:
+        rig.trace.cut, cut_in = cut, ""
         try:
-            result = self._bootloader().boot(lambda text: None)
-        except BootFailed as error:
-            return error.message
-        self._running = result.active.version_text
-        return str(result)
+            outcome = rig.take(name)
+        except PowerLost:
+            cut_in = rig.trace.done[-1].words
+            outcome = f"power lost in operation {cut.operation if cut else 0}: {cut_in}"
+            rig.running, rig.trial = NOTHING, False
+        except PdmlabError as error:
+            outcome = error.message
+        operations = sum(done.kind != "change" for done in rig.trace.take())
+        if rig.trace.cut is not None:
+            rig.trace.cut = None
+            outcome += f" (the step has only {operations} operations: no cut)"
+        result.steps.append(StepOutcome(word, outcome, operations, rig.running, cut_in))
+    result.fault = rig.fault()
+    _look(rig, result)
+    return result
 
-    def _download(self) -> str:
-        if self._running == NOTHING:
-            return "nothing runs that could download"
-        if self._running == NEW:
-            return "2.0.0 runs already"
-        slot = self._slot()
-        start = slot.resume(self._manifest, precursor=hashlib.sha256(self._images[OLD]).digest())
-        image = self._images[NEW]
-        for at in range(start, len(image), BLOCK):
-            slot.write(at, image[at : at + BLOCK])
-        slot.finish()
-        return f"whole, from {start} B on" if start else "whole"
 
-    def _bootloader(self) -> FotaBootloader:
-        flash = self._layout.geometry
-        device = FlashIAPBlockDevice(
-            self._flash,
-            clock=WallClock(),
-            part=self._row.flash_part,
-            sectors=flash.sectors,
-            program_size=flash.program_size,
-        )
-        nvstore = NVStore(device, [(area.offset, area.size) for area in self._layout.sotp])
-        return FotaBootloader(Hardware(self._layout, device, self._slot().region.device, nvstore), self._slot())
+def _look(rig: UpdateRig, result: Replay) -> None:
+    """Note what lies in both slots now."""
+    found = rig.found()
+    result.active = rig.name_of(found.digest) if found is not None and found.whole else "incomplete"
+    cells = _cells(rig, "candidate", rig.storage, rig.candidate_at()[0])
+    result.slots = [*_cells(rig, "application", rig.flash, rig.layout.app_offset), *cells]
+    result.candidate = rig.candidate()
+    if result.candidate == "none" and any(cell["holds"] in (NEW, HALF) for cell in cells):
+        result.candidate = "incomplete"
 
-    def _slot(self) -> CandidateSlot:
-        kinds: dict[str, type[SDBlockDevice] | type[SPIFBlockDevice]] = {
-            "SD": SDBlockDevice, "SPIF": SPIFBlockDevice, "QSPIF": QSPIFBlockDevice,
-        }  # fmt: skip
-        device: BlockDevice = kinds[self._row.storage](self._storage, clock=WallClock(), part=self._row.storage_part)
-        if self._storage.seated:
-            device.init()
-        return CandidateSlot(device, offset=self._layout.candidate.offset, size=self._layout.candidate.size)
 
-    def _look(self) -> None:
-        """Note what lies in both slots now."""
-        active = self._bootloader().active()
-        self._result.active = active.version_text if active is not None else "incomplete"
-        place = self._layout.app_offset
-        self._result.slots = self._cells("application", self._flash, place)
-        new = FirmwareHeader(len(self._images[NEW]), Version.parse(NEW), self._manifest.payload_digest)
-        slot = self._slot()
-        cells = self._cells("candidate", self._storage, slot.image_region(new).offset)
-        self._result.slots += cells
-        if self._storage.seated and slot.read() is not None:
-            self._result.candidate = NEW
-        elif any(cell["holds"] in (NEW, HALF) for cell in cells):
-            self._result.candidate = "incomplete"
-
-    def _cells(self, slot: str, medium: Medium, start: int) -> list[Row]:
-        old, new = self._images[OLD], self._images[NEW]
-        rows: list[Row] = []
-        for at in range(0, len(new), CELL):
-            here = medium.peek(start + at, min(CELL, len(new) - at))
-            if here == new[at : at + CELL]:
-                holds = NEW
-            elif here == old[at : at + CELL]:
-                holds = OLD
-            else:
-                holds = "blank" if set(here) <= {0x00, 0xFF} else HALF
-            rows.append({"slot": slot, "offset_B": at, "holds": holds, "simulated": True, "clock": "device"})
-        return rows
+def _cells(rig: UpdateRig, slot: str, medium: TracedMedium, start: int) -> list[Row]:
+    old, new = rig.images[OLD], rig.images[NEW]
+    rows: list[Row] = []
+    for at in range(0, len(new), CELL):
+        here = medium.peek(start + at, min(CELL, len(new) - at))
+        if here == new[at : at + CELL]:
+            holds = NEW
+        elif here == old[at : at + CELL]:
+            holds = OLD
+        else:
+            holds = "blank" if set(here) <= {0x00, 0xFF} else HALF
+        rows.append({"slot": slot, "offset_B": at, "holds": holds, "simulated": True, "clock": "device"})
+    return rows

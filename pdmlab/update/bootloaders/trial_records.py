@@ -18,10 +18,11 @@ MARK_SIZE = 16
 
 
 class TrialRecords:
-    """The two records, over the board's NVStore."""
+    """The two records, over the board's NVStore; each is read once a start."""
 
     def __init__(self, nvstore: NVStore) -> None:
         self._nvstore = nvstore
+        self._known: dict[int, bytes | None] = {}
 
     @property
     def floor(self) -> int:
@@ -31,7 +32,7 @@ class TrialRecords:
     @floor.setter
     def floor(self, number: int) -> None:
         if number != self.floor:
-            self._nvstore.set(SotpType.MIN_FW_VERSION, number.to_bytes(8, "little"))
+            self._set(SotpType.MIN_FW_VERSION, number.to_bytes(8, "little"))
 
     @property
     def tried(self) -> bytes | None:
@@ -41,19 +42,25 @@ class TrialRecords:
     @tried.setter
     def tried(self, digest: bytes) -> None:
         if digest != self.tried:
-            self._nvstore.set(TRIED, digest)
+            self._set(TRIED, digest)
 
     def forget_trial(self) -> None:
         """Forget which image was on trial."""
-        self._nvstore.set(TRIED, b"")
+        self._set(TRIED, b"")
+
+    def _set(self, key: int, data: bytes) -> None:
+        self._known.pop(key, None)
+        self._nvstore.set(key, data)
 
     def _get(self, key: int) -> bytes | None:
-        try:
-            return self._nvstore.get(key)
-        except StorageError as error:
-            if error.code == NvstoreError.NOT_FOUND:
-                return None
-            raise
+        if key not in self._known:
+            try:
+                self._known[key] = self._nvstore.get(key)
+            except StorageError as error:
+                if error.code != NvstoreError.NOT_FOUND:
+                    raise
+                self._known[key] = None
+        return self._known[key]
 
 
 def programmer_mark(digest: bytes) -> bytes:

@@ -1,0 +1,403 @@
+"""A board's update in memory: its drivers, candidate slot and bootloader over traced media; no application runs.
+
+rig = UpdateRig(setup("K64F-SD"), "trial")
+rig.take("download")
+rig.take("boot")
+rig.running           # "2.0.0", on trial
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from pdmlab.clock import ClockName
+from pdmlab.errors import BootFailed, ConfigError, StorageError
+from pdmlab.measurements.update_media import Trace, TracedMedium
+from pdmlab.measurements.update_reader import Found, read_active, signed_by
+from pdmlab.measurements.update_setups import IMAGE_B, UpdateSetup
+from pdmlab.storage import FlashIAPBlockDevice, QSPIFBlockDevice, SDBlockDevice, SPIFBlockDevice
+from pdmlab.storage.blockdevice import BD_ERROR_DEVICE_ERROR, BlockDevice
+from pdmlab.storage.kv.nvstore import NVStore
+from pdmlab.storage.kv.sotp import SotpType
+from pdmlab.storage.medium import MediumFault
+from pdmlab.update import bootloaders
+from pdmlab.update.bootloaders import trial_key
+from pdmlab.update.bootloaders.interface import Bootloader, Hardware, Kind, ResetReason
+from pdmlab.update.candidate import CandidateSlot
+from pdmlab.update.candidate_v2 import StorageLocation, UpdateStorage
+from pdmlab.update.der import sign_digest
+from pdmlab.update.header import FirmwareHeader
+from pdmlab.update.header_v2 import FirmwareHeaderV2
+from pdmlab.update.layout import INTERNAL
+from pdmlab.update.manifest import Manifest
+from pdmlab.update.version import Version
+
+OLDER, OLD, NEW = "0.9.0", "1.0.0", "2.0.0"
+NOTHING = "nothing"
+BLOCK = 1024
+"""What one block of a download carries (B), as with Block2 of 1024."""
+ROOT_OF_TRUST = bytes(range(0x40, 0x50))
+Build = Callable[[Hardware, Mapping[str, Any]], Bootloader]
+"""Makes a bootloader for one start, from its options."""
+
+_DRIVERS: dict[str, type[SDBlockDevice] | type[SPIFBlockDevice] | type[QSPIFBlockDevice]] = {
+    "SD": SDBlockDevice,
+    "SPIF": SPIFBlockDevice,
+    "QSPIF": QSPIFBlockDevice,
+}
+
+
+class Untimed:
+    """A clock on which nothing takes any time, for one thread."""
+
+    name: ClockName = "device"
+
+    def now(self) -> int:
+        """Return 0."""
+        return 0
+
+    def charge(self, ns: int) -> None:
+        """Let it pass."""
+
+    def sleep(self, ns: int) -> None:
+        """Let it pass."""
+
+    def mutex(self) -> Untimed:
+        """Return a lock that nobody else wants."""
+        return self
+
+    def acquire(self) -> bool:
+        """Take it."""
+        return True
+
+    def release(self) -> None:
+        """Give it back."""
+
+    def acquire_and_charge(self, ns: int) -> None:
+        """Take it."""
+
+    def charge_alone(self, ns: int) -> bool:
+        """Return True: nobody comes between."""
+        return True
+
+    def __enter__(self) -> Untimed:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+
+class _Flash(FlashIAPBlockDevice):
+    """The driver without its times: what it asks of the medium is the same, in the same pieces."""
+
+    def read(self, address: int, size: int) -> bytes:
+        return self.medium.read(address, size)
+
+    def program(self, address: int, data: bytes) -> None:
+        self._check(self.is_valid_program(address, len(data)), "program", address, len(data))
+        for start in range(0, len(data), 256):
+            try:
+                self.medium.program(address + start, data[start : start + 256])
+            except MediumFault as fault:
+                raise self._refuse_fault(fault, BD_ERROR_DEVICE_ERROR) from fault
+
+
+class _Store(NVStore):
+    """The store, looking for the end of its records in one read instead of one for each 128 B: it finds the same."""
+
+    def _end_of_records(self, area: int) -> int:
+        return len(self.flash.read(self.areas[area][0], self._size(area)).rstrip(b"\xff"))
+
+
+@cache
+def project_key() -> ec.EllipticCurvePrivateKey:
+    """Return the key that the rig's images are signed by; nothing is secret about it."""
+    return ec.derive_private_key(0x7D6F_5E4D_3C2B, ec.SECP256R1())
+
+
+@cache
+def _is_signed(found: Found) -> bool:
+    return signed_by(found, project_key().public_key())
+
+
+@cache
+def image_of(version: str, size: int) -> bytes:
+    """Return an image of a version: bytes that have nothing in common with another version's."""
+    return hashlib.shake_256(f"update rig {version}".encode()).digest(size)
+
+
+class UpdateRig:
+    """One board's media, and what runs on it.
+
+    options, build: of the bootloader; build makes another one than `kind` names, over its media and headers.
+    running: the version that runs, or "nothing". trial: whether it runs on trial. said: what the last start printed.
+    nvstore: the board's store, as the last start has opened it.
+    """
+
+    def __init__(
+        self,
+        setup: UpdateSetup,
+        kind: Kind,
+        *,
+        image_B: int = IMAGE_B,
+        options: Mapping[str, Any] | None = None,
+        build: Build | None = None,
+        fill_nvstore: bool = False,
+    ) -> None:
+        self.setup, self.kind, self.layout = setup, kind, setup.layout
+        self.options = dict(options or {})
+        if kind == "trial":
+            self.options.setdefault(trial_key.OPTION, trial_key.as_option(project_key().public_key()))
+        self._build: Build = build or (lambda hardware, given: bootloaders.build(kind, hardware, given))
+        self.image_B = image_B
+        self.images = {version: image_of(version, image_B) for version in (OLDER, OLD, NEW)}
+        self._named = {hashlib.sha256(image).digest(): version for version, image in self.images.items()}
+        self.trace = Trace()
+        self.retained: dict[str, int] = {}
+        self.running, self.trial, self.said = OLD, False, ""
+        self._set_up(fill_nvstore)
+
+    def _set_up(self, fill_nvstore: bool) -> None:
+        geometry, setup = self.layout.geometry, self.setup
+        self.flash = TracedMedium(geometry.size, trace=self.trace, name="flash", program=geometry.program_size)
+        clock = Untimed()
+        self.flash_device = _Flash(
+            self.flash,
+            clock=clock,
+            part=setup.flash_part,
+            sectors=geometry.sectors,
+            program_size=geometry.program_size,
+        )
+        self.storage = self.flash
+        self.storage_device: BlockDevice = self.flash_device
+        if setup.storage != INTERNAL:
+            card = setup.storage == "SD"
+            self.storage = TracedMedium(
+                setup.storage_size, trace=self.trace, name=setup.storage, program=512 if card else 1, card=card
+            )
+            driver = _DRIVERS[setup.storage]
+            self.storage_device = driver(self.storage, clock=clock, part=setup.storage_part, timing="maximum")
+        self.nvstore = nvstore = self._open_nvstore()
+        nvstore.set_once(SotpType.ROT, ROOT_OF_TRUST)
+        if fill_nvstore:
+            self._fill(nvstore)
+        for at, data in bootloaders.programmed(
+            self.kind, self.layout, self.images[OLD], Version.parse(OLD), sign=self.signature
+        ):
+            self.flash.poke(at, data)
+        self.trace.pull = self._pull_card
+        self.take("boot")
+        self.trace.take()
+
+    def _fill(self, nvstore: NVStore) -> None:
+        """Leave room for a single record in the store's area, so that the next ones move the root of trust."""
+        free = self.layout.sotp[0].size - 160
+        while nvstore._free < free:
+            nvstore.set(SotpType.SAVED_TIME, nvstore._free.to_bytes(8, "little"))
+
+    # -- what it is made of ----------------------------------------------------------------------------
+
+    def _open_nvstore(self) -> NVStore:
+        return _Store(self.flash_device, [(area.offset, area.size) for area in self.layout.sotp])
+
+    @property
+    def hardware(self) -> Hardware:
+        """What a bootloader works on, at one start."""
+        return Hardware(self.layout, self.flash_device, self.storage_device, self.nvstore, self.retained)
+
+    @property
+    def media(self) -> list[TracedMedium]:
+        """The flash, and the storage if it is another part."""
+        return [self.flash] if self.storage is self.flash else [self.flash, self.storage]
+
+    def bootloader(self) -> Bootloader:
+        """Make the bootloader of one start."""
+        return self._build(self.hardware, self.options)
+
+    def signature(self, digest: bytes) -> bytes:
+        """Sign an image by its SHA-256."""
+        return sign_digest(project_key(), digest)
+
+    def found(self) -> Found | None:
+        """Look into the flash with the second reader."""
+        start, app = self.layout.header_offset, self.layout.app_offset
+        area = self.flash.peek(start, app + self.image_B - start)
+        return read_active(area, 0, app - start, signed=self.kind == "trial")
+
+    # -- steps -----------------------------------------------------------------------------------------
+
+    def take(self, step: str) -> str:
+        """Take a step, and say what came of it.
+
+        Raises:
+            PowerLost: the trace's cut was in it. ConfigError: there is no such step here. StorageError: the medium.
+        """
+        return STEPS[step](self)
+
+    def start(self, reason: ResetReason = "power-on") -> str:
+        """Start the board."""
+        self.running, self.trial, self.said = NOTHING, False, ""
+        if reason == "power-on":
+            self.retained.clear()
+        self.nvstore = self._open_nvstore()
+        self._power_up_storage()
+        try:
+            result = self.bootloader().boot(self._print, reason)
+        except BootFailed as error:
+            return error.message
+        finally:
+            self.trace.said = ""
+        self.running, self.trial = self.name_of(result.active.digest), result.trial
+        return str(result)
+
+    def _print(self, text: str) -> None:
+        self.said += text
+        self.trace.said = text.strip()
+
+    def _power_up_storage(self) -> None:
+        if self.storage is self.flash:
+            return
+        self.storage_device.deinit()
+        if self.storage.seated:
+            self.storage_device.init()
+
+    def _download(self, version: str = NEW, *, signed: bool = True) -> str:
+        if self.running == NOTHING:
+            return "nothing runs that could download"
+        if self.running == version:
+            return f"{version} runs already"
+        self._power_up_storage()
+        image, digest = self.images[version], hashlib.sha256(self.images[version]).digest()
+        slot = bootloaders.candidate_slot(self.kind, self.hardware)
+        start = 0
+        location: CandidateSlot | StorageLocation
+        if isinstance(slot, UpdateStorage):
+            location = slot.location("")
+            location.begin(FirmwareHeaderV2(len(image), bootloaders.timestamp_of(Version.parse(version)), digest))
+        else:
+            location = slot
+            start = self._resume(slot, version, digest, signed=signed and self.kind == "trial")
+        for at in range(start, len(image), BLOCK):
+            location.write(at, image[at : at + BLOCK])
+        location.finish()
+        return f"whole, from {start} B on" if start else "whole"
+
+    def _resume(self, slot: CandidateSlot, version: str, digest: bytes, *, signed: bool) -> int:
+        manifest = Manifest(
+            bytes(16), bytes(16), version, digest, self.image_B, "/fw", installed_signature=self.signature(digest)
+        )
+        running = hashlib.sha256(self.images.get(self.running, b"")).digest()
+        return slot.resume(manifest, precursor=running, signed=signed)
+
+    def _confirm(self) -> str:
+        if self.running == NOTHING:
+            return "nothing runs that could confirm"
+        self.bootloader().confirm()
+        if not self.trial:
+            return "there is nothing to confirm"
+        self.trial = False
+        return f"{self.running} is confirmed"
+
+    # -- what people and age do to it --------------------------------------------------------------------
+
+    def _need_card(self) -> None:
+        if self.setup.storage != "SD":
+            raise ConfigError(f"a {self.setup.name} has no card", hint="its candidate lies on a soldered part")
+
+    def _pull_card(self) -> str:
+        self._need_card()
+        self.storage.seated = False
+        return "the card is out"
+
+    def _seat_card(self) -> str:
+        self._need_card()
+        self.storage.seated = True
+        return "the card is in"
+
+    def _format_card(self) -> str:
+        # A PC writes a new file system; what lay in the update storage is gone with a full format.
+        self._need_card()
+        self.trace.change(self.storage, self.layout.candidate.offset, bytes(self.layout.candidate.size))
+        return "everything on the card is gone"
+
+    def _spoil_active(self) -> str:
+        self.trace.change(self.flash, self.layout.app_offset + self.image_B // 2, bytes(32))
+        return "32 B of the application are 0"
+
+    def _spoil_candidate(self) -> str:
+        at, _ = self.candidate_at()
+        self.trace.change(self.storage, at + self.image_B // 2, bytes(32))
+        return "32 B of the candidate are 0"
+
+    def _refuse_once(self) -> str:
+        self.flash.refuse_from = self.layout.app_offset + self.image_B // 2
+        self.flash.refusals = 1
+        return "the flash will refuse one program in the application"
+
+    # -- looking at it -----------------------------------------------------------------------------------
+
+    def name_of(self, digest: bytes) -> str:
+        """Return the version of the image that has this SHA-256."""
+        return self._named.get(digest, "unknown")
+
+    def candidate(self) -> str:
+        """Return the version that lies whole in the candidate slot, or none."""
+        slot = bootloaders.candidate_slot(self.kind, self.hardware)
+        try:
+            if isinstance(slot, UpdateStorage):
+                header = slot.location("").header()
+                return self.name_of(header.digest) if header is not None else "none"
+            ready = slot.read()
+        except StorageError:
+            return "none"
+        return self.name_of(ready.header.digest) if ready is not None else "none"
+
+    def candidate_at(self) -> tuple[int, int]:
+        """Return where on its medium a candidate's image lies: offset and size (B)."""
+        slot = bootloaders.candidate_slot(self.kind, self.hardware)
+        digest = hashlib.sha256(self.images[NEW]).digest()
+        if isinstance(slot, UpdateStorage):
+            region = slot.location("").image_region(FirmwareHeaderV2(self.image_B, 0, digest))
+        else:
+            signature = self.signature(digest) if self.kind == "trial" else b""
+            region = slot.image_region(FirmwareHeader(self.image_B, Version.parse(NEW), digest, signature=signature))
+        return region.offset, self.image_B
+
+    def fault(self) -> str:
+        """Say what is wrong with the board as it runs now; nothing if all is well.
+
+        What runs must be a whole image, and signed where the bootloader checks that; the identity must be there.
+        """
+        if self.running != NOTHING:
+            found = self.found()
+            if found is None or not found.whole or found.digest not in self._named:
+                return "an image was started that is not whole"
+            if self.kind == "trial" and not _is_signed(found):
+                return "an image was started that nobody has signed"
+        try:
+            identity = self.nvstore.get(SotpType.ROT)
+        except StorageError as error:
+            return f"the identity is lost: {error.message}"
+        return "" if identity == ROOT_OF_TRUST else "the identity is another one"
+
+
+STEPS: dict[str, Callable[[UpdateRig], str]] = {
+    "download": lambda rig: rig._download(),
+    "download-older": lambda rig: rig._download(OLDER),
+    "download-unsigned": lambda rig: rig._download(signed=False),
+    "boot": lambda rig: rig.start(),
+    "reset": lambda rig: rig.start("software"),
+    "confirm": UpdateRig._confirm,
+    "pull-card": UpdateRig._pull_card,
+    "seat-card": UpdateRig._seat_card,
+    "format-card": UpdateRig._format_card,
+    "spoil-active": UpdateRig._spoil_active,
+    "spoil-candidate": UpdateRig._spoil_candidate,
+    "wear-flash": UpdateRig._refuse_once,
+}
+"""What a story is made of; the module power_cuts says what each does."""
