@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
@@ -137,8 +137,9 @@ class Manifest:
         """Return the manifest with the signature of the image that will run, for bootloaders that check it."""
         return replace(self, installed_signature=der.sign_digest(private_key, self.installed_digest))
 
-    def _repr_html_(self) -> str:
-        rows = {
+    def told(self) -> dict[str, str]:
+        """Return what the manifest says, for people."""
+        told = {
             "component": self.component,
             "version": self.version,
             "payload": f"{self.payload_size} B, {self.format.name.lower().replace('_', ' ')} ({int(self.format)})",
@@ -150,14 +151,22 @@ class Manifest:
             "image signature": (self.installed_signature or b"").hex() or "none",
         }
         if self.metadata:
-            rows["installed image"] = f"{self.metadata.installed_size} B"
-            rows["installed SHA-256"] = self.metadata.installed_digest.hex()
+            told["installed image"] = f"{self.metadata.installed_size} B"
+            told["installed SHA-256"] = self.metadata.installed_digest.hex()
             if self.metadata.precursor_digest is not None:
-                rows["precursor SHA-256"] = self.metadata.precursor_digest.hex()
+                told["precursor SHA-256"] = self.metadata.precursor_digest.hex()
         if self.vendor_data is not None:
-            rows["vendor data"] = self.vendor_data.hex() or "empty"
-        body = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in rows.items())
-        return f"<table><caption>Update manifest v{SCHEMA_VERSION}</caption>{body}</table>"
+            told["vendor data"] = self.vendor_data.hex() or "empty"
+        return told
+
+    def _repr_html_(self) -> str:
+        return table(f"Update manifest v{SCHEMA_VERSION}", self.told())
+
+
+def table(caption: str, rows: Mapping[str, str]) -> str:
+    """Return names and values as an HTML table."""
+    body = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in rows.items())
+    return f"<table><caption>{caption}</caption>{body}</table>"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ is in `pdmlab.update.hub_checks`.
 from __future__ import annotations
 
 import hashlib
-import html
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -21,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdmlab.errors import ConfigError
 from pdmlab.update import der
-from pdmlab.update.manifest import MAX_IMAGE, MAX_MANIFEST, MAX_URI, PayloadMetadata, checked_size
+from pdmlab.update.manifest import MAX_IMAGE, MAX_MANIFEST, MAX_URI, PayloadMetadata, checked_size, table
 from pdmlab.update.results import FotaResult, rejected
 from pdmlab.update.version import Version
 
@@ -191,8 +190,9 @@ class ManifestV1:
         ]
         return der.sequence(der.enumerated(0) + der.sequence(b"".join(manifest)))
 
-    def _repr_html_(self) -> str:
-        rows = {
+    def told(self) -> dict[str, str]:
+        """Return what the manifest says, for people."""
+        told = {
             "version": self.version,
             "payload": f"{self.payload_size} B, format {self.format}",
             "payload SHA-256": self.payload_digest.hex(),
@@ -202,12 +202,17 @@ class ManifestV1:
             "priority": "none" if self.priority is None else str(self.priority),
         }
         if self.precursor_digest is not None:
-            rows["installed SHA-256"] = self.installed_digest.hex()
-            rows["precursor SHA-256"] = self.precursor_digest.hex()
-        if self.vendor_data:
-            rows["vendor data"] = self.vendor_data.hex()
-        body = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in rows.items())
-        return f"<table><caption>Update manifest v{FORMAT_VERSION}</caption>{body}</table>"
+            told["installed SHA-256"] = self.installed_digest.hex()
+            told["precursor SHA-256"] = self.precursor_digest.hex()
+        for name, value in (("vendor data", self.vendor_data), ("nonce", self.nonce)):
+            if value:
+                told[name] = value.hex()
+        if self.description:
+            told["description"] = self.description
+        return told
+
+    def _repr_html_(self) -> str:
+        return table(f"Update manifest v{FORMAT_VERSION}", self.told())
 
 
 @dataclass(frozen=True)
@@ -254,7 +259,7 @@ class SignedManifestV1:
         return hashlib.sha256(self.signed).digest() == self.digest
 
     def verify(self, signer: bytes | ec.EllipticCurvePublicKey) -> None:
-        """Raise ManifestRejected (23) unless the owner of a certificate (DER), or of a key, signed exactly these bytes."""
+        """Raise ManifestRejected (23) unless the owner of a certificate (DER), or a key, signed exactly this."""
         if isinstance(signer, bytes):
             fingerprint, key = hashlib.sha256(signer).digest(), certified_key(signer)
             if not any(each.fingerprint == fingerprint for each in self.signatures):

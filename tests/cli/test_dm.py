@@ -147,12 +147,20 @@ def test_what_is_no_uri_is_not_signed(run: Run, image: Path, tmp_path: Path, uri
     assert not (tmp_path / "m").exists()
 
 
-def test_an_image_that_names_no_version_needs_one(run: Run, tmp_path: Path) -> None:
+def test_an_image_that_names_no_version_gets_the_next_as_the_stock_tool_gives_it(run: Run, tmp_path: Path) -> None:
     run(*INIT, "-q", "--no-credentials")
     (tmp_path / "raw.bin").write_bytes(b"\x00" * 1000)
-    refused = run("dm", "create", "-p", "raw.bin", "-u", "/fw", "-o", "m")
-    assert refused.exit_code == 1 and "-v" in refused.stderr
-    assert run("dm", "create", "-p", "raw.bin", "-u", "/fw", "-o", "m", "-v", "2.0.0").exit_code == 0
+    make = ("dm", "create", "-p", "raw.bin", "-u", "/fw", "-o", "m")
+
+    def version(*options: object) -> str:
+        assert run(*make, *options).exit_code == 0
+        return SignedManifest.parse((tmp_path / "m").read_bytes()).manifest.version
+
+    assert [version(), version()] == ["0.0.2", "0.0.3"]
+    assert version("-v", "2.0.999") == "2.0.999" and version() == "2.1.0"
+    assert version("--component-name", "radio") == "0.0.2"  # each component has its own
+    refused = run(*make, "-v", "0.0.0")
+    assert refused.exit_code == 2 and "0.0.1" in refused.stderr
 
 
 def test_an_update_that_a_device_refuses_ends_with_its_words_and_status_1(

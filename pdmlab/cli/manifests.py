@@ -1,0 +1,319 @@
+"""`pdmlab dm create`, `create-v1` and `parse`, and the options by which a manifest is signed, as the stock tool's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from pdmlab.errors import ConfigError, ImageRejected
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from pdmlab.update.developer import Developer
+    from pdmlab.update.manifest import PayloadMetadata
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+OUTPUT = click.Path(dir_okay=False, path_type=Path)
+NUMBER = click.IntRange(min=0)
+
+
+def _semantic(_: click.Context, __: click.Parameter, version: str | None) -> str | None:
+    from pdmlab.update.version import is_version
+
+    if version is not None and (not is_version(version) or version == "0.0.0"):
+        raise click.BadParameter(f"{version!r} is no version; 0.0.1 to 999.999.999 are")
+    return version
+
+
+folder = click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("."),
+    help="The project's folder; default: this one.",
+)
+cache = click.option(
+    "--cache-dir",
+    "cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".manifest-dev-tool"),
+    show_default=True,
+    help="Where manifest-dev-tool keeps keys and ids, in that folder.",
+)
+payload = click.option("-p", "--payload", "--payload-path", type=FILE, required=True, help="The image.")
+vendor_data = click.option("-d", "--vendor-data", type=FILE, help="File with data for the application; at most 3 kB.")
+version_v1 = click.option(
+    "-v", "--fw-version", "version", type=NUMBER, help="Version, a number; default: the seconds since 1970."
+)
+migrate = click.option(
+    "--fw-migrate-ver",
+    "migrate",
+    callback=_semantic,
+    help="Version a.b.c instead, for devices that take manifests v3 from then on.",
+)
+priority_v1 = click.option("-r", "--priority", type=NUMBER, help="Priority that the application is told.")
+
+
+def signing_options(command: _Command) -> _Command:
+    """Give a command the options of a manifest v3, but for the payload, and where devices fetch it."""
+    for option in (
+        folder,
+        cache,
+        vendor_data,
+        click.option("--combined-image", "combined", is_flag=True, help="The payload is a package of several images."),
+        click.option("-r", "--priority", type=NUMBER, default=0, help="Priority that the application is told."),
+        click.option("-m", "--sign-image", is_flag=True, help="Sign the image too, for bootloaders that check it."),
+        click.option(
+            "--component-name", "component", default="MAIN", show_default=True, help="What of the device it updates."
+        ),
+        click.option(
+            "-v",
+            "--fw-version",
+            "version",
+            callback=_semantic,
+            help="Version, a.b.c; default: the one the image names, else the one after what was signed last.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def signing_options_v1(command: _Command) -> _Command:
+    """Give a command the options of a manifest v1, but for the payload, and where devices fetch it."""
+    for option in (folder, cache, vendor_data, priority_v1, migrate, version_v1):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class Signing:
+    """What the options say of a manifest v3."""
+
+    payload: Path
+    version: str | None
+    component: str
+    sign_image: bool
+    priority: int
+    combined: bool
+    vendor_data: Path | None
+    cache: Path
+    folder: Path
+
+    @property
+    def developer(self) -> Developer:
+        """The folder that signs."""
+        from pdmlab.update.developer import Developer
+
+        return Developer(self.folder, self.cache)
+
+    def sign(self, uri: str, encrypted: tuple[bytes, int] | None = None) -> bytes:
+        """Sign the manifest, and remember its version as the stock tool does."""
+        developer, image, delta = self.developer, self.payload.read_bytes(), _delta(self.payload)
+        version = self._version(image) if delta is None else self.version
+        version = version or developer.tool.next_version(self.component)
+        signed = developer.sign(
+            image,
+            version=version,
+            uri=uri,
+            component=self.component,
+            priority=self.priority,
+            vendor_data=self.vendor_data.read_bytes() if self.vendor_data else None,
+            sign_image=self.sign_image,
+            combined=self.combined,
+            delta=delta,
+            encrypted=encrypted,
+        )
+        developer.tool.keep_version(version, self.component)
+        return signed
+
+    def sign_v1(self, uri: str) -> bytes:
+        """Sign a manifest v1 that says the same, for a device that takes no other.
+
+        Raises:
+            ConfigError: a manifest v1 cannot say it.
+        """
+        if self.sign_image or self.combined or self.component != "MAIN":
+            raise ConfigError(
+                "the device has the older update hub, which has one component, and knows no signed images or packages",
+                hint="leave --sign-image, --combined-image and --component-name out",
+            )
+        version, delta = self.version, _delta(self.payload)
+        if delta is None:
+            version = self._version(self.payload.read_bytes())
+        common = SigningV1(
+            self.payload, None, version, self.priority or None, self.vendor_data, self.cache, self.folder
+        )
+        return common.sign(uri)
+
+    def _version(self, image: bytes) -> str | None:
+        from pdmlab.firmware.image import read_image
+
+        try:
+            named = read_image(image).version
+        except ImageRejected:
+            return self.version
+        if self.version not in (None, named):
+            raise ConfigError(
+                f"the image says that it is version {named}, not {self.version}",
+                hint="a manifest of another version would call it what it is not: leave -v out, or build it anew",
+            )
+        return named
+
+
+@dataclass(frozen=True)
+class SigningV1:
+    """What the options say of a manifest v1."""
+
+    payload: Path
+    version: int | None
+    migrate: str | None
+    priority: int | None
+    vendor_data: Path | None
+    cache: Path
+    folder: Path
+
+    def __post_init__(self) -> None:
+        if self.version is not None and self.migrate is not None:
+            raise click.UsageError("--fw-version and --fw-migrate-ver exclude each other.")
+
+    @property
+    def developer(self) -> Developer:
+        """The folder that signs."""
+        from pdmlab.update.developer import Developer
+
+        return Developer(self.folder, self.cache)
+
+    def sign(self, uri: str) -> bytes:
+        """Sign the manifest, and remember a version a.b.c as the stock tool does."""
+        developer = self.developer
+        signed = developer.sign_v1(
+            self.payload.read_bytes(),
+            uri=uri,
+            version=self.version if self.migrate is None else self.migrate,
+            priority=self.priority,
+            vendor_data=self.vendor_data.read_bytes() if self.vendor_data else b"",
+            delta=_delta(self.payload),
+        )
+        if self.migrate is not None:
+            developer.tool.keep_version(self.migrate)
+        return signed
+
+
+def _delta(payload: Path) -> PayloadMetadata | None:
+    """Read what a patch is said to be, in the .yaml beside it, as the stock tool does."""
+    from pdmlab.update.payloads.patch import Delta
+
+    return Delta.read(payload).metadata if payload.with_suffix(".yaml").is_file() else None
+
+
+_url = click.option("-u", "--url", "--payload-url", required=True, help="Where devices will fetch it.")
+_output = click.option("-o", "--output", type=OUTPUT, required=True, help="The manifest.")
+
+
+@click.command()
+@payload
+@_url
+@_output
+@click.option("--encrypted-digest", help="SHA-256 of the payload encrypted, 64 hex digits.")
+@click.option("--encrypted-size", type=click.IntRange(min=1), help="Size of the payload encrypted (B).")
+@signing_options
+def create(
+    url: str, output: Path, encrypted_digest: str | None, encrypted_size: int | None, **signing: Any
+) -> None:  # any: click's
+    """Sign the manifest of an image; of a patch, if what manifest-delta-tool says of it is in a .yaml beside it."""
+    if (encrypted_digest is None) != (encrypted_size is None):
+        raise click.UsageError("--encrypted-digest and --encrypted-size belong together.")
+    encrypted = None
+    if encrypted_digest is not None and encrypted_size is not None:
+        encrypted = _digest(encrypted_digest), encrypted_size
+    _write(output, Signing(**signing).sign(url, encrypted))
+
+
+@click.command("create-v1")
+@payload
+@_url
+@_output
+@signing_options_v1
+def create_v1(url: str, output: Path, **signing: Any) -> None:  # any: click's
+    """Sign a manifest v1 of an image, for devices with the older update hub."""
+    _write(output, SigningV1(**signing).sign(url))
+
+
+def _digest(text: str) -> bytes:
+    try:
+        digest = bytes.fromhex(text)
+    except ValueError:
+        digest = b""
+    if len(digest) != 32:
+        raise click.UsageError(f"{text[:80]!r} is no SHA-256 in hex digits.")
+    return digest
+
+
+def _write(output: Path, signed: bytes) -> None:
+    try:
+        output.write_bytes(signed)
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
+    click.echo(f"{output}: {len(signed)} B")
+
+
+@click.command()
+@click.argument("manifest", type=FILE)
+@click.option("-c", "--certificate", type=FILE, help="Check the signatures with this certificate (DER).")
+@click.option("-p", "--public-key", type=FILE, help="… with this public key (an uncompressed point, 65 B).")
+@click.option("-k", "--private-key", type=FILE, help="… with this private key (PEM).")
+@click.option("-j", "--pretty-json", "as_json", is_flag=True, help="Show it as JSON.")
+def parse(
+    manifest: Path, certificate: Path | None, public_key: Path | None, private_key: Path | None, as_json: bool
+) -> None:
+    """Show what a signed manifest says, v3 or v1; fail if it is none, or not signed by who it should be."""
+    from pdmlab.update.manifest import SignedManifest
+    from pdmlab.update.manifest_v1 import SignedManifestV1, is_v1
+
+    given = [file for file in (certificate, public_key, private_key) if file is not None]
+    if len(given) > 1:
+        raise click.UsageError("--certificate, --public-key and --private-key exclude each other.")
+    data = manifest.read_bytes()
+    signed = SignedManifestV1.parse(data) if is_v1(data) else SignedManifest.parse(data)
+    told = signed.manifest.told() | {"signature": "not checked; -c CERTIFICATE checks it"}
+    if given:
+        key = _public_key(certificate, public_key, private_key)
+        told |= {"signature": f"by the owner of {given[0]}"}
+        if isinstance(signed, SignedManifestV1):
+            signed.verify(key if certificate is None else certificate.read_bytes())
+        else:
+            signed.verify(key)
+            if signed.manifest.installed_signature:
+                signed.verify_image(key)
+                told |= {"image signature": f"by the owner of {given[0]}"}
+    if as_json:
+        click.echo(json.dumps(told, indent=4))
+        return
+    for name, value in told.items():
+        click.echo(f"{name:<16} {value}")
+
+
+def _public_key(
+    certificate: Path | None, public_key: Path | None, private_key: Path | None
+) -> ec.EllipticCurvePublicKey:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from pdmlab.update.manifest_tool import read_key
+    from pdmlab.update.manifest_v1 import certified_key
+
+    if certificate is not None:
+        return certified_key(certificate.read_bytes())
+    if private_key is not None:
+        return read_key(private_key).public_key()
+    assert public_key is not None
+    try:
+        return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public_key.read_bytes())
+    except ValueError as error:
+        raise ConfigError(f"{public_key} is no point on P-256: {error}") from error
