@@ -18,16 +18,17 @@ from pdmlab.client.observation import Observations
 from pdmlab.client.platform import Platform
 from pdmlab.client.update_hooks import UpdateHooks
 from pdmlab.client.update_objects import fota_objects
-from pdmlab.errors import ImageRejected
+from pdmlab.errors import ConfigError, ImageRejected
 from pdmlab.network.interface import NetworkInterface
 from pdmlab.storage.kv.nvstore import root_of_trust
+from pdmlab.update import bootloaders
 from pdmlab.update.bootloaders.interface import TrialStarts
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.candidate_form import OPTION, CandidateForm
 from pdmlab.update.checks import Acceptance
 from pdmlab.update.components import MAIN, Component, Components
 from pdmlab.update.download import Fota
-from pdmlab.update.header import MAX_HEADER_SIZE, NO_PRECURSOR, FirmwareHeader
+from pdmlab.update.header import MAX_HEADER_SIZE, NO_PRECURSOR
 from pdmlab.update.http_download import HttpDownload
 from pdmlab.update.interface import Answer, Interrupted, Step, Trials
 from pdmlab.update.manifest import Manifest
@@ -217,9 +218,10 @@ def trials_of(platform: Platform) -> Trials | None:
 def main_component(platform: Platform) -> Component:
     """Describe the firmware that runs, by its header in flash; blocking."""
     try:
-        header = FirmwareHeader.parse(platform.flash.read(platform.layout.header_offset, MAX_HEADER_SIZE))
-        version, digest = header.version, header.digest
-    except ImageRejected:
+        data = platform.flash.read(platform.layout.header_offset, MAX_HEADER_SIZE)
+        header = bootloaders.header_of(platform.bootloader.kind, data)  # which writes its first part only
+        version, digest = Version.from_number(header.version_number), header.digest
+    except (ImageRejected, ConfigError):
         version, digest = Version(0, 0, 0), NO_PRECURSOR
     return Component(
         MAIN,
