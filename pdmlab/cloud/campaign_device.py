@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ SLOT_COLUMNS = (
     "slot", "medium", "offset_B", "size_B", "state", "version", "version_number", "image_B", "digest", "detail",
 )  # fmt: skip
 KNOWN_COLUMNS = ("path", "name", "value")
+_PERCENT = re.compile(r"\d{1,3} ?%")
 _NOT_ASKED = "It has not been asked yet for its slots and its bootloader's log: that happens when its update has ended."
 _TELLS_NOT = (
     "This device does not tell what lies in its slots, nor what its bootloader printed: stock boards do not, virtual"
@@ -179,13 +181,27 @@ class CampaignDevice:
                 )
             )
         head = ("slot", "where", "state", "version", "image", "SHA-256", "header's other fields")
-        return device_words.picture(words) + _table(head, rows, mono=(5, 6))
+        picture = f"<div class='scroll' style='overflow-x:auto'>{device_words.picture(words)}</div>"
+        return picture + _table(head, rows, mono=(5, 6))
 
     def _log(self) -> str:
         words = self._words or {}
         title = f"Bootloader {words['bootloader']}: what it printed at the last start"
-        text = escape(words["log"]) or "<i>nothing</i>"
+        text = escape(folded(words["log"])) or "<i>nothing</i>"
         return f"<p class='title'>{escape(title)}</p><pre class='bootlog'>{text}</pre>"
+
+
+def folded(log: str) -> str:
+    """Return a log with each run of lines that tell a percentage, such as "Flashing 5%", as one line."""
+    lines: list[str] = []
+    for line in log.split("\n"):
+        bare = _PERCENT.sub("%", line)
+        if lines and bare != line and _PERCENT.sub("%", lines[-1].split(" … ")[0]) == bare:
+            first = lines[-1].split(" … ")[0]
+            lines[-1] = f"{first} … {_PERCENT.findall(line)[-1]}"
+        else:
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], mono: Sequence[int] = ()) -> str:

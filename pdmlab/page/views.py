@@ -6,7 +6,8 @@ from nicegui import Client, app, ui
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from pdmlab.page.campaigns import Campaign, Campaigns
+from pdmlab.page.campaign import Campaign
+from pdmlab.page.campaigns import Campaigns
 from pdmlab.page.credentials import Credentials
 from pdmlab.page.device import Device
 from pdmlab.page.devices import Devices

@@ -142,7 +142,11 @@ def picture(words: Words) -> str:
             media.setdefault(INTERNAL, []).append(Stretch(area["name"], start, area["size"]))
     strips = []
     for medium, stretches in sorted(media.items(), key=lambda each: each[0] != INTERNAL):
-        size = max([words["media"].get(medium, 0), *(each.offset + each.size for each in stretches)])
-        known = f", {size / 1024:,.0f} KiB" if medium in words["media"] else ", as far as it is known"
-        strips.append(strip(("flash" if medium == INTERNAL else medium) + known, size, stretches))
+        end = max([words["media"].get(medium, 0), *(each.offset + each.size for each in stretches)])
+        name = "flash" if medium == INTERNAL else medium
+        if medium in words["media"]:
+            strips.append(strip(f"{name}, {end / 1024:,.0f} KiB", end, stretches))
+        else:  # how large it is, a device need not know
+            start = min(each.offset for each in stretches)
+            strips.append(strip(f"{name}, from 0x{start:x} on", end, stretches, start=start))
     return "".join(strips)

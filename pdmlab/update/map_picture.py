@@ -50,35 +50,38 @@ def strip(
     stretches: Sequence[Stretch],
     bounds: Sequence[int] = (),
     marks: Sequence[_Mark] = (),
+    start: int = 0,
 ) -> str:
     """Return a medium of `size` B as SVG: every stretch where it lies and as wide as it is, `marks` hatched in red.
 
-    bounds: offsets of sectors' edges. A stretch that is too narrow to be seen keeps its edges, and its label.
+    bounds: offsets of sectors' edges; start: the offset that the strip begins with. A stretch that is too narrow to be
+    seen keeps its edges, and its label.
     """
-    scale = (WIDTH - 2 * LEFT) / max(size, 1)
+    scale = (WIDTH - 2 * LEFT) / max(size - start, 1)
     places = sorted(stretches, key=lambda each: (each.offset, each.size))
-    rows = _rows([(LEFT + (each.offset + each.size / 2) * scale, len(_label(each)) * LETTER) for each in places])
+    rows = _rows(
+        [(LEFT + (each.offset - start + each.size / 2) * scale, len(_label(each)) * LETTER) for each in places]
+    )
     top = 36 + 20 * (max((row for _, row in rows), default=0) + 1)
     parts = [f'<text x="{LEFT}" y="13" class="t">{escape(title)}</text>']
-    parts.append(f'<rect x="{LEFT}" y="{top}" width="{size * scale:.2f}" height="34" class="m"/>')
+    parts.append(f'<rect x="{LEFT}" y="{top}" width="{(size - start) * scale:.2f}" height="34" class="m"/>')
     for each, (label, row) in zip(places, rows, strict=True):
-        parts += _stretch(each, scale, top, label, 26 + 20 * row)
+        parts += _stretch(each, start, scale, top, label, 26 + 20 * row)
     if len(bounds) <= SECTORS:
-        lines = "".join(f"M{LEFT + edge * scale:.2f} {top + 28}v6" for edge in bounds)
+        lines = "".join(f"M{LEFT + (edge - start) * scale:.2f} {top + 28}v6" for edge in bounds)
         parts.append(f'<path d="{lines}" class="s"/>')
-    for start, end, words in marks:
-        x, width = LEFT + start * scale, max((end - start) * scale, 3)
+    for first, last, words in marks:
+        x, width = LEFT + (first - start) * scale, max((last - first) * scale, 3)
         x = min(x, WIDTH - width)
         parts.append(
             f'<rect x="{x:.2f}" y="{top - 3}" width="{width:.2f}" height="40" class="b"><title>{escape(words)}</title>'
             f'</rect><path d="M{x + width / 2:.2f} {top + 39}l-5 9h10z" fill="{_BAD}"/>'
         )
     for quarter in range(5):
-        at = size * quarter // 4
+        at = start + (size - start) * quarter // 4
         anchor = ("start", "middle", "middle", "middle", "end")[quarter]
-        parts.append(
-            f'<text x="{LEFT + at * scale:.1f}" y="{top + 58}" text-anchor="{anchor}" class="a">0x{at:x}</text>'
-        )
+        x = LEFT + (at - start) * scale
+        parts.append(f'<text x="{x:.1f}" y="{top + 58}" text-anchor="{anchor}" class="a">0x{at:x}</text>')
     height = top + 66
     said = escape(f"{title}: " + ", ".join(f"{each.name} at 0x{each.offset:x}" for each in places), quote=True)
     return (
@@ -92,9 +95,9 @@ def strip(
     )
 
 
-def _stretch(each: Stretch, scale: float, top: int, label: float, line: int) -> list[str]:
-    x, width = LEFT + each.offset * scale, max(each.size, 0) * scale
-    fill, middle = colour(each.name), LEFT + (each.offset + each.size / 2) * scale
+def _stretch(each: Stretch, start: int, scale: float, top: int, label: float, line: int) -> list[str]:
+    x, width = LEFT + (each.offset - start) * scale, max(each.size, 0) * scale
+    fill, middle = colour(each.name), x + width / 2
     words = f"{each.name}: 0x{each.offset:x}..0x{each.offset + each.size:x}, {each.size:,} B" + (
         f"; {each.note}" if each.note else ""
     )
