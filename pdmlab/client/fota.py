@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdmlab.client import firmware_blocks
 from pdmlab.client.background import Background
+from pdmlab.client.block_size import block_size
 from pdmlab.client.error import Error, error_of_update
 from pdmlab.client.firmware_blocks import FirmwareBlocks
 from pdmlab.client.hooks import Hooks
@@ -98,6 +99,7 @@ class FirmwareUpdate:
             form=self._form,
             secrets=Secrets(lambda: root_of_trust(platform.nvstore, platform.random_bytes), platform.random_bytes),
             trials=trials,
+            block_size=block_size(platform.image.options),
         )
 
     async def receive(self, manifest: bytes) -> None:

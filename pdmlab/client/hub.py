@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from pdmlab.client.background import Background
+from pdmlab.client.block_size import block_size
 from pdmlab.client.error import error_of_hub
 from pdmlab.client.firmware_blocks import FirmwareBlocks
 from pdmlab.client.fota import NO_RESULT, Connection
@@ -66,6 +67,7 @@ class HubUpdate:
             self._fetch,
             self,
             blocking=background.blocking,
+            block_size=block_size(platform.image.options),
             read_active=lambda position, size: platform.flash.read(platform.layout.app_offset + position, size),
         )
 
