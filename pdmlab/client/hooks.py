@@ -61,6 +61,7 @@ class Hooks:
     progress: takes bytes downloaded, and how many there are.
     question: what ask was asked last and has not answered yet.
     components: what the application installs itself.
+    confirm_when_registered: whether a firmware on trial is kept once it has registered; else the application says so.
     """
 
     registered: Callable[[], object]
@@ -71,3 +72,4 @@ class Hooks:
     progress: Callable[[int, int], object] | None = None
     question: UpdateQuestion | None = None
     components: tuple[Component, ...] = ()
+    confirm_when_registered: bool = True

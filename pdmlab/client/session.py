@@ -259,8 +259,17 @@ class Session:
         if not self.is_registered:
             self.is_registered = True
             self._background.post(self._hooks.registered)
+            if self._hooks.confirm_when_registered:
+                self._background.spawn(self._confirm())
             self._background.spawn(self._update.resume())
         self._due = self._loop.time() + UPDATE_AT * registration.lifetime
+
+    async def _confirm(self) -> None:
+        """Have the bootloader keep a firmware that may be on trial: with a server it can be updated again."""
+        try:
+            await self._background.blocking(self._platform.bootloader.confirm)
+        except StorageError as error:
+            self.report(error_of(error), f"the firmware is not confirmed: {error.message}")
 
     def _offer_what_is_known(self) -> None:
         """Offer what a device has only once it knows something: its time, and a certificate to renew."""

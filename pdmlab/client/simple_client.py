@@ -54,10 +54,18 @@ class SimpleMbedCloudClient:
         net: a network interface, connected by the application.
         bd, fs: the block device and the file system on it, where credentials are kept.
         format_storage_layer_on_error: make the storage anew when it holds no credentials that can be opened.
+        confirm_when_registered: keep a new firmware, which the bootloader may have started on trial, once it has
+            registered; False leaves that to confirm_firmware().
     """
 
     def __init__(
-        self, net: NetworkInterface, bd: BlockDevice, fs: FileSystem, *, format_storage_layer_on_error: bool = True
+        self,
+        net: NetworkInterface,
+        bd: BlockDevice,
+        fs: FileSystem,
+        *,
+        format_storage_layer_on_error: bool = True,
+        confirm_when_registered: bool = True,
     ) -> None:
         self._platform = platform()
         self._context = contextvars.copy_context()  # which board this is
@@ -68,7 +76,9 @@ class SimpleMbedCloudClient:
         self._on_registered: Callable[[ConnectorClientEndpointInfo], object] | None = None
         self._on_unregistered: Callable[[], object] | None = None
         self._on_error: Callable[[int, str], object] | None = None
-        self._hooks = Hooks(self._registered, self._unregistered, self._failed)
+        self._hooks = Hooks(
+            self._registered, self._unregistered, self._failed, confirm_when_registered=confirm_when_registered
+        )
         self.error_description = ""
         """What the last error was about."""
         self.log = MessageLog(endpoint="device", clock=self._platform.clock.name, dialect=LwM2M(), own=True)
@@ -154,6 +164,14 @@ class SimpleMbedCloudClient:
         """Update the registration now, in the background."""
         if self._session is not None:
             self._session.update()
+
+    def confirm_firmware(self) -> None:
+        """Keep the firmware that runs: one that a bootloader has started on trial goes at the next start otherwise.
+
+        Raises:
+            StorageError: it cannot be kept.
+        """
+        self._on_board(self._platform.bootloader.confirm)
 
     def close(self) -> None:
         """Deregister and disconnect, in the background; on_unregistered hears of it."""
