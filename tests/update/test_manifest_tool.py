@@ -1,40 +1,41 @@
-"""The vendor's own manifest-tool 2.6.2 reads what pdmlab signs, and the other way round."""
+"""The vendor's own manifest-tool 2.6.2 reads what pdmlab signs, and the other way round, with every option of both."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from cryptography.hazmat.primitives import serialization
 
-from pdmlab.errors import ManifestRejected
+from pdmlab.cli import main
+from pdmlab.errors import ConfigError, ManifestRejected
 from pdmlab.update.checks import Acceptance, check
-from pdmlab.update.credentials import UpdateResources
+from pdmlab.update.credentials import RESOURCES_FILE, UpdateResources
 from pdmlab.update.developer import CERTIFICATE_FILE, KEY_FILE, Developer
+from pdmlab.update.manifest import PayloadFormat, SignedManifest
+from pdmlab.update.manifest_tool import ToolFolder
+from pdmlab.update.manifest_v1 import SignedManifestV1
+from pdmlab.update.payloads.patch import Delta
 from pdmlab.update.results import FotaResult
 from pdmlab.update.version import Version
 from tests.tools import environment
+from tests.update.stock_tool import StockTool, stock_tool
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 IMAGE = bytes(range(256)) * 40
+ENCRYPTED = hashlib.sha256(b"encrypted").hexdigest()
+URL = "http://127.0.0.1/fw"
 
 
 @pytest.fixture(scope="module")
-def tool(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    # The wheel is for CPython 3.11 alone, and pins what it uses.
-    python = environment("manifest-tool-2.6.2", "manifest-tool==2.6.2", python="3.11")
-
-    def run(module: str, *arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [python, "-W", "ignore", "-m", f"manifesttool.{module}", *map(str, arguments)],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-        )
-
-    return run
+def tool() -> Iterator[StockTool]:
+    with stock_tool() as tool:
+        yield tool
 
 
 @pytest.fixture
@@ -42,72 +43,244 @@ def project(tmp_path: Path) -> Developer:
     developer = Developer(tmp_path)
     developer.init("company.com", "thermostat")
     (tmp_path / "fw.bin").write_bytes(IMAGE)
+    (tmp_path / "vendor.bin").write_bytes(b"for the application")
+    Delta.between(IMAGE, IMAGE + b"more").write(tmp_path / "delta.bin")
     return developer
 
 
-def accepts(resources: UpdateResources) -> Acceptance:
+def accepts(resources: UpdateResources, **changes: Any) -> Acceptance:
+    versions = {"MAIN": Version(1, 0, 0), "radio": Version(1, 0, 0)}
     return Acceptance(
-        resources.public_key, resources.vendor_id, resources.class_id, {"MAIN": Version(1, 0, 0)}, storage_size=1 << 20
+        resources.public_key, resources.vendor_id, resources.class_id, versions, storage_size=1 << 20, **changes
     )
 
 
-@pytest.mark.parametrize("how", [("-k", KEY_FILE), ("-c", CERTIFICATE_FILE)])
-def test_the_stock_tool_verifies_what_pdmlab_signs(tool: Run, project: Developer, how: tuple[str, str]) -> None:
-    (project.folder / "fw.manifest").write_bytes(project.sign(IMAGE, version="1.2.3", uri="http://127.0.0.1/fw"))
-    done = tool("mtool.mtool", "parse", "fw.manifest", *how, folder=project.folder)
-    assert done.returncode == 0 and "Manifest Signature verified!" in done.stdout + done.stderr
-    for shown in ("1.2.3", "http://127.0.0.1/fw", project.resources.vendor_id.hex()):
-        assert shown in done.stdout + done.stderr
+def ours(folder: Path, *arguments: object) -> str:
+    """Run pdmlab in a folder; return what it says."""
+    here = Path.cwd()
+    os.chdir(folder)
+    try:
+        done = CliRunner().invoke(main, ["dm", *map(str, arguments)])
+    finally:
+        os.chdir(here)
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
-def test_the_stock_tool_refuses_a_changed_manifest(tool: Run, project: Developer) -> None:
-    signed = project.sign(IMAGE, version="1.2.3", uri="http://127.0.0.1/fw")
-    (project.folder / "fw.manifest").write_bytes(signed.replace(b"1.2.3", b"1.2.4"))
-    assert tool("mtool.mtool", "parse", "fw.manifest", "-k", KEY_FILE, folder=project.folder).returncode == 1
+OPTIONS: list[tuple[tuple[str, ...], PayloadFormat]] = [
+    (("-p", "fw.bin"), PayloadFormat.RAW),
+    (("-p", "fw.bin", "-m"), PayloadFormat.RAW),
+    (("-p", "fw.bin", "-r", "7", "--component-name", "radio"), PayloadFormat.RAW),
+    (("-p", "fw.bin", "-d", "vendor.bin", "--sign-image"), PayloadFormat.RAW),
+    (("-p", "delta.bin", "-r", "4294967295", "-m"), PayloadFormat.DELTA),
+    (("-p", "fw.bin", "--combined-image", "-m", "-d", "vendor.bin"), PayloadFormat.COMBINED),
+    (("-p", "fw.bin", "--encrypted-digest", ENCRYPTED, "--encrypted-size", "99"), PayloadFormat.ENCRYPTED_RAW),
+    (
+        ("-p", "fw.bin", "--encrypted-digest", ENCRYPTED, "--encrypted-size", "99", "--combined-image"),
+        PayloadFormat.ENCRYPTED_COMBINED,
+    ),
+]
 
 
-@pytest.mark.parametrize("options", [(), ("--sign-image",), ("-r", "7")])
-def test_pdmlab_accepts_what_the_stock_tool_signs_in_the_same_folder(
-    tool: Run, project: Developer, options: tuple[str, ...]
+@pytest.mark.parametrize(("options", "form"), OPTIONS)
+def test_both_sign_the_same_bytes_and_each_verifies_the_other(
+    tool: StockTool, project: Developer, options: tuple[str, ...], form: PayloadFormat
 ) -> None:
-    done = tool(
-        "dev_tool.dev_tool", "create", "-u", "http://127.0.0.1/fw", "-p", "fw.bin", "-o", "out.manifest",
-        "-v", "1.2.3", *options, folder=project.folder,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    manifest = check((project.folder / "out.manifest").read_bytes(), accepts(project.resources)).manifest
-    assert (manifest.version, manifest.uri, manifest.payload_size) == ("1.2.3", "http://127.0.0.1/fw", len(IMAGE))
-    assert len(manifest.installed_signature or b"") == (64 if "--sign-image" in options else 0)
+    create = ("create", "-u", URL, "-v", "1.2.3", *options)
+    status, said = tool("dev_tool", *create, "-o", "theirs", folder=project.folder)
+    assert status == 0, said
+    ours(project.folder, *create, "-o", "ours")
+    theirs, mine = (SignedManifest.parse((project.folder / name).read_bytes()) for name in ("theirs", "ours"))
+    key = project.resources.public_key
+    for signed in (theirs, mine):
+        signed.verify(key)
+        assert signed.manifest.format is form
+    signature = theirs.manifest.installed_signature
+    if signature:  # another each time, as ECDSA's are
+        theirs.verify_image(key)
+        mine.verify_image(key)
+        assert mine.manifest.installed_signature is not None
+        assert theirs.signed.replace(signature, mine.manifest.installed_signature) == mine.signed
+    else:
+        assert theirs.signed == mine.signed
+    status, said = tool("mtool", "parse", "ours", "-k", KEY_FILE, folder=project.folder)
+    assert status == 0 and "Manifest Signature verified!" in said
+    assert ("Image Signature verified!" in said) == bool(signature)
+    assert "by the owner" in ours(project.folder, "parse", "theirs", "-k", KEY_FILE)
 
 
-def test_what_both_sign_is_the_same_to_the_byte(tool: Run, project: Developer) -> None:
-    from pdmlab.update.manifest import SignedManifest
+def test_of_an_encrypted_image_that_is_signed_the_stock_tool_checks_another_digest_than_it_signed(
+    tool: StockTool, project: Developer
+) -> None:
+    options = ("-p", "fw.bin", "--encrypted-digest", ENCRYPTED, "--encrypted-size", "99", "-m", "-v", "1.2.3")
+    status, said = tool("dev_tool", "create", "-u", URL, "-o", "theirs", *options, folder=project.folder)
+    assert status == 0, said
+    status, said = tool("mtool", "parse", "theirs", "-k", KEY_FILE, folder=project.folder)
+    assert status == 1 and "Image Signature verification failed" in said  # its own manifest
+    assert "by the owner" in ours(project.folder, "parse", "theirs", "-k", KEY_FILE)
+    SignedManifest.parse((project.folder / "theirs").read_bytes()).verify_image(
+        project.resources.public_key, hashlib.sha256(IMAGE).digest()
+    )
 
-    tool(
-        "dev_tool.dev_tool", "create", "-u", "http://127.0.0.1/fw", "-p", "fw.bin", "-o", "out.manifest",
-        "-v", "1.2.3", folder=project.folder,
-    )  # fmt: skip
-    theirs = SignedManifest.parse((project.folder / "out.manifest").read_bytes())
-    assert theirs.signed == SignedManifest.parse(project.sign(IMAGE, version="1.2.3", uri=theirs.manifest.uri)).signed
+
+@pytest.mark.parametrize(
+    "options", [(), ("-r", "3"), ("-d", "vendor.bin"), ("-p", "delta.bin"), ("--fw-migrate-ver", "1.2.3")]
+)
+def test_manifests_v1_are_the_same_to_the_byte_too(
+    tool: StockTool, project: Developer, options: tuple[str, ...]
+) -> None:
+    payload = () if "-p" in options else ("-p", "fw.bin")
+    version = () if "--fw-migrate-ver" in options else ("-v", "1700000000")
+    create = ("create-v1", "-u", URL, *payload, *version, *options)
+    status, said = tool("dev_tool", *create, "-o", "theirs", folder=project.folder)
+    assert status == 0, said
+    ours(project.folder, *create, "-o", "ours")
+    theirs, mine = (SignedManifestV1.parse((project.folder / name).read_bytes()) for name in ("theirs", "ours"))
+    assert theirs.signed == mine.signed and theirs.digest == mine.digest
+    for signed in (theirs, mine):
+        signed.verify(project.resources.default_certificate)
+        signed.verify(project.resources.public_key)
+    for how in (("-k", KEY_FILE), ("-c", CERTIFICATE_FILE)):
+        status, said = tool("mtool", "parse", "ours", *how, folder=project.folder)
+        assert status == 0 and "Manifest Signature verified!" in said
+        assert "by the owner" in ours(project.folder, "parse", "theirs", *how)
 
 
-def test_vendor_data_of_the_stock_tool_are_too_many_for_a_stock_device(tool: Run, project: Developer) -> None:
-    (project.folder / "vendor.bin").write_bytes(b"data")
-    done = tool(
-        "dev_tool.dev_tool", "create", "-u", "http://127.0.0.1/fw", "-p", "fw.bin", "-o", "out.manifest",
+def test_each_verifies_with_certificate_and_public_key_as_well(tool: StockTool, project: Developer) -> None:
+    point = project.resources.public_key.public_bytes(
+        serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+    )
+    (project.folder / "point").write_bytes(point)
+    (project.folder / "fw.manifest").write_bytes(project.sign(IMAGE, version="1.2.3", uri=URL))
+    for how in (("-c", CERTIFICATE_FILE), ("-p", "point")):
+        status, said = tool("mtool", "parse", "fw.manifest", *how, folder=project.folder)
+        assert status == 0 and "Manifest Signature verified!" in said
+        for shown in ("1.2.3", URL, project.resources.vendor_id.hex()):
+            assert shown in said and shown in ours(project.folder, "parse", "fw.manifest", *how)
+
+
+def test_the_stock_tool_refuses_a_changed_manifest(tool: StockTool, project: Developer) -> None:
+    signed = project.sign(IMAGE, version="1.2.3", uri=URL)
+    (project.folder / "fw.manifest").write_bytes(signed.replace(b"1.2.3", b"1.2.4"))
+    assert tool("mtool", "parse", "fw.manifest", "-k", KEY_FILE, folder=project.folder)[0] == 1
+
+
+def test_vendor_data_of_the_stock_tool_are_too_many_for_a_stock_device(tool: StockTool, project: Developer) -> None:
+    status, said = tool(
+        "dev_tool", "create", "-u", URL, "-p", "fw.bin", "-o", "out.manifest",
         "-v", "1.2.3", "-d", "vendor.bin", folder=project.folder,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert status == 0, said
     with pytest.raises(ManifestRejected) as caught:
         check((project.folder / "out.manifest").read_bytes(), accepts(project.resources))
     assert caught.value.result == FotaResult.VENDOR_DATA_TOO_BIG
 
 
-def test_pdmlab_reads_the_folder_that_the_stock_tool_sets_up(tool: Run, tmp_path: Path) -> None:
-    done = tool("dev_tool.dev_tool", "init", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_versions_go_on_from_the_one_that_either_tool_signed_last(tool: StockTool, project: Developer) -> None:
+    def theirs() -> str:
+        create = ("create", "-u", URL, "-p", "fw.bin", "-o", "m")
+        status, said = tool("dev_tool", *create, folder=project.folder)
+        assert status == 0, said
+        return SignedManifest.parse((project.folder / "m").read_bytes()).manifest.version
+
+    def mine() -> str:
+        ours(project.folder, "create", "-u", URL, "-p", "fw.bin", "-o", "m")
+        return SignedManifest.parse((project.folder / "m").read_bytes()).manifest.version
+
+    assert [mine(), theirs(), theirs(), mine()] == ["0.0.2", "0.0.3", "0.0.4", "0.0.5"]
+
+
+# -- the folders -----------------------------------------------------------------------------------------------------
+
+
+def test_pdmlab_reads_the_folder_that_the_stock_tool_sets_up(tool: StockTool, tmp_path: Path) -> None:
+    status, said = tool("dev_tool", "init", "-a", "ak_1", "-u", "http://127.0.0.1:1", folder=tmp_path)
+    assert status == 0, said
     developer = Developer(tmp_path)
     manifest = developer.sign(IMAGE, version="1.0.1", uri="/fw")
     assert check(manifest, accepts(developer.resources)).manifest.payload_size == len(IMAGE)
     pem = serialization.load_pem_private_key((tmp_path / KEY_FILE).read_bytes(), None)
     assert developer.private_key.private_numbers() == pem.private_numbers()  # type: ignore[union-attr]
+    assert developer.tool.service() == ("http://127.0.0.1:1", "ak_1")
+    (tmp_path / RESOURCES_FILE).unlink()  # the stock tool does not need it either
+    assert check(developer.sign(IMAGE, version="1.0.1", uri="/fw"), accepts(developer.resources))
+
+
+def test_a_folder_with_a_cache_elsewhere_is_read_with_its_name(tool: StockTool, tmp_path: Path) -> None:
+    status, said = tool("dev_tool", "init", "--cache-dir", "keys", folder=tmp_path)
+    assert status == 0, said
+    (tmp_path / "fw.bin").write_bytes(IMAGE)
+    ours(tmp_path, "create", "-u", URL, "-p", "fw.bin", "-o", "m", "--cache-dir", "keys")
+    assert tool("mtool", "parse", "m", "-k", "keys/dev.key.pem", folder=tmp_path)[0] == 0
+
+
+def test_the_stock_tool_reads_service_and_key_that_pdmlab_keeps(tool: StockTool, project: Developer) -> None:
+    project.tool.keep_service("http://127.0.0.1:9", "ak_2")
+    status, said = tool("dev_tool", "update", "-p", "fw.bin", "-v", "1.2.3", folder=project.folder)
+    assert status == 1 and "port=9" in said  # nobody is there, but it has tried
+    path = project.tool.cache / "dev.cloud_cfg.yaml"
+    assert path.stat().st_mode & 0o077 == 0 or os.name == "nt"
+    assert "ak_2" not in repr(project.tool)
+
+
+# -- manifest-tool 1.5.2 ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def old_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that manifest-tool 1.5.2 has set up, with a manifest that it has made of fw.bin."""
+    folder = tmp_path_factory.mktemp("old")
+    python = environment("manifest-tool-1.5.2", "manifest-tool==1.5.2", "mbed-cloud-sdk==2.2.0", python="3.8")
+    (folder / "fw.bin").write_bytes(IMAGE)
+    code = "import sys; from manifesttool.clidriver import main; sys.exit(main())"
+    for words in (
+        ("init", "-d", "company.com", "-m", "thermostat", "-q", "-a", "ak_1", "-S", "http://127.0.0.1:1"),
+        ("create", "-p", "fw.bin", "-u", URL, "-o", "theirs"),
+    ):
+        done = subprocess.run(
+            [python, "-W", "ignore", "-c", code, *words],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_a_folder_of_the_older_tool_signs_and_its_manifests_are_verified(tool: StockTool, old_folder: Path) -> None:
+    developer = Developer(old_folder)
+    theirs = SignedManifestV1.parse((old_folder / "theirs").read_bytes())
+    theirs.verify(developer.resources.default_certificate)
+    assert (theirs.manifest.uri, theirs.manifest.payload_size) == (URL, len(IMAGE))
+    assert len(theirs.manifest.nonce) == 16 and list(theirs.manifest.faults()) == []
+    ours(old_folder, "create-v1", "-u", URL, "-p", "fw.bin", "-o", "ours")
+    assert "by the owner" in ours(old_folder, "parse", "theirs", "-c", ".update-certificates/default.der")
+    status, said = tool("mtool", "parse", "ours", "-c", ".update-certificates/default.der", folder=old_folder)
+    assert status == 0 and "Manifest Signature verified!" in said
+    assert check(developer.sign(IMAGE, version="1.0.1", uri="/fw"), accepts(developer.resources))
+    assert developer.tool.service() == ("http://127.0.0.1:1", "ak_1")
+
+
+def test_the_older_tool_verifies_manifests_v1_made_here(old_folder: Path) -> None:
+    python = environment("manifest-tool-1.5.2", "manifest-tool==1.5.2", "mbed-cloud-sdk==2.2.0", python="3.8")
+    (old_folder / "mine").write_bytes(Developer(old_folder).sign_v1(IMAGE, uri=URL))
+    code = "import sys; from manifesttool.clidriver import main; sys.exit(main())"
+    config = ToolFolder(old_folder).identity()
+    fingerprint = hashlib.sha256(config.certificate).hexdigest()
+    (old_folder / ".update-certificates" / f"{fingerprint}").write_bytes(config.certificate)
+    done = subprocess.run(
+        [python, "-W", "ignore", "-c", code, "parse", "-j", "-i", "mine"],
+        cwd=old_folder,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0 and URL in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["psk-master-key", "signing-tool"])
+def test_an_older_folder_without_a_key_of_its_own_is_refused_with_words(tmp_path: Path, name: str) -> None:
+    (tmp_path / ".manifest_tool.json").write_text(f'{{"{name}": "x"}}')
+    with pytest.raises(ConfigError, match="not offered"):
+        Developer(tmp_path).sign(IMAGE, version="1.0.0", uri="/fw")
