@@ -94,12 +94,16 @@ class CloudManagement:
     Args:
         developer: whose keys sign the update; None if no update is to be made.
         version: of the update; manifests v1 have the time of day instead.
+        sign_image: sign the image as well, for a bootloader that starts signed ones only.
     """
 
-    def __init__(self, cloud: Cloud, developer: Developer | None = None, *, version: str = "1.0.1") -> None:
+    def __init__(
+        self, cloud: Cloud, developer: Developer | None = None, *, version: str = "1.0.1", sign_image: bool = False
+    ) -> None:
         self._cloud = cloud
         self._developer = developer
         self._version = version
+        self._sign_image = sign_image
         self._campaign: RunningCampaign | None = None
         self._uploads: list[Uploaded] = []
 
@@ -141,7 +145,7 @@ class CloudManagement:
         if self.read(device_id, PROTOCOL) == MANIFESTS_V1:
             der = self._developer.sign_v1(image, uri=uploaded.url)
         else:
-            der = self._developer.sign(image, version=self._version, uri=uploaded.url)
+            der = self._developer.sign(image, version=self._version, uri=uploaded.url, sign_image=self._sign_image)
         manifest = self._cloud.manifest(name, der)
         self._uploads.append(manifest)
         self._campaign = self._cloud.campaign(manifest, devices=device_id, name=f"greentea {device_id}")

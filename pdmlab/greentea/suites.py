@@ -17,6 +17,7 @@ from pdmlab.greentea.management import Cloud, CloudManagement
 from pdmlab.greentea.result import Result, Word
 from pdmlab.greentea.runner import board_name, measured_on, run_suite
 from pdmlab.greentea.sdk_host_tests import SdkHostTests
+from pdmlab.update.bootloaders.interface import Kind
 from pdmlab.update.credentials import Credentials, UpdateResources
 from pdmlab.update.developer import Developer
 
@@ -25,6 +26,8 @@ MANAGED = ("connect", "update")
 ACCOUNT = "MBED_CLOUD_DEV_ACCOUNT_ID"
 UPDATE_VERSION = "1.0.1"
 """Of the update that `update` installs over 1.0.0."""
+SIGNED: Kind = "trial"
+"""The bootloader that starts signed images only."""
 
 
 class Buildable(Protocol):
@@ -51,6 +54,11 @@ class Buildable(Protocol):
         """Return what the installed image says of itself."""
         ...
 
+    @property
+    def bootloader(self) -> str:
+        """The kind of its bootloader."""
+        ...
+
 
 def run(
     board: Board,
@@ -62,6 +70,7 @@ def run(
     update_version: str = UPDATE_VERSION,
     credentials: Credentials | None = None,
     update_resources: UpdateResources | None = None,
+    sign_image: bool | None = None,
     host_tests: HostTests | None = None,
     **options: Any,  # as run_suite takes them
 ) -> Result:
@@ -74,6 +83,8 @@ def run(
         developer: whose keys sign the update (a service's `developer`).
         update_image, update_version: the image that `update` installs; on a virtual board it is built.
         credentials, update_resources: what is compiled into a virtual board's images, instead of the project's.
+        sign_image: sign the image of `update` as well, and not its manifest alone; None: if a virtual board's
+            bootloader starts signed images only.
         options: as run_suite takes them: sync, sync_timeout, timeout, target, on_event, save, data.
 
     Raises:
@@ -97,7 +108,9 @@ def run(
                 suite, board_name(board), word, error.message, error.hint or "", measured=measured_on(board, suite)
             )
     if cloud is not None:
-        management = CloudManagement(cloud, developer, version=update_version)
+        if sign_image is None:
+            sign_image = buildable is not None and buildable.bootloader == SIGNED
+        management = CloudManagement(cloud, developer, version=update_version, sign_image=sign_image)
         image: Callable[[], bytes] | None = None if update_image is None else lambda: update_image
         if image is None and buildable is not None:
             image = partial(

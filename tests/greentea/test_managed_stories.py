@@ -16,6 +16,7 @@ from pdmlab.greentea.management import CloudManagement
 from pdmlab.greentea.result import Result
 from pdmlab.service import Service, serve
 from pdmlab.sim import VirtualBoard
+from pdmlab.update.bootloaders.interface import KINDS, Kind
 
 JUMP = "[BOOT] All clear. Jumping to application (at address 0x10400)."
 CONNECT = [
@@ -75,7 +76,14 @@ def test_connect_has_twelve_cases_and_all_are_ok(board: VirtualBoard, cloud: Clo
     assert device_id not in cloud.devices().frame().to_csv()  # deleted at the end
 
 
-def test_update_has_eleven_cases_and_the_new_firmware_runs(board: VirtualBoard, cloud: Cloud, service: Service) -> None:
+@pytest.mark.parametrize("bootloader", KINDS)
+def test_update_has_eleven_cases_and_the_new_firmware_runs(bootloader: Kind, cloud: Cloud, service: Service) -> None:
+    """The trial bootloader starts signed images only; the client over mbed-bootloader takes manifests v1."""
+    with VirtualBoard("K64F", memory=True, seed=1, bootloader=bootloader) as board:
+        the_new_firmware_runs(board, cloud, service)
+
+
+def the_new_firmware_runs(board: VirtualBoard, cloud: Cloud, service: Service) -> None:
     result = run(board, "update", cloud=cloud, developer=service.developer)
     assert result.ok, result
     assert result.cases["case"].to_list() == UPDATE
