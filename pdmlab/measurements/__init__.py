@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pdmlab.measurements.calibration import Calibration
     from pdmlab.measurements.downloads import http_download
     from pdmlab.measurements.files import file_transfer, log_stream
+    from pdmlab.measurements.firmware_updates import firmware_update
     from pdmlab.measurements.managing import Asked, ask, run_until_registered
     from pdmlab.measurements.notifications import temperatures, told
     from pdmlab.measurements.power_cuts import Replay, power_cut, replay
@@ -33,6 +34,7 @@ _HOMES = {
     "calibrate": "calibrating",
     "compare_tcp": "tcp_check",
     "file_transfer": "files",
+    "firmware_update": "firmware_updates",
     "http_download": "downloads",
     "log_stream": "files",
     "power_cut": "power_cuts",
@@ -53,6 +55,7 @@ __all__ = [
     "calibrate",
     "compare_tcp",
     "file_transfer",
+    "firmware_update",
     "http_download",
     "log_stream",
     "power_cut",
