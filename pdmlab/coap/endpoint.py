@@ -54,6 +54,8 @@ class Endpoint:
     malformed   counts datagrams that were no CoAP message; they are dropped
     on_unasked  takes responses that nobody here asked for; returns whether it knows their token
     on_lost     hears of connections that ended, and why
+    takes_blocks  says of a request in blocks whether the handler takes them one by one, as they come; it answers each
+                then, with its Block1. All others come to it whole
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Endpoint:
         self.malformed = 0
         self.on_unasked: Callable[[Message, Address], bool] | None = None
         self.on_lost: Callable[[Address, NetworkError], None] | None = None
+        self.takes_blocks: Callable[[Message, Address], bool] | None = None
         self._tap = tap
         self._tell: Callable[[Address, Event, int], None] | None = getattr(tap, "event", None)
         self._tell_unreadable: Callable[[Address, bytes, str, int], None] | None = getattr(tap, "unreadable", None)

@@ -49,7 +49,8 @@ class Responder:
                 exchange.respond(Message(code=codes.BAD_OPTION, payload=f"option {unknown} is not known".encode()))
             return
         now = endpoint._loop.time()
-        if OptionNumber.BLOCK1 in message.opt._options:
+        takes = endpoint.takes_blocks
+        if OptionNumber.BLOCK1 in message.opt._options and (takes is None or not takes(message, peer)):
             whole = self._uploads.add(message, peer, now)
             if isinstance(whole, Message):
                 exchange.send(whole)

@@ -20,6 +20,10 @@ PATIENCE = 60.0  # s that nothing may come: an estimate, the stock client's is n
 _URI = re.compile(r"http://(?:\[([0-9A-Fa-f:.]+)\]|([^/:?#\[\]@]+))(?::([0-9]{1,5}))?(/[^#\s]*)?", re.A)
 
 
+class HttpRefused(DownloadFailed):
+    """A server was reached, and answered with an error."""
+
+
 class Stream(Protocol):
     """A connected byte stream."""
 
@@ -111,9 +115,8 @@ class HttpDownload:
         status, *fields = head.decode("latin-1").split("\r\n")
         code = status.split(" ", 2)[1:2]
         if not status.startswith("HTTP/1.") or code != ["206" if start else "200"]:
-            raise _failed(
-                f"{uri}: the server answered {status[:80]!r}" + (f" to bytes from {start} on" if start else "")
-            )
+            asked = f" to bytes from {start} on" if start else ""
+            raise HttpRefused(FotaResult.INTERNAL, f"{uri}: the server answered {status[:80]!r}{asked}")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in fields)}
         length = headers.get("content-length", "")
         if not (length.isascii() and length.isdigit() and len(length) < 12):

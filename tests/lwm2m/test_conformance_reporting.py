@@ -225,36 +225,36 @@ async def test_what_is_deleted_is_told_as_the_last_word(lab: Lab) -> None:
 
 
 async def test_a_large_notification_comes_in_blocks(lab: Lab) -> None:
-    blob = TableObject(26241, {0: {0: b"a" * 3000}})
+    blob = TableObject(26999, {0: {0: b"a" * 3000}})
     server, _ = await lab.registered(blob)
-    watch = await server.observe("/26241/0/0", TEXT)
+    watch = await server.observe("/26999/0/0", TEXT)
     assert len(watch.observation.first.payload) == 4000
     blob.set(0, 0, b"b" * 3000)
     assert (await watch.next())[1] == b"YmJi" * 1000
 
 
 async def test_a_large_composite_notification_comes_in_blocks(lab: Lab) -> None:
-    blob = TableObject(26241, {0: {0: b"a" * 3000}})
+    blob = TableObject(26999, {0: {0: b"a" * 3000}})
     server, _ = await lab.registered(blob)
-    watch = await server.observe_composite(b'[{"n":"/26241/0/0"},{"n":"/3/0/0"}]')
+    watch = await server.observe_composite(b'[{"n":"/26999/0/0"},{"n":"/3/0/0"}]')
     assert watch.observation.first.payload.endswith(b"}]")
     blob.set(0, 0, b"b" * 3000)
     payload = (await watch.next())[1]
-    assert payload == b'[{"n":"/26241/0/0","vd":"' + b"YmJi" * 1000 + b'"},{"n":"/3/0/0","vs":"pdmlab"}]'
+    assert payload == b'[{"n":"/26999/0/0","vd":"' + b"YmJi" * 1000 + b'"},{"n":"/3/0/0","vs":"pdmlab"}]'
 
 
 async def test_a_large_composite_is_read_in_blocks(lab: Lab) -> None:
-    server, _ = await lab.registered(TableObject(26241, {0: {0: b"a" * 3000}}))
-    answer = await server.composite(b'[{"n":"/26241/0/0"},{"n":"/3/0/0"}]')
+    server, _ = await lab.registered(TableObject(26999, {0: {0: b"a" * 3000}}))
+    answer = await server.composite(b'[{"n":"/26999/0/0"},{"n":"/3/0/0"}]')
     assert answer.payload.endswith(b',{"n":"/3/0/0","vs":"pdmlab"}]')
     late = await server.ask(codes.FETCH, "/", format=SENML_JSON, block2=(7, False, 6))
     assert late.code in (codes.BAD_REQUEST, codes.REQUEST_ENTITY_INCOMPLETE)
 
 
 async def test_a_large_composite_write_comes_in_blocks(lab: Lab) -> None:
-    blob = TableObject(26241, {0: {0: b""}})
+    blob = TableObject(26999, {0: {0: b""}})
     server, _ = await lab.registered(blob)
-    pack = b'[{"n":"/26241/0/0","vd":"' + b"YmJi" * 1000 + b'"},{"n":"/1/0/2","v":5}]'
+    pack = b'[{"n":"/26999/0/0","vd":"' + b"YmJi" * 1000 + b'"},{"n":"/1/0/2","v":5}]'
     assert (await server.ask(codes.iPATCH, "/", pack, format=SENML_JSON)).code == codes.CHANGED
     assert blob.read(0, 0) == b"b" * 3000
 

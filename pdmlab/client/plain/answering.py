@@ -11,7 +11,7 @@ from aiocoap.numbers.codes import Code
 
 from pdmlab.client.plain.attributes import AttributeTable
 from pdmlab.client.plain.discovering import discovered
-from pdmlab.client.plain.objects import Refusal
+from pdmlab.client.plain.objects import Refusal, TakesBlocks
 from pdmlab.client.plain.observing import Observations
 from pdmlab.client.plain.reading import composite_content_of, content_of, default_format
 from pdmlab.client.plain.tree import SERVER, ObjectTree
@@ -25,7 +25,7 @@ from pdmlab.client.plain.writing import (
 )
 from pdmlab.coap.transport import Address
 from pdmlab.errors import Lwm2mError
-from pdmlab.lwm2m.content import JSON, LINK_FORMAT, RECORDS, SENML_CBOR, TEXT, registered_format
+from pdmlab.lwm2m.content import JSON, LINK_FORMAT, OPAQUE, RECORDS, SENML_CBOR, TEXT, registered_format
 from pdmlab.lwm2m.linkformat import format_links
 from pdmlab.lwm2m.paths import Path
 from pdmlab.lwm2m.payload import decode_paths
@@ -72,7 +72,7 @@ class DeviceManagement:
         if request.code == codes.GET:
             return self._get(path, request)
         if request.code == codes.PUT:
-            return self._put(path, request)
+            return await self._take(path, request) if self.streams(request) else self._put(path, request)
         if request.code == codes.POST:
             return await self._post(path, request)
         if request.code == codes.DELETE:
@@ -120,6 +120,30 @@ class DeviceManagement:
             response.opt.observe = self._observations.observe(request.token, paths, format, composite=composite)
         elif request.opt.observe == 1:
             self._observations.cancel(request.token, paths if composite else None)
+
+    # -- write block by block --------------------------------------------------------------------------------
+
+    def streams(self, request: Message) -> bool:
+        """Whether a request writes a value whose blocks are taken as they come."""
+        if request.code != codes.PUT or request.opt.uri_query or format_of(request) not in (None, OPAQUE):
+            return False
+        try:
+            path = path_of(request)
+            found = None if path is None or len(path.ids) != 3 else self._tree.require(path)
+        except Refusal:
+            return False
+        return isinstance(found, TakesBlocks) and path is not None and found.streams(path.ids[2])
+
+    async def _take(self, path: Path, request: Message) -> Message:
+        found, block = self._tree.require(path), request.opt.block1
+        assert isinstance(found, TakesBlocks)
+        start = 0 if block is None else block.block_number << (block.size_exponent + 4)
+        more = block is not None and bool(block.more)
+        code = await found.take(request.payload, start, more=more, total=request.opt.size1, sender=self)
+        response = answer(code)
+        if block is not None:
+            response.opt.block1 = (block.block_number, more, block.size_exponent)
+        return response
 
     # -- write -----------------------------------------------------------------------------------------------
 

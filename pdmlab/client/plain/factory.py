@@ -7,14 +7,24 @@ from collections.abc import Callable, Iterable
 
 from pdmlab.client.plain.accounts import Certificate, PreSharedKey, factory_objects
 from pdmlab.client.plain.connecting import HostNetwork, Network
+from pdmlab.client.plain.firmware import FirmwareObject
 from pdmlab.client.plain.objects import Lwm2mObject, TableObject
 from pdmlab.client.plain.session import Session
-from pdmlab.client.plain.standard import DeviceObject, ServerObject, StatisticsObject, device_values, other_objects
+from pdmlab.client.plain.standard import (
+    FIRMWARE,
+    FIRMWARE_VERSION_ID,
+    DeviceObject,
+    ServerObject,
+    StatisticsObject,
+    device_values,
+    other_objects,
+)
 from pdmlab.client.plain.tree import SECURITY
 from pdmlab.coap.endpoint import Tap
 from pdmlab.errors import ConfigError
 
 FIRMWARE_VERSION = "1.0.0"
+"""Of a device whose object 5 is its application's own."""
 
 
 def make_session(
@@ -43,15 +53,23 @@ def make_session(
     if not endpoint_name or lifetime < (version == "1.0"):
         raise ConfigError("a device has a name and a lifetime", hint="0 s is for ever, in LwM2M 1.1")
     security, servers = factory_objects(server, credentials, bootstrap=bootstrap, lifetime=lifetime, version=version)
+    given = {each.id: each for each in objects}
+    firmware = given.get(FIRMWARE)
+    if firmware is None:
+        firmware = given[FIRMWARE] = FirmwareObject()
+    ours = firmware if isinstance(firmware, FirmwareObject) else None
+    runs = FIRMWARE_VERSION if ours is None else ours.store.running.version
     device = DeviceObject(
-        device_values(serial=endpoint_name, firmware=FIRMWARE_VERSION),
+        device_values(serial=endpoint_name, firmware=runs),
         version=version,
         reboot=lambda _: restart(),
         factory_reset=lambda _: restart(),
         now=now,
     )
-    given = {each.id: each for each in objects}
-    standard = [device, StatisticsObject(), *other_objects(FIRMWARE_VERSION, now)]
+    if ours is not None:
+        ours.restart = restart
+        ours.on_version = lambda version: device.set(0, FIRMWARE_VERSION_ID, version)
+    standard = [device, StatisticsObject(), *other_objects(now)]
     return Session(
         endpoint_name,
         TableObject(SECURITY, security, version=version, fixed=False),

@@ -131,6 +131,20 @@ class ServerLink:
         """Where the server reaches the device."""
         return self._endpoint.address if self._endpoint is not None else None
 
+    def reaches(self, scheme: str, remote: Address) -> bool:
+        """Whether this is the server at an address, and the device may ask it."""
+        return self.online and self.account.uri.scheme == scheme and tuple(self._peer)[:2] == tuple(remote)[:2]
+
+    async def request(self, message: Message) -> Message:
+        """Ask the server.
+
+        Raises:
+            NetworkError: it does not answer, or the device is not registered there.
+        """
+        if self._endpoint is None or not self.online:
+            raise Unreachable(f"not registered at server {self.account.short_id}")
+        return await self._endpoint.request(message, self._peer)
+
     # -- the line that observations use ----------------------------------------------------------------------
 
     @property
@@ -200,6 +214,7 @@ class ServerLink:
             self._drowsy(opener), self._serve, parameters=PARAMETERS, seed=self._device.seed(self._peer), tap=self._tap
         )
         self._endpoint.on_lost = lambda peer, why: self._want(update=True)
+        self._endpoint.takes_blocks = lambda request, peer: peer == self._peer and self.management.streams(request)
 
     def _hang_up(self) -> None:
         if self._endpoint is not None:

@@ -20,8 +20,10 @@ from pdmlab.client.background import Background
 from pdmlab.client.plain.accounts import Certificate, PreSharedKey
 from pdmlab.client.plain.connecting import HostNetwork
 from pdmlab.client.plain.factory import make_session
+from pdmlab.client.plain.firmware import FirmwareObject
 from pdmlab.client.plain.link import ServerLink
 from pdmlab.client.plain.objects import Content, Lwm2mObject, TableObject
+from pdmlab.client.plain.standard import FIRMWARE
 from pdmlab.client.plain.tree import SECURITY
 from pdmlab.client.platform import Platform, current_platform
 from pdmlab.clock import SECOND
@@ -52,7 +54,8 @@ class Lwm2mClient:
         lifetime: of the registration (s).
         version: of LwM2M.
         queue_mode: say that the device sleeps, and sleep: it hears nothing 93 s after its last message.
-        objects: beside those that every device has (1, 3 to 7); one of an id of theirs takes its place.
+        objects: beside those that every device has (1, 3 to 7); one of an id of theirs takes its place, such as a
+            FirmwareObject (5) that fetches packages only.
         loop: runs several devices in one thread; the device ends its own, and leaves a given one alone.
         seed: of what goes over a simulated network; real servers get what nobody can guess.
     """
@@ -127,6 +130,8 @@ class Lwm2mClient:
             for each in self._session.tree:
                 if isinstance(each, TableObject):
                     each.call, each.post = self._background.call, self._background.post
+                if isinstance(each, FirmwareObject):
+                    each.blocking, each.spawn = self._background.blocking, self._background.spawn
             self._task = self._background.spawn(self._session.run())
         else:
             task: asyncio.Future[object] = asyncio.ensure_future(self._session.run())
@@ -238,6 +243,18 @@ class Lwm2mClient:
             self._call(self._session.restart)
 
     # -- how it is -----------------------------------------------------------------------------------------------
+
+    @property
+    def firmware(self) -> FirmwareObject:
+        """The device's firmware, object 5: its state, why an update failed, and failures for training.
+
+        Raises:
+            ConfigError: the application has given an object 5 of another kind.
+        """
+        found = self._session.tree[FIRMWARE]
+        if not isinstance(found, FirmwareObject):
+            raise ConfigError("the application has an object 5 of its own", hint="objects=[FirmwareObject(...)]")
+        return found
 
     @property
     def links(self) -> list[ServerLink]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from inspect import isawaitable
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from aiocoap.numbers import codes
 from aiocoap.numbers.codes import Code
@@ -79,6 +79,22 @@ class Lwm2mObject(Protocol):
 
     def delete(self, instance: int) -> None:
         """Take an instance away, or raise Refusal."""
+        ...
+
+
+@runtime_checkable
+class TakesBlocks(Protocol):
+    """An object one of whose values is too large to be held as a whole: its blocks are taken as they come."""
+
+    def streams(self, resource: int) -> bool:
+        """Whether it takes a resource so."""
+        ...
+
+    async def take(self, data: bytes, start: int, *, more: bool, total: int | None, sender: object) -> Code:
+        """Take bytes that begin at `start`, of `total` (B) if that was said; return what is answered, or raise Refusal.
+
+        sender: who sends it; blocks of two do not mix.
+        """
         ...
 
 

@@ -13,6 +13,8 @@ from aiocoap.numbers import codes
 from pdmlab.client.plain.accounts import Account, accounts_of
 from pdmlab.client.plain.bootstrapping import bootstrap
 from pdmlab.client.plain.connecting import HostNetwork, Network
+from pdmlab.client.plain.firmware import FirmwareObject
+from pdmlab.client.plain.firmware_fetch import PackageFetcher
 from pdmlab.client.plain.link import LONGEST_PAUSE, RETRY_AFTER, ServerLink
 from pdmlab.client.plain.objects import Lwm2mObject, Refusal, TableObject
 from pdmlab.client.plain.standard import Server, ServerObject, StatisticsObject
@@ -69,6 +71,9 @@ class Session:
         """Set once a server knows the device."""
         self._parting: Endpoint | None = None  # to the bootstrap server, which may not have heard the last answer
         self._statistics = [each for each in self.tree if isinstance(each, StatisticsObject)]
+        self._firmware = next((each for each in self.tree if isinstance(each, FirmwareObject)), None)
+        if self._firmware is not None:
+            self._firmware.fetcher = PackageFetcher(network, lambda: self.links, self.tap, self.seed)
         self.tree.on_change = self._changed
         servers.on_execute = self._execute
 
@@ -98,6 +103,8 @@ class Session:
         """Hear that a server knows the device now."""
         self._part()
         self.online.set()
+        if self._firmware is not None:
+            self._firmware.spawn(self._firmware.registered())
         self._tell(self.on_registered, link)
 
     def _tell(self, listener: Callable[[T], object], what: T) -> None:
@@ -170,6 +177,8 @@ class Session:
         """
         failures = 0
         try:
+            if self._firmware is not None:
+                await self._firmware.prepare()
             while not self._closing:
                 accounts = [each for each in accounts_of(self.security) if not each.bootstrap]
                 if accounts and not self._bootstrap_wanted:
@@ -181,6 +190,8 @@ class Session:
                     await self._attention(min(RETRY_AFTER * 2 ** (failures - 1), LONGEST_PAUSE))
         finally:
             self._part()
+            if self._firmware is not None:
+                self._firmware.stop()
 
     def _bootstrap_account(self) -> Account | None:
         return next((each for each in accounts_of(self.security) if each.bootstrap), None)

@@ -1,4 +1,4 @@
-"""The objects that every device has: its servers, itself, its connection, its firmware's state and its place."""
+"""The objects that every device has: its servers, itself, its connection and its place; firmware.py has object 5."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pdmlab.client.plain.tree import SERVER
 from pdmlab.lwm2m.registry import ResourceDefinition
 
 DEVICE, CONNECTIVITY, FIRMWARE, LOCATION, STATISTICS = 3, 4, 5, 6, 7
+FIRMWARE_VERSION_ID = 3  # of object 3
 ETHERNET = 41  # of Network Bearer, /4/0/0
 _BINDING = re.compile(r"[UMHTSN]+Q?[UMHTSN]*", re.ASCII)
 _LONGEST = (1 << 32) - 1  # s
@@ -173,11 +174,10 @@ def device_values(*, serial: str, firmware: str) -> dict[int, Content]:
     }
 
 
-def other_objects(firmware: str, now: Callable[[], float]) -> list[TableObject]:
-    """Return objects 4 to 6: a wired connection, a firmware that waits for nothing, and a place."""
+def other_objects(now: Callable[[], float]) -> list[TableObject]:
+    """Return objects 4 and 6: a wired connection, and a place."""
     place: dict[int, Content] = {0: 52.2053, 1: 0.1218, 2: 6.0, 5: round(now())}
     return [
         TableObject(CONNECTIVITY, {0: {0: ETHERNET, 1: {0: ETHERNET}, 2: 0, 3: 100, 4: {0: "127.0.0.1"}}}),
-        TableObject(FIRMWARE, {0: {3: 0, 5: 0, 6: "", 7: firmware, 8: {0: 0}, 9: 2}}),
         TableObject(LOCATION, {0: place}),
     ]
