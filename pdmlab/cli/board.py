@@ -24,6 +24,12 @@ from pdmlab.cli.stopping import stoppable
     help="Build the application's image into this file, to update a board with, and run nothing.",
 )
 @click.option("--bootloader", help="Which bootloader it has: fota, mbed or trial; default: the one in its flash.")
+@click.option(
+    "--flash-image",
+    "dumped",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the board's whole internal flash into this file, as a programmer reads it out, and run nothing.",
+)
 @click.option("--tcp", is_flag=True, help="Serve the line on a TCP port of this machine instead of a pty.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The TCP port; 0 takes a free one.")
 @click.option("--link", type=click.Path(path_type=Path), help="Make a symbolic link of this name to the pty.")
@@ -36,6 +42,7 @@ def board(
     version: str | None,
     built: Path | None,
     bootloader: str | None,
+    dumped: Path | None,
     tcp: bool,
     port: int,
     link: Path | None,
@@ -58,7 +65,7 @@ def board(
     if target.startswith("replay:"):
         given = {
             "--id": board_id, "--seed": seed, "--application": application, "--image": image,
-            "--fw-version": version, "--build": built, "--bootloader": bootloader,
+            "--fw-version": version, "--build": built, "--bootloader": bootloader, "--flash-image": dumped,
         }  # fmt: skip
         if odd := [name for name, value in given.items() if value is not None]:
             raise ConfigError(f"a log has no {', '.join(odd)}", hint="they are for virtual boards")
@@ -72,9 +79,14 @@ def board(
         stoppable({"SIGUSR1": virtual.reset}) as until_stopped,
     ):
         if image is not None:
-            virtual.flash(image)
+            virtual.flash(image, power=dumped is None)
         elif application is not None:
-            virtual.flash_application(application, version=version or "1.0.0")
+            virtual.flash_application(application, version=version or "1.0.0", power=dumped is None)
+        if dumped is not None:
+            flash = virtual.flash_image()
+            _write(dumped, flash)
+            click.echo(f"{dumped}: the flash of the SIMULATED {virtual.target}, {len(flash)} B; secrets are in it")
+            return
         virtual.attach("its bridge")
         # The address is last, with nothing after it, so that it can be copied.
         said = f"SIMULATED {virtual.target}, process {os.getpid()}, until Ctrl-C: "
@@ -92,17 +104,27 @@ def board(
 
 def _build(target: str, application: str, version: str, file: Path) -> None:
     """Write an image with what the working folder compiles in: beside a board that runs, and for its owner alone."""
-    from pdmlab.errors import ConfigError
     from pdmlab.sim import VirtualBoard
 
     with VirtualBoard(target, memory=True, power=False) as virtual:
         image = virtual.build(application, version=version)
+    _write(file, image)
+    click.echo(f"{file}: {application} {version}, {len(image)} B")
+
+
+def _write(file: Path, data: bytes) -> None:
+    """Write a file for its owner alone.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    from pdmlab.errors import ConfigError
+
     try:
         with open(file, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as opened:
-            opened.write(image)
+            opened.write(data)
     except OSError as error:
         raise ConfigError(f"{file} cannot be written: {error.strerror}", hint="name another file") from error
-    click.echo(f"{file}: {application} {version}, {len(image)} B")
 
 
 def _replay(url: str, *, tcp: bool, port: int, link: Path | None) -> None:

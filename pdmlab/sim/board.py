@@ -24,6 +24,7 @@ from pdmlab.firmware import registry
 from pdmlab.firmware.image import ImageInfo
 from pdmlab.network.fabric import Fabric
 from pdmlab.sim.blueprint import Blueprint
+from pdmlab.sim.board_layout import from_settings, layout_for, settings_of
 from pdmlab.sim.card import card_of, describe
 from pdmlab.sim.desk import make_fabric, make_interface
 from pdmlab.sim.faults import Faults
@@ -41,6 +42,7 @@ from pdmlab.update import bootloaders
 if TYPE_CHECKING:
     from pdmlab.boards.catalog import BoardRow
     from pdmlab.update.credentials import Credentials, UpdateResources
+    from pdmlab.update.layout import FlashLayout
 
 __all__ = ["VirtualBoard", "open_board", "opened"]
 
@@ -98,7 +100,7 @@ class VirtualBoard:
         self.address = Address(
             self.target, self.id, self.seed, number, check(transport), check_download(download), wanted
         )
-        self.layout = self.info.layout()
+        self.layout = layout_for(self.info)
         self._closed = False
         self._runs = Runs(self.target)
         self._port: object | None = None
@@ -131,6 +133,9 @@ class VirtualBoard:
                 self.address.download,
                 ImageKeys(self._state.path if self._state is not None else None),
             )
+            before_move = self._layout_before()
+            if before_move is not None:
+                self._programmer.move_from(before_move)
             blank = not self._programmer.has_bootloader()
             if blank or (wanted is not None and self._programmer.bootloader().application != wanted):
                 self._programmer.write_bootloader(wanted or bootloaders.DEFAULT)
@@ -144,6 +149,16 @@ class VirtualBoard:
             except BaseException:
                 self.close()
                 raise
+
+    def _layout_before(self) -> FlashLayout | None:
+        """Return the layout by which the flash in this board's folder was written, if that is another one."""
+        if self._state is None:
+            return None
+        found, now = self._state.note_layout(settings_of(self.layout))
+        if found is None:  # never kept: it is the catalogue's
+            before = self.info.layout()
+            return before if self._programmer.has_bootloader() and before != self.layout else None
+        return from_settings(self.info, found) if found != now else None
 
     @property
     def closed(self) -> bool:
@@ -262,10 +277,11 @@ class VirtualBoard:
         self._programmer.write_bootloader(known, chosen)
         self.power_on()
 
-    def flash(self, image: bytes | Path | str) -> None:
+    def flash(self, image: bytes | Path | str, *, power: bool = True) -> None:
         """Write an application image with its header, as a programmer does, and restart; SOTP stays untouched.
 
         The bytes are written as they are: whether they name anything shows when the board boots.
+        power: whether it boots then, or stays off.
 
         Raises:
             FlashFailed: the file cannot be read, or the image does not fit.
@@ -275,6 +291,28 @@ class VirtualBoard:
         self._programmer.check(data)
         self._power.cut(None)
         self._programmer.write(data)
+        if power:
+            self.power_on()
+
+    def flash_image(self) -> bytes:
+        """Return the whole internal flash as a programmer reads it out; the board may run meanwhile.
+
+        Bootloader, header, application, SOTP sections, and the candidate if it lies there: secrets are among it.
+        """
+        self.require_open()
+        return self._programmer.flash_image()
+
+    def load_flash(self, data: bytes) -> None:
+        """Write a whole internal flash, such as a real board's read-out, and restart.
+
+        A bootloader in it that no virtual board runs is left out: the board keeps its own, which reads what lies there.
+
+        Raises:
+            FlashFailed: it is not as long as the flash.
+        """
+        self.require_open()
+        self._power.cut(None)
+        self._programmer.load_flash(data)
         self.power_on()
 
     def flash_application(
@@ -285,12 +323,14 @@ class VirtualBoard:
         build: str = "0",
         credentials: Credentials | None = None,
         update_resources: UpdateResources | None = None,
+        power: bool = True,
     ) -> None:
-        """Build an image of an application with its compiled-in credentials, flash it and restart."""
+        """Build an image of an application with its compiled-in credentials, flash it, and restart with power."""
         registry.find(name)
-        self.flash(
-            self.build(name, version=version, build=build, credentials=credentials, update_resources=update_resources)
+        image = self.build(
+            name, version=version, build=build, credentials=credentials, update_resources=update_resources
         )
+        self.flash(image, power=power)
 
     def build(
         self,

@@ -13,6 +13,7 @@ from pdmlab import settings
 from pdmlab.client.download_protocol import DownloadProtocol, download_protocol_of
 from pdmlab.client.transport import Transport, transport_of
 from pdmlab.errors import ConfigError
+from pdmlab.update import bootloaders
 from pdmlab.update.candidate_form import OPTION, options_of
 from pdmlab.update.credentials import CREDENTIALS_FILE, RESOURCES_FILE, Credentials, UpdateResources
 from pdmlab.update.developer import Developer
@@ -44,14 +45,13 @@ def compiled_in(target: str) -> CompiledIn:
     Raises:
         ConfigError: the file that the setting names is not there, or a file cannot be read.
     """
-    named = settings.load().text("credentials")
-    folder = Path(named).parent if named else Path.cwd()
+    named, folder = settings.load().text("credentials"), project_folder()
     file = Path(named) if named else folder / CREDENTIALS_FILE
     if named and not file.is_file():
         raise ConfigError(f"there are no credentials at {file}", hint="make them with `pdmlab dm init`")
     service = _running_service()
     resources = folder / RESOURCES_FILE
-    mbed_app = _mbed_app(folder / MBED_APP)
+    mbed_app = read_mbed_app(folder / MBED_APP)
     return CompiledIn(
         Credentials.from_c(file.read_text(encoding="utf-8")) if file.is_file() else service.credentials,
         UpdateResources.from_c(resources.read_text(encoding="utf-8"))
@@ -69,15 +69,61 @@ def project() -> Developer | None:
     Raises:
         ConfigError: the settings cannot be read.
     """
-    named = settings.load().text("credentials")
-    folder = Path(named).parent if named else Path.cwd()
+    folder = project_folder()
     if (folder / RESOURCES_FILE).is_file():
         return Developer(folder)
     running = _current_service()
     return None if running is None else running.developer
 
 
-def _mbed_app(file: Path) -> Mapping[str, Any]:
+def bootloader_options(target: str, kind: bootloaders.Kind) -> dict[str, object]:
+    """Return what the project's mbed_app.json says of a bootloader's build, as its options.
+
+    Raises:
+        ConfigError: it says what cannot be.
+    """
+    sections = read_mbed_app(project_folder() / MBED_APP).get("target_overrides")
+    said: dict[str, Any] = {}
+    for name in ("*", target):
+        part = sections.get(name) if isinstance(sections, Mapping) else None
+        said |= part if isinstance(part, Mapping) else {}
+    found: dict[str, object] = {}
+    for key, option, kinds in _BOOTLOADER_KEYS:
+        if kind in kinds and said.get(key) is not None:
+            found[option] = _number(key, said[key])
+            if option in _SWITCHES:
+                found[option] = bool(found[option])
+    return found
+
+
+_SWITCHES = ("encrypted", "show_serial_output")
+_BOOTLOADER_KEYS: tuple[tuple[str, str, tuple[bootloaders.Kind, ...]], ...] = (
+    ("fota.encryption-support", "encrypted", ("fota",)),
+    ("mbed-bootloader.max-boot-retries", "max_boot_retries", ("mbed",)),
+    ("mbed-bootloader.max-copy-retries", "max_copy_retries", ("mbed",)),
+    ("mbed-bootloader.show-serial-output", "show_serial_output", ("mbed",)),
+)
+
+
+def _number(key: str, value: object) -> int:
+    try:
+        return int(value, 0) if isinstance(value, str) else int(value)  # type: ignore[call-overload]
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{key} in mbed_app.json is {value!r}", hint="write a number") from error
+
+
+def project_folder() -> Path:
+    """Return the folder of what images are built from: that of the setting `credentials`, else the working folder."""
+    named = settings.load().text("credentials")
+    return Path(named).parent if named else Path.cwd()
+
+
+def read_mbed_app(file: Path) -> Mapping[str, Any]:
+    """Read an mbed_app.json; {} if there is none.
+
+    Raises:
+        ConfigError: it is no JSON.
+    """
     if not file.is_file():
         return {}
     try:

@@ -10,10 +10,11 @@ from pdmlab.client.download_protocol import DownloadProtocol
 from pdmlab.client.transport import Transport
 from pdmlab.errors import FlashFailed, ImageRejected, PdmlabError
 from pdmlab.firmware.image import ImageInfo, build_image, descriptor_size, read_image
-from pdmlab.sim.compiled_in import compiled_in
+from pdmlab.sim.board_layout import move_sotp
+from pdmlab.sim.compiled_in import bootloader_options, compiled_in
 from pdmlab.sim.image_keys import ImageKeys
 from pdmlab.sim.machine import IMAGE_HEAD
-from pdmlab.update import bootloaders
+from pdmlab.update import bootloaders, candidate_form
 from pdmlab.update.bootloaders import trial_key
 from pdmlab.update.credentials import Credentials, UpdateResources
 from pdmlab.update.der import sign_digest
@@ -92,12 +93,12 @@ class Programmer:
         return info
 
     def options_for(self, kind: bootloaders.Kind, options: Mapping[str, object] | None = None) -> dict[str, object]:
-        """Return what a bootloader is built with: the options, and the key of those who sign here, if it needs one.
+        """Return what a bootloader is built with: the options, what mbed_app.json says, and the key that it may need.
 
         Raises:
             ConfigError: it has no such option.
         """
-        chosen = dict(options or {})
+        chosen = {**bootloader_options(self._target, kind), **(options or {})}
         if kind == "trial":
             chosen.setdefault(trial_key.OPTION, trial_key.as_option(self._keys.present.public_key()))
         bootloaders.check_options(kind, chosen)
@@ -122,10 +123,41 @@ class Programmer:
         if installed is not None:
             self.write(installed, key)
 
+    def move_from(self, before: FlashLayout) -> None:
+        """Bring what a board of another layout has to where this one's has it: another mbed_app.json was built.
+
+        The candidate is gone, and so is an application that does not fit any more.
+        """
+        old = Programmer(self._target, before, self._flash, keys=self._keys)
+        installed = old._installed_bytes()
+        move_sotp(self._flash, before, self._layout)
+        area, header = self._layout.application, self._layout.header
+        self._flash.poke(header.offset, b"\xff" * (area.end - header.offset))
+        if installed is not None and len(installed) <= area.size:
+            self.write(installed)
+
     def _write_bootloader(self, kind: bootloaders.Kind, options: Mapping[str, object]) -> None:
         info = ImageInfo(kind, options=options)
         image = build_image(info, size=BOOTLOADER_SIZE, load_address=self._layout.address(self._layout.bootloader))
         self._flash.poke(0, image)
+
+    def flash_image(self) -> bytes:
+        """Return the whole flash, from its start to its end."""
+        return self._flash.peek(0, self._layout.geometry.size)
+
+    def load_flash(self, data: bytes) -> None:
+        """Write a whole flash; of another program's bootloader nothing is written, as the board could not run it.
+
+        Raises:
+            FlashFailed: it is not as long as the flash.
+        """
+        if len(data) != self._layout.geometry.size:
+            raise FlashFailed(
+                f"an image of {len(data)} B is no image of a flash of {self._layout.geometry.size} B",
+                hint="give what flash_image() or a programmer's read-out of the whole flash has",
+            )
+        start = 0 if names_bootloader(data) else self._layout.bootloader.end
+        self._flash.poke(start, data[start:])
 
     def has_bootloader(self) -> bool:
         """Whether anything was ever flashed where the bootloader goes."""
@@ -169,16 +201,29 @@ class Programmer:
         """
         self.check(image)
         try:
-            version = Version.parse(read_image(image).version)
+            info = read_image(image)
+            version = Version.parse(info.version)
         except PdmlabError:
-            version = Version.parse("0.0.0")
+            info, version = ImageInfo("nothing"), Version.parse("0.0.0")
         kind = bootloaders.kind(self.bootloader().application)
         assert kind is not None
+        if kind == "fota":
+            self._agree_on_encryption(info)
         sign = None
         if kind == "trial":
             sign = functools.partial(sign_digest, key or self._present_key())
         for at, data in bootloaders.programmed(kind, self._layout, image, version, sign=sign):
             self._flash.poke(at, data)
+
+    def _agree_on_encryption(self, image: ImageInfo) -> None:
+        """Let the bootloader read candidates as the image's client writes them: a build has them both from one file."""
+        client = image.options.get(candidate_form.OPTION)
+        if not isinstance(client, Mapping):
+            return
+        options = dict(self.bootloader().options)
+        encrypted = candidate_form.CandidateForm.of_options(client).encryption is not None
+        if bool(options.get("encrypted")) != encrypted:
+            self._write_bootloader("fota", {**options, "encrypted": encrypted})
 
     def _present_key(self) -> ec.EllipticCurvePrivateKey:
         """Return the key to sign by, and make it the one that the bootloader knows.
@@ -202,3 +247,11 @@ class Programmer:
     def is_blank(self) -> bool:
         """Whether nothing was ever flashed where the application goes."""
         return self._flash.peek(self._layout.app_offset, 8) == b"\xff" * 8
+
+
+def names_bootloader(data: bytes) -> bool:
+    """Whether a flash begins with one of the bootloaders that a virtual board runs."""
+    try:
+        return read_image(data[: descriptor_size(data[:IMAGE_HEAD])]).application in bootloaders.KINDS
+    except ImageRejected:
+        return False

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pdmlab.errors import BoardError, ConfigError
 from pdmlab.filelock import FileLock
@@ -68,6 +70,21 @@ class StateDirectory:
                 f"{self.path} holds the flash of a {found}, not of a {target}",
                 hint="take another id, or delete that folder",
             )
+
+    def note_layout(self, now: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]]:
+        """Keep the flash layout by which the board is written; return the one kept before, or None, and this one.
+
+        Both as they come out of the file, so that they can be compared.
+        """
+        file = self.path / "layout.json"
+        text = json.dumps(now, indent=1, sort_keys=True) + "\n"
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            found = None
+        if found != json.loads(text):
+            file.write_text(text, encoding="utf-8")
+        return found if isinstance(found, dict) else None, json.loads(text)
 
     def close(self) -> None:
         """Give the directory back."""

@@ -91,9 +91,8 @@ class _Reader:
                 "look at flash-start-address and flash-size in mbed_app.json",
             )
         details = self.optional("update-client.application-details")
-        if details is None:
-            details = self.optional("application-header-address")  # as the 4.x bootloader has it
-        header_offset = number("target.header_offset", HEADER_OFFSET if details is None else details - start)
+        header = self.optional("application-header-address") if details is None else details  # the 4.x bootloader's
+        header_offset = number("target.header_offset", HEADER_OFFSET if header is None else header - start)
         if details is not None and details - start != header_offset:
             self._contradiction(
                 f"update-client.application-details is 0x{details:x}, but target.header_offset 0x{header_offset:x}",
@@ -105,6 +104,7 @@ class _Reader:
         self._agree("application-start-address", app_offset, "target.app_offset")
         sotp = self.sotp()
         component, candidate = self.candidate(candidate_on, storage_size)
+        locations, limit = self._locations(), self.optional("max-application-size")
         tops = [area.offset for area in sotp if area.offset > app_offset]
         if component == INTERNAL and candidate.offset > app_offset:
             tops.append(candidate.offset)
@@ -121,8 +121,8 @@ class _Reader:
             storage_size,
             tuple(self._assumed),
             tuple(self._faults),
-            self._locations(),
-            self.optional("max-application-size"),
+            locations,
+            limit,
         )
 
     def _agree(self, key: str, offset: int, other: str) -> None:
