@@ -86,6 +86,22 @@ def test_a_virtual_board_is_updated_by_the_stock_tool(lab: SdkLab, project: Proj
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("version", [(), ("-v", "1800000000")])
+def test_a_virtual_board_of_the_update_hub_is_updated_with_the_stock_tools_manifests_v1(
+    lab: SdkLab, project: Project, version: tuple[str, ...]
+) -> None:
+    with VirtualBoard("K64F", id=f"hub-by-the-tool-{len(version)}", memory=True, seed=3, bootloader="mbed") as board:
+        board.flash_application("example", update_resources=project.resources)
+        device_id = board.console.expect(CONNECTED, timeout=30)[1]
+        image = board.build("example", version="1.0.1", update_resources=project.resources)
+        (project.folder / "board.bin").write_bytes(image)
+        done = project.tool("update-v1", "-p", "board.bin", *version, "-i", device_id, "-w", "-t", "60")
+        assert done.returncode == 0, said(done)
+        assert str(board.installed()) == "example 1.0.1 (build 0)"
+    assert left(lab) == []
+
+
+@pytest.mark.slow
 def test_a_device_that_refuses_makes_the_tool_fail_and_say_why(lab: SdkLab, project: Project) -> None:
     desk = project.desk(lab, "refuses")
     desk.fails_with = 23
@@ -205,6 +221,21 @@ def test_the_old_tool_updates_a_board_of_the_update_hub_by_way_of_the_sdk(
     assert done.returncode == 0, said(done)
     assert "Finished in state: 'autostopped'" in said(done)
     assert board.image == IMAGE and len(board.installed) == 1
+    assert left(lab) == []
+
+
+@pytest.mark.slow
+def test_the_old_tool_updates_a_virtual_board_of_the_update_hub(lab: SdkLab, old_tool: Run, tmp_path: Path) -> None:
+    set_up(old_tool, tmp_path, lab.service)
+    resources = UpdateResources.from_c((tmp_path / RESOURCES_FILE).read_text())
+    with VirtualBoard("K64F", id="hub-by-the-old-tool", memory=True, seed=4, bootloader="mbed") as board:
+        board.flash_application("example", update_resources=resources)
+        device_id = board.console.expect(CONNECTED, timeout=30)[1]
+        image = board.build("example", version="1.0.1", update_resources=resources)
+        (tmp_path / "board.bin").write_bytes(image)
+        done = old_tool("update", "device", "-p", "board.bin", "-D", device_id, "-T", "60", folder=tmp_path)
+        assert done.returncode == 0, said(done)
+        assert str(board.installed()) == "example 1.0.1 (build 0)"
     assert left(lab) == []
 
 
