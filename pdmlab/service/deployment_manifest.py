@@ -76,7 +76,8 @@ class ByManifest:
         if not self._rows.move(row, "sending", tries=row["tries"] + 1, generation=registration.generation):
             return True
         await self._core.store.written()
-        message = Message(code=codes.POST, payload=bytes(row["manifest"]))  # a Content-Format would hang the device
+        manifest = self._core.firmware.for_device(row["account_id"], bytes(row["manifest"]))
+        message = Message(code=codes.POST, payload=manifest)  # a Content-Format would hang the device
         message.opt.uri_path = PACKAGE.segments
         try:
             answer = await self._core.delivery.ask(row["device_id"], message)

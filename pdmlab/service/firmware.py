@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -12,11 +11,16 @@ import sqlalchemy as sa
 
 from pdmlab.service.described import Described
 from pdmlab.service.ids import timestamp
+from pdmlab.service.incoming import Content, Incoming
 from pdmlab.service.pieces import Pieces
 from pdmlab.service.refusal import Refused, not_found
 from pdmlab.service.schema import firmware_images, firmware_manifests
 from pdmlab.service.statements import Statement
 from pdmlab.service.store import Row
+from pdmlab.update.checks import ENCRYPTED
+from pdmlab.update.manifest import SignedManifest
+from pdmlab.update.manifest_v1 import is_v1
+from pdmlab.update.payloads.encrypted import with_key
 
 if TYPE_CHECKING:
     from pdmlab.service.core import Core
@@ -35,11 +39,18 @@ _PAYLOAD = re.compile(r"(?:[a-z]+://[^/]*)?/(?:v3/firmware-images|fw)/([0-9a-f]{
 _REMEMBERED = 64  # images whose size is remembered: it is wanted with each block
 _REMEMBERED_S = 1.0  # for how long: another process may have deleted the image
 
+_C = firmware_images.c
 _IMAGE = Statement(
-    sa.select(firmware_images.c.id, firmware_images.c.account_id, firmware_images.c.size).where(
-        firmware_images.c.id == sa.bindparam("image")
+    sa.select(_C.id, _C.account_id, sa.func.coalesce(_C.encrypted_size, _C.size).label("size")).where(
+        _C.id == sa.bindparam("image")
     )
 )
+_KEY = Statement(
+    sa.select(_C.encryption_key).where(_C.id == sa.bindparam("image"), _C.account_id == sa.bindparam("account"))
+)
+
+IMAGE = [column for column in _C if column.name != "encryption_key"]
+"""An image's columns, without what is secret."""
 
 MANIFEST = [
     *(column for column in firmware_manifests.c if column.name not in ("data", "key_table")),
@@ -75,23 +86,29 @@ class Firmware:
 
     # -- images --------------------------------------------------------------------------------------------
 
-    def add_image(self, account_id: str, name: str, data: bytes, *, description: str = "") -> Row:
-        """Keep an image; return its row. Larger ones come by `Uploads`, little by little.
+    def add_image(
+        self, account_id: str, name: str, data: bytes, *, description: str = "", encrypt: bool = False
+    ) -> Row:
+        """Keep an image, or what it is encrypted; return its row. Larger ones come by `Uploads`, little by little.
 
         Raises:
             Refused: it is empty (400), larger than MAX_IMAGE (413), or the account has MAX_IMAGES (403).
         """
+        self.must_fit(len(data))
+        incoming = Incoming(encrypt=encrypt)
+        kept = incoming.take(data)
+        last, content = incoming.finish()
         with self._store.begin():
             id = self._store.ids.new()
-            row = self.enter(id, account_id, name, len(data), hashlib.sha256(data).hexdigest(), description=description)
-            self.pieces.append(account_id, id, 0, data)
+            row = self.enter(id, account_id, name, content, description=description)
+            self.pieces.append(account_id, id, 0, kept + last)
         return row
 
-    def enter(self, id: str, account_id: str, name: str, size: int, checksum: str, *, description: str = "") -> Row:
+    def enter(self, id: str, account_id: str, name: str, content: Content, *, description: str = "") -> Row:
         """Make an image of the pieces that are there, as part of the open transaction; as `add_image` does."""
-        if not size:
+        if not content.size:
             raise Refused(400, "the image is empty", hint="was the file written before it was uploaded?")
-        self.must_fit(size)
+        self.must_fit(content.size)
         self.must_have_room(account_id, firmware_images, MAX_IMAGES, "firmware images")
         at = self._store.timestamp()
         row: Row = {
@@ -99,14 +116,16 @@ class Firmware:
             "account_id": account_id,
             "name": name,
             "description": description,
-            "size": size,
-            "checksum": checksum,
-            "datafile_encryption": False,
+            "size": content.size,
+            "checksum": content.checksum,
+            "datafile_encryption": content.is_encrypted,
+            "encrypted_size": content.encrypted_size,
+            "encrypted_checksum": content.encrypted_checksum,
             "created_at": at,
             "updated_at": at,
         }
         with self._store.begin() as db:
-            db.execute(sa.insert(firmware_images).values(row))
+            db.execute(sa.insert(firmware_images).values(**row, encryption_key=content.key))
         return row
 
     def must_fit(self, size: int) -> None:
@@ -122,7 +141,7 @@ class Firmware:
 
     def image(self, account_id: str, id: str) -> Row:
         """Return an image's row; raise Refused (404) if the account has no such image."""
-        found = sa.select(firmware_images).where(firmware_images.c.account_id == account_id, firmware_images.c.id == id)
+        found = sa.select(*IMAGE).where(_C.account_id == account_id, _C.id == id)
         return self._found(found, "firmware image", id)
 
     def delete_image(self, account_id: str, id: str) -> None:
@@ -153,6 +172,18 @@ class Firmware:
         """Return the image that a manifest's URI means: this service's datafile or short_datafile, at any port."""
         match = _PAYLOAD.fullmatch(uri)
         return self.open(match.group(1)) if match else None
+
+    def for_device(self, account_id: str, der: bytes) -> bytes:
+        """Return a manifest as it goes to a device: the key behind it, if it is of an image that is encrypted.
+
+        The key comes from the account's own image alone; without one, the device says that there is no key.
+        """
+        if is_v1(der):
+            return der
+        manifest = SignedManifest.parse(der).manifest
+        match = _PAYLOAD.fullmatch(manifest.uri) if manifest.format in ENCRYPTED else None
+        key = self._store.scalar(_KEY, image=match.group(1), account=account_id) if match else None
+        return der if key is None else with_key(der, bytes(key))
 
     # -- manifests -----------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,8 @@ import sqlalchemy as sa
 
 from pdmlab.service.firmware import MAX_IMAGE
 from pdmlab.service.ids import timestamp
+from pdmlab.service.incoming import Content, Incoming
+from pdmlab.service.pieces import PIECE
 from pdmlab.service.refusal import Refused, not_found
 from pdmlab.service.schema import upload_chunks, upload_jobs
 from pdmlab.service.store import Row
@@ -41,28 +43,40 @@ class Uploads:
 
     # -- one request -----------------------------------------------------------------------------------------
 
-    async def receive(self, account_id: str, name: str, parts: Iterable[bytes], *, description: str = "") -> Row:
+    async def receive(
+        self,
+        account_id: str,
+        name: str,
+        parts: Iterable[bytes],
+        *,
+        description: str = "",
+        encrypt: bool = False,
+        then: Callable[[Row], object] = lambda row: None,
+    ) -> Row:
         """Keep an image that comes in parts, some 1 MiB each; return its row. Others have their turns in between.
 
+        then: what to do with the row in the same transaction.
         Raises as `Firmware.add_image` does; nothing is kept then.
         """
         job = self._begin(account_id, name, description, "receiving")
-        size, digest = 0, hashlib.sha256()
+        incoming, pieces = Incoming(encrypt=encrypt), self._core.firmware.pieces
         try:
             for part in parts:
-                self._core.firmware.must_fit(size + len(part))
+                self._core.firmware.must_fit(incoming.size + len(part))
+                kept = incoming.kept
                 with self._store.begin():
-                    self._core.firmware.pieces.append(account_id, job["image_id"], size, part)
-                digest.update(part)
-                size += len(part)
+                    pieces.append(account_id, job["image_id"], kept, incoming.take(part))
                 await asyncio.sleep(0)
+            kept = incoming.kept
+            last, content = incoming.finish()
             with self._store.begin() as db:
+                pieces.append(account_id, job["image_id"], kept, last)
                 if not db.execute(sa.delete(upload_jobs).where(upload_jobs.c.id == job["id"])).rowcount:
                     # Another process has started meanwhile, and has let go of what took so long: the bytes go too.
                     raise Refused(409, f"the image took more than {PATIENCE_S:.0f} s to come", hint="send it again")
-                return self._core.firmware.enter(
-                    job["image_id"], account_id, name, size, digest.hexdigest(), description=description
-                )
+                row = self._core.firmware.enter(job["image_id"], account_id, name, content, description=description)
+                then(row)
+            return row
         except BaseException:
             self._forget(job)
             raise
@@ -82,8 +96,8 @@ class Uploads:
 
     # -- jobs ------------------------------------------------------------------------------------------------
 
-    def add(self, account_id: str, name: str, *, description: str = "") -> Row:
-        """Begin an upload in chunks; return its row.
+    def add(self, account_id: str, name: str, *, description: str = "", encrypt: bool = False) -> Row:
+        """Begin an upload in chunks, of an image that may be encrypted at its end; return its row.
 
         Raises:
             Refused: the account has MAX_JOBS that are unfinished (409).
@@ -95,7 +109,7 @@ class Uploads:
             raise Refused(
                 409, f"the account has {MAX_JOBS} unfinished uploads: delete some first", type="account_limit_exceeded"
             )
-        return self._begin(account_id, name, description, "in_progress")
+        return self._begin(account_id, name, description, "in_progress", encrypt=encrypt)
 
     def find(self, account_id: str, id: str) -> Row:
         """Return an upload's row; raise Refused (404) if the account has no such one."""
@@ -168,13 +182,14 @@ class Uploads:
 
     # -- inside ----------------------------------------------------------------------------------------------
 
-    def _begin(self, account_id: str, name: str, description: str, status: str) -> Row:
+    def _begin(self, account_id: str, name: str, description: str, status: str, *, encrypt: bool = False) -> Row:
         at = self._store.timestamp()
         row: Row = {
             "id": self._store.ids.new(),
             "account_id": account_id,
             "name": name,
             "description": description,
+            "datafile_encryption": encrypt,
             "status": status,
             "image_id": self._store.ids.new(),
             "size": 0,
@@ -241,6 +256,8 @@ class Uploads:
 
     async def _finish(self, job: Row, chunk: Row) -> Row:
         """Make the image: until that is written, the upload goes on."""
+        if job["datafile_encryption"]:
+            return await self._encrypt(job, chunk)
         firmware = self._core.firmware
         checksum = await firmware.pieces.checksum(job["image_id"], job["size"])
         with self._store.begin():
@@ -249,8 +266,27 @@ class Uploads:
                 job["image_id"],
                 job["account_id"],
                 job["name"],
-                job["size"],
-                checksum,
+                Content(job["size"], checksum),
                 description=job["description"],
             )
         return row
+
+    async def _encrypt(self, job: Row, chunk: Row) -> Row:
+        """Make an image of its own of what has come, encrypted, and let what has come go."""
+        pieces, counted = self._core.firmware.pieces, list[Row]()
+        ranges = ((at, min(at + PIECE, job["size"])) for at in range(0, job["size"], PIECE))
+
+        def done(image: Row) -> None:
+            id = image["id"]
+            counted.append(self._count(job, chunk, status="success", firmware_image_id=id, image_id=id))
+
+        await self.receive(
+            job["account_id"],
+            job["name"],
+            (pieces.read(job["image_id"], start, stop) for start, stop in ranges),
+            description=job["description"],
+            encrypt=True,
+            then=done,
+        )
+        pieces.drop(job["image_id"])
+        return counted[0]

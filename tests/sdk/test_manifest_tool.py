@@ -129,9 +129,18 @@ def test_a_short_url_leads_to_the_image_as_well(lab: SdkLab, project: Project) -
     assert desk.image == IMAGE and desk.installed == ["1.0.1"]
 
 
-def test_that_an_image_should_be_encrypted_is_refused_by_the_tool_itself(lab: SdkLab, project: Project) -> None:
-    done = project.tool("update", "-p", "fw.bin", "-v", "1.0.1", "-e", "-w")
-    assert done.returncode == 1 and "Device Management doesn't support this feature" in said(done)
+@pytest.mark.slow
+def test_a_virtual_board_is_updated_by_the_stock_tool_with_an_image_that_the_service_encrypts(
+    lab: SdkLab, project: Project
+) -> None:
+    with VirtualBoard("K64F", id="encrypted", memory=True, seed=3) as board:
+        board.flash_application("example", update_resources=project.resources)
+        device_id = board.console.expect(CONNECTED, timeout=30)[1]
+        image = board.build("example", version="1.0.1", update_resources=project.resources)
+        (project.folder / "board.bin").write_bytes(image)
+        done = project.tool("update", "-p", "board.bin", "-v", "1.0.1", "-i", device_id, "-e", "-w", "-t", "90")
+        assert done.returncode == 0, said(done)
+        assert str(board.installed()) == "example 1.0.1 (build 0)"
     assert left(lab) == []
 
 

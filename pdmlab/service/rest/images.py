@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 
 from pdmlab.service import filters
 from pdmlab.service.core import Core
-from pdmlab.service.firmware import FILE_NAME, MAX_DESCRIPTION, MAX_NAME
+from pdmlab.service.firmware import FILE_NAME, IMAGE, MAX_DESCRIPTION, MAX_NAME
 from pdmlab.service.image_server import CHUNK, Readable, wanted_range
 from pdmlab.service.refusal import not_found
 from pdmlab.service.rest.context import TheCore, TheKey, base_url
@@ -59,9 +59,9 @@ def shape_image(row: Row, base: str, lwm2m_uri: str) -> Json:
         "short_datafile": f"{lwm2m_uri}/fw/{row['id']}",
         "datafile_size": row["size"],
         "datafile_checksum": row["checksum"],
-        "datafile_encryption": False,  # this service encrypts none, and says so
-        "encrypted_datafile_checksum": None,
-        "encrypted_datafile_size": None,
+        "datafile_encryption": row["datafile_encryption"],
+        "encrypted_datafile_checksum": row["encrypted_checksum"],
+        "encrypted_datafile_size": row["encrypted_size"],
         "created_at": row["created_at"],
         "updated_at": row["updated_at"],
         "etag": row["updated_at"],
@@ -77,20 +77,25 @@ async def post_image(
     name: Name = "",
     description: Description = "",
     datafile_encryption: Annotated[
-        Text, Form(max_length=8, description="Whether it is to be encrypted, which this service does not do.")
+        Text, Form(max_length=8, description="Whether it is to be encrypted for devices: true or false.")
     ] = "",
 ) -> Json:
     """Keep an image; larger ones come in chunks, by an upload job.
 
-    None is encrypted: `datafile_encryption` of the answer is false, whatever was asked for.
+    If it is to be encrypted, what devices download is: by AES-CCM, in blocks of 1024 B, under a key that they get
+    with a manifest of the format encrypted-raw or encrypted-combined, and that this API never tells.
     """
+    encrypt = datafile_encryption.strip().lower() == "true"  # manifest-tool writes True
     name = name or _file_name(datafile)
     size = datafile.size or 0
     core.firmware.must_fit(size)
     if size <= _PART:
-        row = core.firmware.add_image(key.account_id, name, await datafile.read(), description=description)
+        row = core.firmware.add_image(
+            key.account_id, name, await datafile.read(), description=description, encrypt=encrypt
+        )
     else:
-        row = await core.uploads.receive(key.account_id, name, _parts(datafile.file), description=description)
+        parts = _parts(datafile.file)
+        row = await core.uploads.receive(key.account_id, name, parts, description=description, encrypt=encrypt)
     return shape_image(row, _where(core, request), core.lwm2m_uri)
 
 
@@ -116,7 +121,7 @@ def _as_shown(base: str) -> sa.FromClause:
     """Return the table with what the API shows of it, by the names of the API's filters."""
     c = firmware_images.c
     return sa.select(
-        *c,
+        *IMAGE,
         c.size.label("datafile_size"),
         c.checksum.label("datafile_checksum"),
         (sa.literal(f"{base}/v3/firmware-images/", sa.Text) + c.id + f"/{FILE_NAME}").label("datafile"),

@@ -47,7 +47,9 @@ class JobChange(BaseModel):
 
     name: Text | None = Field(None, max_length=MAX_NAME)
     description: Text | None = Field(None, max_length=MAX_DESCRIPTION)
-    datafile_encryption: bool | None = Field(None, description="This service encrypts none.")
+    datafile_encryption: bool | None = Field(
+        None, description="Whether the image is to be encrypted for devices; said when an upload begins."
+    )
 
 
 def shape_job(row: Row) -> Json:
@@ -56,7 +58,7 @@ def shape_job(row: Row) -> Json:
     return {
         **{name: row[name] for name in names.split()},
         "object": "upload-job",
-        "datafile_encryption": False,
+        "datafile_encryption": row["datafile_encryption"],
         "complete": row["status"] != "in_progress",
         "etag": row["updated_at"],
     }
@@ -79,7 +81,10 @@ def shape_chunk(row: Row) -> Json:
 @router.post(JOBS, summary="Begin an upload in chunks", status_code=201, responses={409: {}})
 async def post_job(core: TheCore, key: TheKey, wanted: JobChange) -> Json:
     """Begin an upload of an image in chunks."""
-    return shape_job(core.uploads.add(key.account_id, wanted.name or "", description=wanted.description or ""))
+    encrypt = bool(wanted.datafile_encryption)
+    return shape_job(
+        core.uploads.add(key.account_id, wanted.name or "", description=wanted.description or "", encrypt=encrypt)
+    )
 
 
 @router.get(JOBS, summary="List uploads in chunks", openapi_extra=described(JOB_FIELDS))

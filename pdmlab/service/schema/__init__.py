@@ -56,7 +56,7 @@ from pdmlab.service.schema.security import (
     trusted_certificates,
 )
 
-HEAD = "0009"
+HEAD = "0010"
 """The migration that leads to these tables."""
 
 __all__ = [

@@ -30,9 +30,12 @@ firmware_images = Table(
     Column("size", Integer, nullable=False),
     Column("checksum", String(64), nullable=False),
     Column("datafile_encryption", Boolean, nullable=False, server_default=false()),
+    Column("encrypted_size", Integer),
+    Column("encrypted_checksum", String(64)),
+    Column("encryption_key", LargeBinary),
     *created(),
     Index(None, "account_id"),
-    comment="checksum: SHA-256 in hex; the bytes are in image_pieces",
+    comment="checksum: SHA-256 in hex; the bytes, encrypted if datafile_encryption, are in image_pieces",
 )
 
 image_pieces = Table(

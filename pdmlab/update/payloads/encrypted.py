@@ -16,6 +16,11 @@ from pdmlab.update.payloads.blocks import BLOCK_DATA, BLOCK_SIZE, BlockCipher, s
 from pdmlab.update.results import FotaResult, rejected
 
 
+def with_key(signed: bytes, key: bytes) -> bytes:
+    """Return a signed manifest with the key (16 B) of its payload behind it: context tag 1, not signed."""
+    return signed + bytes((0x81, len(key))) + key
+
+
 class Encryptor:
     """Encrypts an image that comes in pieces of any size, under a key of 16 bytes that serves no other one.
 

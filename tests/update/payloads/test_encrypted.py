@@ -16,7 +16,7 @@ from pdmlab.update.header import WrappedKey
 from pdmlab.update.manifest import Manifest, PayloadFormat, PayloadMetadata, SignedManifest
 from pdmlab.update.payloads import unpacker
 from pdmlab.update.payloads.blocks import BLOCK_DATA, BLOCK_SIZE, BlockCipher, sealed_size, unwrap_key, wrap_key
-from pdmlab.update.payloads.encrypted import EncryptedUnpacker, Encryptor, encrypt
+from pdmlab.update.payloads.encrypted import EncryptedUnpacker, Encryptor, encrypt, with_key
 from pdmlab.update.results import FotaResult
 
 KEY, OTHER = bytes(range(16)), bytes(range(1, 17))
@@ -186,12 +186,12 @@ def test_the_key_behind_the_manifest_opens_its_payload() -> None:
     with pytest.raises(ManifestRejected, match="no key") as caught:
         unpacker(SignedManifest.parse(der), lambda at, size: b"")
     assert caught.value.result == FotaResult.MANIFEST_MALFORMED
-    unpacked = unpacker(SignedManifest.parse(der + b"\x81\x10" + KEY), lambda at, size: b"")
+    unpacked = unpacker(SignedManifest.parse(with_key(der, KEY)), lambda at, size: b"")
     assert isinstance(unpacked, EncryptedUnpacker) and unpack(unpacked, PAYLOAD) == IMAGE
 
 
 def test_a_key_of_zeros_is_an_internal_error() -> None:
     der = manifest(PAYLOAD).sign(ec.generate_private_key(ec.SECP256R1()))
     with pytest.raises(ManifestRejected, match="zeros") as caught:
-        unpacker(SignedManifest.parse(der + b"\x81\x10" + bytes(16)), lambda at, size: b"")
+        unpacker(SignedManifest.parse(with_key(der, bytes(16))), lambda at, size: b"")
     assert caught.value.result == FotaResult.INTERNAL
