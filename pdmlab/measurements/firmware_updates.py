@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import datetime
 import functools
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
-from pdmlab.clock import SECOND, DeviceClock
+from pdmlab.client.block_size import OPTION, SIZES
+from pdmlab.clock import SECOND
 from pdmlab.errors import ConfigError, NotMeasurable
-from pdmlab.firmware.image import ImageInfo, build_image
 from pdmlab.measurements.bench import Bench, Row
 from pdmlab.measurements.downloads import make_link, number, whole
-from pdmlab.network.fabric import Fabric, Packet
+from pdmlab.measurements.virtual_lab import VirtualLab, play, update_key, update_resources
+from pdmlab.network.fabric import Packet
 from pdmlab.network.link import Link
-from pdmlab.update.credentials import Credentials, UpdateResources
-from pdmlab.update.developer import update_certificate
 from pdmlab.update.manifest import Manifest, PayloadFormat
 from pdmlab.update.payloads.patch import Delta
 
-if TYPE_CHECKING:
-    from pdmlab.service.core import Core
-    from pdmlab.sim.board import VirtualBoard
-
 Payload = Literal["raw", "delta"]
 OLD, NEW = "1.0.0", "1.0.1"
-BLOCKS = (16, 32, 64, 128, 256, 512, 1024)
-EPOCH = 1_767_225_600.0  # 2026-01-01T00:00:00Z
-LONGEST_S = 7 * 24 * 3600
-"""Device time that an update may take (s)."""
-LOOK_S = 1.0
-_PORTS = 5683, 5685
 
 
 def firmware_update(
@@ -64,16 +49,18 @@ def firmware_update(
         ConfigError: a figure that no link, image or block can have.
         NotMeasurable: the update does not come to its end.
     """
-    block_B = whole("block_B", block_B, min(BLOCKS), max(BLOCKS))
-    if block_B not in BLOCKS:
-        raise ConfigError(f"block_B is {block_B}", hint=f"CoAP has blocks of {', '.join(map(str, BLOCKS))} B")
+    block_B = whole("block_B", block_B, min(SIZES), max(SIZES))
+    if block_B not in SIZES:
+        raise ConfigError(f"block_B is {block_B}", hint=f"CoAP has blocks of {', '.join(map(str, SIZES))} B")
     capacity = min(board.layout.application.size, board.layout.candidate.size - 4096)
     if not 0x4000 <= number("image_B", image_B) <= capacity:
         raise ConfigError(f"image_B is {image_B!r}", hint=f"this board's flash and slot take 16384 to {capacity} B")
     if payload not in ("raw", "delta"):
         raise ConfigError(f"payload is {payload!r}", hint="raw or delta")
     link = make_link(bearer, round_trip_ms, None, loss)
-    seen = _play(_Plan(board.info.target, board.seed, link, block_B, int(image_B), payload))
+    plan = _Plan(block_B, int(image_B), payload)
+    seen = _Seen(image_B=plan.image_B, extra_B=1024 if payload == "delta" else 0)
+    play(functools.partial(_update, plan, seen), board.info.target, seed=board.seed, link=link)
     row = seen.row(link)
     given = {"round_trip_ms": round_trip_ms, "loss": loss}
     return {name: cell for name, cell in row.items() if given.get(name) is None}
@@ -81,9 +68,6 @@ def firmware_update(
 
 @dataclass(frozen=True)
 class _Plan:
-    target: str
-    seed: int
-    link: Link
     block_B: int
     image_B: int
     payload: Payload
@@ -153,93 +137,41 @@ class _Seen:
         }
 
 
-@functools.cache
-def _key() -> ec.EllipticCurvePrivateKey:
-    return ec.derive_private_key(0x5EED, ec.SECP256R1())
-
-
-@functools.cache
-def _resources() -> UpdateResources:
-    now = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-    return UpdateResources(b"v" * 16, b"c" * 16, update_certificate(_key(), "company.com", now))
-
-
-def _play(plan: _Plan) -> _Seen:
-    from pdmlab.service.core import Core
-    from pdmlab.sim.board import VirtualBoard
-
-    seen = _Seen(image_B=plan.image_B, extra_B=1024 if plan.payload == "delta" else 0)
-    with DeviceClock() as clock:
-        fabric = Fabric(clock, plan.seed)
-        core = Core("sqlite://", now=lambda: EPOCH + clock.now() / SECOND, seed=plan.seed)
-        with VirtualBoard(
-            plan.target, id="measured", memory=True, clock=clock, fabric=fabric, seed=plan.seed, power=False
-        ) as board:
-            board.network.link = plan.link
-            clock.call_async(_update(plan, seen, clock, fabric, core, board))
-    return seen
-
-
-async def _update(
-    plan: _Plan, seen: _Seen, clock: DeviceClock, fabric: Fabric, core: Core, board: VirtualBoard
-) -> None:
-    host = fabric.host("service")
-    await core.start(bootstrap=host.opener(_PORTS[0]), lwm2m=host.opener(_PORTS[1]))
-    try:
-        credentials = Credentials("measured", core.bootstrap_uri, core.account_id)
-        old, new = (_build(plan, board, version, credentials) for version in (OLD, NEW))
-        payload = new if plan.payload == "raw" else Delta.between(old, new).patch
-        seen.payload_B = len(payload)
-        board.flash(old)
-        await _until(lambda: bool(list(core.registrations)), "the registration")
-        manifest = _manifest(core, old, new, payload, plan.payload)
-        (device,) = core.registrations
-        campaign = core.campaigns.create(
-            core.account_id, device_filter=f"id__eq={device.device_id}", root_manifest_id=manifest
-        )
-        fabric.tap, start = seen.tap, clock.now()
-        core.campaigns.start(core.account_id, campaign["id"])
-        await _until(lambda: core.campaigns.find(core.account_id, campaign["id"])["phase"] == "stopped", "the campaign")
-        seen.total_s = (clock.now() - start) / SECOND
-        (row,) = core.campaigns.progress(campaign["id"])
-        if row["phase"] != "success":
-            said = board.uart.host_read(1 << 16, 0).decode("utf-8", "replace").splitlines()[-30:]
-            raise NotMeasurable(f"the update fails: {row['description']}", hint=" / ".join(said))
-        seen.install_s = sum(step.duration_ns for step in board.boot_steps if "bootloader" in step.name) / SECOND
-    finally:
-        fabric.tap = None
-        await core.stop()
-
-
-def _build(plan: _Plan, board: VirtualBoard, version: str, credentials: Credentials) -> bytes:
-    info = ImageInfo(
-        "example",
-        version,
-        credentials=credentials.to_mapping(),
-        update_resources=_resources().to_mapping(),
-        options={"block_size": plan.block_B},
+async def _update(plan: _Plan, seen: _Seen, lab: VirtualLab) -> None:
+    core, board = lab.core, lab.board
+    old, new = (lab.build(each, size=plan.image_B, options={OPTION: plan.block_B}) for each in (OLD, NEW))
+    payload = new if plan.payload == "raw" else Delta.between(old, new).patch
+    seen.payload_B = len(payload)
+    board.flash(old)
+    await lab.until(lambda: bool(list(core.registrations)), "the board registers")
+    manifest = _manifest(lab, old, new, payload, plan.payload)
+    campaign = core.campaigns.create(
+        core.account_id, device_filter=f"id__eq={lab.device_id}", root_manifest_id=manifest
     )
-    return build_image(info, size=plan.image_B, load_address=board.layout.address(board.layout.application))
+    lab.fabric.tap, start = seen.tap, lab.clock.now()
+    core.campaigns.start(core.account_id, campaign["id"])
+    await lab.until(
+        lambda: core.campaigns.find(core.account_id, campaign["id"])["phase"] == "stopped", "the campaign ends"
+    )
+    seen.total_s = (lab.clock.now() - start) / SECOND
+    (row,) = core.campaigns.progress(campaign["id"])
+    if row["phase"] != "success":
+        raise NotMeasurable(
+            f"the update fails: {row['description']}", hint=" / ".join(lab.read_console().splitlines()[-8:])
+        )
+    seen.install_s = sum(step.duration_ns for step in board.boot_steps if "bootloader" in step.name) / SECOND
 
 
-def _manifest(core: Core, old: bytes, new: bytes, payload: bytes, kind: Payload) -> str:
+def _manifest(lab: VirtualLab, old: bytes, new: bytes, payload: bytes, kind: Payload) -> str:
     """Put payload and manifest into the service; return the manifest's id."""
-    resources = _resources()
-    image = core.firmware.add_image(core.account_id, f"example {NEW}", payload)
-    uri = f"http://127.0.0.1/v3/firmware-images/{image['id']}/firmware.bin"
+    resources = update_resources()
     made = Manifest.for_image(
-        payload, version=NEW, uri=uri, vendor_id=resources.vendor_id, class_id=resources.class_id
+        payload,
+        version=NEW,
+        uri=lab.offer(payload),
+        vendor_id=resources.vendor_id,
+        class_id=resources.class_id,
     )
     if kind == "delta":
         made = replace(made, format=PayloadFormat.DELTA, metadata=Delta.between(old, new).metadata)
-    return str(core.firmware.add_manifest(core.account_id, f"to {NEW}", made.sign(_key()))["id"])
-
-
-async def _until(condition: object, what: str) -> None:
-    assert callable(condition)
-    try:
-        async with asyncio.timeout(LONGEST_S):
-            while not condition():
-                await asyncio.sleep(LOOK_S)
-    except TimeoutError:
-        raise NotMeasurable(f"{what} has not come in {LONGEST_S // 3600} h of device time") from None
+    return str(lab.core.firmware.add_manifest(lab.core.account_id, f"to {NEW}", made.sign(update_key()))["id"])
