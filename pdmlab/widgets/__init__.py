@@ -18,15 +18,16 @@ if TYPE_CHECKING:
     from pdmlab.widgets.drawing import explore, redraw
     from pdmlab.widgets.handing_out import credentials
     from pdmlab.widgets.logs import messages
-    from pdmlab.widgets.management import campaign, queue, resources
+    from pdmlab.widgets.management import queue, resources
     from pdmlab.widgets.serial import console
     from pdmlab.widgets.stopping import stop_button
     from pdmlab.widgets.tabs import service
+    from pdmlab.widgets.updates import campaign
     from pdmlab.widgets.view import View
 
 _HOMES = {
     "View": "view",
-    "campaign": "management",
+    "campaign": "updates",
     "console": "serial",
     "credentials": "handing_out",
     "devices": "directory",

@@ -1,4 +1,4 @@
-"""Views of devices at the service: their resources, what waits for them, and campaigns."""
+"""Views of devices at the service: their resources, and what waits for them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from pdmlab.cloud.campaign import ENDED
 from pdmlab.errors import PdmlabError, TimedOut
 from pdmlab.widgets.view import View
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pdmlab.cloud.campaign import Campaign
     from pdmlab.cloud.device import Device
 
 _NARROW = {"width": "4em"}
@@ -154,56 +152,4 @@ def queue(device: Device) -> FrameView:
 
     view = FrameView(look, f"Queue of device {device.id}", "nothing waits for the device")
     view.follow(view.look, every=0.5)
-    return view
-
-
-class CampaignView(View):
-    """A bar a device with the bytes it has and the time left, until the campaign has ended."""
-
-    def __init__(self, campaign: Campaign) -> None:
-        self._campaign = campaign
-        self.bars: dict[str, Any] = {}
-        self.texts: dict[str, Any] = {}  # ipywidgets ships no types
-        self.phase = ipywidgets.HTML()
-        super().__init__([self.phase], still=self._table)
-        self.look()
-
-    def look(self) -> bool:
-        """Show how far each device is; say whether the campaign goes on."""
-        try:
-            info, rows = self._campaign.info, list(self._campaign.progress().itertuples())
-        except PdmlabError as error:
-            self.phase.value = f"<small>{escape(error.message)}</small>"
-            return False
-        self.phase.value = f"<b>{escape(str(info['name'] or self._campaign.id))}</b>: {escape(str(info['phase']))}"
-        for row in rows:
-            self._show(row)
-        return info["phase"] not in ENDED
-
-    def _show(self, row: Any) -> None:  # Any: a row of itertuples()
-        device = str(row.device_id)
-        if device not in self.bars:
-            self.bars[device] = ipywidgets.FloatProgress(min=0, max=1, description=device[:8])
-            self.texts[device] = ipywidgets.HTML()
-            boxes = [
-                ipywidgets.HBox([bar, text]) for bar, text in zip(self.bars.values(), self.texts.values(), strict=True)
-            ]
-            self.children = [self.phase, *boxes]
-        done, total = int(row.done_B or 0), int(row.total_B or 0)
-        self.bars[device].value = done / total if total else 0
-        left = f", {row.left_s:.0f} s left (host clock)" if row.left_s == row.left_s and row.left_s is not None else ""
-        self.texts[device].value = f"{done:,} of {total:,} B{left}. {escape(str(row.description))}"
-
-    def _table(self) -> str:
-        rows = "".join(
-            f"<tr style='text-align:left'><td>{escape(device)}</td><td>{text.value}</td></tr>"
-            for device, text in self.texts.items()
-        )
-        return f"<div>{self.phase.value}</div><table><tr><th>device</th><th></th></tr>{rows}</table>"
-
-
-def campaign(campaign: Campaign) -> CampaignView:
-    """Show how far a campaign is with each device, until it has ended. By calls: campaign.progress(), .devices()."""
-    view = CampaignView(campaign)
-    view.follow(view.look)
     return view

@@ -8,7 +8,6 @@ import pytest
 
 from pdmlab import widgets
 from pdmlab.errors import ServiceError, TimedOut
-from pdmlab.widgets.management import CampaignView
 
 
 class Device:
@@ -125,34 +124,4 @@ def test_the_queue_says_when_the_service_is_gone():
 
     view._look = gone
     assert not view.look() and "no answer" in view.problem.value and "asleep" in view.table.value
-    view.close()
-
-
-class Campaign:
-    """A campaign whose device gets a block at each look."""
-
-    id = "1" * 32
-
-    def __init__(self):
-        self.done = 0
-        self.phase = "active"
-
-    @property
-    def info(self):
-        return {"name": "to <2.0.0>", "phase": self.phase}
-
-    def progress(self):
-        self.done = min(self.done + 512, 1536)
-        left = 12.3 if self.done < 1024 else None
-        self.phase = "stopped" if self.done >= 1536 else "active"
-        rows = [{"device_id": "0" * 32, "done_B": self.done, "total_B": 1536, "left_s": left, "description": "loads"}]
-        return pd.DataFrame(rows)
-
-
-def test_a_campaign_shows_bytes_and_time_left_until_it_has_ended():
-    view = CampaignView(Campaign())
-    assert "512 of 1,536 B, 12 s left (host clock). loads" in view._table()
-    assert "to &lt;2.0.0&gt;" in view.phase.value and len(view.children) == 2
-    assert view.look() and view.look()
-    assert not view.look() and view.bars["0" * 32].value == 1  # one last look after its end
     view.close()

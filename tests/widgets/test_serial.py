@@ -16,7 +16,7 @@ def board():
 
 def test_it_shows_the_transcript_and_sends_what_is_typed(board):
     view = widgets.console(board)
-    assert "booting" in view.text.value
+    assert "All clear. Jumping" in view.text.value
     view.line.value = "version"
     assert view.line.value == ""
     board.console.expect("idle 1.0.0")
