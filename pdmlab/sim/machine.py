@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pdmlab.storage.kv.nvstore import NVStore
     from pdmlab.update.bootloaders import Bootloader, BootResult, CandidatePlace
     from pdmlab.update.layout import FlashLayout
+    from pdmlab.update.packages import Package
 
 IMAGE_HEAD = 0x210
 """Bytes of an image that say how long its descriptor is (B)."""
@@ -175,6 +176,14 @@ class Machine:
 
     def make_file_system(self, name: str = "fs") -> FileSystem:
         return self.storage.make_file_system(name)
+
+    def names_of(self, package: Package) -> tuple[str, str] | None:
+        """Return the application and the version that an image names; None if the bytes name none."""
+        try:
+            found = read_image(package.read(0, descriptor_size(package.read(0, IMAGE_HEAD))))
+        except ImageRejected:
+            return None
+        return found.application, found.version
 
     def random_bytes(self, n: int) -> bytes:
         return self._random.randbytes(n)
