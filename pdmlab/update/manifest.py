@@ -131,7 +131,7 @@ class Manifest:
             raise ConfigError(f"this manifest cannot be signed: {fault}")
         signed = _written(self)
         signature = der.raw_signature(der.sign(private_key, signed))
-        return checked_size(der.sequence(_VERSION + signed + _SIGNATURE + signature))
+        return checked_size(der.sequence(_VERSION + signed + der.octets(signature)))
 
     def with_image_signature(self, private_key: ec.EllipticCurvePrivateKey) -> Manifest:
         """Return the manifest with the signature of the image that will run, for bootloaders that check it."""
@@ -263,18 +263,18 @@ def _encryption_key(rest: bytes) -> bytes | None:
 # The signature covers the DER of Manifest, its header included: what was signed is kept as the bytes that came.
 
 _VERSION = der.enumerated(SCHEMA_VERSION)
-_ID, _DIGEST, _SIGNATURE = b"\x04\x10", b"\x04\x20", b"\x04\x40"  # OCTET STRINGs of 16, 32 and 64 bytes follow
 _FORMATS = {int(each): each for each in PayloadFormat}
 
 
 def _written(manifest: Manifest) -> bytes:
     """Return the DER that is signed."""
     fields = [
-        _ID + manifest.vendor_id + _ID + manifest.class_id,
+        der.octets(manifest.vendor_id),
+        der.octets(manifest.class_id),
         der.integer(manifest.priority),
         der.utf8(manifest.component),
         der.utf8(manifest.version),
-        _DIGEST + manifest.payload_digest,
+        der.octets(manifest.payload_digest),
         der.integer(manifest.payload_size),
         der.utf8(manifest.uri),
         der.enumerated(manifest.format),
