@@ -8,6 +8,7 @@ from aiocoap import Message
 from aiocoap.numbers import codes
 
 from pdmlab.coap.blockwise import exponent
+from pdmlab.coap.codec import BlockRequests
 from pdmlab.errors import NetworkError, ResponseError
 from pdmlab.lwm2m.content import TEXT
 
@@ -36,6 +37,8 @@ class FirmwareBlocks:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._of: tuple[str, int] | None = None  # URI and block size of the requests below
+        self._requests: BlockRequests
 
     async def fetch(self, uri: str, number: int, size: int) -> tuple[bytes, bool, int | None]:
         """Return block `number` of `size` B, whether more follow, and the image's size (B) if the server tells it.
@@ -44,14 +47,10 @@ class FirmwareBlocks:
             NetworkError: the server cannot be reached any more, or sends what was not asked for. ResponseError: it
                 refuses.
         """
-        request = Message(
-            code=codes.GET,
-            uri_path=("fw",),
-            content_format=TEXT,
-            max_age=0,
-            block2=(number, False, exponent(size)),
-            proxy_uri=uri,
-        )
+        if self._of != (uri, size):
+            whole = Message(code=codes.GET, uri_path=("fw",), content_format=TEXT, max_age=0, proxy_uri=uri)
+            self._of, self._requests = (uri, size), BlockRequests(whole, exponent(size))
+        request = self._requests(number)
         for again in range(TRIES, -1, -1):
             try:
                 response = await self._connection.request(request)
@@ -61,7 +60,7 @@ class FirmwareBlocks:
                     raise
                 await self._connection.recover()
         block = response.opt.block2
-        if not response.code.is_successful():
+        if response.code >= 128 or response.code < 64:
             code = str(response.code)
             raise ResponseError(f"the LwM2M server answered {code} to /fw", code=code, path="/fw")
         if block is None:

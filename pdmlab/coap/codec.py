@@ -112,6 +112,7 @@ class _Blank(Message):  # type: ignore[misc]  # aiocoap has no types
 for _name, _value in vars(Message()).items():
     if _name not in ("code", "opt"):
         setattr(_Blank, _name, _value)
+_Blank.written = None  # its options as bytes, where they are known beforehand
 
 
 def blank(code: Code) -> Message:
@@ -204,7 +205,9 @@ def _extended(data: bytes, at: int, nibble: int, reset: int | None) -> tuple[int
 def encode(message: Message, kind: Type, mid: int, token: bytes) -> bytes:
     """Return the bytes of a message with this type, message ID and token; its own are not looked at."""
     head = bytes((0x40 | kind << 4 | len(token), message.code, mid >> 8, mid & 0xFF)) + token
-    if message.opt._options:
+    if isinstance(message, _Blank) and message.written is not None:
+        head += message.written
+    elif message.opt._options:
         head += _write_options(message.opt._options)
     return head + b"\xff" + message.payload if message.payload else head
 
@@ -257,6 +260,31 @@ def derive(message: Message, payload: bytes, **options: Any) -> Message:  # Any:
         else:
             kept.pop(number, None)
     return new
+
+
+class BlockRequests:
+    """Requests for one block after the other of the same resource, whose other options are written once."""
+
+    def __init__(self, message: Message, size_exponent: int) -> None:
+        """Take a request without payload and without Block2."""
+        number = OptionNumber.BLOCK2
+        options = message.opt._options
+        self._message, self._szx = message, size_exponent
+        self._before = _write_options({each: options[each] for each in options if each < number})
+        self._delta = number - max((each for each in options if each < number), default=0)
+        assert self._delta < 13, "an option shortly before Block2 saves a byte, and a case here"
+        after = _write_options(
+            {number: [_block(number, (0, False, 0))]} | {each: options[each] for each in options if each > number}
+        )
+        self._after = after[2:]  # without Block2 itself: a delta of 13 and more, and no value
+
+    def __call__(self, block: int) -> Message:
+        """Return the request for a block."""
+        message = derive(self._message, b"", block2=(block, False, self._szx))
+        value = block << 4 | self._szx
+        raw = value.to_bytes((value.bit_length() + 7) // 8, "big")
+        message.written = b"".join((self._before, _BYTES[self._delta << 4 | len(raw)], raw, self._after))
+        return message
 
 
 def uri(message: Message, peer: Address) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from aiocoap import Message
 from aiocoap.numbers import codes
+from aiocoap.numbers.optionnumbers import OptionNumber
 
 from pdmlab.coap.blockwise import exponent
 from pdmlab.coap.codec import derive, uri
@@ -51,6 +52,8 @@ class Requester:
     ) -> Message:
         """See Endpoint.request."""
         token = message.token or self.new_token(peer)
+        if timeout is None and not message.payload and OptionNumber.BLOCK2 in message.opt._options:
+            return await self.exchange(message, peer, token, late)  # that block, and nothing else
         if timeout is None:
             return await self._transfer(message, peer, token, block_size, on_block, late)
         try:
