@@ -122,7 +122,9 @@ _HUB_UPDATES = {
     304: Error.UpdateErrorConnection,
     307: Error.UpdateWarningURINotFound,
     315: Error.UpdateWarningAuthorizationRejected,
+    316: Error.UpdateWarningAuthorizationUnavailable,
     503: Error.UpdateErrorWriteToStorage,
     504: Error.UpdateErrorInvalidHash,
     511: Error.UpdateWarningAuthorizationRejected,
+    512: Error.UpdateWarningAuthorizationUnavailable,
 }

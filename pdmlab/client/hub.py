@@ -24,10 +24,10 @@ from pdmlab.network.interface import NetworkInterface
 from pdmlab.update import bootloaders, hub
 from pdmlab.update.bootloaders.interface import ImageHeader
 from pdmlab.update.candidate_v2 import UpdateStorage
-from pdmlab.update.download import DownloadFailed, Step
 from pdmlab.update.http_download import HttpDownload
 from pdmlab.update.hub_checks import NO_CERTIFICATE, HubAcceptance
 from pdmlab.update.hub_client import Hub, Patience
+from pdmlab.update.interface import Answer, DownloadFailed, Step
 from pdmlab.update.manifest_v1 import ManifestV1
 from pdmlab.update.results import FotaState
 
@@ -125,9 +125,9 @@ class HubUpdate:
         while not await self._observations.tell(self.objects.result):
             await self._connection.recover()
 
-    async def authorise(self, step: Step, manifest: ManifestV1) -> bool:
-        """Ask the application; without a callback everything is allowed."""
-        return await self._hooks.authorise(step)
+    async def authorise(self, step: Step, manifest: ManifestV1) -> Answer:
+        """Ask the application, and wait for its answer; without a callback everything is allowed."""
+        return await self._hooks.ask(step)
 
     def progress(self, done: int, total: int) -> None:
         """Tell the application how far it is."""

@@ -21,10 +21,6 @@ class UpdateHooks:
         self._background = background
         self._progress: tuple[int, int] | None = None
 
-    async def authorise(self, step: Step) -> bool:
-        """Ask the application, where there is no later; without a callback everything is allowed."""
-        return await self.ask(step) == ALLOWED
-
     async def ask(self, step: Step, manifest: Manifest | None = None) -> Answer:
         """Ask the application, and wait for its answer; without a callback everything is allowed."""
         request, authorize, ask = _REQUESTS[step], self._hooks.authorize, self._hooks.ask

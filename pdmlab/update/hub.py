@@ -19,18 +19,20 @@ PACKAGE_NAME = "/10252/0/5"
 class HubResult(IntEnum):
     """What the update hub reports once a manifest is accepted; `hub_checks` has what it says of manifests.
 
-    The numbers of arm_uc_public.h, and of the vendor's list of event types (UPD4_FAIL_315, UPD4_FAIL_511).
+    The numbers of arm_uc_public.h, and of the vendor's list of event types (UPD4_FAIL_315, 316, 511 and 512).
     """
 
     NO_STORAGE = 225
     NO_ROUTE = 302
     CONNECTION_FAILURE = 304
     DOWNLOAD_REFUSED = 315
+    DOWNLOAD_UNAVAILABLE = 316
     BAD_DATA_FORMAT = 411
     WRITE_FAILURE = 503
     HASH_ERROR = 504
     ACTIVATION_FAILURE = 505
     INSTALL_REFUSED = 511
+    INSTALL_UNAVAILABLE = 512
 
     @property
     def meaning(self) -> str:

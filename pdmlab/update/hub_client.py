@@ -16,17 +16,21 @@ from typing import Protocol
 from pdmlab.errors import ImageRejected, ManifestRejected, NetworkError, ResponseError, StorageError, UpdateError
 from pdmlab.update import hub
 from pdmlab.update.candidate_v2 import StorageLocation, UpdateStorage
-from pdmlab.update.download import BLOCK_SIZE, Blocking, Fetch, Step
 from pdmlab.update.header_v2 import FirmwareHeaderV2
 from pdmlab.update.hub import HubResult
 from pdmlab.update.hub_checks import BAD_URI, WRONG_PRECURSOR, HubAcceptance, check_v1
+from pdmlab.update.interface import ALLOWED, DEFERRED, Answer, Blocking, Fetch, Step
 from pdmlab.update.manifest_v1 import FormatV1, ManifestV1
 from pdmlab.update.payloads.delta import DeltaUnpacker
 from pdmlab.update.payloads.interface import Raw, ReadActive, Unpacker
 from pdmlab.update.results import FotaState
+from pdmlab.update.transfer import BLOCK_SIZE
 
 _AFTER_PROCESSING = (hub.ROLLBACK, WRONG_PRECURSOR, BAD_URI)
 """Results of what the hub looks at only when it has told that the manifest is one for this device (state 2)."""
+
+_REFUSED = {Step.DOWNLOAD: HubResult.DOWNLOAD_REFUSED, Step.INSTALL: HubResult.INSTALL_REFUSED}
+_PUT_OFF = {Step.DOWNLOAD: HubResult.DOWNLOAD_UNAVAILABLE, Step.INSTALL: HubResult.INSTALL_UNAVAILABLE}
 
 
 class HubCallbacks(Protocol):
@@ -40,8 +44,8 @@ class HubCallbacks(Protocol):
         """Take the value of /10252/0/3, and the sentence behind it for the console."""
         ...
 
-    async def authorise(self, step: Step, manifest: ManifestV1) -> bool:
-        """Say whether the application allows this step now."""
+    async def authorise(self, step: Step, manifest: ManifestV1) -> Answer:
+        """Ask the application whether this step may be; its answer may take as long as it likes."""
         ...
 
     def progress(self, done: int, total: int) -> None:
@@ -116,14 +120,14 @@ class Hub:
     async def _carry_out(self, der: bytes) -> None:
         manifest = await self._accepted(der)
         await self._enter(FotaState.AWAITING_DOWNLOAD_APPROVAL)
-        await self._ask(Step.DOWNLOAD, manifest, HubResult.DOWNLOAD_REFUSED)
+        await self._ask(Step.DOWNLOAD, manifest)
         location = await self._begin(manifest)
         await self._enter(FotaState.DOWNLOADING)
         await self._download(location, manifest)
         await self._enter(FotaState.DOWNLOADED)
         await self._on_medium(HubResult.WRITE_FAILURE, location.verify)
         await self._enter(FotaState.AWAITING_INSTALL_APPROVAL)
-        await self._ask(Step.INSTALL, manifest, HubResult.INSTALL_REFUSED)
+        await self._ask(Step.INSTALL, manifest)
         await self._enter(FotaState.UPDATING)
         await self._on_medium(HubResult.ACTIVATION_FAILURE, location.finish)
         await self._enter(FotaState.REBOOTING)
@@ -143,9 +147,15 @@ class Hub:
         self.state = state
         await self._callbacks.state(state)
 
-    async def _ask(self, step: Step, manifest: ManifestV1, refusal: HubResult) -> None:
-        if not await self._callbacks.authorise(step, manifest):
-            raise UpdateEnded(refusal, f"the application refused the {step.value} of version {manifest.version}")
+    async def _ask(self, step: Step, manifest: ManifestV1) -> None:
+        answer = await self._callbacks.authorise(step, manifest)
+        if answer == ALLOWED:
+            return
+        what = f"the {step.value} of version {manifest.version}"
+        if answer == DEFERRED:
+            raise UpdateEnded(_PUT_OFF[step], f"the application put {what} off, and the hub keeps nothing for later")
+        because = f", for its reason {answer.reason}" if answer.reason else ""
+        raise UpdateEnded(_REFUSED[step], f"the application refused {what}{because}")
 
     async def _begin(self, manifest: ManifestV1) -> StorageLocation:
         header = FirmwareHeaderV2(_image_size(manifest), manifest.timestamp, manifest.installed_digest)

@@ -221,6 +221,38 @@ def test_an_application_may_refuse(step: UpdateRequest, states: list[int], resul
     desk.play(story)
 
 
+@pytest.mark.parametrize(
+    ("put_off", "states", "result"),
+    [(None, WHOLE, None), (UpdateRequest.Download, [2, 3, 1], 316), (UpdateRequest.Install, [2, 3, 4, 5, 6, 1], 512)],
+)
+def test_an_application_may_answer_later_or_put_it_off(
+    put_off: UpdateRequest | None, states: list[int], result: int | None
+) -> None:
+    desk = Desk()
+
+    async def story(cloud: Cloud, client: SimpleMbedCloudClient) -> None:
+        client.on_update_question(lambda question: desk.asked.append(question.request))
+        await send(cloud, order())
+        for asked, (request, state) in enumerate(((UpdateRequest.Download, 3), (UpdateRequest.Install, 6)), 1):
+            while len(desk.asked) < asked:
+                await asyncio.sleep(1)
+            await asyncio.sleep(86_400)
+            assert desk.asked[-1] == request and told(cloud, STATE)[-1] == state and desk.bench.resets == 0, "it waits"
+            if request == put_off:
+                client.update_defer(request)
+                break
+            client.update_authorize(request)
+        if result is None:
+            await desk.bench.restarted.wait()
+        else:
+            await cloud.until(lambda: told(cloud, STATE)[-1:] == [1])
+            assert told(cloud, RESULT) == [result]
+            assert desk.errors == [(1036, "MbedCloudClient::UpdateWarningAuthorizationUnavailable")]
+        assert told(cloud, STATE) == states
+
+    desk.play(story)
+
+
 def test_a_delta_is_applied_to_the_image_in_flash() -> None:
     patch = make_patch(OLD, IMAGE)
     desk = Desk()

@@ -18,10 +18,10 @@ from pdmlab.clock import DeviceClock
 from pdmlab.errors import NetworkError, ResponseError, StorageError, TimedOut
 from pdmlab.update.candidate_v2 import StorageLocation, UpdateStorage
 from pdmlab.update.developer import update_certificate
-from pdmlab.update.download import Step
 from pdmlab.update.hub import HubResult
 from pdmlab.update.hub_checks import HubAcceptance
 from pdmlab.update.hub_client import Hub, Patience
+from pdmlab.update.interface import ALLOWED, DEFERRED, Answer, Step, rejected_for
 from pdmlab.update.manifest import Manifest
 from pdmlab.update.manifest_v1 import FormatV1, ManifestV1
 from pdmlab.update.payloads.patch import make_patch
@@ -49,7 +49,7 @@ class Phone:
         self.payload = IMAGE
         self.told: list[Any] = []
         self.asked: list[int] = []
-        self.refuse: Step | None = None
+        self.answers: dict[Step, Answer] = {}
         self.unheard: FotaState | None = None
         self.trouble: dict[int, BaseException] = {}
         self.reason = ""
@@ -64,8 +64,8 @@ class Phone:
         self.told.append(("result", int(result)))
         self.reason = reason
 
-    async def authorise(self, step: Step, manifest: ManifestV1) -> bool:
-        return step is not self.refuse
+    async def authorise(self, step: Step, manifest: ManifestV1) -> Answer:
+        return self.answers.get(step, ALLOWED)
 
     def progress(self, done: int, total: int) -> None:
         self.done = (done, total)
@@ -148,12 +148,21 @@ def test_what_is_refused_is_a_result_and_idle_and_fetches_nothing(sd: Phone, man
 
 
 @pytest.mark.parametrize(
-    ("step", "told"), [(Step.DOWNLOAD, [2, 3, ("result", 315)]), (Step.INSTALL, [*TO_INSTALL, ("result", 511)])]
+    ("step", "told", "results"), [(Step.DOWNLOAD, [2, 3], (315, 316)), (Step.INSTALL, TO_INSTALL, (511, 512))]
 )
-def test_an_application_that_refuses_stops_the_update(phone: Phone, step: Step, told: list[Any]) -> None:
-    phone.refuse = step
+def test_an_application_that_refuses_or_cannot_say_stops_the_update(
+    phone: Phone, step: Step, told: list[Any], results: tuple[int, int]
+) -> None:
+    for answer, result in zip((rejected_for(77), DEFERRED), results, strict=True):
+        phone.told.clear()
+        phone.answers[step] = answer
+        phone.update(order())
+        assert phone.told == [*told, ("result", result), 1] and phone.stored is None
+        assert ("reason 77" in phone.reason) is (answer != DEFERRED)
+    phone.told.clear()
+    phone.answers.clear()
     phone.update(order())
-    assert phone.told == [*told, 1] and phone.stored is None
+    assert phone.told[-1] == "reboot", "a good update works afterwards"
 
 
 def test_a_payload_that_is_another_one_is_found_out_by_its_digest(phone: Phone) -> None:
