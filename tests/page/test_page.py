@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -386,6 +387,27 @@ def test_a_campaign_is_followed_to_its_end(tab: Tab, service: Service, tmp_path:
         expect(row.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "100")
         expect(row).to_contain_text(f"{len(image):,} of {len(image):,} B")
         expect(page.get_by_text("stopped", exact=True)).to_be_visible()
+
+        turn = row.get_by_role("button", name="Slots, bootloader and reason")
+        expect(turn).to_have_attribute("aria-expanded", "false")
+        turn.click()
+        closely = page.locator(".closely")
+        slot = closely.locator("table.slots tr", has_text="active")
+        expect(slot).to_contain_text("whole")
+        expect(slot).to_contain_text("1.0.1")
+        expect(slot).to_contain_text(hashlib.sha256(image).hexdigest())
+        expect(closely.locator("svg [data-area='active (whole)']")).to_have_attribute("data-offset", str(0x10000))
+        expect(closely.locator(".bootlog")).to_contain_text("New active firmware is valid")
+        page.set_viewport_size({"width": 420, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 420
+        page.set_viewport_size({"width": 1280, "height": 800})
+        asked = closely.get_by_text("UTC, service clock")
+        before = asked.inner_text()
+        page.wait_for_timeout(1000)  # the next second: it shows when the device was asked
+        closely.get_by_role("button", name="Ask the device now").click()
+        expect(asked).not_to_have_text(before)
+        turn.click()
+        expect(closely).to_have_count(0)
         page.get_by_role("button", name="Archive").click()
         expect(page.get_by_text("archived", exact=True)).to_be_visible()
 
