@@ -40,11 +40,15 @@ WAIT_S = 30
 
 @dataclass
 class _Start:
-    """One start: its console and its copying; lost: why the update storage cannot be read; waited: for it (s)."""
+    """One start: its console and its copying; lost: why the update storage cannot be read; waited: for it (s).
+
+    lost_first: what it said at first; after that it says only that it was not initialised.
+    """
 
     say: Callable[[str], None]
     installer: Installer
     lost: str = ""
+    lost_first: str = ""
     waited: int = 0
 
 
@@ -209,7 +213,7 @@ class TrialBootloader:
             ready = self._places.candidate.read()
             previous = self._places.previous.header()
         except StorageError as error:
-            start.lost = error.message
+            start.lost = start.lost_first = start.lost_first or error.message
             return {}
         if ready is not None and ready.component != COMPONENT:
             start.installer.give_up("candidate", f"it is for component {ready.component}")

@@ -90,7 +90,7 @@ def refusal(candidate: FirmwareHeader, active: FirmwareHeader | None, floor: int
     if active is not None and candidate.version <= active.version:
         return f"{candidate.version} is not newer than {active.version}"
     if is_rejected(candidate, floor, tried):
-        return f"{candidate.version} was not confirmed, or lay there before a programmer wrote this board"
+        return f"{candidate.version} was not confirmed, and is not tried again"
     return None
 
 
