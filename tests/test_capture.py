@@ -17,7 +17,7 @@ from aiocoap.numbers.types import Type
 
 from pdmlab.capture import LoggedMessage, MessageLog
 from pdmlab.capture.journal import Journal
-from pdmlab.capture.kept import MOST, Kept
+from pdmlab.capture.kept import MOST, Direction, Kept
 from pdmlab.capture.plain import PlainCapture, packet
 from pdmlab.capture.words import LONGEST
 from pdmlab.clock import DeviceClock
@@ -222,6 +222,22 @@ def test_what_goes_to_the_security_object_and_enrolment_is_kept_as_its_size(path
     for text in (log.lines(), log.frame().to_json(), journal.read_text(), str(list(log))):
         assert "private" not in text
         assert SECRET.hex(" ")[:12] not in text
+
+
+@pytest.mark.parametrize("direction", ["in", "out"])
+def test_a_manifest_is_kept_unless_the_key_of_its_payload_is_behind_it(direction: Direction, tmp_path: Path) -> None:
+    log, manifest, key = MessageLog(), bytes(range(200)), b"the payload's key"[:16]
+    with log.capture(tmp_path / "log.pcapng"):
+        log(direction, PEER, message(codes.POST, "10252/0/1", payload=manifest), 0)
+        log(direction, PEER, message(codes.POST, "10252/0/1", payload=manifest + b"\x81\x10" + key), 0)
+        half = manifest + b"\x81\x10" + key[:8]
+        log(direction, PEER, message(codes.POST, "10252/0/1", payload=half, block1=(0, True, 4)), 0)
+    plain, secret, part = log
+    assert plain.payload.startswith("00 01 02") and secret.payload == "(kept secret)"
+    assert part.payload.startswith("(kept secret)")
+    for text in (log.lines(), log.frame().to_json(), str(log.kept())):
+        assert key[:8].hex(" ") not in text and key[:8].decode() not in text
+    assert key[:8] not in (tmp_path / "log.pcapng").read_bytes()
 
 
 def test_a_secret_answer_stays_one_when_the_other_side_asks_with_the_same_token() -> None:

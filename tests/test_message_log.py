@@ -206,6 +206,12 @@ def test_a_pre_shared_key_and_its_identity_are_sizes_only(log: MessageLog) -> No
     assert row.payload == "/0/1/3 Public Key or Identity: 12 B (kept secret); /0/1/5 Secret Key: 14 B (kept secret)"
 
 
+def test_of_a_manifest_with_the_key_of_its_payload_the_sizes_are_told(log: MessageLog) -> None:
+    log("out", PEER, made(codes.POST, "10252/0/1", payload=bytes(200) + b"\x81\x10" + b"K" * 16), 0)
+    (row,) = log
+    assert row.payload == "manifest of 200 B, and the key of its payload (kept secret)"
+
+
 def test_a_registration_in_blocks_is_counted_by_object_and_teaches_the_log_what_is_notified(log: MessageLog) -> None:
     links = ["</1/0/1>", '</3/0/0>;v="ACME"', '</3/0/2>;v="0";aobs="511"', '</10252/0/2>;aobs="512";obs']
     links += [f"</5000/0/{number}>" for number in range(90)]

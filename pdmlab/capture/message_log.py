@@ -18,7 +18,7 @@ from pdmlab.capture.journal import Journal
 from pdmlab.capture.kept import MOST, MOST_UNREADABLE, Direction, Event, Kept, KeptEvent, Secret
 from pdmlab.capture.parts import take_apart
 from pdmlab.capture.reading import Reader
-from pdmlab.capture.secrets import PATHS, Secrets
+from pdmlab.capture.secrets import FIRST, Secrets
 from pdmlab.capture.shares import Shares
 from pdmlab.capture.talks import Reading, Talk
 from pdmlab.capture.view import Messages
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pdmlab.capture.plain import PlainCapture
 
 Watcher = Callable[[Kept | KeptEvent], None]
-_FIRST = frozenset(ord(path[0]) for path in PATHS)
 _make_kept: Callable[[type[Kept], tuple[object, ...]], Kept] = tuple.__new__
 """Makes a Kept of its fields in their order, at a third of what its own constructor takes."""
 
@@ -248,7 +247,7 @@ class Tap:
 def _may_be_secret(data: bytes, size: int) -> bool:
     """Whether a request needs a closer look: not if its path is its first option, and begins as no secret one does."""
     at = 4 + (data[0] & 15)
-    return size > at + 1 and (data[at + 1] in _FIRST or not 0xB0 <= data[at] <= 0xBC)
+    return size > at + 1 and (data[at + 1] in FIRST or not 0xB0 <= data[at] <= 0xBC)
 
 
 class DeviceLog(Messages):

@@ -1,4 +1,4 @@
-"""Payloads that a log must not keep: what goes to and from the security object and certificate enrolment.
+"""Payloads that a log must not keep: of the security object and certificate enrolment, and manifests with a key.
 
 They are held apart until the last of their blocks has passed, then put in words that hold no secret, and forgotten.
 """
@@ -16,6 +16,10 @@ from pdmlab.capture.parts import BLOCK1, BLOCK2, CONTENT_FORMAT, URI_PATH, URI_Q
 
 PATHS = {"0", "est", "21"}
 """First segments: Security, certificate enrolment, OSCORE."""
+MANIFEST = ("10252", "0", "1")
+"""The vendor's firmware package: behind the manifest of an encrypted payload is its key, context tag 1 and 16 B."""
+FIRST = frozenset(ord(segment[0]) for segment in (*PATHS, MANIFEST[0]))
+"""What a path that may be secret begins with."""
 KEPT = Secret("(kept secret)")
 MOST_HELD = 256
 """Exchanges that are held of each direction: what one side floods the log with displaces nothing of the other's."""
@@ -63,7 +67,7 @@ class Secrets:
 
     def _of_request(self, key: _Key, direction: Direction, segments: tuple[str, ...], message: Parts) -> Secret | None:
         held_now = self._asked[direction]
-        if not segments or (segments[0].lstrip("0") or segments[0][:1]) not in PATHS:
+        if not _is_secret(segments, message):
             held_now.pop(key, None)  # its token means another exchange now
             return None
         held = held_now.get(key)
@@ -104,3 +108,9 @@ class Secrets:
         body.clear()
         words = self._dialect.words(whole)
         return KEPT if words is None else Secret(words, self._dialect.who(whole))
+
+
+def _is_secret(segments: tuple[str, ...], message: Parts) -> bool:
+    if segments == MANIFEST:  # in blocks, the key may be in two of them
+        return message.block(BLOCK1) is not None or message.payload[-18:-16] == b"\x81\x10"
+    return bool(segments) and (segments[0].lstrip("0") or segments[0][:1]) in PATHS

@@ -23,6 +23,7 @@ GET, POST, PUT, DELETE = 1, 2, 3, 4
 CREATED, BAD_REQUEST = 65, 128
 LINK_FORMAT, SENML_JSON, SENML_CBOR = 40, 110, 112
 SECURITY, OSCORE = "0", "21"
+MANIFEST = ("10252", "0", "1")
 _SHOWN = 12  # values of a body that are written out
 _IEP = re.compile(r"[?&]iep=([0-9A-Za-z_-]{1,64})")
 
@@ -52,6 +53,8 @@ class LwM2M:
                 return self._security(body)
             if first == OSCORE or first.lstrip("0") == OSCORE:
                 return None
+            if body.path == MANIFEST and body.payload[-18:-16] == b"\x81\x10":
+                return f"manifest of {len(body.payload) - 18} B, and the key of its payload (kept secret)"
             if body.format == LINK_FORMAT:
                 return self._links(parse_links(body.payload))
             if body.format in (content.TLV, content.TLV_OLD):
