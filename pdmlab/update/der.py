@@ -91,40 +91,39 @@ class Reader:
 
 def sequence(body: bytes) -> bytes:
     """Write a SEQUENCE of values that are written already."""
-    return _value(SEQUENCE, body)
+    return _header(SEQUENCE, len(body)) + body
 
 
 def octets(value: bytes) -> bytes:
     """Write an OCTET STRING."""
-    return _value(OCTETS, value)
+    return _header(OCTETS, len(value)) + value
 
 
 def utf8(text: str) -> bytes:
     """Write a UTF8String."""
-    return _value(UTF8, text.encode())
+    body = text.encode()
+    return _header(UTF8, len(body)) + body
 
 
 def integer(number: int) -> bytes:
     """Write an INTEGER."""
-    return _value(INTEGER, number.to_bytes(_size_of(number), "big", signed=True))
+    size = _size_of(number)
+    return _header(INTEGER, size) + number.to_bytes(size, "big", signed=True)
 
 
 def enumerated(number: int) -> bytes:
     """Write an ENUMERATED."""
-    return _value(ENUMERATED, number.to_bytes(_size_of(number), "big", signed=True))
+    size = _size_of(number)
+    return _header(ENUMERATED, size) + number.to_bytes(size, "big", signed=True)
 
 
 def boolean(value: bool) -> bytes:
     """Write a BOOLEAN."""
-    return _value(BOOLEAN, b"\xff" if value else b"\x00")
+    return _header(BOOLEAN, 1) + (b"\xff" if value else b"\x00")
 
 
 def _size_of(number: int) -> int:
     return (number if number >= 0 else ~number).bit_length() // 8 + 1
-
-
-def _value(tag: int, body: bytes) -> bytes:
-    return _header(tag, len(body)) + body
 
 
 @functools.lru_cache(1024)
