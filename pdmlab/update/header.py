@@ -158,11 +158,6 @@ class HeaderFields:
         """A candidate's header's own size (B)."""
         return header_size(signed=bool(self.signature), wrapped_key=self.wrapped_key is not None)
 
-    def pack_active(self) -> bytes:
-        """Return the first part of the header, which is all that a bootloader writes: 112 B, 176 with a signature."""
-        start = _START.pack(FIRMWARE_MAGIC, self.size, self.version_number)
-        return start + self.signature + self.digest + bytes(_BARRIER - len(self.digest))
-
     @classmethod
     def parse_active(cls, data: bytes) -> HeaderFields:
         """Read the header of an active image: only the first part is there for certain.

@@ -17,6 +17,7 @@ from pdmlab.update.payloads.blocks import TAG_SIZE, BlockCipher, unwrap_key
 PAGE_SIZE = 1024
 """MBED_CLOUD_CLIENT_FOTA_CANDIDATE_BLOCK_SIZE unless a build says otherwise (B)."""
 _CHECKSUM = struct.Struct("<H")
+CHECKSUM_SIZE = _CHECKSUM.size
 
 
 class Pages(Protocol):

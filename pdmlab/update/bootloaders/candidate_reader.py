@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pdmlab.errors import ConfigError, ImageRejected, StorageError
 from pdmlab.update.header import (
+    ACTIVE_SIZE,
     FLAG_ENCRYPTED,
     FLAG_RESUME,
     MAX_HEADER_SIZE,
@@ -18,7 +19,8 @@ from pdmlab.update.header import (
     HeaderFields,
     parse_ready,
 )
-from pdmlab.update.pages import Pages, pages_of
+from pdmlab.update.pages import CHECKSUM_SIZE, Pages, pages_of
+from pdmlab.update.payloads.blocks import TAG_SIZE
 from pdmlab.update.region import Region, round_up
 from pdmlab.update.results import FotaResult
 
@@ -40,11 +42,15 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Found:
-    """A candidate that is marked as whole: its component and header, and where in the slot its image begins (B)."""
+    """A candidate that is marked as whole: its component and header, and where in the slot its image begins (B).
+
+    first_part: of the header, as it lies there; it becomes the active header.
+    """
 
     component: str
     header: HeaderFields
     image_at: int
+    first_part: bytes
 
 
 class CandidateReader:
@@ -64,11 +70,12 @@ class CandidateReader:
         at = round_up(READY_SIZE, unit)
         size = min(MAX_HEADER_SIZE, self._region.size - at)
         try:
-            fields = HeaderFields.parse(self._region.read(at, size))
+            data = self._region.read(at, size)
+            fields = HeaderFields.parse(data)
         except ImageRejected:
             return None
         component = parse_ready(self._region.read(0, READY_SIZE)) or ""
-        return Found(component, fields, at + round_up(fields.length, unit))
+        return Found(component, fields, at + round_up(fields.length, unit), data[:ACTIVE_SIZE])
 
     def look(self, component: str) -> Found | Refusal | None:
         """Return the candidate, or why it cannot be one; None if the slot has no ready header.
@@ -98,6 +105,10 @@ class CandidateReader:
         if self._encrypted and not encrypted:
             words = "Non-encrypted image found, but this is not allowed for this candidate type."
             return Refusal(FotaResult.FORMAT_UNSUPPORTED, words)
+        overhead = TAG_SIZE if encrypted else CHECKSUM_SIZE
+        if header.flags & (FLAG_ENCRYPTED | FLAG_RESUME) and header.block_size <= overhead:
+            words = f"Header parsing failed. ret {-FotaResult.INTERNAL}"
+            return Refusal(FotaResult.INTERNAL, words, f"pages of {header.block_size} B")
         if header.size > self._region.size:
             words = "Storage end address exceeded"
             return Refusal(FotaResult.STORAGE_READ, words, f"{header.size} B in a slot of {self._region.size} B")
@@ -108,7 +119,7 @@ class CandidateReader:
 
         Raises:
             StorageError: the medium cannot be read, or the slot ends before the image.
-            ImageRejected: the header's pages can be none, or do not open under the board's keys.
+            ImageRejected: an encrypted candidate does not open under the board's keys.
         """
         header, at, done, whole = found.header, found.image_at, 0, 0
         pages, unit = self._pages(header), self._region.device.read_size

@@ -172,8 +172,7 @@ class FotaBootloader:
                 if area.read(self._app + done, len(piece)) != piece:
                     return Refusal(FotaResult.STORAGE_WRITE, "flash readback verification failed")
                 done += len(piece)
-            header = found.header.pack_active()
-            area.program(0, header.ljust(round_up(len(header), area.device.program_size), b"\0"))
+            area.program(0, found.first_part.ljust(round_up(ACTIVE_SIZE, area.device.program_size), b"\0"))
             area.device.sync()
         except (StorageError, ImageRejected) as error:
             return Refusal(FotaResult.STORAGE_WRITE, "flash program failed", error.message)
