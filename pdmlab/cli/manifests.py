@@ -136,6 +136,9 @@ class Signing:
     def sign_v1(self, uri: str) -> bytes:
         """Sign a manifest v1 that says the same, for a device that takes no other.
 
+        Its version is the time, as the stock tool's is, unless one is given: after an a.b.c, whose number is greater
+        than any time, the device would take no time any more.
+
         Raises:
             ConfigError: a manifest v1 cannot say it.
         """
@@ -144,11 +147,10 @@ class Signing:
                 "the device has the older update hub, which has one component, and knows no signed images or packages",
                 hint="leave --sign-image, --combined-image and --component-name out",
             )
-        version, delta = self.version, _delta(self.payload)
-        if delta is None:
-            version = self._version(self.payload.read_bytes())
+        if _delta(self.payload) is None:
+            self._version(self.payload.read_bytes())  # that one given contradicts
         common = SigningV1(
-            self.payload, None, version, self.priority or None, self.vendor_data, self.cache, self.folder
+            self.payload, None, self.version, self.priority or None, self.vendor_data, self.cache, self.folder
         )
         return common.sign(uri)
 

@@ -168,7 +168,7 @@ def device(
 ) -> None:  # any: click's
     """Upload an image, sign its manifest, and update a device; exit status 1 if it fails.
 
-    A device with the older update hub gets a manifest v1, of the version that the image names, or else of the time.
+    A device with the older update hub gets a manifest v1, whose version is the time unless -v gives one.
     """
     signing = Signing(**options)
     with _service(signing.developer, host, api_key, service) as cloud:
