@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pdmlab.measurements.power_cuts import Replay, power_cut, replay
     from pdmlab.measurements.recommendation import Recommendation
     from pdmlab.measurements.recommending import recommend
+    from pdmlab.measurements.refusing import refused_updates
     from pdmlab.measurements.tcp_check import compare_tcp
     from pdmlab.measurements.volumes import VolumeSetup
 
@@ -39,6 +40,7 @@ _HOMES = {
     "log_stream": "files",
     "power_cut": "power_cuts",
     "recommend": "recommending",
+    "refused_updates": "refusing",
     "replay": "power_cuts",
     "run_until_registered": "managing",
     "start_up": "booting",
@@ -60,6 +62,7 @@ __all__ = [
     "log_stream",
     "power_cut",
     "recommend",
+    "refused_updates",
     "replay",
     "run_until_registered",
     "start_up",

@@ -260,6 +260,14 @@ class VirtualBoard:
         """
         return self._programmer.bootloader()
 
+    def sign_image(self, image: bytes) -> bytes:
+        """Return the signature (r and s, 64 B) that this board's programmer gives an image.
+
+        It is made with the project's update key, or with the bench's own where there is no project; the bootloader
+        `trial` starts nothing else.
+        """
+        return self._programmer.sign(image)
+
     def flash_bootloader(self, kind: bootloaders.Kind, **options: object) -> None:
         """Write a bootloader, give the application its kind of header, and restart.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -214,6 +215,10 @@ class Programmer:
             sign = functools.partial(sign_digest, key or self._present_key())
         for at, data in bootloaders.programmed(kind, self._layout, image, version, sign=sign):
             self._flash.poke(at, data)
+
+    def sign(self, image: bytes) -> bytes:
+        """Return the signature (r and s, 64 B) of an image by the key that is used here."""
+        return sign_digest(self._keys.present, hashlib.sha256(image).digest())
 
     def _agree_on_encryption(self, image: ImageInfo) -> None:
         """Let the bootloader read candidates as the image's client writes them: a build has them both from one file."""
