@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pdmlab.cli.asking import asked, asking
+from pdmlab.cli.asking import asked, asking, place
 from pdmlab.cli.device_log import device_log
 from pdmlab.cli.manifests import create, create_v1, parse
 from pdmlab.cli.manifests import folder as in_folder
@@ -50,6 +50,7 @@ def init(
     folder: Path,
 ) -> None:
     """Make update keys and ids, and fetch developer credentials: the two C files that a build compiles in."""
+    from pdmlab.cloud.finding import find_service
     from pdmlab.update.developer import Developer
 
     if credentials_only and no_credentials:
@@ -67,6 +68,9 @@ def init(
     else:
         credentials = None if no_credentials else fetch
         click.echo(str(developer.init(domain, model, credentials=credentials, force=force, ask=ask)))
+        if not no_credentials:
+            asked_one = find_service(*place(host, api_key, service))
+            click.echo(f"wrote {developer.tool.keep_service(asked_one.host, asked_one.key)}, with the key for it")
     if not no_credentials:
         uri = developer.credentials.bootstrap_server_uri
         click.echo(f"devices built with them bootstrap at {uri}")

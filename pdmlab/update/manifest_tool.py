@@ -83,12 +83,13 @@ class ToolFolder:
                     return host, key
         return None
 
-    def keep_service(self, host: str, access_key: str) -> None:
-        """Write the service's address and the access key for it, for manifest-dev-tool and for this one."""
+    def keep_service(self, host: str, access_key: str) -> Path:
+        """Write the service's address and the access key for it, for manifest-dev-tool and this one; return where."""
         import yaml
 
         text = yaml.safe_dump({"access_key": access_key, "host": host})
         write_file(self.cache / CLOUD_CONFIG, text.encode(), SECRET)
+        return self.cache / CLOUD_CONFIG
 
     def next_version(self, component: str = "MAIN") -> str:
         """Return the version after the one that was signed last for a component, "0.0.2" for its first.

@@ -14,7 +14,9 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives import serialization
 
 from pdmlab.cli import main
+from pdmlab.cloud import Cloud
 from pdmlab.errors import ConfigError, ManifestRejected
+from pdmlab.service import serve
 from pdmlab.update.checks import Acceptance, check
 from pdmlab.update.credentials import RESOURCES_FILE, UpdateResources
 from pdmlab.update.developer import CERTIFICATE_FILE, KEY_FILE, Developer
@@ -221,6 +223,19 @@ def test_the_stock_tool_reads_service_and_key_that_pdmlab_keeps(tool: StockTool,
     path = project.tool.cache / "dev.cloud_cfg.yaml"
     assert path.stat().st_mode & 0o077 == 0 or os.name == "nt"
     assert "ak_2" not in repr(project.tool)
+
+
+def test_the_stock_tool_makes_a_campaign_from_a_folder_that_pdmlab_has_set_up(tool: StockTool, tmp_path: Path) -> None:
+    with serve() as service:
+        said = ours(tmp_path, "init", "-d", "company.com", "--model-name", "thermostat", "-q")
+        assert service.api_key not in said
+        (tmp_path / "fw.bin").write_bytes(IMAGE)
+        status, said = tool("dev_tool", "update", "-p", "fw.bin", folder=tmp_path)
+        assert status == 0, said
+        with Cloud(service.url, service.api_key) as cloud:
+            (manifest,) = cloud.manifests()
+            assert manifest.device_class == Developer(tmp_path).resources.class_id.hex()
+            assert cloud.campaigns().count() == 1
 
 
 # -- manifest-tool 1.5.2 ---------------------------------------------------------------------------------------------

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pdmlab.errors import ManifestRejected
-from pdmlab.update.manifest_v1 import ManifestV1, is_v1, told_as
+from pdmlab.errors import ConfigError, ManifestRejected
+from pdmlab.update.manifest_v1 import ManifestV1, SignedManifestV1, is_v1, told_as
 from pdmlab.update.results import FotaResult
+from tests.update.wrong import CERTIFICATE, KEY, STRANGERS, STRANGERS_KEY
 
 # manifest-dev-tool create-v1 -u http://h/fw -p fw.bin -v 1700000000
 PLAIN = bytes.fromhex(
@@ -58,6 +60,54 @@ def test_a_delta_names_what_it_applies_to_and_what_it_makes() -> None:
     assert delta.precursor_digest is not None and delta.precursor_digest.hex().startswith("4f6f44fdde34e4c7")
     assert delta.installed_digest.hex().startswith("68d13286e91f422e") and delta.payload_digest[:2] == b"\x89\x9f"
     assert plain.precursor_digest is None and plain.installed_digest == plain.payload_digest
+
+
+@pytest.mark.parametrize("der", [PLAIN, MIGRATING, DELTA])
+def test_what_the_stock_tool_signed_is_written_again_to_the_byte(der: bytes) -> None:
+    theirs = SignedManifestV1.parse(der)
+    mine = SignedManifestV1.parse(theirs.manifest.sign(KEY, CERTIFICATE))
+    assert mine.signed == theirs.signed and mine.digest == theirs.digest
+    mine.verify(CERTIFICATE)
+    mine.verify(KEY.public_key())
+
+
+@given(
+    st.builds(
+        ManifestV1,
+        timestamp=st.integers(0, (1 << 63) - 1),
+        vendor_id=st.binary(min_size=16, max_size=16),
+        class_id=st.binary(min_size=16, max_size=16),
+        payload_digest=st.just(bytes(32)),
+        payload_size=st.integers(1, 0xFFFF_FFFF),
+        uri=st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=255),
+        installed_digest=st.just(bytes(32)),
+        priority=st.none() | st.integers(0, 0xFFFF_FFFF),
+        vendor_data=st.binary(max_size=200),
+        description=st.none() | st.text(max_size=50),
+        device_id=st.binary(max_size=16),
+        nonce=st.binary(max_size=16),
+        apply_immediately=st.booleans(),
+    )
+)
+def test_every_manifest_reads_back_as_it_was_signed(manifest: ManifestV1) -> None:
+    signed = SignedManifestV1.parse(manifest.sign(KEY, CERTIFICATE))
+    signed.verify(CERTIFICATE)
+    assert signed.manifest == manifest and ManifestV1.parse(manifest.sign(KEY, CERTIFICATE)) == manifest
+    assert all(f"<th>{name}</th>" in manifest._repr_html_() for name in manifest.told())
+
+
+def test_who_else_signed_is_refused() -> None:
+    whole = ManifestV1.parse(PLAIN)
+    for key, certificate in ((STRANGERS_KEY, STRANGERS), (STRANGERS_KEY, CERTIFICATE)):
+        with pytest.raises(ManifestRejected) as rejected:
+            SignedManifestV1.parse(whole.sign(key, certificate)).verify(CERTIFICATE)
+        assert rejected.value.result == int(FotaResult.MANIFEST_SIGNATURE)
+    with pytest.raises(ConfigError, match=r"no X\.509"):
+        SignedManifestV1.parse(PLAIN).verify(b"no certificate")
+    with pytest.raises(ConfigError, match="cannot be signed"):
+        dataclasses.replace(whole, uri="").sign(KEY, CERTIFICATE)
+    with pytest.raises(ConfigError, match="more than"):
+        dataclasses.replace(whole, vendor_data=bytes(4096)).sign(KEY, CERTIFICATE)
 
 
 def test_a_manifest_that_is_not_what_was_signed_is_refused() -> None:
