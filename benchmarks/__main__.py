@@ -8,7 +8,7 @@ import tempfile
 from importlib import import_module
 
 NAMES = (
-    *("startup", "storage", "powercuts", "manifests", "published", "network", "suites", "download"),
+    *("startup", "storage", "powercuts", "manifests", "payloads", "published", "network", "suites", "download"),
     *("coap", "dtls", "streams", "message_log", "service", "rest", "console"),
 )
 

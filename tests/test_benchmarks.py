@@ -24,7 +24,7 @@ def test_every_benchmark_can_be_had_by_its_name(name):
 
 
 def test_no_benchmark_is_left_out():
-    helpers = {"__init__", "__main__", "coap_secure", "coap_server", "lean_coap", "paced_sender"}
+    helpers = {"__init__", "__main__", "builds", "coap_secure", "coap_server", "lean_coap", "paced_sender"}
     helpers |= {"side_by_side", "soak", "soak_devices", "table"}
     helpers |= {"rest_client", "rest_devices", "rest_lab", "rest_service"}
     assert set(NAMES) == {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - helpers

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.builds import FEATURE, FIX, compiled
 from pdmlab.errors import ConfigError
 from pdmlab.firmware.image import ImageInfo, build_image
 from pdmlab.update.developer import Developer
 from pdmlab.update.manifest import PayloadFormat, SignedManifest
 from pdmlab.update.payloads import unpacker
+from pdmlab.update.payloads.delta import DeltaUnpacker
 from pdmlab.update.payloads.patch import Delta
+from tests.tools import program
 from tests.update.payloads.bspatch import bspatch
 
 Tool = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -119,3 +122,25 @@ def test_the_stock_tool_signs_a_delta_made_here_and_a_device_unpacks_it(manifest
     assert signed.manifest.payload_digest == hashlib.sha256(delta.patch).digest()
     unpacked = unpacker(signed, lambda at, size: OLD[at : at + size])
     assert b"".join(unpacked.feed(delta.patch)) + b"".join(unpacked.finish()) == NEW
+
+
+# -- really compiled builds --------------------------------------------------------------------------
+
+
+@pytest.mark.debian
+@pytest.mark.parametrize("change", [FIX, FEATURE])
+def test_a_delta_of_compiled_builds_is_a_tenth_of_their_size_and_the_stock_tools_is_no_smaller(
+    manifest_tool: Tool, tmp_path: Path, change: str
+) -> None:
+    old, new = compiled(tmp_path, program("gcc"), change)
+    delta = Delta.between(old, new)
+    unpack = DeltaUnpacker(lambda at, size: old[at : at + size], len(new))
+    assert b"".join(unpack.feed(delta.patch)) + b"".join(unpack.finish()) == bspatch(delta.patch, old) == new
+    assert delta.ratio < 0.12
+    # The tool wants the mark of a client that can apply patches.
+    (tmp_path / "old.bin").write_bytes(old + b"PELION/BSDIFF001")
+    (tmp_path / "new.bin").write_bytes(new)
+    done = manifest_tool("delta_tool.delta_tool", "-c", "old.bin", "-n", "new.bin", "-o", "fw.delta", folder=tmp_path)
+    assert done.returncode == 0, done.stdout
+    theirs = (tmp_path / "fw.delta").read_bytes()
+    assert bspatch(theirs, old) == new and len(delta.patch) < 1.01 * len(theirs)
