@@ -123,12 +123,17 @@ class CandidateSlot:
             raise UpdateError(f"{position + len(data)} B are more than the image's {header.size}")
         writer.write(data)
 
-    def verify(self) -> None:
-        """Write the last bytes, read the image back, and raise ImageRejected unless its SHA-256 is the manifest's."""
+    def flush(self) -> None:
+        """Write the last bytes, which fill no unit of the medium, once the image is whole."""
         writer, header = self._begun()
         if writer.position != header.size:
             raise ImageRejected(f"the candidate has {writer.position} of {header.size} B")
         writer.flush()
+
+    def verify(self) -> None:
+        """Write the last bytes, read the image back, and raise ImageRejected unless its SHA-256 is the manifest's."""
+        self.flush()
+        writer, header = self._begun()
         self.region.device.sync()
         digest = hashlib.sha256()
         for piece in writer.read():

@@ -204,7 +204,8 @@ def whole_pages(slot: Region, image_at: int, pages: Pages, size: int) -> Iterato
     index, at = 0, image_at
     while index * pages.room < size:
         if at + width > slot.size:
-            raise StorageError(f"the slot of {slot.size} B ends before the image of {size} B does", code=-4001)
+            torn = (at - image_at) // width - index
+            raise StorageError(f"{torn} pages of the candidate are not whole: the image ends in them", code=-4001)
         data = _open(pages, index, slot.read(at, width), size)
         at += width
         if data is not None:

@@ -79,6 +79,7 @@ class Transfer:
 
     def _finish(self) -> None:
         self._keep(self._unpacker.finish())
+        self._slot.flush()
 
     def _keep(self, pieces: Iterator[bytes]) -> None:
         slot, whole = self._slot, self._manifest.installed_size
