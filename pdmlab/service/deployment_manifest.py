@@ -71,7 +71,8 @@ class ByManifest:
             return False
         self._rows.found(registration)
         if row["tries"] == 0 and runs(await self._ask.version(row), row):
-            self._rows.end(row, "skipped", "deployed", "UPD4_SKIPPED_100", f"the device runs {row['version']} already")
+            words = f"the device runs {hub.version_in_words(row['version'])} already"
+            self._rows.end(row, "skipped", "deployed", "UPD4_SKIPPED_100", words)
             return True
         if not self._rows.move(row, "sending", tries=row["tries"] + 1, generation=registration.generation):
             return True
@@ -128,7 +129,8 @@ class ByManifest:
         number, failed = number_of(state), number_of(result)
         unheard = now["step"] in ("waiting", "sending")  # its result may be that of an earlier update
         if runs(version, row):  # which it did not when the manifest went out
-            self._rows.end(now, "success", "deployed", "UPD4_SUCCESS_100", f"the device runs {row['version']}")
+            words = f"the device runs {hub.version_in_words(row['version'])}"
+            self._rows.end(now, "success", "deployed", "UPD4_SUCCESS_100", words)
         elif failed == hub.SUCCEEDED and restarted and not unheard:
             self._rows.end(now, "success", "deployed", "UPD4_SUCCESS_100", "the device reports result 100: success")
         elif number in STEP_OF_STATE:

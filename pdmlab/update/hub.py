@@ -5,6 +5,7 @@ They tell what they run by /10252/0/5 (PkgName, the SHA-256 of the firmware in h
 
 from __future__ import annotations
 
+import datetime
 import functools
 import tomllib
 from enum import IntEnum
@@ -57,10 +58,20 @@ _PARTS = {
 }
 _ITS_OWN = {*range(310, 315), *range(401, 406), *range(506, 511)}  # USER_DEFINED_ERROR_1 to 5
 
+_FIRST_TIME, _LAST_TIME = 1_000_000_000, 1 << 32
+"""Seconds since 1970, 2001 to 2106; versions are whatever their signer chose, and outside of these not a time."""
+
 
 def is_hub_result(number: int) -> bool:
     """Whether a number on /10252/0/3 is one of the update hub's."""
     return 100 <= number < 600
+
+
+def version_in_words(version: str) -> str:
+    """Return a version for people: with the date and time that a number of a manifest v1 stands for, if it does."""
+    if not version.isdecimal() or not _FIRST_TIME <= int(version) < _LAST_TIME:
+        return version
+    return f"{version}, signed {datetime.datetime.fromtimestamp(int(version), datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def explain(number: int) -> tuple[str, str]:

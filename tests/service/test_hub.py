@@ -78,8 +78,15 @@ def test_a_board_of_the_hub_is_updated_when_its_digest_or_its_result_says_so(
         device = await finished(lab, id)
         assert (device["summary_status"], device["deployment_state"]) == ("success", "deployed"), device
         assert update.image == IMAGE and update.manifests == 1
+        if not result:
+            assert device["description"] == "The device runs 1700000000, signed 2023-11-14 22:13:20 UTC"
 
     play(story)
+
+
+@pytest.mark.parametrize("version", ["1.0.1", "5", "0", "-1", "", "²", "999999999", "4294967296", "9" * 20])
+def test_a_version_that_is_no_time_stays_as_it_is(version: str) -> None:
+    assert hub.version_in_words(version) == version
 
 
 def test_a_board_of_the_hub_that_comes_back_as_it_was_has_failed(play: Stage) -> None:
