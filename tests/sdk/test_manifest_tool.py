@@ -13,6 +13,7 @@ import pytest
 from pdmlab.service.service import Service
 from pdmlab.sim import VirtualBoard
 from pdmlab.update.credentials import RESOURCES_FILE, UpdateResources
+from pdmlab.update.results import FotaResult
 from tests.sdk.lab import SdkLab
 from tests.sdk.updatable import Fota, Hub
 from tests.tools import environment
@@ -35,9 +36,9 @@ class Project:
         assert made.returncode == 0, made.stderr
         self.resources = UpdateResources.from_c((folder / RESOURCES_FILE).read_text())
 
-    def tool(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run manifest-dev-tool."""
-        command = [str(self._python), "-W", "ignore", "-m", "manifesttool.dev_tool.dev_tool", *arguments]
+    def tool(self, *arguments: str, module: str = "dev_tool.dev_tool") -> subprocess.CompletedProcess[str]:
+        """Run manifest-dev-tool, or another of the tools."""
+        command = [str(self._python), "-W", "ignore", "-m", f"manifesttool.{module}", *arguments]
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=120)
 
     def desk(self, lab: SdkLab, name: str, kind: type[Fota] = Fota) -> Fota:
@@ -98,6 +99,25 @@ def test_a_virtual_board_of_the_update_hub_is_updated_with_the_stock_tools_manif
         done = project.tool("update-v1", "-p", "board.bin", *version, "-i", device_id, "-w", "-t", "60")
         assert done.returncode == 0, said(done)
         assert str(board.installed()) == "example 1.0.1 (build 0)"
+    assert left(lab) == []
+
+
+@pytest.mark.slow
+def test_a_virtual_board_is_updated_by_the_stock_tools_patch_of_its_image(lab: SdkLab, project: Project) -> None:
+    with VirtualBoard("K64F", id="delta", memory=True, seed=3) as board:
+        for version in ("1.0.0", "1.0.1"):
+            image = board.build("example", version=version, update_resources=project.resources)
+            (project.folder / f"{version}.bin").write_bytes(image)
+        board.flash((project.folder / "1.0.0.bin").read_bytes())
+        device_id = board.console.expect(CONNECTED, timeout=30)[1]
+        made = project.tool("-c", "1.0.0.bin", "-n", "1.0.1.bin", "-o", "fw.delta", module="delta_tool.delta_tool")
+        assert made.returncode == 0, said(made)
+        done = project.tool("update", "-p", "fw.delta", "-v", "1.0.1", "-i", device_id, "-w", "-t", "90")
+        assert done.returncode == 0, said(done)
+        assert str(board.installed()) == "example 1.0.1 (build 0)"
+        # The same patch again leads from another image than the one that runs by now.
+        again = project.tool("update", "-p", "fw.delta", "-v", "1.0.2", "-i", device_id, "-w", "-t", "90")
+        assert again.returncode == 1 and FotaResult.PRECURSOR_MISMATCH.meaning.capitalize() in said(again)
     assert left(lab) == []
 
 
