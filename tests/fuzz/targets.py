@@ -28,6 +28,7 @@ from pdmlab.lwm2m.attributes import NotificationAttributes
 from pdmlab.lwm2m.paths import Path
 from pdmlab.lwm2m.values import ResourceType
 from tests.fuzz.payload_targets import PAYLOAD_TARGETS
+from tests.fuzz.slot_targets import SLOT_TARGETS
 from tests.fuzz.target import CORPUS, Target
 from tests.fuzz.update_targets import UPDATE_TARGETS
 
@@ -306,5 +307,6 @@ TARGETS = {
         Target("attributes", check_attributes, longest=256),
         *UPDATE_TARGETS,
         *PAYLOAD_TARGETS,
+        *SLOT_TARGETS,
     )
 }

@@ -60,7 +60,7 @@ class MbedBootloader:
         self._hardware = hardware
         self._locations = storage_locations(hardware, layout.storage_locations)
         self._fixed = frozenset(fixed)
-        self._application = ActiveApplication(hardware, self._say, header_last="header-first" in fixed)
+        self._application = ActiveApplication(hardware, header_last="header-first" in fixed)
         self._boot_retries = max_boot_retries
         self._copy_retries = max(max_copy_retries, MENDED_COPY_RETRIES if "one-copy" in fixed else 1)
         self._shows = show_serial_output
@@ -201,7 +201,7 @@ class MbedBootloader:
         for _ in range(self._copy_retries):
             self._say("[DBG ] Update active firmware")
             try:
-                done = self._application.install(best.header, best.location.image_region(best.header))
+                done = self._application.install(best.header, best.location.image_region(best.header), self._say)
             except StorageError:
                 done = False
             self._say("[DBG ] New active firmware is valid" if done else "[DBG ] Firmware update failed")

@@ -10,6 +10,8 @@ from pdmlab.update.bootloaders.interface import Hardware
 from pdmlab.update.header_v2 import INTERNAL_SIZE, FirmwareHeaderV2
 from pdmlab.update.region import CHUNK, Region
 
+Say = Callable[[str], None]
+
 
 class Active(NamedTuple):
     """The application as found; "empty" is only what has a header that says 0 B."""
@@ -24,15 +26,14 @@ class Active(NamedTuple):
 
 
 class ActiveApplication:
-    """Header and application in flash; say prints a line. header_last: write the header when the image is right."""
+    """Header and application in flash. header_last: the header is written when the image is right."""
 
-    def __init__(self, hardware: Hardware, say: Callable[[str], None], *, header_last: bool) -> None:
+    def __init__(self, hardware: Hardware, *, header_last: bool) -> None:
         layout = hardware.layout
         self.area = Region(hardware.flash, layout.header_offset, layout.application.end - layout.header_offset)
         self._hardware = hardware
         self._app = layout.app_offset - layout.header_offset
         self._room, self._largest = layout.application.size, layout.max_application_size
-        self._say = say
         self._header_last = header_last
 
     def check(self) -> Active:
@@ -45,8 +46,8 @@ class ActiveApplication:
             return Active("empty", header)
         return Active("success" if self._is_whole(header) else "error", header)
 
-    def install(self, header: FirmwareHeaderV2, image: Region) -> bool:
-        """Copy a stored image over the application; whether it is right in the end.
+    def install(self, header: FirmwareHeaderV2, image: Region, say: Say) -> bool:
+        """Copy a stored image over the application; whether it is right in the end. say prints a line.
 
         Order: erase, from the header's sector on; header; image in pieces of 16 KiB; hash. With header_last the header
         comes when the hash is right.
@@ -54,35 +55,35 @@ class ActiveApplication:
         Raises:
             StorageError: the flash refuses an operation.
         """
-        self._say("[DBG ] Erase active application")
-        if not self._erase(header.size):
+        say("[DBG ] Erase active application")
+        if not self._erase(header.size, say):
             return False
         if not self._header_last:
-            self._write_header(header)
-        self._say("[DBG ] Copy application")
-        if not self._copy(image):
+            self._write_header(header, say)
+        say("[DBG ] Copy application")
+        if not self._copy(image, say):
             return False
-        self._say("[DBG ] Verify application")
+        say("[DBG ] Verify application")
         if self._header_last:
             if not self._is_whole(header):
                 return False
-            self._write_header(header)
+            self._write_header(header, say)
         self.area.device.sync()
         return self.check().status == "success"
 
-    def _erase(self, size: int) -> bool:
+    def _erase(self, size: int, say: Say) -> bool:
         """Erase what the header and an image of size B take, lowest first; False where the room would be exceeded."""
         header_end = sum(unit for _, unit in self.area.sectors(0, INTERNAL_SIZE))
         start, needed = 0, self._app + size
         if header_end < self._app:
-            self._say("[DBG ] Erasing header separately from active application")
+            say("[DBG ] Erasing header separately from active application")
             self.area.erase(0, INTERNAL_SIZE)
             start, needed = self._app, size
         end = start
         for at, unit in self.area.sectors(start, needed):
             end = at + unit
         if end > self._app + self._largest:
-            self._say(
+            say(
                 "[DBG ] Firmware size rounded up to the nearest sector boundary is larger than the maximum "
                 "application size"
             )
@@ -90,18 +91,18 @@ class ActiveApplication:
         self.area.erase(start, needed)
         return True
 
-    def _write_header(self, header: FirmwareHeaderV2) -> None:
-        self._say("[DBG ] Write header")
+    def _write_header(self, header: FirmwareHeaderV2, say: Say) -> None:
+        say("[DBG ] Write header")
         self.area.program(0, header.pack_internal())
 
-    def _copy(self, image: Region) -> bool:
+    def _copy(self, image: Region, say: Say) -> bool:
         unit = self.area.device.program_size
         step = CHUNK // unit * unit
         for done in range(0, image.size, step):
             try:
                 piece = image.read(done, min(step, image.size - done))
             except StorageError:
-                self._say("[DBG ] ARM_UCP_Read returned 0 bytes")
+                say("[DBG ] ARM_UCP_Read returned 0 bytes")
                 return False
             self.area.program(self._app + done, piece)
         return True
