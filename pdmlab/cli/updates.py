@@ -63,13 +63,8 @@ def update(
         return
     if payload is None:
         raise click.UsageError("Missing option '-p': the image.")
-    if encrypt:
-        raise ConfigError(
-            "the service does not encrypt images",
-            hint="encrypt it yourself, and give `pdmlab dm create` --encrypted-digest and --encrypted-size",
-        )
     plan = _Plan.of(options)
-    _update(Signing(payload=payload, **options), plan, short_url=short_url)
+    _update(Signing(payload=payload, **options), plan, short_url=short_url, encrypt=encrypt)
 
 
 @click.command("update-v1")
@@ -111,7 +106,7 @@ class _Plan:
         )
 
 
-def _update(signing: Signing | SigningV1, plan: _Plan, *, short_url: bool = False) -> None:
+def _update(signing: Signing | SigningV1, plan: _Plan, *, short_url: bool = False, encrypt: bool = False) -> None:
     resources = signing.developer.resources
     conditions: dict[str, Any] = {
         "device_class": resources.class_id.hex(),
@@ -122,10 +117,12 @@ def _update(signing: Signing | SigningV1, plan: _Plan, *, short_url: bool = Fals
     with _service(signing.developer, plan.host, plan.api_key, plan.service) as cloud, contextlib.ExitStack() as made:
         tidy = plan.wait and plan.tidy
         name = signing.payload.name[:100]
-        image = cloud.firmware_image(name, signing.payload.read_bytes())
+        image = cloud.firmware_image(name, signing.payload.read_bytes(), encrypt=encrypt)
         if tidy:
             made.callback(image.delete)
-        manifest = cloud.manifest(name, signing.sign(image.short_url if short_url else image.url))
+        uri = image.short_url if short_url else image.url
+        signed = signing.sign(uri, image.encrypted) if isinstance(signing, Signing) else signing.sign(uri)
+        manifest = cloud.manifest(name, signed)
         if tidy:
             made.callback(manifest.delete)
         campaign = cloud.campaign(manifest, start=False, **conditions)

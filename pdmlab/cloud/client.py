@@ -162,9 +162,9 @@ class Nouns(Noun[M]):
     # -- updates -----------------------------------------------------------------------------------------
 
     @both
-    async def firmware_image(self, name: str, image: bytes | Path | str) -> FirmwareImage[M]:
-        """Upload an image: its bytes, or the file that has them."""
-        return await self.firmware_images._upload(name, image)
+    async def firmware_image(self, name: str, image: bytes | Path | str, *, encrypt: bool = False) -> FirmwareImage[M]:
+        """Upload an image: its bytes, or the file that has them; encrypt: devices are to fetch it encrypted."""
+        return await self.firmware_images._upload(name, image, encrypt)
 
     @both
     async def manifest(self, name: str, der: bytes) -> FirmwareManifest[M]:

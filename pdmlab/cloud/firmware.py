@@ -46,6 +46,14 @@ class FirmwareImage(Item[M]):
         """Its SHA-256, 64 hex digits."""
         return str(self.fields["datafile_checksum"])
 
+    @property
+    def encrypted(self) -> tuple[bytes, int] | None:
+        """SHA-256 and size (B) of what devices fetch, if that is encrypted: `developer.sign(…, encrypted=…)`."""
+        if not self.fields.get("datafile_encryption"):
+            return None
+        digest, size = self.fields["encrypted_datafile_checksum"], self.fields["encrypted_datafile_size"]
+        return bytes.fromhex(str(digest)), int(size)
+
 
 class FirmwareImages(Collection[FirmwareImage[M], M]):
     """The account's images: `cloud.firmware_images()`."""
@@ -53,12 +61,14 @@ class FirmwareImages(Collection[FirmwareImage[M], M]):
     ITEM = FirmwareImage
     COLUMNS = ("id", "name", "datafile_size", "datafile_checksum", "datafile", "created_at")
 
-    async def _upload(self, name: str, image: bytes | Path | str) -> FirmwareImage[M]:
+    async def _upload(self, name: str, image: bytes | Path | str, encrypt: bool) -> FirmwareImage[M]:
         path, data = FirmwareImage.PATH, image if isinstance(image, bytes) else _contents(Path(image))
         if len(data) <= ONE_REQUEST:
-            answer = await self._rest.call("POST", path, data={"name": name}, files={"datafile": (f"{name}.bin", data)})
+            fields = {"name": name, "datafile_encryption": "true" if encrypt else "false"}
+            answer = await self._rest.call("POST", path, data=fields, files={"datafile": (f"{name}.bin", data)})
             return FirmwareImage(self._rest, parsed(answer, f"POST {path}"))
-        job = f"{path}/upload-jobs/{(await self._rest.post(f'{path}/upload-jobs', {'name': name}))['id']}"
+        begun = await self._rest.post(f"{path}/upload-jobs", {"name": name, "datafile_encryption": encrypt})
+        job = f"{path}/upload-jobs/{begun['id']}"
         for start in range(0, len(data) + CHUNK, CHUNK):  # the last chunk is empty, and ends the upload
             chunk = data[start : start + CHUNK]
             md5 = base64.b64encode(hashlib.md5(chunk, usedforsecurity=False).digest()).decode()
@@ -68,9 +78,12 @@ class FirmwareImages(Collection[FirmwareImage[M], M]):
         return await self._get(str((await self._rest.get(job))["firmware_image_id"]))
 
     @both
-    async def create(self, name: str, image: bytes | Path | str) -> FirmwareImage[M]:
-        """Upload an image, in one request or in chunks: its bytes, or the file that has them."""
-        return await self._upload(name, image)
+    async def create(self, name: str, image: bytes | Path | str, *, encrypt: bool = False) -> FirmwareImage[M]:
+        """Upload an image, in one request or in chunks: its bytes, or the file that has them.
+
+        encrypt: devices are to fetch it encrypted; `encrypted` of what is returned goes into its manifest.
+        """
+        return await self._upload(name, image, encrypt)
 
 
 class FirmwareManifest(Item[M]):

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives import serialization
@@ -169,6 +170,25 @@ def test_an_update_is_drafted_started_or_waited_for(run: Run, service: Service, 
     assert left(service) == [1, 1, 1]  # tidied up
     kept = run("update", "-p", "fw.bin", "-i", desk.id, "-w", "-t", "30", "--no-cleanup")
     assert kept.exit_code == 1 and left(service) == [2, 2, 2]
+
+
+def test_what_is_to_be_encrypted_is_signed_as_it_will_be_fetched(
+    run: Run, service: Service, desk: Device, tmp_path: Path
+) -> None:
+    assert run("update", "-p", "fw.bin", "-i", desk.id, "-e", "-u").exit_code == 0
+    with Cloud(service.url, service.api_key) as cloud:
+        (image,) = cloud.firmware_images()
+        (row,) = cloud.manifests()
+        assert image.encrypted is not None
+        signed = SignedManifest.parse(httpx.get(row["datafile"], headers=_key(service)).content)
+    manifest = signed.manifest
+    assert manifest.format is PayloadFormat.ENCRYPTED_RAW and manifest.uri == image.short_url
+    assert (manifest.payload_digest, manifest.payload_size) == image.encrypted
+    assert manifest.installed_digest == hashlib.sha256((tmp_path / "fw.bin").read_bytes()).digest()
+
+
+def _key(service: Service) -> dict[str, str]:
+    return {"Authorization": f"Bearer {service.api_key}"}
 
 
 def test_an_update_for_nobody_says_so(run: Run, service: Service) -> None:
