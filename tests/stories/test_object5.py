@@ -1,4 +1,4 @@
-"""A board with a plain LwM2M client and a campaign, on one virtual clock: object 5 from the manifest to the bootloader."""
+"""A board with a plain LwM2M client and a campaign, on one virtual clock: object 5, down to the bootloader."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Desk:
         await self.core.start(bootstrap=cloud.opener(5683), lwm2m=cloud.opener(5685))
         self.board.flash(self.image("1.0.0"))
         await self.until(lambda: list(self.core.registrations))
-        return [each.device_id for each in self.core.registrations][0]
+        return next(each.device_id for each in self.core.registrations)
 
     async def campaign(self, image: bytes, version: str, on_way: Callable[[], Awaitable[None]] | None = None) -> Any:
         """Run a campaign to its end; return the device's row."""
@@ -81,9 +81,9 @@ class Desk:
         return core.campaigns.metadata(account, id)[0]
 
 
-def play(story: Callable[[Desk], Awaitable[None]], **options: Any) -> None:
+def play(story: Callable[[Desk], Awaitable[None]], make: type[Desk] = Desk, **options: Any) -> None:
     with DeviceClock() as clock:
-        desk = Desk(clock, **options)
+        desk = make(clock, **options)
 
         async def told() -> None:
             try:

@@ -15,14 +15,20 @@ from pdmlab.client.plain.firmware_store import Record, Running
 from pdmlab.client.platform import Platform
 from pdmlab.errors import ConfigError, NoSpace, StorageError
 from pdmlab.storage.kv.nvstore import NvstoreError
+from pdmlab.update import suit
+from pdmlab.update.bootloaders.interface import ImageHeader
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.candidate_v2 import StorageLocation, UpdateStorage
+from pdmlab.update.checks import Acceptance
+from pdmlab.update.components import MAIN
+from pdmlab.update.credentials import UpdateResources
 from pdmlab.update.header import NO_PRECURSOR
 from pdmlab.update.header_v2 import FirmwareHeaderV2
 from pdmlab.update.manifest import Manifest
 from pdmlab.update.object5 import Result, State
 from pdmlab.update.packages import BareImage, Firmware, HeadedImage, Package, PackageKind, PackageRejected
 from pdmlab.update.region import Region, round_up
+from pdmlab.update.version import Version
 
 RECORD_KEY = 12
 """NVStore's key of state, result, and what was asked for; free in sotp.h and in nvstore.h."""
@@ -57,7 +63,8 @@ class _Staging:
 class BoardFirmware:
     """The firmware of the board that a client runs on; make it in device code.
 
-    kinds: of packages that it takes, beside images with a header and images that name themselves.
+    kinds: of packages that it takes, beside images with a header, images that name themselves, and SUIT envelopes
+    where the running image has an update certificate.
     """
 
     in_place = False
@@ -68,8 +75,10 @@ class BoardFirmware:
         # Not every platform can tell what an image names.
         names: Callable[[Package], tuple[str, str] | None] | None = getattr(board, "names_of", None)
         own: list[PackageKind] = [HeadedImage()] if names is None else [HeadedImage(), BareImage(names)]
-        self.kinds: Sequence[PackageKind] = (*own, *kinds)
         active = board.bootloader.active()
+        if board.image.update_resources is not None:
+            own.append(_signed_packages(board, UpdateResources.from_mapping(board.image.update_resources), active))
+        self.kinds: Sequence[PackageKind] = (*own, *kinds)
         self._active = b"" if active is None else active.digest
         self.running = Running("MAIN", "" if active is None else active.version_text)
         slot: object = board.candidate
@@ -225,3 +234,14 @@ def _halves(whole: Region) -> tuple[int, Region]:
             raise ConfigError("the update storage is one erase unit: it cannot hold a package and a candidate")
         middle = min(edges, key=lambda at: abs(2 * at - whole.size))
     return middle, Region(whole.device, whole.offset + middle, whole.size - middle)
+
+
+def _signed_packages(board: Platform, update: UpdateResources, active: ImageHeader | None) -> suit.SuitPackage:
+    """Return the kind of SUIT envelopes that this firmware accepts."""
+    try:
+        version = Version(0, 0, 0) if active is None else Version.from_number(active.version_number)
+    except ConfigError:
+        version = Version(0, 0, 0)  # mbed-bootloader's headers have timestamps
+    area = board.layout.candidate
+    accepted = Acceptance(update.public_key, update.vendor_id, update.class_id, {MAIN: version}, storage_size=area.size)
+    return suit.SuitPackage(accepted, None if active is None else active.digest)

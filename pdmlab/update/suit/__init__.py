@@ -10,8 +10,21 @@ from __future__ import annotations
 
 from pdmlab.update.suit.accepting import accept
 from pdmlab.update.suit.converting import Converted, convert
-from pdmlab.update.suit.envelope import MARK, Envelope
+from pdmlab.update.suit.envelope import Envelope
 from pdmlab.update.suit.manifest import SuitManifest, for_image
+from pdmlab.update.suit.members import MARK
+from pdmlab.update.suit.package import SuitPackage
 from pdmlab.update.suit.processing import Processor, process
 
-__all__ = ["MARK", "Converted", "Envelope", "Processor", "SuitManifest", "accept", "convert", "for_image", "process"]
+__all__ = [
+    "MARK",
+    "Converted",
+    "Envelope",
+    "Processor",
+    "SuitManifest",
+    "SuitPackage",
+    "accept",
+    "convert",
+    "for_image",
+    "process",
+]

@@ -25,7 +25,11 @@ def accept(data: bytes, device: Acceptance, *, running: bytes | None = None) -> 
     Raises:
         ManifestRejected: with the result that the FOTA client would report.
     """
-    envelope = Envelope.parse(data, device.public_key)
+    return accept_envelope(Envelope.parse(data, device.public_key), device, running=running)
+
+
+def accept_envelope(envelope: Envelope, device: Acceptance, *, running: bytes | None = None) -> Manifest:
+    """Return what a device is to fetch and install by an envelope whose signature is checked already; see accept."""
     rehearsal = _Rehearsal(device, running)
     process(envelope.manifest, rehearsal)
     component, fetched = rehearsal.fetched()

@@ -7,7 +7,7 @@ that digest, which is their detached payload (draft-ietf-suit-manifest-34, 8.3; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +19,10 @@ from pdmlab.errors import ConfigError
 from pdmlab.update.results import FotaResult, rejected
 from pdmlab.update.suit import cbor
 from pdmlab.update.suit.manifest import SEVERABLE, SuitManifest
-from pdmlab.update.suit.numbers import COSE_SIGN1, ES256, TAG, Member
+from pdmlab.update.suit.members import Member, Read, members
+from pdmlab.update.suit.numbers import COSE_SIGN1, ES256, TAG
+from pdmlab.update.suit.numbers import Member as Label
 
-MARK = b"\xd8\x6b"
-"""The first bytes of every envelope: tag 107."""
 MAX_MANIFEST = 4096
 """Largest manifest that boards here take (B); an envelope may carry a payload besides."""
 MAX_SIGNATURES = 4
@@ -51,26 +51,43 @@ class Envelope:
             ManifestRejected: 22 for what is no envelope, 23 for a signature that does not fit, and nothing else,
                 whatever the bytes are.
         """
-        if not data.startswith(MARK):
-            raise cbor.malformed("an envelope begins with tag 107")
-        members = cbor.a_map(cbor.decode(data[len(MARK) :], "the envelope"), "the envelope")
-        encoded = cbor.some_bytes(members.get(Member.MANIFEST), "the manifest")
-        if len(encoded) > MAX_MANIFEST:
-            raise cbor.malformed(f"a manifest of {len(encoded)} B: boards take {MAX_MANIFEST}")
-        wrapped = cbor.decode(cbor.some_bytes(members.get(Member.AUTHENTICATION), "the wrapper"), "the wrapper")
-        wrapper = tuple(cbor.some_bytes(each, "the wrapper") for each in cbor.an_array(wrapped, "the wrapper"))
+        found = members(lambda at, size: data[at : at + size], len(data))
+        payloads = {
+            member.key: data[member.offset : member.offset + member.size]
+            for member in found
+            if isinstance(member.key, str)
+        }
+        return cls.of(found, lambda at, size: data[at : at + size], public_key, payloads)
+
+    @classmethod
+    def of(
+        cls,
+        found: Sequence[Member],
+        read: Read,
+        public_key: ec.EllipticCurvePublicKey | None = None,
+        payloads: Mapping[str, bytes] | None = None,
+    ) -> Envelope:
+        """Read the members but for integrated payloads, which may lie where they are; otherwise as parse."""
+        others: dict[int, bytes] = {}
+        for member in found:
+            if isinstance(member.key, int):
+                if member.size > MAX_MANIFEST:
+                    raise cbor.malformed(f"a member of {member.size} B: boards take {MAX_MANIFEST}")
+                others[member.key] = read(member.offset, member.size)
+        encoded, wrapped = others.pop(Label.MANIFEST, None), others.pop(Label.AUTHENTICATION, None)
+        if encoded is None or wrapped is None:
+            raise cbor.malformed("the envelope has no manifest, or nothing that authenticates it")
+        blocks = cbor.an_array(cbor.decode(wrapped, "the wrapper"), "the wrapper")
+        wrapper = tuple(cbor.some_bytes(each, "the wrapper") for each in blocks)
         if not 1 <= len(wrapper) <= 1 + MAX_SIGNATURES:
             raise cbor.malformed("the wrapper has no digest, or too many signatures")
         if cbor.read_digest(wrapper[0], "the manifest's digest") != cbor.wrapped_digest(encoded):
             raise rejected(FotaResult.MANIFEST_SIGNATURE, "the signed digest is not that of the manifest")
         if public_key is not None:
             _verify(public_key, wrapper)
-        payloads = {key: cbor.some_bytes(value, key) for key, value in members.items() if isinstance(key, str)}
-        others = {key: value for key, value in members.items() if not isinstance(key, str)}
-        severed: dict[int, Any] = {key: others.pop(key) for key in SEVERABLE if key in others}
-        if odd := set(others) - {Member.MANIFEST, Member.AUTHENTICATION}:
-            raise cbor.malformed(f"the envelope has members {sorted(map(str, odd))[:5]} that are not known")
-        return cls(SuitManifest.decode(encoded, severed), encoded, wrapper, payloads)
+        if odd := set(others) - set(SEVERABLE):
+            raise cbor.malformed(f"the envelope has members {sorted(odd)[:5]} that are not known")
+        return cls(SuitManifest.decode(encoded, others), encoded, wrapper, payloads or {})
 
     def verify(self, public_key: ec.EllipticCurvePublicKey) -> None:
         """Raise ManifestRejected (23) unless the P-256 key's owner signed this manifest."""
@@ -97,10 +114,10 @@ def seal(manifest: SuitManifest, key: ec.EllipticCurvePrivateKey, payloads: Mapp
     r, s = utils.decode_dss_signature(key.sign(_to_be_signed(protected, digest), ec.ECDSA(hashes.SHA256())))
     signature = r.to_bytes(32, "big") + s.to_bytes(32, "big")
     block = _tagged(COSE_SIGN1, [protected, {}, None, signature])
-    members: dict[int | str, bytes] = {int(Member.AUTHENTICATION): cbor.encode([digest, block])}
-    members[int(Member.MANIFEST)] = encoded
-    members.update(payloads or {})
-    return _tagged(TAG, members)
+    contents: dict[int | str, bytes] = {int(Label.AUTHENTICATION): cbor.encode([digest, block])}
+    contents[int(Label.MANIFEST)] = encoded
+    contents.update(payloads or {})
+    return _tagged(TAG, contents)
 
 
 def _to_be_signed(protected: bytes, payload: bytes) -> bytes:
