@@ -146,10 +146,15 @@ class Phone:
         )
 
     def receive(self, manifest: bytes) -> Fota:
-        """Start, and take a manifest; return the client as it is at the end."""
+        """Start, register, and take a manifest; return the client as it is at the end."""
+
+        async def start(fota: Fota) -> None:
+            assert not await fota.prepare()
+            await fota.receive(manifest)
+
         with DeviceClock() as clock:
             fota = self.boot(clock)
-            clock.call_async(fota.receive(manifest))
+            clock.call_async(start(fota))
         return fota
 
     def restart(self) -> Fota:
