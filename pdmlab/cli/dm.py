@@ -13,7 +13,9 @@ from pdmlab.cli.asking import asked, asking, place
 from pdmlab.cli.device_log import device_log
 from pdmlab.cli.manifests import create, create_v1, parse
 from pdmlab.cli.manifests import folder as in_folder
+from pdmlab.cli.payloads import delta, package
 from pdmlab.cli.shared_keys import psk
+from pdmlab.cli.suit import convert, create_suit
 from pdmlab.cli.updates import update, update_v1
 from pdmlab.errors import ConfigError
 
@@ -121,5 +123,5 @@ def devices(api_key: str | None, host: str | None, service: str | None) -> None:
                 click.echo("\t".join(row))
 
 
-for _each in (create, create_v1, parse, update, update_v1, device_log, psk):
+for _each in (create, create_v1, create_suit, convert, parse, update, update_v1, delta, package, device_log, psk):
     dm.add_command(_each)

@@ -19,11 +19,10 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from pdmlab.errors import ConfigError
-from pdmlab.update.payloads.descriptor import MAX_NAME, MAX_VENDOR_DATA, Described, decode, encode
+from pdmlab.update.payloads.descriptor import MAX_IMAGES, MAX_NAME, MAX_VENDOR_DATA, Described, decode, encode
 from pdmlab.update.results import FotaResult, rejected
 
 DESCRIPTOR = "_desc_"
-MAX_IMAGES = 255
 MAX_DESCRIPTOR = 32 * 1024
 
 _BLOCK = 512
@@ -62,8 +61,10 @@ class Package:
     images: tuple[PackedImage, ...]
 
     @classmethod
-    def read(cls, read: Read, size: int, *, names: Collection[str], max_vendor_data: int = MAX_VENDOR_DATA) -> Package:
-        """Read the package of a device that has sub-components of these names; its images stay where they are.
+    def read(
+        cls, read: Read, size: int, *, names: Collection[str] | None = None, max_vendor_data: int = MAX_VENDOR_DATA
+    ) -> Package:
+        """Read a package for a device that has sub-components of these names, or for any; its images stay there.
 
         Raises:
             ManifestRejected: it is no package (46), has more or fewer images than the device has sub-components
@@ -76,7 +77,8 @@ class Package:
         if length > MAX_DESCRIPTOR:
             _refuse(f"a descriptor of {length} B; at most {MAX_DESCRIPTOR} B are read")
         images = []
-        for image in decode(_exactly(read, at, length), count=len(names), max_vendor_data=max_vendor_data):
+        count = None if names is None else len(names)
+        for image in decode(_exactly(read, at, length), count=count, max_vendor_data=max_vendor_data):
             if image.name not in files:
                 _refuse(
                     f"the descriptor names the image {image.name!r}, which is not in the package, or names it twice"
@@ -87,7 +89,7 @@ class Package:
             images.append(PackedImage(image.name, offset, found, image.vendor_data))
         if files:
             _refuse(f"the package has files that its descriptor does not name: {', '.join(map(repr, sorted(files)))}")
-        if strangers := [image.name for image in images if image.name not in names]:
+        if names is not None and (strangers := [image.name for image in images if image.name not in names]):
             raise rejected(
                 FotaResult.INTERNAL, f"images for {', '.join(strangers)}; the device has {', '.join(sorted(names))}"
             )

@@ -17,6 +17,7 @@ from pdmlab.update.der import OCTETS, UTF8, Reader, integer, octets, sequence, u
 from pdmlab.update.results import FotaResult, rejected
 
 MAX_NAME = 8
+MAX_IMAGES = 255
 MAX_VENDOR_DATA = 32
 """Bytes of an image's vendor data, unless a client is built with more."""
 _MAX_INTEGER = 0x7FFF_FFFF  # as the stock client reads them
@@ -40,8 +41,8 @@ def encode(images: Sequence[Described]) -> bytes:
     return sequence(integer(len(images)) + sequence(b"".join(described)))
 
 
-def decode(der: bytes, *, count: int, max_vendor_data: int = MAX_VENDOR_DATA) -> list[Described]:
-    """Read a descriptor for a device with `count` sub-components, checked in the stock client's order.
+def decode(der: bytes, *, count: int | None = None, max_vendor_data: int = MAX_VENDOR_DATA) -> list[Described]:
+    """Read a descriptor for a device with `count` sub-components, or any, checked in the stock client's order.
 
     Raises:
         ManifestRejected: it is none (46), describes another number of images (47), or an image's name (48) or
@@ -49,10 +50,12 @@ def decode(der: bytes, *, count: int, max_vendor_data: int = MAX_VENDOR_DATA) ->
     """
     try:
         whole = Reader(der).sequence()
-        if (images := whole.number()) != count:
-            raise rejected(FotaResult.COMBINED_COUNT, f"{images} images; the device has {count} sub-components")
+        images, allowed = whole.number(), range(MAX_IMAGES + 1) if count is None else (count,)
+        if images not in allowed:
+            most = f"at most {MAX_IMAGES} can be" if count is None else f"the device has {count} sub-components"
+            raise rejected(FotaResult.COMBINED_COUNT, f"{images} images; {most}")
         array = whole.sequence()
-        return [_image(array.sequence(), max_vendor_data) for _ in range(count)]
+        return [_image(array.sequence(), max_vendor_data) for _ in range(images)]
     except ValueError as error:
         raise rejected(FotaResult.COMBINED_PACKAGE, f"the package's descriptor: {error}") from error
 

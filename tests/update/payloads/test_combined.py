@@ -112,6 +112,14 @@ def test_the_order_of_the_files_does_not_matter() -> None:
     assert [image.name for image in read(package).images] == NAMES
 
 
+def test_without_names_whatever_a_package_holds_is_read() -> None:
+    package = make_package(IMAGES)
+    assert Package.read(lambda at, size: package[at : at + size], len(package)) == read(package)
+    many = tar(("_desc_", counted(256)))
+    with pytest.raises(ManifestRejected, match="256 images"):
+        Package.read(lambda at, size: many[at : at + size], len(many))
+
+
 # -- what is not a package ---------------------------------------------------------------------------
 
 GOOD = tar(DESCRIBED, *FILES)

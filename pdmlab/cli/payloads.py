@@ -1,0 +1,99 @@
+"""`pdmlab dm delta` and `dm package`: payloads, with the options of manifest-delta-tool and manifest-package-tool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pdmlab.cli.manifests import FILE, OUTPUT
+from pdmlab.errors import ConfigError, ManifestRejected
+
+if TYPE_CHECKING:
+    from pdmlab.update.payloads.combined import SubImage
+
+
+@click.command()
+@click.option("-c", "--current-fw", "current", type=FILE, required=True, help="The image that devices run.")
+@click.option("-n", "--new-fw", "new", type=FILE, required=True, help="The image that they are to run.")
+@click.option("-o", "--output", type=OUTPUT, required=True, help="The patch; what describes it goes to a .yaml beside.")
+@click.option(
+    "-b", "--block-size", type=click.IntRange(128, 16384), default=512, show_default=True,
+    help="Bytes that a device unpacks at a time.",
+)  # fmt: skip
+@click.option(
+    "-t", "--threshold", type=click.IntRange(1, 100), default=60, show_default=True,
+    help="Refuse a patch of this many percent of the new image or more.",
+)  # fmt: skip
+@click.option("--skip-size-check", is_flag=True, help="Take a patch of any size.")
+def delta(current: Path, new: Path, output: Path, block_size: int, threshold: int, skip_size_check: bool) -> None:
+    """Make the patch from one image to another; `create -p` and `update -p` sign it as a delta."""
+    from pdmlab.update.payloads.patch import Delta
+
+    made = Delta.between(current.read_bytes(), new.read_bytes(), frame_size=block_size)
+    if not skip_size_check and 100 * made.ratio >= threshold:
+        raise ConfigError(
+            f"the patch has {len(made.patch)} B, {made.ratio:.0%} of the new image; {threshold} % were too many",
+            hint="are these builds of one program? --skip-size-check takes it all the same",
+        )
+    try:
+        beside = made.write(output)
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
+    click.echo(f"{output}: {len(made.patch)} B, {made.ratio:.1%} of the image; {beside.name} describes it")
+
+
+@click.group()
+def package() -> None:
+    """Combined packages: several images in one payload."""
+
+
+@package.command("create")
+@click.option("-c", "--config", type=FILE, required=True, help="YAML: images, each with sub_comp_name, file_name.")
+@click.option("-o", "--output", type=OUTPUT, required=True, help="The package.")
+def create_package(config: Path, output: Path) -> None:
+    """Pack the images that a configuration of manifest-package-tool names; vendor_data are their installers' own."""
+    from pdmlab.update.payloads.combined import make_package
+
+    try:
+        output.write_bytes(make_package(_images(config)))
+    except OSError as error:
+        raise ConfigError(f"{error.filename} cannot be read or written: {error.strerror}") from error
+    click.echo(f"{output}: {output.stat().st_size} B")
+
+
+@package.command("parse")
+@click.option("-p", "--package", "file", type=FILE, required=True, help="The package.")
+def parse_package(file: Path) -> None:
+    """Show which images a package holds."""
+    from pdmlab.update.payloads.combined import Package
+
+    data = file.read_bytes()
+    try:
+        held = Package.read(lambda at, size: data[at : at + size], len(data))
+    except ManifestRejected as error:
+        raise ConfigError(f"{file} is no package that a device would take: {error.message}") from error
+    for image in held.images:
+        click.echo(f"{image.name}: {image.size} B, vendor data {image.vendor_data.hex() or 'none'}")
+
+
+def _images(config: Path) -> list[SubImage]:
+    import yaml
+
+    from pdmlab.update.payloads.combined import SubImage
+
+    try:
+        return [
+            SubImage(
+                str(image["sub_comp_name"]),
+                (config.parent / image["file_name"]).read_bytes(),
+                str(image.get("vendor_data", "")).encode(),
+            )
+            for image in yaml.safe_load(config.read_text(encoding="utf-8"))["images"]
+        ]
+    except (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"{config} names no images: {error}",
+            hint="images: [{sub_comp_name: radio, file_name: radio.bin, vendor_data: rev 2}, ...]",
+        ) from error
