@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import tarfile
 
 from pdmlab.errors import ManifestRejected
 from pdmlab.update.manifest import Manifest, PayloadFormat, PayloadMetadata
+from pdmlab.update.payloads import descriptor
 from pdmlab.update.payloads.blocks import sealed_size
 from pdmlab.update.payloads.combined import Package
 from pdmlab.update.payloads.delta import DeltaUnpacker
@@ -89,19 +88,21 @@ def check_package(data: bytes) -> None:
 
 
 def check_descriptor(data: bytes) -> None:
-    """Take a package apart whose files are right and whose descriptor is any bytes."""
-    written = io.BytesIO()
-    with tarfile.open(fileobj=written, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, content in (("_desc_", data), ("radio", b"one"), ("screen", b"other")):
-            about = tarfile.TarInfo(name)
-            about.size = len(content)
-            tar.addfile(about, io.BytesIO(content))
-    check_package(written.getvalue())
+    """Read a package's descriptor: as many images as the device has sub-components, within the limits."""
+    try:
+        images = descriptor.decode(data, count=len(NAMES))
+    except ManifestRejected as error:
+        assert error.result in range(FotaResult.COMBINED_PACKAGE, 50)
+        return
+    assert len(images) == len(NAMES)
+    for image in images:
+        assert len(image.name.encode()) <= 8 and len(image.vendor_data) <= 32 and 0 <= image.size < 1 << 31
+    assert descriptor.decode(descriptor.encode(images), count=len(NAMES)) == images
 
 
 PAYLOAD_TARGETS = (
     Target("patches", check_patch, weight=0.5),
     Target("encrypted", check_encrypted, weight=0.5),
     Target("packages", check_package, longest=4096),
-    Target("descriptors", check_descriptor, weight=0.5),
+    Target("descriptors", check_descriptor),
 )
