@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import datetime
 import hashlib
-import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,10 +15,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdmlab.client import SimpleMbedCloudClient, UpdateRequest
 from pdmlab.network.fileserver import serve_files
-from pdmlab.storage.blockdevice import HeapBlockDevice
-from pdmlab.update import bootloaders
-from pdmlab.update.bootloaders.interface import Hardware
-from pdmlab.update.candidate_v2 import UpdateStorage
 from pdmlab.update.credentials import UpdateResources
 from pdmlab.update.developer import update_certificate
 from pdmlab.update.header_v2 import FirmwareHeaderV2
@@ -27,16 +22,14 @@ from pdmlab.update.manifest import Manifest
 from pdmlab.update.manifest_v1 import FormatV1, ManifestV1
 from pdmlab.update.payloads.patch import make_patch
 from tests.client import bench
-from tests.client.bench import Bench, Cloud
+from tests.client.bench import Cloud
+from tests.client.hub_bench import IMAGE, OLD, RUNNING, HubBench
 
 KEY, OTHER = (ec.derive_private_key(seed, ec.SECP256R1()) for seed in (0x5EED, 0xBAD))
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 CERTIFICATE, STRANGERS = update_certificate(KEY, "company.com", NOW), update_certificate(OTHER, "else.where", NOW)
 VENDOR, CLASS = b"v" * 16, b"c" * 16
-IMAGE = random.Random(3).randbytes(20_003)
-OLD = IMAGE[:9_000] + b"as it was" + IMAGE[9_500:]
 BLOCKS = -(-len(IMAGE) // 512)
-RUNNING = 1_600_000_000
 URI = "http://127.0.0.1/firmware/1"
 STATE, RESULT, NAME, VERSION = "/10252/0/2", "/10252/0/3", "/10252/0/5", "/10252/0/6"
 WHOLE = [2, 3, 4, 5, 6, 7, 8]
@@ -45,31 +38,6 @@ WHOLE = [2, 3, 4, 5, 6, 7, 8]
 def order(key: Any = KEY, certificate: bytes = CERTIFICATE, **other: Any) -> bytes:
     manifest = ManifestV1.for_image(IMAGE, timestamp=RUNNING + 1, uri=URI, vendor_id=VENDOR, class_id=CLASS)
     return dataclasses.replace(manifest, **other).sign(key, certificate)
-
-
-class HubBench(Bench):
-    """A bench whose bootloader reads headers v2."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        storage = HeapBlockDevice(512 * 1024, clock=self.clock)
-        storage.init()
-        hardware = Hardware(self.layout, self.flash, storage, self.nvstore)
-        self.bootloader = bootloaders.build("mbed", hardware)
-        self.storage = bootloaders.candidate_slot("mbed", hardware)
-        self.candidate: Any = self.storage
-        self.runs(OLD, RUNNING)
-
-    def runs(self, image: bytes, version: int) -> None:
-        header = FirmwareHeaderV2(len(image), version, hashlib.sha256(image).digest()).pack_internal()
-        unit = self.flash.program_size
-        for at, data in ((self.layout.header_offset, header), (self.layout.app_offset, image)):
-            self.flash.program(at, data.ljust(-(-len(data) // unit) * unit, b"\xff"))
-
-    @property
-    def stored(self) -> FirmwareHeaderV2 | None:
-        assert isinstance(self.storage, UpdateStorage)
-        return self.storage.locations[0].header()
 
 
 class Desk:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 import hashlib
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pdmlab.client.resource import M2MMethod
 from pdmlab.update.credentials import UpdateResources
 from pdmlab.update.developer import update_certificate
 from tests.client.bench import ACCOUNT, BS_PORT, LWM2M_PORT, Bench, updatable
+from tests.client.hub_bench import HubBench
 from tests.transcripts.script import Bytes, Transcript
 from tests.transcripts.stage import Port, play
 
@@ -27,6 +29,13 @@ IMAGE = bytes(n % 251 for n in range(600))
 MANIFEST = (
     '30 6b  04 10 "vvvvvvvvvvvvvvvv"  04 10 "cccccccccccccccc"  02 01 00  0c 04 "MAIN"  0c 05 "1.0.1"'
     '  04 20 $digest  02 02 0258  0c 0a "http://s/1"  0a 01 01  04 00'
+)
+# Resource: no URI, type 0; Manifest: version 1, timestamp, vendor, class, no device, no nonce, no vendor's data, apply
+# at once, encryption mode 2, no aliases, no dependencies; Payload: format 1, storage, SHA-256, URI, size 600.
+MANIFEST_V1 = (
+    '30 81 84  0a 01 00  30 7f  0a 01 01  02 04 66000000  04 10 "vvvvvvvvvvvvvvvv"  04 10 "cccccccccccccccc"'
+    "  04 00  04 00  04 00  01 01 ff  0a 01 02  30 00  30 00"
+    '  30 40  0a 01 01  0c 07 "default"  30 32  04 20 $digest  0c 0a "http://s/1"  02 02 0258'
 )
 
 
@@ -42,7 +51,36 @@ def update_bytes() -> dict[str, bytes]:
         "signed": signed,
         "signature": signature,
         "wrong": wrong,
+        "manifest_v1": signed_v1(KEY),
+        "wrong_v1": signed_v1(ec.derive_private_key(0xBAD, ec.SECP256R1())),
     }
+
+
+def signed_v1(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return the manifest v1 with its SHA-256, a signature of any key, and the fingerprint of the right certificate."""
+    resource = Bytes({"digest": hashlib.sha256(IMAGE).digest()}).write(MANIFEST_V1)
+    signature = key.sign(resource, ec.ECDSA(hashes.SHA256()))  # 68 to 72 B
+    known = {
+        "resource": resource,
+        "digest": hashlib.sha256(resource).digest(),
+        "signature": signature,
+        "fingerprint": hashlib.sha256(certificate()).digest(),
+        "s": bytes([len(signature)]),
+        "block": bytes([len(signature) + 42]),
+        "blocks": bytes([len(signature) + 44]),
+        "signatures": bytes([len(signature) + 80]),
+        "size": (len(signature) + 218).to_bytes(2, "big"),
+    }
+    return Bytes(known).write(
+        "30 82 $size  $resource  30 81 $signatures  04 20 $digest"
+        "  30 $blocks  30 $block  04 $s $signature  30 26  30 24  04 20 $fingerprint  0c 00"
+    )
+
+
+@functools.cache
+def certificate() -> bytes:
+    """Return the update certificate that boards have here."""
+    return update_certificate(KEY, "company.com", datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
 
 
 class Side:
@@ -123,10 +161,12 @@ class Side:
 def test_the_client_says_what_the_transcript_says(path: Path) -> None:
     transcript = Transcript.read(path)
     assert transcript.steps and transcript.head["statement"] and transcript.head["about"]
-    bench = Bench()
+    bench = HubBench() if transcript.head.get("board") == "hub" else Bench()
+    resources = UpdateResources(b"v" * 16, b"c" * 16, certificate())
     if transcript.head.get("board") == "updatable":
-        certificate = update_certificate(KEY, "company.com", datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
-        updatable(bench, UpdateResources(b"v" * 16, b"c" * 16, certificate))
+        updatable(bench, resources)
+    elif transcript.head.get("board") == "hub":
+        bench.image.update_resources = dict(resources.to_mapping())
 
     async def story() -> None:
         side = Side(bench)
