@@ -23,6 +23,8 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUTPUT = click.Path(dir_okay=False, path_type=Path)
 NUMBER = click.IntRange(min=0)
+SUIT = b"\xd8\x6b"
+"""The first bytes of a SUIT envelope; no DER begins so."""
 
 
 def _semantic(_: click.Context, __: click.Parameter, version: str | None) -> str | None:
@@ -116,8 +118,7 @@ class Signing:
     def sign(self, uri: str, encrypted: tuple[bytes, int] | None = None) -> bytes:
         """Sign the manifest, and remember its version as the stock tool does."""
         developer, image, delta = self.developer, self.payload.read_bytes(), _delta(self.payload)
-        version = self._version(image) if delta is None else self.version
-        version = version or developer.tool.next_version(self.component)
+        version = self.chosen_version(image if delta is None else None)
         signed = developer.sign(
             image,
             version=version,
@@ -132,6 +133,15 @@ class Signing:
         )
         developer.tool.keep_version(version, self.component)
         return signed
+
+    def chosen_version(self, image: bytes | None) -> str:
+        """Return the version that is given, or that the image names, or the one after what was signed last.
+
+        Raises:
+            ConfigError: the one that is given is not the one that the image names.
+        """
+        version = self.version if image is None else self._version(image)
+        return version or self.developer.tool.next_version(self.component)
 
     def sign_v1(self, uri: str) -> bytes:
         """Sign a manifest v1 that says the same, for a device that takes no other.
@@ -235,7 +245,7 @@ def create(
     encrypted = None
     if encrypted_digest is not None and encrypted_size is not None:
         encrypted = _digest(encrypted_digest), encrypted_size
-    _write(output, Signing(**signing).sign(url, encrypted))
+    write(output, Signing(**signing).sign(url, encrypted))
 
 
 @click.command("create-v1")
@@ -245,7 +255,7 @@ def create(
 @signing_options_v1
 def create_v1(url: str, output: Path, **signing: Any) -> None:  # any: click's
     """Sign a manifest v1 of an image, for devices with the older update hub."""
-    _write(output, SigningV1(**signing).sign(url))
+    write(output, SigningV1(**signing).sign(url))
 
 
 def _digest(text: str) -> bytes:
@@ -258,7 +268,8 @@ def _digest(text: str) -> bytes:
     return digest
 
 
-def _write(output: Path, signed: bytes) -> None:
+def write(output: Path, signed: bytes) -> None:
+    """Write what was signed, and say how much it is."""
     try:
         output.write_bytes(signed)
     except OSError as error:
@@ -275,7 +286,7 @@ def _write(output: Path, signed: bytes) -> None:
 def parse(
     manifest: Path, certificate: Path | None, public_key: Path | None, private_key: Path | None, as_json: bool
 ) -> None:
-    """Show what a signed manifest says, v3 or v1; fail if it is none, or not signed by who it should be."""
+    """Show what a signed manifest says, v3, v1 or SUIT; fail if it is none, or not signed by who it should be."""
     from pdmlab.update.manifest import SignedManifest
     from pdmlab.update.manifest_v1 import SignedManifestV1, is_v1
 
@@ -283,6 +294,9 @@ def parse(
     if len(given) > 1:
         raise click.UsageError("--certificate, --public-key and --private-key exclude each other.")
     data = manifest.read_bytes()
+    if data.startswith(SUIT):
+        _parse_suit(data, _public_key(certificate, public_key, private_key) if given else None, given, as_json)
+        return
     signed = SignedManifestV1.parse(data) if is_v1(data) else SignedManifest.parse(data)
     told = signed.manifest.told() | {"signature": "not checked; -c CERTIFICATE checks it"}
     if given:
@@ -300,6 +314,22 @@ def parse(
         return
     for name, value in told.items():
         click.echo(f"{name:<16} {value}")
+
+
+def _parse_suit(data: bytes, key: ec.EllipticCurvePublicKey | None, given: list[Path], as_json: bool) -> None:
+    """Show a SUIT envelope, command by command."""
+    from pdmlab.update.suit import Envelope
+    from pdmlab.update.suit.describing import lines
+
+    envelope = Envelope.parse(data, key)
+    told = list(lines(envelope.manifest))
+    told += [(f"payload {uri}", f"{len(payload)} B") for uri, payload in envelope.payloads.items()]
+    told.append(("signature", f"by the owner of {given[0]}" if given else "not checked; -c CERTIFICATE checks it"))
+    if as_json:
+        click.echo(json.dumps(told, indent=4))
+        return
+    for name, value in told:
+        click.echo(f"{name:<24} {value}")
 
 
 def _public_key(

@@ -1,0 +1,70 @@
+"""`pdmlab dm create-suit` and `convert`: SUIT envelopes, of an image or of a manifest v3."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pdmlab.cli.manifests import FILE, OUTPUT, Signing, signing_options, write
+from pdmlab.errors import ConfigError
+
+FIRMWARE = "#firmware"
+"""The URI of an image that comes in the envelope."""
+
+
+@click.command("create-suit")
+@click.option("-p", "--payload", type=FILE, required=True, help="The image.")
+@click.option("-u", "--url", help="Where devices will fetch it; default: it comes in the envelope.")
+@click.option("-o", "--output", type=OUTPUT, required=True, help="The envelope.")
+@signing_options
+def create_suit(payload: Path, url: str | None, output: Path, **options: object) -> None:
+    """Sign a SUIT envelope of an image, for devices that take it as their firmware package."""
+    from pdmlab.update.suit import for_image
+
+    odd = {"sign_image": "--sign-image", "combined": "--combined-image", "vendor_data": "-d", "priority": "-r"}
+    if said := [flag for name, flag in odd.items() if options.get(name)]:
+        raise click.UsageError(f"{', '.join(said)}: a SUIT manifest says no such thing.")
+    signing = Signing(payload=payload, **options)  # type: ignore[arg-type]  # click's
+    developer, image = signing.developer, payload.read_bytes()
+    version = signing.chosen_version(image)
+    resources = developer.resources
+    manifest = for_image(
+        image,
+        version=version,
+        uri=url or FIRMWARE,
+        vendor_id=resources.vendor_id,
+        class_id=resources.class_id,
+        component=signing.component,
+    )
+    envelope = manifest.sign(developer.private_key, None if url else {FIRMWARE: image})
+    write(output, envelope)
+    developer.tool.keep_version(version, signing.component)
+
+
+@click.command()
+@click.argument("manifest", type=FILE)
+@click.option("-p", "--payload", type=FILE, help="The image: it comes in the envelope then.")
+@click.option("-o", "--output", type=OUTPUT, required=True, help="The envelope.")
+@click.option(
+    "--folder", type=click.Path(file_okay=False, path_type=Path), default=Path("."), help="The project's folder."
+)
+def convert(manifest: Path, payload: Path | None, output: Path, folder: Path) -> None:
+    """Say in SUIT what a manifest v3 says, sign it anew, and tell what does not carry over."""
+    import hashlib
+    from dataclasses import replace
+
+    from pdmlab.update import suit
+    from pdmlab.update.developer import Developer
+    from pdmlab.update.manifest import SignedManifest
+
+    said, payloads = SignedManifest.parse(manifest.read_bytes()).manifest, None
+    if payload is not None:
+        image = payload.read_bytes()
+        if hashlib.sha256(image).digest() != said.payload_digest:
+            raise ConfigError(f"{payload} is not the image of {manifest}: its SHA-256 is another one")
+        said, payloads = replace(said, uri=FIRMWARE), {FIRMWARE: image}
+    converted = suit.convert(said)
+    write(output, converted.manifest.sign(Developer(folder).private_key, payloads))
+    for lost in converted.lost:
+        click.echo(f"does not carry over: {lost}")
