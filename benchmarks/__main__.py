@@ -8,7 +8,19 @@ import tempfile
 from importlib import import_module
 
 NAMES = (
-    *("startup", "storage", "powercuts", "manifests", "payloads", "published", "network", "suites", "download"),
+    *(
+        "startup",
+        "storage",
+        "powercuts",
+        "update_cuts",
+        "manifests",
+        "payloads",
+        "published",
+        "network",
+        "suites",
+        "download",
+        "updates",
+    ),
     *("coap", "dtls", "streams", "message_log", "service", "rest", "console"),
 )
 

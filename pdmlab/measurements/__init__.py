@@ -18,22 +18,29 @@ if TYPE_CHECKING:
     from pdmlab.measurements.firmware_updates import firmware_update
     from pdmlab.measurements.managing import Asked, ask, run_until_registered
     from pdmlab.measurements.notifications import temperatures, told
-    from pdmlab.measurements.power_cuts import Replay, power_cut, replay
+    from pdmlab.measurements.power_cuts import Replay, power_cut, replay, replay_code
     from pdmlab.measurements.recommendation import Recommendation
     from pdmlab.measurements.recommending import recommend
     from pdmlab.measurements.refusing import refused_updates
     from pdmlab.measurements.tcp_check import compare_tcp
+    from pdmlab.measurements.update_cuts import CutPlan, explore_update
+    from pdmlab.measurements.update_faults import compare_bootloaders
+    from pdmlab.measurements.update_report import UpdateReport
     from pdmlab.measurements.volumes import VolumeSetup
 
 _HOMES = {
     "Asked": "managing",
     "Calibration": "calibration",
+    "CutPlan": "update_cuts",
     "Recommendation": "recommendation",
     "Replay": "power_cuts",
+    "UpdateReport": "update_report",
     "VolumeSetup": "volumes",
     "ask": "managing",
     "calibrate": "calibrating",
+    "compare_bootloaders": "update_faults",
     "compare_tcp": "tcp_check",
+    "explore_update": "update_cuts",
     "file_transfer": "files",
     "firmware_update": "firmware_updates",
     "http_download": "downloads",
@@ -42,6 +49,7 @@ _HOMES = {
     "recommend": "recommending",
     "refused_updates": "refusing",
     "replay": "power_cuts",
+    "replay_code": "power_cuts",
     "run_until_registered": "managing",
     "start_up": "booting",
     "temperatures": "notifications",
@@ -50,12 +58,16 @@ _HOMES = {
 __all__ = [
     "Asked",
     "Calibration",
+    "CutPlan",
     "Recommendation",
     "Replay",
+    "UpdateReport",
     "VolumeSetup",
     "ask",
     "calibrate",
+    "compare_bootloaders",
     "compare_tcp",
+    "explore_update",
     "file_transfer",
     "firmware_update",
     "http_download",
@@ -64,6 +76,7 @@ __all__ = [
     "recommend",
     "refused_updates",
     "replay",
+    "replay_code",
     "run_until_registered",
     "start_up",
     "temperatures",

@@ -7,8 +7,9 @@ out. A replay code is a list of steps:
     boot          power on: the bootloader checks, installs if it must, and starts what it may
     reset         the same after a reset from inside, as a watchdog makes it: RAM is as it was
     confirm       the application says that it works
-    download-older, download-unsigned    fetch 0.9.0, or a 2.0.0 that has no signature of its own
+    download-newer, download-older, download-unsigned    fetch 3.0.0, 0.9.0, or a 2.0.0 without a signature of its own
     spoil-active, spoil-candidate        some bytes of the application, or of the candidate, are no more what they were
+    wipe-storage                         the update storage is blank
     wear-flash                           the flash refuses one program in the application
     pull-card, seat-card, format-card    what people do to a card
 
@@ -42,6 +43,7 @@ CELL = 4096
 """The slot map's resolution (B)."""
 HALF = "half written"
 MOST_STEPS = 20
+CUTTABLE = frozenset(step for step in STEPS if step.startswith("download")) | {"boot", "reset", "confirm"}
 _CODE = re.compile(r"(?:(?P<kind>[a-z]+)(?:/(?P<setup>[\w-]+))?(?P<full>/full)?:)?(?P<words>[^:]*)")
 _HINT = "download, boot, boot!20, reset, confirm, pull-card, seat-card, format-card, spoil-active …"
 
@@ -203,7 +205,7 @@ def _read(code: str) -> _Code:
     words = match["words"].split()
     for word in words:
         name, mark, cut = word.partition("!")
-        if name not in STEPS or (mark and name not in ("download", "boot", "reset", "confirm")):
+        if name not in STEPS or (mark and name not in CUTTABLE):
             raise ConfigError(f"{word[:40]!r} is no step of a replay", hint=_HINT)
         steps.append((word, name, parse_cut(cut) if mark else None))
     if not 1 <= len(words) <= MOST_STEPS:

@@ -19,26 +19,34 @@ from typing import Any, NamedTuple
 
 from pdmlab.measurements.update_media import Cut, Done
 from pdmlab.measurements.update_report import Loss, UpdateReport
-from pdmlab.measurements.update_rig import NEW, NOTHING, OLD, Build, UpdateRig
+from pdmlab.measurements.update_rig import NOTHING, Build, UpdateRig
 from pdmlab.measurements.update_setups import setup as setup_named
 from pdmlab.prng import SplitMix64
 from pdmlab.update.bootloaders.interface import Kind
 
 STORIES: dict[Kind, Mapping[str, str]] = {
-    "trial": {"confirmed": "download boot confirm boot", "not confirmed": "download boot boot boot"},
+    "trial": {
+        "confirmed": "wipe-storage boot download boot confirm download-newer boot confirm boot",
+        "not confirmed": "download boot boot boot",
+    },
     "fota": {"installed": "download boot boot"},
     "mbed": {"installed": "download boot boot"},
 }
-"""What each bootloader is cut in: download, verify, install, trial start and confirmation; or going back."""
+"""What each bootloader is cut in: download, verify, install; with trials also keeping, confirming, and going back."""
 FATES = {"": "", "candidate spoiled": "spoil-candidate"}
 """What else happens between a cut and the next start."""
 
 
 class _Moment(NamedTuple):
-    """Where a story is at one of its operations: the step's number, and the operation's number in it."""
+    """Where a story is at one of its operations: the step's number, and the operation's number in it.
+
+    confirmed: the version that was confirmed before. offered: the one that may come instead.
+    """
 
     step: int
     operation: int
+    confirmed: str
+    offered: str
 
 
 class _Outcome(NamedTuple):
@@ -54,7 +62,7 @@ class _Outcome(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class CutPlan:
     """How much is cut: torn variants of each operation (that many prefixes, that many with bits at random) and seconds.
 
     second: cuts in each recovery, drawn by the seed, or "all". share: of the first cuts, one in so many.
@@ -72,7 +80,7 @@ def explore_update(
     *,
     story: str | None = None,
     fate: str = "",
-    plan: Plan | None = None,
+    plan: CutPlan | None = None,
     full: bool = False,
     options: Mapping[str, Any] | None = None,
     build: Build | None = None,
@@ -88,7 +96,7 @@ def explore_update(
     Raises:
         ConfigError: there is no such setup.
     """
-    plan = plan or Plan()
+    plan = plan or CutPlan()
     stories = [story] if story is not None else list(STORIES[kind].values())
     report = UpdateReport(kind, setup, fate)
     started = time.perf_counter()
@@ -103,7 +111,7 @@ class _Exploration:
     """One story, cut everywhere, into one report."""
 
     def __init__(
-        self, rig: UpdateRig, words: Sequence[str], fate: str, plan: Plan, report: UpdateReport, name: str
+        self, rig: UpdateRig, words: Sequence[str], fate: str, plan: CutPlan, report: UpdateReport, name: str
     ) -> None:
         self._rig, self._words, self._fate, self._plan, self._report, self._name = rig, words, fate, plan, report, name
         self._random = SplitMix64(plan.seed).split(f"{name} {' '.join(words)}")
@@ -115,19 +123,23 @@ class _Exploration:
         self._report.operations += len(operations)
         for index, done in enumerate(operations):
             moment = self._moments[index]
-            for cut in _variants(moment.operation, done, self._plan.torn, self._random, after=index in last_of_step):
-                if self._random.below(self._plan.share) == 0:
-                    self._cut(moment, done, cut)
+            if done.kind != "change":
+                for cut in _variants(
+                    moment.operation, done, self._plan.torn, self._random, after=index in last_of_step
+                ):
+                    if self._random.below(self._plan.share) == 0:
+                        self._cut(moment, done, cut)
             done.medium.poke(done.offset, done.new)
 
     def _play(self) -> list[Done]:
         """Play the story once and take everything back; return its operations."""
         rig, operations = self._rig, []
         for step, word in enumerate(self._words):
+            confirmed = rig.confirmed
             rig.take(word)
             for number, done in enumerate(rig.trace.take(), 1):
                 operations.append(done)
-                self._moments.append(_Moment(step, number))
+                self._moments.append(_Moment(step, number, confirmed, rig.offered))
         _undo(operations)
         return operations
 
@@ -200,7 +212,7 @@ class _Exploration:
             if confirms:
                 rig.take("confirm")
             rig.take("boot")
-            fault = self._fault(moment) or self._inconsistency(*first, confirms=confirms)
+            fault = self._fault(moment) or self._inconsistency(moment, *first, confirms=confirms)
         return _Outcome(rig.running, fault, rig.trace.take(), first_start)
 
     def _fault(self, moment: _Moment) -> str:
@@ -208,18 +220,16 @@ class _Exploration:
         rig = self._rig
         if rig.running == NOTHING:
             return "nothing starts any more"
-        if rig.running not in (OLD, NEW):
-            return f"{rig.running} was started"
-        if "confirm" in self._words[: moment.step] and rig.running != NEW:
-            return "a confirmed image does not run"
+        if rig.running not in (moment.confirmed, moment.offered):
+            return f"{rig.running} was started, after {moment.confirmed} was confirmed"
         return rig.fault()
 
-    def _inconsistency(self, first: str, on_trial: bool, *, confirms: bool) -> str:
+    def _inconsistency(self, moment: _Moment, first: str, on_trial: bool, *, confirms: bool) -> str:
         """Say whether the second start did not do what follows from the first, under a bootloader with trials."""
         rig = self._rig
-        if rig.trial and not rig.running == first == NEW:
+        if rig.trial:
             return "it is on trial for ever"
-        if on_trial and not confirms and rig.running != OLD:
+        if on_trial and not confirms and rig.running != moment.confirmed:
             return "an image that was not confirmed runs again"
         if (not on_trial or confirms) and rig.running != first:
             return "a confirmed image was replaced"

@@ -15,16 +15,15 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pdmlab.clock import ClockName
-from pdmlab.errors import BootFailed, ConfigError, StorageError
+from pdmlab.errors import BootFailed, StorageError
+from pdmlab.measurements.update_drivers import DRIVERS, QuickStore, Untimed, UntimedFlash
 from pdmlab.measurements.update_media import Trace, TracedMedium
+from pdmlab.measurements.update_mishaps import MISHAPS, pull_card
 from pdmlab.measurements.update_reader import Found, read_active, signed_by
 from pdmlab.measurements.update_setups import IMAGE_B, UpdateSetup
-from pdmlab.storage import FlashIAPBlockDevice, QSPIFBlockDevice, SDBlockDevice, SPIFBlockDevice
-from pdmlab.storage.blockdevice import BD_ERROR_DEVICE_ERROR, BlockDevice
+from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.kv.nvstore import NVStore
 from pdmlab.storage.kv.sotp import SotpType
-from pdmlab.storage.medium import MediumFault
 from pdmlab.update import bootloaders
 from pdmlab.update.bootloaders import trial_key
 from pdmlab.update.bootloaders.interface import Bootloader, Hardware, Kind, ResetReason
@@ -37,81 +36,13 @@ from pdmlab.update.layout import INTERNAL
 from pdmlab.update.manifest import Manifest
 from pdmlab.update.version import Version
 
-OLDER, OLD, NEW = "0.9.0", "1.0.0", "2.0.0"
+OLDER, OLD, NEW, NEWER = "0.9.0", "1.0.0", "2.0.0", "3.0.0"
 NOTHING = "nothing"
 BLOCK = 1024
 """What one block of a download carries (B), as with Block2 of 1024."""
 ROOT_OF_TRUST = bytes(range(0x40, 0x50))
 Build = Callable[[Hardware, Mapping[str, Any]], Bootloader]
 """Makes a bootloader for one start, from its options."""
-
-_DRIVERS: dict[str, type[SDBlockDevice] | type[SPIFBlockDevice] | type[QSPIFBlockDevice]] = {
-    "SD": SDBlockDevice,
-    "SPIF": SPIFBlockDevice,
-    "QSPIF": QSPIFBlockDevice,
-}
-
-
-class Untimed:
-    """A clock on which nothing takes any time, for one thread."""
-
-    name: ClockName = "device"
-
-    def now(self) -> int:
-        """Return 0."""
-        return 0
-
-    def charge(self, ns: int) -> None:
-        """Let it pass."""
-
-    def sleep(self, ns: int) -> None:
-        """Let it pass."""
-
-    def mutex(self) -> Untimed:
-        """Return a lock that nobody else wants."""
-        return self
-
-    def acquire(self) -> bool:
-        """Take it."""
-        return True
-
-    def release(self) -> None:
-        """Give it back."""
-
-    def acquire_and_charge(self, ns: int) -> None:
-        """Take it."""
-
-    def charge_alone(self, ns: int) -> bool:
-        """Return True: nobody comes between."""
-        return True
-
-    def __enter__(self) -> Untimed:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        pass
-
-
-class _Flash(FlashIAPBlockDevice):
-    """The driver without its times: what it asks of the medium is the same, in the same pieces."""
-
-    def read(self, address: int, size: int) -> bytes:
-        return self.medium.read(address, size)
-
-    def program(self, address: int, data: bytes) -> None:
-        self._check(self.is_valid_program(address, len(data)), "program", address, len(data))
-        for start in range(0, len(data), 256):
-            try:
-                self.medium.program(address + start, data[start : start + 256])
-            except MediumFault as fault:
-                raise self._refuse_fault(fault, BD_ERROR_DEVICE_ERROR) from fault
-
-
-class _Store(NVStore):
-    """The store, looking for the end of its records in one read instead of one for each 128 B: it finds the same."""
-
-    def _end_of_records(self, area: int) -> int:
-        return len(self.flash.read(self.areas[area][0], self._size(area)).rstrip(b"\xff"))
 
 
 @cache
@@ -136,6 +67,7 @@ class UpdateRig:
 
     options, build: of the bootloader; build makes another one than `kind` names, over its media and headers.
     running: the version that runs, or "nothing". trial: whether it runs on trial. said: what the last start printed.
+    confirmed, offered: the versions that were confirmed and downloaded last.
     nvstore: the board's store, as the last start has opened it.
     """
 
@@ -155,18 +87,19 @@ class UpdateRig:
             self.options.setdefault(trial_key.OPTION, trial_key.as_option(project_key().public_key()))
         self._build: Build = build or (lambda hardware, given: bootloaders.build(kind, hardware, given))
         self.image_B = image_B
-        self.images = {version: image_of(version, image_B) for version in (OLDER, OLD, NEW)}
+        self.images = {version: image_of(version, image_B) for version in (OLDER, OLD, NEW, NEWER)}
         self._named = {hashlib.sha256(image).digest(): version for version, image in self.images.items()}
         self.trace = Trace()
         self.retained: dict[str, int] = {}
         self.running, self.trial, self.said = OLD, False, ""
+        self.confirmed = self.offered = OLD
         self._set_up(fill_nvstore)
 
     def _set_up(self, fill_nvstore: bool) -> None:
         geometry, setup = self.layout.geometry, self.setup
         self.flash = TracedMedium(geometry.size, trace=self.trace, name="flash", program=geometry.program_size)
         clock = Untimed()
-        self.flash_device = _Flash(
+        self.flash_device = UntimedFlash(
             self.flash,
             clock=clock,
             part=setup.flash_part,
@@ -180,7 +113,7 @@ class UpdateRig:
             self.storage = TracedMedium(
                 setup.storage_size, trace=self.trace, name=setup.storage, program=512 if card else 1, card=card
             )
-            driver = _DRIVERS[setup.storage]
+            driver = DRIVERS[setup.storage]
             self.storage_device = driver(self.storage, clock=clock, part=setup.storage_part, timing="maximum")
         self.nvstore = nvstore = self._open_nvstore()
         nvstore.set_once(SotpType.ROT, ROOT_OF_TRUST)
@@ -190,20 +123,20 @@ class UpdateRig:
             self.kind, self.layout, self.images[OLD], Version.parse(OLD), sign=self.signature
         ):
             self.flash.poke(at, data)
-        self.trace.pull = self._pull_card
+        self.trace.pull = lambda: pull_card(self)
         self.take("boot")
         self.trace.take()
 
     def _fill(self, nvstore: NVStore) -> None:
-        """Leave room for a single record in the store's area, so that the next ones move the root of trust."""
-        free = self.layout.sotp[0].size - 160
-        while nvstore._free < free:
-            nvstore.set(SotpType.SAVED_TIME, nvstore._free.to_bytes(8, "little"))
+        """Leave so little room in the store's area that its next records but one move the others, the identity too."""
+        size = self.layout.sotp[0].size
+        while (room := size - nvstore._free) > 80:
+            nvstore.set(SotpType.RANDOM_SEED, bytes(min(200, room - 72)))
 
     # -- what it is made of ----------------------------------------------------------------------------
 
     def _open_nvstore(self) -> NVStore:
-        return _Store(self.flash_device, [(area.offset, area.size) for area in self.layout.sotp])
+        return QuickStore(self.flash_device, [(area.offset, area.size) for area in self.layout.sotp])
 
     @property
     def hardware(self) -> Hardware:
@@ -285,6 +218,7 @@ class UpdateRig:
         for at in range(start, len(image), BLOCK):
             location.write(at, image[at : at + BLOCK])
         location.finish()
+        self.offered = version
         return f"whole, from {start} B on" if start else "whole"
 
     def _resume(self, slot: CandidateSlot, version: str, digest: bytes, *, signed: bool) -> int:
@@ -300,44 +234,8 @@ class UpdateRig:
         self.bootloader().confirm()
         if not self.trial:
             return "there is nothing to confirm"
-        self.trial = False
+        self.trial, self.confirmed = False, self.running
         return f"{self.running} is confirmed"
-
-    # -- what people and age do to it --------------------------------------------------------------------
-
-    def _need_card(self) -> None:
-        if self.setup.storage != "SD":
-            raise ConfigError(f"a {self.setup.name} has no card", hint="its candidate lies on a soldered part")
-
-    def _pull_card(self) -> str:
-        self._need_card()
-        self.storage.seated = False
-        return "the card is out"
-
-    def _seat_card(self) -> str:
-        self._need_card()
-        self.storage.seated = True
-        return "the card is in"
-
-    def _format_card(self) -> str:
-        # A PC writes a new file system; what lay in the update storage is gone with a full format.
-        self._need_card()
-        self.trace.change(self.storage, self.layout.candidate.offset, bytes(self.layout.candidate.size))
-        return "everything on the card is gone"
-
-    def _spoil_active(self) -> str:
-        self.trace.change(self.flash, self.layout.app_offset + self.image_B // 2, bytes(32))
-        return "32 B of the application are 0"
-
-    def _spoil_candidate(self) -> str:
-        at, _ = self.candidate_at()
-        self.trace.change(self.storage, at + self.image_B // 2, bytes(32))
-        return "32 B of the candidate are 0"
-
-    def _refuse_once(self) -> str:
-        self.flash.refuse_from = self.layout.app_offset + self.image_B // 2
-        self.flash.refusals = 1
-        return "the flash will refuse one program in the application"
 
     # -- looking at it -----------------------------------------------------------------------------------
 
@@ -388,16 +286,12 @@ class UpdateRig:
 
 STEPS: dict[str, Callable[[UpdateRig], str]] = {
     "download": lambda rig: rig._download(),
+    "download-newer": lambda rig: rig._download(NEWER),
     "download-older": lambda rig: rig._download(OLDER),
     "download-unsigned": lambda rig: rig._download(signed=False),
     "boot": lambda rig: rig.start(),
     "reset": lambda rig: rig.start("software"),
     "confirm": UpdateRig._confirm,
-    "pull-card": UpdateRig._pull_card,
-    "seat-card": UpdateRig._seat_card,
-    "format-card": UpdateRig._format_card,
-    "spoil-active": UpdateRig._spoil_active,
-    "spoil-candidate": UpdateRig._spoil_candidate,
-    "wear-flash": UpdateRig._refuse_once,
+    **MISHAPS,
 }
 """What a story is made of; the module power_cuts says what each does."""

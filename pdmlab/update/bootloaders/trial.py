@@ -5,10 +5,10 @@
     bootloader.confirm()        # the application, when it has proved itself
 
 At every start the active image's SHA-256 and signature are checked. A candidate that is signed and newer is
-installed: the active image is copied into the previous slot first, beside the candidate, then the candidate over the
-active one. The new image is started once; if that start is not confirmed, the next one puts the old image back,
-whatever ended it. What it does next hangs on the images and on two records of NVStore alone (trial_choice.py,
-trial_records.py), so that a cut anywhere, torn or whole, is made good by doing the same again: see
+installed: the active image is copied into the previous slot first, beside the candidate, unless it lies there already,
+then the candidate over the active one. The new image is started once; if that start is not confirmed, the next one puts
+the old image back, whatever ended it. What it does next hangs on the images and on two records of NVStore alone
+(trial_choice.py, trial_records.py), so that a cut anywhere, torn or whole, is made good by doing the same again: see
 docs/decisions/0036-a-bootloader-without-a-journal.md.
 """
 
@@ -91,6 +91,8 @@ class TrialBootloader:
             if choice.source is not None:
                 start.installer.carry_out(choice, claims[choice.source], active)
             elif active is not None:
+                if choice.step == "start" and not start.lost:
+                    self._keep_a_copy(active, claims, start)
                 return self._jump(choice, active, self._refused(claims.get("candidate"), active, floor, start), start)
             elif not self._wait(start):
                 raise self._failed(fault, start)
@@ -109,6 +111,11 @@ class TrialBootloader:
             start.say(f"{active.version} was not confirmed, but there is nothing to go back to: starting it again")
         done = start.installer
         return BootResult(active, done.installed, refused, choice.step != "start", done.reverted)
+
+    def _keep_a_copy(self, active: FirmwareHeader, claims: dict[Source, FirmwareHeader], start: _Start) -> None:
+        """Copy a confirmed image into the previous slot if the update storage holds it nowhere: flash ages."""
+        if all(header.digest != active.digest for header in claims.values()):
+            start.installer.keep(active)
 
     def _refused(
         self, candidate: FirmwareHeader | None, active: FirmwareHeader, floor: int, start: _Start

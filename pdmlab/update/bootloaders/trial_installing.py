@@ -45,9 +45,12 @@ class Installer:
             fault = self._verifier.fault(header, read)
             if fault:
                 self.give_up(source, fault)
-            elif choice.step != "install" or active is None or self._keep(active):
-                self._say(_WORDS[choice.step].format(header.version, source))
-                self._replace_active(source, header, read)
+                return
+            if choice.step == "install" and active is not None and (why := self.keep(active)):
+                self.give_up("candidate", why)
+                return
+            self._say(_WORDS[choice.step].format(header.version, source))
+            self._replace_active(source, header, read)
         except ImageRejected as error:
             self.give_up(source, error.message)
         except StorageError as error:
@@ -72,20 +75,21 @@ class Installer:
             self._failures = 0
             self.give_up(source, "it cannot be copied into flash")
 
-    def _keep(self, active: FirmwareHeader) -> bool:
-        """Copy the active image into the previous slot, unless it is there; say whether it is."""
+    def keep(self, active: FirmwareHeader) -> str:
+        """Copy the active image into the previous slot, unless it is there; say why that cannot be, or nothing."""
         previous = self._places.previous
         if active.size > previous.capacity:
-            self.give_up("candidate", f"{active.version} has no room in the slot that would keep it")
-            return False
-        kept = previous.header()
-        if kept is not None and kept.digest == active.digest and not self._verifier.fault(kept, previous.read):
-            return True
-        self._say(f"Keeping {active.version} in the previous slot")
-        if self._put(previous, active, self._places.active.read):
-            return True
-        self.give_up("candidate", f"{active.version} cannot be kept in the previous slot")
-        return False
+            return f"{active.version} has no room in the slot that would keep it"
+        try:
+            kept = previous.header()
+            if kept is not None and kept.digest == active.digest and not self._verifier.fault(kept, previous.read):
+                return ""
+            self._say(f"Keeping {active.version} in the previous slot")
+            if self._put(previous, active, self._places.active.read):
+                return ""
+            return f"{active.version} cannot be kept in the previous slot"
+        except StorageError as error:
+            return f"{active.version} cannot be kept in the previous slot: {error.message}"
 
     def _put(self, place: ImagePlace, header: FirmwareHeader, read: Read) -> bool:
         """Copy an image, verify the copy, and write its header; say whether the place took it.

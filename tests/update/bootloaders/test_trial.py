@@ -133,14 +133,32 @@ def test_a_programmed_image_starts_as_confirmed(board: Board) -> None:
     ]
 
 
+def test_a_confirmed_image_is_kept_at_its_first_start_and_restored_from_there_when_it_is_damaged(board: Board) -> None:
+    assert board.bootloader.slots()[2].header is not None
+    damage(board)
+    result = board.boot()
+    assert result.active.version_text == "1.0.0" and not result.trial and board.runs == OLD
+    assert "Restoring 1.0.0 from the previous slot" in board.console
+
+
 def test_a_new_image_is_on_trial_until_it_is_confirmed(board: Board) -> None:
     board.offer()
     result = board.boot()
     assert result.installed and result.trial and board.runs == NEW
-    assert "Keeping 1.0.0 in the previous slot" in board.console
     assert "Starting 2.0.0 on trial: unless the application confirms it, the next start goes back" in board.console
     board.bootloader.confirm()
     assert not board.boot().trial and board.runs == NEW
+
+
+def test_the_next_update_keeps_the_image_before_it(board: Board) -> None:
+    board.offer()
+    board.boot()
+    board.bootloader.confirm()
+    board.offer(NEWER, "3.0.0")
+    board.boot()
+    assert "Keeping 2.0.0 in the previous slot" in board.console and board.runs == NEWER
+    board.boot()
+    assert board.runs == NEW
 
 
 @pytest.mark.parametrize("reason", ["power-on", "pin", "software"])
@@ -249,13 +267,14 @@ def test_an_image_without_a_signature_is_not_started(board: Board) -> None:
     assert board.boot().refused == "it is not signed" and board.runs == OLD
 
 
-def test_an_active_image_without_a_signature_is_not_started(board: Board) -> None:
+def test_an_active_image_without_a_signature_is_not_started_but_the_one_that_was_kept(board: Board) -> None:
     header = FirmwareHeader(len(OLD), Version.parse("1.0.0"), hashlib.sha256(OLD).digest())
     board.flash.erase(LAYOUT.header_offset, 4 * K)
     board.flash.program(LAYOUT.header_offset, header.pack())
     board.flash.program(LAYOUT.app_offset, OLD[: 3 * K])
-    with pytest.raises(BootFailed, match="it is not signed"):
-        board.boot()
+    board.boot()
+    assert "Active image: it is not signed" in board.console and board.runs == OLD
+    assert FirmwareHeader.parse(board.flash.read(LAYOUT.header_offset, 256)).signature
 
 
 def test_a_candidate_that_changed_on_its_medium_is_not_installed(board: Board) -> None:

@@ -1,0 +1,151 @@
+"""The three bootloaders under the same faults, side by side, with what MCUboot's documents promise beside them.
+
+frame = compare_bootloaders()
+frame.pivot(index="fault", columns="bootloader", values="outcome")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from pdmlab.measurements.power_cuts import Replay, replay_code
+from pdmlab.measurements.update_rig import NEW, NOTHING, OLD, OLDER, UpdateRig
+from pdmlab.measurements.update_setups import setup as setup_named
+from pdmlab.update.bootloaders.interface import KINDS, Kind
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DESIGN = "mcuboot docs/design.md"
+
+
+class Fault(NamedTuple):
+    """A fault, the story of it, and what MCUboot's documents say of it, with their place.
+
+    story: {n} is an operation in the middle of the copy, {last} its last one; a good new image is confirmed.
+    mcuboot: old, new, nothing, or "not promised".
+    """
+
+    name: str
+    story: str
+    mcuboot: str
+    words: str
+    source: str
+
+
+FAULTS = (
+    Fault(
+        "power cut in the copy", "download boot!{n} boot confirm boot", "new",
+        "the swap goes on where the trailers say it was", f"{DESIGN}, Reset Recovery",
+    ),
+    Fault(
+        "power cut in the copy, torn trailer or header", "download boot!{last}.6 boot confirm boot", "not promised",
+        "a torn magic in the trailer was a brick in swap-move until mcuboot#2100", "mcuboot#1966, #2100",
+    ),
+    Fault(
+        "power cut in the copy, then the candidate is damaged", "download boot!{n} spoil-candidate boot boot",
+        "not promised", "half of each image is in either slot", f"{DESIGN}, Image Swapping",
+    ),
+    Fault(
+        "candidate damaged", "download spoil-candidate boot", "old",
+        "checked before the swap; an image that fails is erased", f"{DESIGN}, High-Level Operation",
+    ),
+    Fault(
+        "candidate older", "download-older boot", "not promised",
+        "refused if built with MCUBOOT_DOWNGRADE_PREVENTION", "mcuboot boot/zephyr/Kconfig",
+    ),
+    Fault(
+        "application damaged, candidate older", "download-older spoil-active boot", "not promised",
+        "refused if built with MCUBOOT_DOWNGRADE_PREVENTION", "mcuboot boot/zephyr/Kconfig",
+    ),
+    Fault(
+        "application damaged, no candidate", "spoil-active boot", "nothing",
+        "hangs rather than start it, if built with MCUBOOT_VALIDATE_PRIMARY_SLOT", f"{DESIGN}, Image Trailers",
+    ),
+    Fault(
+        "application damaged after an update", "download boot confirm boot spoil-active boot", "nothing",
+        "the other slot holds the old image; hangs rather than start a damaged one", f"{DESIGN}, Image Trailers",
+    ),
+    Fault(
+        "new image crashes", "download boot reset reset reset reset reset reset", "old",
+        "an image that did not set image_ok is swapped back at the next start", f"{DESIGN}, Image Trailers, state III",
+    ),
+    Fault(
+        "new image crashes, power goes each time", "download boot boot boot", "old",
+        "an image that did not set image_ok is swapped back at the next start", f"{DESIGN}, Image Trailers, state III",
+    ),
+    Fault(
+        "flash refuses a write in the copy", "download wear-flash boot confirm boot", "not promised",
+        "an error in a swap is BOOT_SWAP_TYPE_PANIC: it hangs", f"{DESIGN}, Image Trailers, state IV",
+    ),
+    Fault(
+        "card pulled in the copy", "download boot!{n}o seat-card boot confirm boot", "not promised",
+        "slots are flash areas; an error in a swap hangs", f"{DESIGN}, Image Trailers, state IV",
+    ),
+    Fault(
+        "image without a signature", "download-unsigned boot", "old",
+        "refused, and erased, if built with a signature type", f"{DESIGN}, Integrity Check",
+    ),
+    Fault(
+        "downgrade", "download boot confirm download-older boot", "not promised",
+        "refused if built with MCUBOOT_DOWNGRADE_PREVENTION", "mcuboot boot/zephyr/Kconfig",
+    ),
+)  # fmt: skip
+"""mcuboot is what stands in its documents, not a measurement: none of it was run here."""
+
+
+def compare_bootloaders(setup: str = "K64F-SD") -> pd.DataFrame:
+    """Replay every fault under every bootloader: a row for each, and one for what MCUboot's documents say.
+
+    Columns: fault, bootloader, outcome (old, new, older, nothing, loops; for MCUboot also "not promised"), runs (the
+    version at the end), words, code (replays the row; empty for MCUboot), source (its document), simulated, clock.
+
+    Raises:
+        ConfigError: there is no such setup.
+    """
+    import pandas as pd
+
+    rows = []
+    for fault in FAULTS:
+        for kind in KINDS:
+            story = replay_code(f"{kind}/{setup}: {_filled(fault.story, kind, setup)}")
+            rows.append(
+                {
+                    "fault": fault.name, "bootloader": kind, "outcome": outcome_of(story), "runs": story.running,
+                    "words": _words(story), "code": story.code, "source": "", "simulated": True, "clock": "device",
+                }
+            )  # fmt: skip
+        rows.append(
+            {
+                "fault": fault.name, "bootloader": "MCUboot", "outcome": fault.mcuboot, "runs": "",
+                "words": fault.words, "code": "", "source": fault.source, "simulated": False, "clock": "",
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def outcome_of(story: Replay) -> str:
+    """Say in a word how a story ends: old, new, older, nothing, or loops if an image is installed again and again."""
+    if sum("newly installed" in step.outcome for step in story.steps) > 2:
+        return "loops"
+    return {OLD: "old", NEW: "new", OLDER: "older", NOTHING: "nothing"}.get(story.running, story.running)
+
+
+def _filled(story: str, kind: Kind, setup: str) -> str:
+    """Put the middle, and the last, operation of this bootloader's copy into flash into a story."""
+    rig = UpdateRig(setup_named(setup), kind)
+    rig.take("download")
+    rig.trace.take()
+    rig.take("boot")
+    layout = rig.layout
+    copied = [
+        number
+        for number, done in enumerate(rig.trace.take(), 1)
+        if done.medium is rig.flash and layout.header_offset <= done.offset < layout.app_offset + rig.image_B
+    ]
+    return story.format(n=copied[len(copied) // 2], last=copied[-1])
+
+
+def _words(story: Replay) -> str:
+    starts = [step.outcome for step in story.steps if step.step.startswith(("boot", "reset"))]
+    return story.fault or "; ".join(dict.fromkeys(starts))
