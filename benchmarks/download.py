@@ -2,7 +2,8 @@
 
 Both fetch the same image of 1 MiB from a pdmlab service over UDP on loopback, block by block, as devices do: GET /fw
 with the manifest's URI in Proxy-Uri. "client" is our half alone, "update" the whole way into a candidate slot in RAM,
-with its digest. Seconds are the host's.
+with its digest. Seconds are the host's; the CPU columns are what a block costs each client, and the service while our
+client asks, in a process that may have had to wait for its turn.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import asyncio
 import http.client
 import json
 import random
+import resource
 import shutil
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from aiocoap import Message
@@ -80,8 +81,44 @@ async def update(blocks: FirmwareBlocks, uri: str, size: int) -> None:
     await Transfer(manifest, slot, Raw(), blocks.fetch, blocking, block_size=size).run(0, lambda done, total: None)
 
 
+class Cost(NamedTuple):
+    """What a download came to: its rate, and CPU time of the client and the service for each block."""
+
+    rate: float
+    client_us: float
+    service_us: float
+
+
+class Meter:
+    """Measures downloads; `service_cpu` returns the seconds that the service's process has used."""
+
+    def __init__(self, service_cpu: Callable[[], float]) -> None:
+        self._service_cpu = service_cpu
+
+    def measure(self, size: int, client_cpu: Callable[[], float], work: Callable[[], float]) -> Cost:
+        """Do the work, which returns its seconds; client_cpu returns what its client has used (s)."""
+        client, service = client_cpu(), self._service_cpu()
+        seconds, blocks = work(), len(IMAGE) // size
+        return Cost(
+            len(IMAGE) / seconds / 1e6,
+            (client_cpu() - client) / blocks * 1e6,
+            (self._service_cpu() - service) / blocks * 1e6,
+        )
+
+
+def own_cpu() -> float:
+    """Return the seconds that this thread has used."""
+    return time.thread_time()
+
+
+def children_cpu() -> float:
+    """Return the seconds that programs which have ended had used."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def ours(work: Callable[[FirmwareBlocks, str, int], Awaitable[None]], peer: Address, uri: str, size: int) -> float:
-    """Return our rate (MB/s)."""
+    """Fetch with our client; return how long it took (s)."""
 
     async def ask() -> float:
         endpoint = await Endpoint.open(udp(), parameters=PARAMETERS)
@@ -89,13 +126,13 @@ def ours(work: Callable[[FirmwareBlocks, str, int], Awaitable[None]], peer: Addr
         await work(FirmwareBlocks(Wire(endpoint, peer)), uri, size)
         seconds = time.perf_counter() - start
         await endpoint.close()
-        return len(IMAGE) / seconds / 1e6
+        return seconds
 
     return asyncio.run(ask())
 
 
 def libcoap(peer: Address, uri: str, size: int, folder: Path) -> float:
-    """Return libcoap's rate (MB/s), its start left out: that is what one block costs it."""
+    """Fetch with libcoap's client; return how long that took (s), without its start: that is what one block takes."""
     got = folder / "got"
     target = f"coap://{peer[0]}:{peer[1]}/fw"
 
@@ -105,7 +142,7 @@ def libcoap(peer: Address, uri: str, size: int, folder: Path) -> float:
     start = min(seconds("-b", f"{len(IMAGE) // size - 1},{size}") for _ in range(3))
     took = seconds("-b", str(size))
     assert got.read_bytes() == IMAGE
-    return len(IMAGE) / (took - start) / 1e6
+    return took - start
 
 
 def upload(where: dict[str, str]) -> str:
@@ -141,23 +178,42 @@ async def _bench() -> None:
         where = await service.line()
         host, _, port = where["lwm2m"].removeprefix("coap://").partition(":")
         peer, uri = (host, int(port.split("?")[0])), await asyncio.to_thread(upload, where)
+        loop = asyncio.get_running_loop()
+
+        def service_cpu() -> float:
+            said = asyncio.run_coroutine_threadsafe(service.ask(), loop).result()
+            return float(said["cpu_s"])
+
         with tempfile.TemporaryDirectory() as name:
-            await asyncio.to_thread(compare, peer, uri, Path(name))
+            await asyncio.to_thread(compare, Meter(service_cpu), peer, uri, Path(name))
     finally:
         service.close()
 
 
-def compare(peer: Address, uri: str, folder: Path) -> None:
+def compare(meter: Meter, peer: Address, uri: str, folder: Path) -> None:
     """Print both rates, by block size."""
     table = Table(
         f"1 MiB of firmware over UDP from a pdmlab service (MB/s), medians of {REPEATS}, in turn with {PROGRAM}",
-        {"block (B)": "d", "client": ".2f", "update": ".2f", "libcoap": ".2f", "ratio": ".2f", "aim": ".1f"},
+        {
+            "block (B)": "d",
+            "client": ".2f",
+            "update": ".2f",
+            "libcoap": ".2f",
+            "ratio": ".2f",
+            "aim": ".1f",
+            "update CPU us": ".0f",
+            "libcoap CPU us": ".0f",
+            "service CPU us": ".0f",
+        },
     )
     for size in BLOCK_SIZES:
-        rates: tuple[list[float], list[float], list[float]] = [], [], []
+        costs: tuple[list[Cost], list[Cost], list[Cost]] = [], [], []
         for _ in range(REPEATS):
-            rates[0].append(ours(fetch, peer, uri, size))
-            rates[1].append(ours(update, peer, uri, size))
-            rates[2].append(libcoap(peer, uri, size, folder))
-        client, whole, their = (statistics.median(each) for each in rates)
-        table.row(size, client, whole, their, whole / their, AIM)
+            costs[0].append(meter.measure(size, own_cpu, lambda size=size: ours(fetch, peer, uri, size)))
+            costs[1].append(meter.measure(size, own_cpu, lambda size=size: ours(update, peer, uri, size)))
+            costs[2].append(meter.measure(size, children_cpu, lambda size=size: libcoap(peer, uri, size, folder)))
+        client, whole, their = (Cost(*map(statistics.median, zip(*each, strict=True))) for each in costs)
+        table.row(
+            size, client.rate, whole.rate, their.rate, whole.rate / their.rate, AIM,
+            whole.client_us, their.client_us, whole.service_us,
+        )  # fmt: skip
