@@ -2,7 +2,7 @@
 
 >>> with SerialBoard("/dev/ttyACM0") as board:
 ...     board.flash("firmware.bin")
-...     board.console.expect("booting")
+...     board.console.expect("Jumping to application")
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A board's serial console over any pyserial URL: lines with their times, and `expect`.
 
 >>> with Console("sim://K64F") as console:
-...     console.expect("booting")
+...     console.expect("Jumping to application")
 """
 
 from __future__ import annotations
