@@ -40,6 +40,9 @@ class FirmwareBlocks:
         self._of: tuple[str, int] | None = None  # URI and block size of the requests below
         self._requests: BlockRequests
 
+    def __repr__(self) -> str:
+        return f"<FirmwareBlocks {self._of[0] if self._of else 'of nothing yet'}>"
+
     async def fetch(self, uri: str, number: int, size: int) -> tuple[bytes, bool, int | None]:
         """Return block `number` of `size` B, whether more follow, and the image's size (B) if the server tells it.
 

@@ -102,6 +102,9 @@ class FirmwareUpdate:
             block_size=block_size(platform.image.options),
         )
 
+    def __repr__(self) -> str:
+        return f"<FirmwareUpdate, {self._fota!r}, {self._components!r}>"
+
     async def receive(self, manifest: bytes) -> None:
         """Carry out the update that a manifest asks for; the server has its answer already."""
         if not self._fota.busy:

@@ -56,6 +56,9 @@ class AtOnce:
         self._written = 0
         self._tail = b""
 
+    def __repr__(self) -> str:
+        return f"<AtOnce, {self.position} of {self._size} B>"
+
     @property
     def position(self) -> int:
         """Where in the image the next write goes (B)."""
@@ -133,6 +136,9 @@ class InPages:
         self._at = image_at  # where on the medium the next page goes
         self._index = 0
         self._tail = b""
+
+    def __repr__(self) -> str:
+        return f"<InPages, {self.position} of {self._size} B in {self._pages!r}>"
 
     @property
     def position(self) -> int:

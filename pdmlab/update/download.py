@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from pdmlab.errors import ImageRejected, ManifestRejected, StorageError
-from pdmlab.update import installing
+from pdmlab.errors import ManifestRejected, StorageError
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.candidate_form import CandidateForm
-from pdmlab.update.checks import COMBINED, Acceptance, check, is_running
-from pdmlab.update.components import MAIN, Component, Components, Installation
+from pdmlab.update.checks import Acceptance, check, is_running
+from pdmlab.update.components import MAIN, Component, Components
 from pdmlab.update.der import is_digest_signature
+from pdmlab.update.installation import Installer
 from pdmlab.update.interface import (
     ALLOWED,
     DEFERRED,
@@ -93,6 +93,7 @@ class Fota:
         self._secrets = secrets
         self._trials = trials
         self._block_size = block_size
+        self._installer = Installer(components, slot, store, secrets, trials)
         self._allowed: set[Step] = set()  # what was allowed since the last start, for the update under way
         self._deferred: Step | None = None
         self._at_work = False
@@ -137,7 +138,7 @@ class Fota:
             der = None
         if der is None:
             try:
-                await self._blocking(self._look_at_installation)
+                await self._blocking(self._installer.look)
             except (DownloadFailed, ManifestRejected) as error:
                 self.result, self.reason = FotaResult(error.result), error.message
             return False
@@ -264,7 +265,7 @@ class Fota:
     async def _install(self, manifest: Manifest) -> None:
         component = self._component(manifest)
         if component.name != MAIN:
-            await self._on_medium(FotaResult.STORAGE_READ, self._install_component, component, manifest)
+            await self._on_medium(FotaResult.STORAGE_READ, self._installer.install, component, manifest)
         if component.needs_reboot:
             await self._enter(FotaState.REBOOTING)
             # What was installed shows after the reboot; until then the key says that there is something to look at.
@@ -276,63 +277,6 @@ class Fota:
         self.result, self.reason = FotaResult.SUCCESS, ""
         await self._callbacks.result(self.result, f"{component.name} is {manifest.version} now")
         await self._enter(FotaState.IDLE)
-
-    def _install_component(self, component: Component, manifest: Manifest) -> None:
-        whole, combined = self._installation(component, manifest.vendor_data or b""), manifest.format in COMBINED
-        installing.install(component, whole, combined=combined)
-        if not component.needs_reboot:
-            installing.verify(component, whole, combined=combined)
-            self._components.renew(component.name, whole.version)
-
-    def _installation(self, component: Component, vendor_data: bytes = b"") -> Installation:
-        header = self._slot.header()
-        if header is None:
-            raise ImageRejected("the candidate's header is gone")
-        read = self._slot.reader(header, self._secrets.device_key())
-        return Installation(component.name, header.version, header.size, "", vendor_data, read)
-
-    def _look_at_installation(self) -> None:
-        """See whether the image that was to be installed runs; blocking.
-
-        Raises:
-            DownloadFailed: (40) it does not.
-            StorageError: a medium fails.
-        """
-        if self._store.load_key() is None:
-            return
-        settled = True
-        try:
-            settled = self._verify_installation()
-        except StorageError:
-            settled = False
-            raise
-        finally:
-            if settled:
-                self._store.clear_key()
-                if self._trials is None:
-                    self._slot.forget()
-
-    def _verify_installation(self) -> bool:
-        """Return whether that is settled: an image on trial may still be taken back."""
-        candidate = self._slot.read()
-        component = None if candidate is None else self._components.find(candidate.component)
-        if candidate is None or component is None:
-            return True
-        header, running = candidate.header, self._components.current[MAIN]
-        if component.name != MAIN:
-            try:
-                installing.verify(component, self._installation(component), combined=bool(component.parts))
-            except ImageRejected as error:
-                raise DownloadFailed(FotaResult.INSTALL_FAILED, error.message) from error
-            self._components.renew(component.name, header.version)
-            return True
-        if self._trials is not None and (why := self._trials.rejected(header.digest)) is not None:
-            raise DownloadFailed(FotaResult.INSTALL_FAILED, f"version {header.version}: {why}")
-        if component.digest is None or component.digest() == header.digest:
-            return self._trials is None
-        raise DownloadFailed(
-            FotaResult.INSTALL_FAILED, f"version {header.version} was not installed: {running} runs, see the boot log"
-        )
 
     # -- ends -------------------------------------------------------------------------------------------
 

@@ -40,6 +40,9 @@ class Transfer:
         self._blocking = blocking
         self._block_size = block_size
 
+    def __repr__(self) -> str:
+        return f"<Transfer of {self._manifest.uri}, {self._manifest.payload_size} B, into {self._slot!r}>"
+
     async def run(self, start: int, progress: Callable[[int, int], object]) -> None:
         """Fetch the payload from position start on (B), and verify the image that it makes.
 
