@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,6 +15,7 @@ from pdmlab.update.candidate_form import CandidateForm
 from pdmlab.update.components import MAIN, Component, Components, Installation, SubComponent
 from pdmlab.update.manifest import PayloadFormat
 from pdmlab.update.payloads.combined import SubImage, make_package
+from pdmlab.update.payloads.descriptor import Described, encode
 from pdmlab.update.payloads.encrypted import encrypt, with_key
 from pdmlab.update.payloads.patch import make_patch
 from pdmlab.update.version import Version
@@ -214,10 +217,33 @@ def test_parts_are_rolled_back_when_one_of_them_fails(
     assert rig.done[-2:] == ["finalize arm 40", "finalize eye 40"]
 
 
+def described(*images: Described) -> bytes:
+    """Pack the two images under a descriptor of one's own."""
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, data in (("_desc_", encode(images)), ("arm", ARM.data), ("eye", EYE.data)):
+            about = tarfile.TarInfo(name)
+            about.size = len(data)
+            tar.addfile(about, io.BytesIO(data))
+    return written.getvalue()
+
+
+DESCRIBED = Described("arm", len(ARM.data)), Described("eye", len(EYE.data))
+
+
+def test_a_package_that_is_described_right_is_installed(rigged: Phone, rig: Rig) -> None:
+    data = described(*DESCRIBED)
+    rigged.files = {URI: data}
+    rigged.receive(package(data))
+    assert rigged.told[-2:] == [("result", 18), 1] and rig.images["arm"] == ARM.data
+
+
 @pytest.mark.parametrize(
     ("data", "result"),
     [
         pytest.param(NEW, 46, id="no package"),
+        pytest.param(described(replace(DESCRIBED[0], name="shoulders"), DESCRIBED[1]), 48, id="a long name"),
+        pytest.param(described(replace(DESCRIBED[0], vendor_data=bytes(33)), DESCRIBED[1]), 49, id="vendor data"),
         pytest.param(make_package([ARM]), 47, id="a part too few"),
         pytest.param(make_package([ARM, replace(EYE, name="ear")]), 41, id="a part for others"),
     ],

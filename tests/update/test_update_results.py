@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pdmlab.errors import NoSpace, ResponseError, TimedOut
+from pdmlab.clock import PowerLost
+from pdmlab.errors import NoSpace, ResponseError, StorageError, TimedOut
 from pdmlab.storage import FlashIAPBlockDevice, Medium, QSPIFBlockDevice, SDBlockDevice
 from pdmlab.storage.faults import MediumFaults
 from pdmlab.update.candidate_form import CandidateForm
@@ -17,7 +18,7 @@ from pdmlab.update.manifest import PayloadFormat
 from pdmlab.update.payloads.encrypted import encrypt, with_key
 from pdmlab.update.payloads.patch import make_patch
 from tests.update.phone import NEW, OLD, URI, Phone, delta, order
-from tests.update.wrong import KEY, STRANGERS_KEY, WRONG
+from tests.update.wrong import CLASS, KEY, STRANGERS_KEY, VENDOR, WRONG, v3
 
 K = 1024
 SECRET = bytes(range(16))
@@ -253,4 +254,43 @@ def test_secure_storage_that_is_full_ends_the_update_before_a_byte_is_fetched(ph
     phone.receive(order())
     assert phone.told[-2:] == [("result", 35), 1] and phone.asked == []
     setattr(phone, what, kept)
+    another_update_goes_through(phone)
+
+
+def test_an_image_that_cannot_be_read_back_is_a_read_error() -> None:
+    device = DRIVERS["QSPIF"]()
+    device.init()
+    phone = Phone(device)
+    phone.at_block[78] = lambda: MediumFaults.of(device.medium).bad_block(5, "readerror")
+    phone.receive(order())
+    assert phone.told == [3, 4, ("result", 36), 1] and phone.reasons[0]
+    phone.storage = storage()
+    another_update_goes_through(phone)
+
+
+def test_a_manifest_that_cannot_be_read_after_a_reset_is_a_read_error(phone: Phone) -> None:
+    phone.trouble = {50: [PowerLost()]}
+    with pytest.raises(PowerLost):
+        phone.receive(order())
+    loads = iter([phone.manifest])
+
+    def load() -> bytes | None:
+        try:
+            return next(loads)  # at prepare(), but not at resume()
+        except StopIteration:
+            raise StorageError("cannot read it (EIO, -5)", code=-5) from None
+
+    phone.load = load  # type: ignore[method-assign]
+    phone.restart()
+    assert phone.told == [2, ("result", 36), 1]
+    del phone.load
+    another_update_goes_through(phone)
+
+
+@pytest.mark.parametrize("version", ["1.0.1000", "1000.0.0"])
+def test_a_version_with_a_number_above_999_is_an_internal_error_as_in_the_stock_client(
+    phone: Phone, version: str
+) -> None:
+    phone.receive(v3(version=version, vendor_id=VENDOR, class_id=CLASS)())
+    assert phone.told == [("result", 41), 1]
     another_update_goes_through(phone)
