@@ -30,6 +30,7 @@ class Phone:
 
     def __init__(self, storage: Any, form: CandidateForm = CandidateForm()) -> None:
         self.storage, self.form = storage, form
+        self.slot_at = 0
         self.files: dict[str, bytes] = {URI: NEW}
         self.manifest: bytes | None = None
         self.key: bytes | None = None
@@ -108,7 +109,7 @@ class Phone:
 
     @property
     def slot(self) -> CandidateSlot:
-        return CandidateSlot(self.storage)
+        return CandidateSlot(self.storage, offset=self.slot_at)
 
     def boot(self, clock: DeviceClock) -> Fota:
         self.told, self.asked, self.questions, self.reasons = [], [], [], []

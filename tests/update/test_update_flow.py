@@ -17,11 +17,13 @@ from pdmlab.storage import SDBlockDevice
 from pdmlab.storage.medium import Medium as Card
 from pdmlab.update.candidate_form import CandidateForm, options_of
 from pdmlab.update.download import ALLOWED, DEFERRED, Fota, Step
+from pdmlab.update.header import FirmwareHeader
 from pdmlab.update.interface import Answer, Interrupted, Trials, rejected_for
 from pdmlab.update.manifest import PayloadFormat
 from pdmlab.update.payloads.encrypted import encrypt, with_key
 from pdmlab.update.payloads.patch import make_patch
 from pdmlab.update.version import Version
+from tests.update.bootloaders.second import ACTIVE_HEADER, ACTIVE_IMAGE, FLASH, SLOT, look
 from tests.update.phone import NEW, OLD, URI, Phone, delta, order
 
 Medium = Callable[[str, int], Any]  # a CuttableFlash, which lives in conftest.py
@@ -311,6 +313,33 @@ def test_the_forms_of_candidates_are_read_from_mbed_app_json() -> None:
     assert CandidateForm.of_options(options_of(document, "K64F")) == CandidateForm(True, "device key", 512)
     assert CandidateForm.of_options(options_of(document, "K66F")) == CandidateForm(True, None, 512, signed=True)
     assert options_of({}, "K64F") == {} and CandidateForm.of_options({}) == CandidateForm()
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("form", ["at once", "checksummed"])
+@pytest.mark.parametrize("cut", [None, 60])
+def test_what_a_client_writes_to_internal_flash_a_reader_made_from_the_page_alone_installs(
+    medium: Medium, payload: str, form: str, cut: int | None
+) -> None:
+    phone = Phone(medium("FLASHIAP", FLASH), FORMS[form])
+    data, manifest = PAYLOADS[payload]
+    phone.slot_at, phone.files = SLOT, {URI: data}
+    if cut is not None and cut < len(data) // 512:
+        phone.trouble = {cut: [PowerLost()]}
+        with pytest.raises(PowerLost):
+            phone.receive(manifest)
+        phone.restart()
+    else:
+        phone.receive(manifest)
+    assert phone.told[-1] == "reboot"
+    active = FirmwareHeader(len(OLD), Version(1, 0, 0), hashlib.sha256(OLD).digest()).pack()
+    flash = bytearray(phone.storage.contents())
+    flash[ACTIVE_HEADER : ACTIVE_HEADER + len(active)] = active
+    flash[ACTIVE_IMAGE : ACTIVE_IMAGE + len(OLD)] = OLD
+    verdict = look(bytes(flash))
+    assert verdict.installs, verdict
+    if form == "at once":
+        assert flash[SLOT + 24 + 160 :][: len(NEW)] == NEW
 
 
 @pytest.mark.parametrize(
