@@ -29,9 +29,10 @@ class Verdict:
         return self.active_is_whole and not self.reasons
 
 
-def look(flash: bytes) -> Verdict:
+def look(content: bytes | bytearray) -> Verdict:
     """Judge a flash of 1 MiB."""
-    assert len(flash) == FLASH
+    assert len(content) == FLASH
+    flash = memoryview(content)
     active = flash[ACTIVE_HEADER : ACTIVE_HEADER + 112]
     size, version, digest = le(active, 4, 4), le(active, 8, 8), active[16:48]
     whole = (
@@ -44,7 +45,7 @@ def look(flash: bytes) -> Verdict:
     if le(slot, 0, 4) != 0xFED54E01 or le(slot, 16, 4) != 0xFED54E01:
         against.add("no ready marker")
         return verdict
-    if slot[4:13].split(b"\0")[0] != b"MAIN":
+    if bytes(slot[4:13]).split(b"\0")[0] != b"MAIN":
         against.add("component")
         return verdict
     header = slot[24:]
@@ -66,7 +67,7 @@ def look(flash: bytes) -> Verdict:
     if size > ROOM or start + size > len(slot):
         against.add("size")
         return verdict
-    verdict.image = in_pages(slot[start:], size, page) if flags & 2 else slot[start : start + size]
+    verdict.image = in_pages(slot[start:], size, page) if flags & 2 else bytes(slot[start : start + size])
     if hashlib.sha256(verdict.image).digest() != header[16:48]:
         against.add("sha256")
     if header[118:150] != digest:
@@ -76,7 +77,7 @@ def look(flash: bytes) -> Verdict:
     return verdict
 
 
-def in_pages(data: bytes, size: int, page: int) -> bytes:
+def in_pages(data: memoryview, size: int, page: int) -> bytes:
     """Put the image together from pages of a checksum and data; b"" where a page is not whole."""
     image = b""
     while len(image) < size:
@@ -85,11 +86,11 @@ def in_pages(data: bytes, size: int, page: int) -> bytes:
         payload = data[2:page][: size - len(image)]
         if sum(payload) % 65536 != le(data, 0, 2):
             return b""
-        image += payload
+        image += bytes(payload)
         data = data[page:]
     return image
 
 
-def le(data: bytes, at: int, size: int) -> int:
+def le(data: memoryview, at: int, size: int) -> int:
     """Read a little-endian number."""
     return int.from_bytes(data[at : at + size], "little")
