@@ -159,7 +159,11 @@ SIGNATURE = sign_digest(KEY, hashlib.sha256(NEW).digest())
 STRANGERS = sign_digest(STRANGERS_KEY, hashlib.sha256(NEW).digest())
 
 
-@pytest.mark.parametrize(("signature", "told"), [(b"", [("result", 22), 1]), (STRANGERS, [3, 4, ("result", 26), 1])])
+@pytest.mark.parametrize(
+    ("signature", "told"),
+    [(b"", [("result", 22), 1]), (STRANGERS, [3, 4, ("result", 26), 1])],
+    ids=["none", "a stranger's"],  # the signature itself is another in each process
+)
 def test_a_device_for_signed_images_takes_no_others(signature: bytes, told: list[Any]) -> None:
     phone = Phone(storage(), CandidateForm(signed=True))
     phone.receive(order(installed_signature=signature))
