@@ -294,6 +294,16 @@ def test_the_older_tool_verifies_manifests_v1_made_here(old_folder: Path) -> Non
     assert done.returncode == 0 and URL in done.stdout, done.stdout + done.stderr
 
 
+def test_a_folder_that_leaves_signing_to_a_program_is_refused_with_words(tool: StockTool, tmp_path: Path) -> None:
+    project = Developer(tmp_path)
+    project.init("company.com", "thermostat")
+    words = ("--key", "key-7", "--update-certificate", CERTIFICATE_FILE, "--signing-tool", "hsm.sh")
+    status, said = tool("dev_tool", "init", *words, folder=tmp_path)
+    assert status == 0, said
+    with pytest.raises(ConfigError, match=r"leaves signing to a program, hsm\.sh"):
+        project.sign(IMAGE, version="1.0.0", uri="/fw")
+
+
 @pytest.mark.parametrize("name", ["psk-master-key", "signing-tool"])
 def test_an_older_folder_without_a_key_of_its_own_is_refused_with_words(tmp_path: Path, name: str) -> None:
     (tmp_path / ".manifest_tool.json").write_text(f'{{"{name}": "x"}}')
