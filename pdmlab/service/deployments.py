@@ -43,7 +43,9 @@ One that has not answered within TURN_S has its time, but not at the others' cos
 _OBJECT, _MANIFEST = "5", "10252"
 _KEEP_EVERY = 16  # blocks served between two notes of how far a download is
 
-_SHOWN = (table.c[name] for name in ("id", "device_id", "step", "summary_status", "description", "done_B"))
+_SHOWN = (
+    table.c[name] for name in ("id", "device_id", "step", "summary_status", "description", "done_B", "updated_at")
+)
 _PROGRESS = Statement(
     sa.select(*_SHOWN, campaigns.c.payload_size, devices.c.endpoint_name)
     .join(campaigns, campaigns.c.id == table.c.campaign_id)
@@ -148,8 +150,8 @@ class Deployments(CampaignDevices):
     def progress(self, campaign_id: str) -> Rows:
         """Return how far each device of a campaign is."""
         rows = self._store.rows(_PROGRESS, campaign=campaign_id)
-        paces = self._core.delivery.paces
-        return [shown(row, self._progress.get(row["device_id"]), paces.of(row["device_id"])) for row in rows]
+        paces, now = self._core.delivery.paces, self._core.now()
+        return [shown(row, self._progress.get(row["device_id"]), paces.of(row["device_id"]), now) for row in rows]
 
     def _way(self, device_id: str) -> Way:
         """Return how a device is updated: by manifest, unless it has listed OMA's object alone."""

@@ -10,11 +10,14 @@ import math
 from dataclasses import dataclass
 
 from pdmlab.service.campaign_words import STEPS
+from pdmlab.service.filters import parse_time
 from pdmlab.service.pace import Pace
 from pdmlab.service.store import Row
 
 PRIOR = 8
 """Blocks as many as the prediction weighs before the first has come; each that comes takes one's weight from it."""
+QUIET_TRIPS, QUIET_S = 8, 10.0
+"""A device that says it downloads, and asks for no block for so long (round trips, and s), gets the image elsewhere."""
 AHEAD = ("waiting", "sending", "accepted", "download approval", "downloading")
 """Steps at which the download, or the rest of it, is still to come."""
 
@@ -35,7 +38,10 @@ class Progress:
     latest: float = 0.0
 
     def served(self, start: int, size: int, total: int, now: float) -> None:
-        """Count a block; one that was sent again counts once."""
+        """Count a block; one that was sent again counts once. Who asks for the first one again begins anew."""
+        if start == 0 and self.done_B > 2 * size:
+            self.first_B = self.done_B = self.blocks = 0
+            self.since = now
         self.done_B = max(self.done_B, start + size)
         self.total_B, self.latest = total, now
         self.block_B = max(self.block_B, size)  # the last one may be smaller
@@ -63,8 +69,8 @@ def left(total_B: int, progress: Progress | None, pace: Pace) -> float | None:
     return rest * took / weight if weight > 0 and took > 0 else None
 
 
-def shown(row: Row, progress: Progress | None, pace: Pace) -> Row:
-    """Return what a view of a campaign shows of a device."""
+def shown(row: Row, progress: Progress | None, pace: Pace, now: float) -> Row:
+    """Return what a view of a campaign shows of a device; now: Unix s."""
     total = row["payload_size"] or 0
     done, block, mine = row["done_B"], None, None
     if progress is not None and progress.row_id == row["id"]:
@@ -73,6 +79,8 @@ def shown(row: Row, progress: Progress | None, pace: Pace) -> Row:
     if row["summary_status"] == "success":
         done = total
     open_ = row["summary_status"] == "info" and row["step"] in AHEAD and total > 0
+    if mine is None and row["step"] == "downloading" and _is_elsewhere(row, pace, now):
+        pace = pace._replace(round_trip_s=None)
     return {
         "id": row["id"],
         "device_id": row["device_id"],
@@ -87,6 +95,13 @@ def shown(row: Row, progress: Progress | None, pace: Pace) -> Row:
         "left_from": _from(mine, pace) if open_ else "",
         "description": row["description"] or STEPS[row["step"]],
     }
+
+
+def _is_elsewhere(row: Row, pace: Pace, now: float) -> bool:
+    """Whether a device that downloads has asked here for nothing: by HTTP, or of another server."""
+    since = parse_time(row["updated_at"])
+    silent = 0.0 if since is None else now - since.timestamp()
+    return silent > max(QUIET_S, QUIET_TRIPS * (pace.round_trip_s or 0.0))
 
 
 def _from(progress: Progress | None, pace: Pace) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from pdmlab.service.ids import timestamp
 from pdmlab.service.pace import ONE_EXCHANGE_B, USUAL_BLOCK_B, Pace, Paces
 from pdmlab.service.progress import PRIOR, Progress, left, shown
 
 SIZE = 1_000_000
+NOW = 1_800_000_000.0
 
 
 def downloading(blocks: int, each_s: float, block: int = 512) -> Progress:
@@ -20,7 +22,7 @@ def downloading(blocks: int, each_s: float, block: int = 512) -> Progress:
 def row(**values: object) -> dict[str, object]:
     return {
         "id": "row", "device_id": "d", "endpoint_name": "desk", "step": "accepted", "summary_status": "info",
-        "payload_size": SIZE, "done_B": 0, "description": "", **values,
+        "payload_size": SIZE, "done_B": 0, "description": "", "updated_at": timestamp(NOW), **values,
     }  # fmt: skip
 
 
@@ -45,7 +47,7 @@ def test_what_was_predicted_counts_less_with_each_block_and_then_not_at_all() ->
 
 def test_a_row_says_where_its_time_is_from() -> None:
     said = [
-        shown(row(**values), progress, pace)["left_from"]
+        shown(row(**values), progress, pace, NOW)["left_from"]
         for values, progress, pace in (
             ({}, None, Pace(None)),
             ({}, None, Pace(0.2)),
@@ -59,7 +61,7 @@ def test_a_row_says_where_its_time_is_from() -> None:
 
 
 def test_nothing_is_left_of_what_has_ended() -> None:
-    done = shown(row(step="done", summary_status="success"), None, Pace(0.2))
+    done = shown(row(step="done", summary_status="success"), None, Pace(0.2), NOW)
     assert (done["left_s"], done["done_B"], done["phase"]) == (None, SIZE, "success")
 
 
@@ -72,3 +74,19 @@ def test_round_trips_are_smoothed_and_a_lost_message_is_no_round_trip() -> None:
     paces.answered("d", 9.0, ONE_EXCHANGE_B + 1, 1024)  # several exchanges: no round trip, but a size of blocks
     assert (paces.of("d").round_trip_s or 0) < 0.15 and paces.of("d").block_B == 1024
     assert paces.of("other") == Pace(None, USUAL_BLOCK_B)
+
+
+def test_a_device_that_fetches_elsewhere_is_not_predicted_for_ever() -> None:
+    there = row(step="downloading")
+    assert shown(there, None, Pace(0.2), NOW + 5)["left_from"] == "predicted"
+    assert shown(there, None, Pace(0.2), NOW + 11)["left_s"] is None
+    assert shown(there, None, Pace(2.0), NOW + 11)["left_from"] == "predicted"  # its first block takes that long
+    assert shown(there, downloading(30, 1.0), Pace(0.2), NOW + 900)["left_from"] == "measured"
+
+
+def test_who_asks_for_the_first_block_again_begins_anew() -> None:
+    progress = downloading(30, 1.0)
+    progress.served(0, 512, SIZE, 200.0)
+    assert (progress.done_B, progress.blocks, progress.since) == (512, 1, 200.0)
+    progress.served(0, 512, SIZE, 201.0)  # sent again: it counts once
+    assert (progress.done_B, progress.since) == (512, 200.0)
