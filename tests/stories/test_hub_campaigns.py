@@ -164,3 +164,18 @@ def test_a_good_update_works_after_refusals_and_is_seen_by_the_digest(service: S
         deadline = time.monotonic() + 30
         while cloud.device(desk.device_id).read("/10252/0/6") != str(NEWER + 2) and time.monotonic() < deadline:
             time.sleep(0.05)
+
+
+def test_a_manifest_v1_is_none_to_a_board_of_the_fota_client(service: Service, cloud: Cloud) -> None:
+    with VirtualBoard("K64F", id="fota", memory=True, seed=5) as board:
+        desk = Desk(service, cloud, board)
+        before = board.installed(), board.boots
+        row = desk.campaign(signed())
+        assert row.state == "failed_connector_channel_update" and row.outcome.lower().startswith("result 22 ("), row
+        assert (board.installed(), board.boots) == before
+
+        def version_3(desk: Desk, uri: str) -> bytes:
+            return desk.service.developer.sign(desk.image, version="1.0.1", uri=uri)
+
+        assert desk.campaign(version_3).state == "deployed"
+        assert str(board.installed()) == "example 1.0.1 (build 0)"
