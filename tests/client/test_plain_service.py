@@ -23,7 +23,7 @@ class Host:
         self.port = 5700
 
     async def resolve(self, name: str) -> str:
-        return str(self.lab.fabric.host(name).address)
+        return name if name[0].isdigit() else str(self.lab.fabric.host(name).address)
 
     def inside(self, host: str) -> bool:
         return True
