@@ -184,7 +184,6 @@ def power_cut(board: Bench, cut: int, image_B: int, bootloader: str | None = Non
     at_cut = replay(board, head, image_B=image_B, bootloader=bootloader)
     story = replay(board, f"{head} boot download boot", image_B=image_B, bootloader=bootloader)
     return {
-        "bootloader": at_cut.bootloader,
         "step": step,
         "operation": at_cut.steps[-1].cut_in or "none",
         "active": at_cut.active,
