@@ -36,6 +36,9 @@ KNOWN: dict[str, Known] = {
     "callback_hosts": Known(
         "", "whom the service may call back: names, addresses, networks, loopback, none; empty: loopback, if there"
     ),
+    "firmware_delivery": Known(
+        "", "pull or push: how a campaign's image comes to a device that takes both, by LwM2M's object 5; empty: pull"
+    ),
     "host": Known("", "address of the service's REST API; empty: the service of this process"),
     "ca": Known("", "PEM file of the CA that signed that service's certificate; empty: those that the system trusts"),
     "api_key": Known("", "API key for that service; CLOUD_SDK_API_KEY serves as well"),

@@ -24,6 +24,7 @@ from pdmlab.lwm2m.dialect import LwM2M
 from pdmlab.service.associations import Associations
 from pdmlab.service.callback_hosts import LOOPBACK as LOOPBACK_HOSTS
 from pdmlab.service.core import Core
+from pdmlab.service.deployment_offer import check_delivery
 from pdmlab.service.engine import read_url, shown
 from pdmlab.service.home import DEVELOPER_FOLDER, KEY_FILE, Home
 from pdmlab.service.http import HttpServer, tls
@@ -98,6 +99,7 @@ class Service:
             # Who may call from elsewhere must not have the service call what only this machine can reach.
             may_be_called = settings.load().text("callback_hosts") or (LOOPBACK_HOSTS if self.reach.loopback else "")
             self.core = Core(self._home.database, log=self.log, callback_hosts=may_be_called, node=name)
+            self.core.campaigns.prefer = check_delivery(settings.load().text("firmware_delivery"))
             self._thread = LoopThread(f"service-{name}")
             undo.callback(self._thread.close)
             undo.callback(self._stop)
