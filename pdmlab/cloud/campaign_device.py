@@ -154,8 +154,12 @@ class CampaignDevice:
         found, rows = self._told.get("reason"), []
         if found:
             number = "" if found["result"] is None else f" (result {found['result']})"
-            meaning, advice = (str(found[name])[:1].upper() + str(found[name])[1:] for name in ("meaning", "advice"))
-            rows += [("why", f"{meaning}{number}"), ("what to do", advice)]
+            meaning, cause, advice = (
+                str(found.get(name) or "")[:1].upper() + str(found.get(name) or "")[1:]
+                for name in ("meaning", "cause", "advice")
+            )
+            rows += [("why", f"{meaning}{number}"), ("most likely", cause), ("what to do", advice)]
+            rows = [(name, value) for name, value in rows if value]
         if self.refusal:
             rows.append(("the device's own words", self.refusal))
         cells = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in rows)

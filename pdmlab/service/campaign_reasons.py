@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import tomllib
+from importlib import resources
 from typing import Final, NamedTuple
 
 from pdmlab.service.campaign_words import EVENTS
@@ -24,27 +27,36 @@ ADVICE: Final = {
 
 
 class Reason(NamedTuple):
-    """result: the device's number, None where it gave none; meaning and advice in words."""
+    """result: the device's number, or None. In words: meaning, cause (the likely one, or ""), advice."""
 
     result: int | None
     meaning: str
+    cause: str
     advice: str
 
 
 def reason(event_type: str, result: int | None) -> Reason | None:
     """Return why a device's update ended so; None where nothing has to be explained."""
+    cause = _causes().get(event_type, "")
     if event_type in ADVICE:
-        return Reason(result, EVENTS.get(event_type, ""), ADVICE[event_type])
+        return Reason(result, EVENTS.get(event_type, ""), cause, ADVICE[event_type])
     kind, _, number = event_type.partition("_FAIL_")
     if not number.isdecimal():
         return None
     told = int(number)
     if kind == "UPD3":
-        return Reason(told, *hub.explain(told))
-    if kind == "UPD5":
-        return Reason(told, *object5.explain(told))
-    try:
-        known = FotaResult(told)
-    except ValueError:
-        return Reason(told, "a result that no list has", "look at the device's console")
-    return Reason(told, known.meaning, known.advice)
+        meaning, advice = hub.explain(told)
+    elif kind == "UPD5":
+        meaning, advice = object5.explain(told)
+    else:
+        try:
+            known = FotaResult(told)
+        except ValueError:
+            return Reason(told, "a result that no list has", "", "look at the device's console")
+        meaning, advice = known.meaning, known.advice
+    return Reason(told, meaning, cause, advice)
+
+
+@functools.cache
+def _causes() -> dict[str, str]:
+    return tomllib.loads(resources.files(__package__).joinpath("campaign_causes.toml").read_text(encoding="utf-8"))
