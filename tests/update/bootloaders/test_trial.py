@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pdmlab.errors import BootFailed, ConfigError, ImageRejected, StorageError
 from pdmlab.storage.kv.nvstore import NVStore
@@ -337,6 +339,27 @@ def test_a_programmer_may_go_back(board: Board) -> None:
     board.bootloader.allow_again(hashlib.sha256(NEW).digest())
     board.offer()
     assert board.boot().trial
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_whatever_lies_in_its_slots_only_signed_images_start(
+    medium: Medium, key: ec.EllipticCurvePrivateKey, data: st.DataObject
+) -> None:
+    board = Board(medium, key)
+    board.program(OLD, "1.0.0")
+    board.offer(pages=data.draw(st.sampled_from([None, ChecksummedPages()])))
+    for flash, start, size in ((board.storage, 0, 2048), (board.storage, 48 * K, 2048), (board.flash, 8 * K, 256)):
+        for _ in range(data.draw(st.integers(0, 3))):
+            at = start + data.draw(st.integers(0, size - 9))
+            there, scribble = bytearray(flash.contents()), data.draw(st.binary(min_size=1, max_size=8))
+            there[at : at + len(scribble)] = scribble
+            flash.restore(bytes(there))
+    try:
+        board.boot()
+    except BootFailed:
+        return
+    assert board.runs in (OLD, NEW)
 
 
 class Absent:
