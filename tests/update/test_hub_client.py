@@ -147,6 +147,20 @@ def test_what_is_refused_is_a_result_and_idle_and_fetches_nothing(sd: Phone, man
     assert sd.told[-1] == "reboot", "a good update works afterwards"
 
 
+def test_a_manifest_with_a_bit_changed_or_cut_off_is_refused(sd: Phone) -> None:
+    good, rng = order(), random.Random(21)
+    read = len(good) - 2  # but for the certificate's URL at the end, which nothing signs and no device reads
+    wrong = [good[:at] + bytes([good[at] ^ 1 << rng.randrange(8)]) + good[at + 1 :] for at in range(read)]
+    wrong += [good[:size] for size in range(len(good))] + [good + b"\0"]
+    for manifest in wrong:
+        sd.update(manifest)
+        *told, (_, result), state = sd.told
+        assert told in ([], [2]) and 200 <= result <= 230 and state == 1, manifest.hex()
+        assert sd.asked == [] and sd.stored is None
+    sd.update(good)
+    assert sd.told[-1] == "reboot"
+
+
 @pytest.mark.parametrize(
     ("step", "told", "results"), [(Step.DOWNLOAD, [2, 3], (315, 316)), (Step.INSTALL, TO_INSTALL, (511, 512))]
 )
