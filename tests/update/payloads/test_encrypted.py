@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import tracemalloc
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -195,3 +196,22 @@ def test_a_key_of_zeros_is_an_internal_error() -> None:
     with pytest.raises(ManifestRejected, match="zeros") as caught:
         unpacker(SignedManifest.parse(with_key(der, bytes(16))), lambda at, size: b"")
     assert caught.value.result == FotaResult.INTERNAL
+
+
+def test_a_megabyte_is_opened_in_the_memory_of_a_few_blocks() -> None:
+    image, digest = bytes(range(256)) * 4096, hashlib.sha256()
+    payload = encrypt(image, KEY)
+    unpacked = EncryptedUnpacker(manifest(payload, image), KEY)
+    blocks = [payload[at : at + 512] for at in range(0, len(payload), 512)]
+    tracemalloc.start()
+    try:
+        for block in blocks:
+            for piece in unpacked.feed(block):
+                digest.update(piece)
+        for piece in unpacked.finish():
+            digest.update(piece)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert digest.digest() == hashlib.sha256(image).digest()
+    assert peak < 12 * BLOCK_SIZE, f"{peak} B for blocks of {BLOCK_SIZE} B"
