@@ -20,6 +20,7 @@ SLOT_COLUMNS = (
     "slot", "medium", "offset_B", "size_B", "state", "version", "version_number", "image_B", "digest", "detail",
 )  # fmt: skip
 KNOWN_COLUMNS = ("path", "name", "value")
+_MONO = "font-family:monospace;overflow-wrap:anywhere;min-width:15em"
 _PERCENT = re.compile(r"\d{1,3} ?%")
 _NOT_ASKED = "It has not been asked yet for its slots and its bootloader's log: that happens when its update has ended."
 _TELLS_NOT = (
