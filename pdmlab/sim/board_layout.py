@@ -15,6 +15,7 @@ from pdmlab.update.layout_settings import overrides
 if TYPE_CHECKING:
     from pdmlab.boards.catalog import BoardRow
 
+_SOTP = tuple(f"sotp-section-{number}-{what}" for number in (1, 2) for what in ("address", "size"))
 # What a file says of a thing takes the place of all that the catalogue says of it.
 _PLACES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (
@@ -31,10 +32,7 @@ _PLACES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
         ("update-client.storage-address", "fota.storage-start-address", "fota.block-device-type"),
         ("update-client.storage-address", "update-client.storage-size"),
     ),
-    (
-        ("sotp-section-1-address", "nvstore.area_1_address", "internal_base_address"),
-        tuple(f"sotp-section-{number}-{what}" for number in (1, 2) for what in ("address", "size")),
-    ),
+    (("sotp-section-1-address", "nvstore.area_1_address", "internal_base_address"), _SOTP),
 )
 
 
@@ -57,9 +55,20 @@ def layout_for(row: BoardRow, folder: Path | None = None) -> FlashLayout:
         if any(key.endswith(name) for key in said for name in names):
             config = {key: value for key, value in config.items() if key not in superseded}
     try:
-        return from_settings(row, {**config, **said})
+        return _place(row, config, said)
     except ConfigError as error:
         raise ConfigError(f"{file}: {error.message}", hint=error.hint) from error
+
+
+def _place(row: BoardRow, config: Mapping[str, Any], said: Mapping[str, Any]) -> FlashLayout:
+    """Return the layout with the catalogue's SOTP sections, or without where a candidate in flash takes their place."""
+    try:
+        return from_settings(row, {**config, **said})
+    except ConfigError:
+        left = {key: value for key, value in config.items() if key not in _SOTP}
+        if len(left) == len(config):
+            raise
+        return from_settings(row, {**left, **said})
 
 
 def from_settings(row: BoardRow, config: Mapping[str, Any]) -> FlashLayout:

@@ -5,6 +5,7 @@ print(survey(document, "K64F", find("K64F").geometry()))
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any
 
@@ -102,8 +103,8 @@ class _Reader:
         begins = self.optional("application-start-address")
         app_offset = number("target.app_offset", header_offset + HEADER_REGION if begins is None else begins - start)
         self._agree("application-start-address", app_offset, "target.app_offset")
-        sotp = self.sotp()
-        component, candidate = self.candidate(candidate_on, storage_size)
+        component, candidate = self.candidate(candidate_on, storage_size, app_offset)
+        sotp = self.sotp(candidate if component == INTERNAL else None)
         locations, limit = self._locations(), self.optional("max-application-size")
         tops = [area.offset for area in sotp if area.offset > app_offset]
         if component == INTERNAL and candidate.offset > app_offset:
@@ -119,7 +120,7 @@ class _Reader:
             candidate,
             component,
             storage_size,
-            tuple(self._assumed),
+            tuple(sorted(self._assumed, key="candidate".__eq__)),
             tuple(self._faults),
             locations,
             limit,
@@ -194,12 +195,16 @@ class _Reader:
     def _contradiction(self, words: str, hint: str) -> None:
         self._faults.append(Fault("contradiction", words, hint))
 
-    def sotp(self) -> tuple[Area, Area]:
+    def sotp(self, candidate: Area | None) -> tuple[Area, Area]:
+        """Return its sections: by default the last two sectors, or the two before a candidate that takes those."""
         bounds = self._geometry.bounds()
         start, sections = self._geometry.start, []
         store = self._internal_store()
+        first = len(bounds) - 3
+        if candidate is not None and candidate.offset > bounds[2] and candidate.end > bounds[first]:
+            first = bisect_right(bounds, candidate.offset) - 3
         for number in (1, 2):
-            offset, end = bounds[number - 4], bounds[number - 3]  # the last two sectors
+            offset, end = bounds[first + number - 1], bounds[first + number]
             if store is not None:
                 offset, end = store.offset + (number - 1) * store.size // 2, store.offset + number * store.size // 2
             name = f"SOTP section {number}"
@@ -222,8 +227,7 @@ class _Reader:
                 return Area("KVStore", base - self._geometry.start, room)
         return None
 
-    def candidate(self, candidate_on: str | None, storage_size: int | None) -> tuple[str, Area]:
-        component = self._component() or candidate_on or INTERNAL
+    def candidate(self, candidate_on: str | None, storage_size: int | None, app_offset: int) -> tuple[str, Area]:
         start, size = self._geometry.start, self._geometry.size
         bounds = self._geometry.bounds()
         said, size_said = self.optional("update-client.storage-address"), self.optional("update-client.storage-size")
@@ -237,11 +241,15 @@ class _Reader:
         said, size_said = (fota if said is None else said), (fota_size if size_said is None else size_said)
         if said is None:
             self._assumed.append("candidate")
+        # Addresses of a flash that begins at 0 look like any medium's. What lies behind the application, and ends where
+        # the flash does or before, leaves no medium beside it a file system worth its name.
+        inside = said is not None and start + app_offset < said < said + (size_said or 1) <= start + size
+        component = self._component() or (INTERNAL if inside else candidate_on) or INTERNAL
         if component == INTERNAL:
             # Without a word in the file: the upper half of flash, as the bootloader's own configuration has it.
             half = next(bound for bound in bounds if bound >= size // 2)
             address = start + half if said is None else said
-            room = bounds[-3] - half if size_said is None else size_said
+            room = bounds[-3] - (address - start) if size_said is None else size_said
             return component, Area("candidate", address - start, room)
         address = said or 0
         room = (storage_size or address + size) - address if size_said is None else size_said

@@ -40,6 +40,13 @@ SEED_S: dict[str, Any] = {
     "update-client.storage-locations": "1",
 }
 """The same places in the keys of the seed's configuration guide."""
+BARE: dict[str, Any] = {
+    "update-client.application-details": "0x8000",
+    "mbed-bootloader.application-start-address": "0x8200",
+    "update-client.storage-address": "0x88000",
+    "update-client.storage-size": "0x78000",
+}
+"""No more than the addresses: the candidate is in flash by where it lies, and takes SOTP's usual sectors."""
 
 
 @pytest.fixture
@@ -66,7 +73,7 @@ def offer(board: VirtualBoard, version: str) -> bytes:
     return image
 
 
-@pytest.mark.parametrize("overrides", [LAYOUT_4X, SEED_S])
+@pytest.mark.parametrize("overrides", [LAYOUT_4X, SEED_S, BARE])
 def test_in_the_layout_of_4x_a_board_boots_updates_and_has_everything_in_its_flash(
     project: Path, overrides: dict[str, Any]
 ) -> None:
