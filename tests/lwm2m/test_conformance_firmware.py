@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 
 import pytest
 from aiocoap import Message
 from aiocoap.numbers import codes
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pdmlab.client.plain.firmware import RAM, SILENCE_S, FirmwareObject
 from pdmlab.client.plain.firmware_store import MemoryFirmware
+from pdmlab.client.plain.objects import Refusal
 from pdmlab.client.plain.session import Session
 from pdmlab.coap.endpoint import Endpoint
 from pdmlab.coap.transport import Address
@@ -23,7 +27,7 @@ from pdmlab.update.packages import HeadedImage, pack_image
 from tests.lwm2m.scripted import OTHER, Lab, Server
 
 IMAGE = bytes(number * 37 % 251 for number in range(5000))
-PACKAGE = pack_image(IMAGE, "1.2.0")
+PACKAGE, SMALL = pack_image(IMAGE, "1.2.0"), pack_image(b"small", "1.2.0")
 FILES = "coap://192.0.2.2"
 
 INITIAL, DONE = (State.IDLE, Result.INITIAL), (State.IDLE, Result.SUCCESS)
@@ -448,3 +452,27 @@ async def test_further_kinds_of_packages_may_be_given(lab: Lab) -> None:
     assert await shown(server) == DOWNLOADED
     assert ours(session).store.running.version == "1.0.0" and await server.read("/5/0/7", TEXT) == b"1.2.0"
     assert "state 2 (downloaded)" in repr(ours(session)) and "1.2.0" in ours(session)._repr_html_()
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 12), st.integers(0, 300), st.booleans(), st.sampled_from([None, 0, 300, 1 << 31])),
+        max_size=8,
+    )
+)
+def test_any_blocks_leave_an_object_that_can_be_used(blocks: list[tuple[int, int, bool, int | None]]) -> None:
+    async def told() -> None:
+        firmware = FirmwareObject(MemoryFirmware(room=1000))
+        for number, size, more, total in blocks:
+            with contextlib.suppress(Refusal):
+                await firmware.take(b"x" * size, number * 64, more=more, total=total, sender="a")
+            assert firmware.state in (State.IDLE, State.DOWNLOADING)
+            held = firmware.store.package().size
+            assert held <= 1000
+        firmware.write(0, 1, "")
+        assert await firmware.take(SMALL, 0, more=False, total=None, sender="a") == codes.CHANGED
+        assert firmware.state is State.DOWNLOADED
+        firmware.stop()
+
+    asyncio.run(told())

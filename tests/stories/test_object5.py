@@ -16,6 +16,7 @@ from pdmlab.firmware.device import Device
 from pdmlab.network.fabric import Fabric
 from pdmlab.service.core import Core
 from pdmlab.sim.board import VirtualBoard
+from pdmlab.update.der import sign_digest
 from pdmlab.update.manifest import Manifest
 from pdmlab.update.object5 import Result, State
 from pdmlab.update.packages import pack_image
@@ -117,6 +118,28 @@ def test_a_campaign_updates_a_plain_board_through_its_bootloader(how: Any) -> No
         assert (desk.client.firmware.state, desk.client.firmware.result) == (State.IDLE, Result.SUCCESS)
 
     play(story)
+
+
+@pytest.mark.parametrize("bootloader", ["mbed", "trial"])
+def test_the_other_bootloaders_install_such_packages_too(bootloader: Any) -> None:
+    async def story(desk: Desk) -> None:
+        await desk.begin()
+        package = desk.image("1.0.1")
+        if bootloader == "trial":
+            row = await desk.campaign(package, "1.0.1")
+            assert row["event_type"] == "UPD5_FAIL_6", "it starts signed images only"
+            assert "has no signature" in desk.client.firmware.reason
+            key = desk.board._programmer._keys.present
+            package = pack_image(package, "1.0.1", sign=lambda digest: sign_digest(key, digest))
+        row = await desk.campaign(package, "1.0.1")
+        assert row["summary_status"] == "success", (row, desk.client.firmware.reason)
+        assert str(desk.board.installed()) == f"{APPLICATION} 1.0.1 (build 0)"
+        assert desk.client.firmware.result is Result.SUCCESS
+        desk.board.reset()  # nothing is on trial any more
+        await desk.until(lambda: len(desk.clients) == 3 and desk.client.is_registered)
+        assert str(desk.board.installed()) == f"{APPLICATION} 1.0.1 (build 0)"
+
+    play(story, bootloader=bootloader)
 
 
 def test_a_package_with_a_header_is_checked_and_a_damaged_one_refused_before_anything_is_installed() -> None:

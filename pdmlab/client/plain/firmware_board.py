@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pdmlab.client.plain.firmware_store import Record, Running
 from pdmlab.client.platform import Platform
 from pdmlab.errors import ConfigError, NoSpace, StorageError
-from pdmlab.storage.kv.nvstore import NvstoreError
+from pdmlab.storage.kv.nvstore import NvstoreError, root_of_trust
 from pdmlab.update import suit
 from pdmlab.update.bootloaders.interface import ImageHeader
 from pdmlab.update.candidate import CandidateSlot
@@ -188,6 +188,7 @@ class BoardFirmware:
         """See FirmwareStore: write the candidate, and mark it as whole."""
         self._power()
         if isinstance(self._slot, StorageLocation):
+            root_of_trust(self._board.nvstore, self._board.random_bytes)  # its header is signed under it
             self._slot.begin(FirmwareHeaderV2(firmware.size, firmware.version.number, firmware.digest))
         else:
             self._slot.begin(_manifest(firmware), precursor=self._active or NO_PRECURSOR, signed=self._signed)
