@@ -99,14 +99,19 @@ def longest_run(flags: Sequence[bool]) -> int:
     return longest
 
 
-def bricks(board: Any, *, image_B: int) -> Judge:  # Any: a virtual board
-    """Judge a replay code: one power cut, the card in its place at the end, and no start that starts anything."""
+def bricks(board: Any, *, image_B: int, bootloader: str | None = None) -> Judge:  # Any: a virtual board
+    """Judge a replay code: one power cut, the card in its place at the end, and no start that starts anything.
+
+    bootloader: which one it has to be, unless the code names one; fota if nothing is said.
+    """
 
     def judge(answer: Any) -> bool | str:
         code = str(answer).strip()
         try:
-            story = measurements.replay(board, code, image_B=image_B)
-            after = measurements.replay(board, f"{code} seat-card boot download boot", image_B=image_B)
+            story = measurements.replay(board, code, image_B=image_B, bootloader=bootloader)
+            after = measurements.replay(
+                board, f"{code} seat-card boot download boot", image_B=image_B, bootloader=bootloader
+            )
         except ConfigError as error:
             return f"{error.message}."
         if story.cuts != 1:

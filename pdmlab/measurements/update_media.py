@@ -25,6 +25,7 @@ from pdmlab.storage.powercuts.cuts import half_done
 from pdmlab.storage.powercuts.geometries import Geometry
 from pdmlab.storage.powercuts.image import Operation
 
+SMALL = 1 << 20
 _CUT = re.compile(r"([1-9]\d{0,5})(?:(\.\d{1,3})|([bao])|x(\d{1,8}))?")
 
 
@@ -149,9 +150,32 @@ class TracedMedium(Medium):
 
     def __init__(self, size: int, *, trace: Trace, name: str, program: int, card: bool = False) -> None:
         super().__init__(size, erase_value=0 if card else 0xFF, name=name)
+        # A small one lies in a piece: it is read and put back far more often than a board's.
+        self._small = bytearray(self._erased(size)) if size <= SMALL else None
         self.trace = trace
         self.units = Geometry(name, 1, program, program, program, -1 if card else 0xFF)
         self.refusals = self.refuse_from = 0
+
+    def peek(self, offset: int, size: int) -> bytes:
+        """Return what lies there."""
+        if self._small is None or offset < 0 or offset + size > self.size:
+            return super().peek(offset, size)
+        return bytes(self._small[offset : offset + size])
+
+    def poke(self, offset: int, data: bytes) -> None:
+        """Put data there."""
+        if self._small is None or offset < 0 or offset + len(data) > self.size:
+            super().poke(offset, data)
+        else:
+            self._small[offset : offset + len(data)] = data
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return what lies there, to the running driver.
+
+        Raises:
+            MediumFault: not seated.
+        """
+        return self.peek(offset, size) if self.sound else super().read(offset, size)
 
     def program(self, offset: int, data: bytes) -> None:
         """Program data: NOR flash keeps the bits that are already 0.

@@ -76,3 +76,31 @@ def test_it_reads_well_in_a_log_and_in_a_cell(board):
     story = replay(board, "download boot!20 boot", image_B=IMAGE_B)
     assert "power lost in operation 20" in repr(story) and "SIMULATED" in story._repr_html_()
     assert list(story.frame["step"]) == ["download", "boot!20", "boot"]
+
+
+@pytest.mark.parametrize(
+    ("code", "bootloader", "running"),
+    [
+        ("download boot boot", "trial", "1.0.0"),
+        ("trial: download boot!30.5 boot confirm boot", None, "2.0.0"),
+        ("mbed: download boot!20 boot", "mbed", "2.0.0"),
+        ("mbed: download boot!20 format-card boot", None, "nothing"),
+        ("trial/K64F-SD: download boot!20x7 boot confirm", None, "2.0.0"),
+        ("trial/K64F-SD/full: download boot!20a boot confirm!3b boot", None, "1.0.0"),
+    ],
+)
+def test_a_code_or_an_argument_names_the_bootloader(board, code, bootloader, running):
+    story = replay(board, code, bootloader=bootloader, image_B=IMAGE_B)
+    assert story.running == running and not story.fault, story
+    assert story.bootloader == (bootloader or code.partition("/")[0].partition(":")[0])
+
+
+def test_a_code_of_one_bootloader_is_not_replayed_under_another(board):
+    with pytest.raises(ConfigError, match="names the bootloader trial"):
+        replay(board, "trial: download boot", bootloader="fota")
+
+
+def test_a_card_taken_out_in_the_copy_is_told_from_a_cut(board):
+    story = replay(board, "trial: download boot!30o seat-card boot confirm boot", image_B=IMAGE_B)
+    assert story.cuts == 0 and story.running == "2.0.0"
+    assert "nothing may start" in story.steps[1].outcome and "no card answers" in story.steps[1].outcome
