@@ -1,8 +1,8 @@
 """The host test of `connect` and `update` with the vendor's SDK as its hand, against a virtual board.
 
-Each call is the one that sdk_host_tests.py of simple-mbed-cloud-client makes. What `mbed dm update device` does (its
-manifest-tool 1.x makes manifests v1, which boards of that time took) is made of the same calls of UpdateAPI, with the
-manifest v3 that a board with the FOTA client takes; test_manifest_tool.py has the tool itself.
+Each call is the one that sdk_host_tests.py of simple-mbed-cloud-client makes. What `mbed dm update device` does is made
+of the same calls of UpdateAPI, with a manifest v1 for a board with the older update hub, as that time's manifest-tool
+1.x has it, and a manifest v3 for a board with the FOTA client; test_manifest_tool.py has the tools themselves.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pytest
 from pdmlab.errors import ServiceError, TimedOut
 from pdmlab.greentea import SdkHostTests, run
 from pdmlab.sim import VirtualBoard
+from pdmlab.update.bootloaders.interface import Kind
 from tests.sdk.lab import SdkLab
 
 SCRIPT = """
@@ -85,6 +86,7 @@ class SdkManagement(Mapping[str, Callable[[], object]]):
         self._asked: queue.Queue[list[str] | None] = queue.Queue()
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
         self.calls: list[str] = []
+        self.to_hub = False
         run = partial(lab.run, SCRIPT, key=lab.new_key(), steps=self, manifest=str(self._manifest))
         self._sdk = threading.Thread(target=run, daemon=True)
         self._sdk.start()
@@ -103,8 +105,8 @@ class SdkManagement(Mapping[str, Callable[[], object]]):
         self._answers.put(json.loads(told))
 
     def _sign(self, told: str) -> None:
-        developer = self._lab.service.developer
-        der = developer.sign(self._image.read_bytes(), version="1.0.1", uri=json.loads(told))
+        developer, image, uri = self._lab.service.developer, self._image.read_bytes(), json.loads(told)
+        der = developer.sign_v1(image, uri=uri) if self.to_hub else developer.sign(image, version="1.0.1", uri=uri)
         self._manifest.write_bytes(der)
 
     def _ask(self, *call: str) -> Any:
@@ -154,11 +156,13 @@ def management(lab: SdkLab, tmp_path: Path) -> Iterator[SdkManagement]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suite", ["connect", "update"])
+@pytest.mark.parametrize(("suite", "bootloader"), [("connect", "fota"), ("update", "fota"), ("update", "mbed")])
 def test_a_suite_passes_with_the_vendors_sdk_as_the_host_tests_hand(
-    lab: SdkLab, management: SdkManagement, suite: str
+    lab: SdkLab, management: SdkManagement, suite: str, bootloader: Kind
 ) -> None:
-    with VirtualBoard("K64F", id=f"by-the-sdk-{suite}", memory=True, seed=1) as board:
+    management.to_hub = bootloader == "mbed"
+    id = f"by-the-sdk-{suite}-{bootloader}"
+    with VirtualBoard("K64F", id=id, memory=True, seed=1, bootloader=bootloader) as board:
 
         def host_test() -> SdkHostTests:
             return SdkHostTests(
