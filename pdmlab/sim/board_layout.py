@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from pdmlab.errors import ConfigError
 from pdmlab.sim.compiled_in import MBED_APP, project_folder, read_mbed_app
+from pdmlab.storage.kv.nvstore import NVStore
 from pdmlab.storage.medium import Medium
 from pdmlab.update.layout import INTERNAL, FlashLayout
-from pdmlab.update.layout_settings import overrides
+from pdmlab.update.layout_settings import overrides, survey_config
 
 if TYPE_CHECKING:
     from pdmlab.boards.catalog import BoardRow
 
 _SOTP = tuple(f"sotp-section-{number}-{what}" for number in (1, 2) for what in ("address", "size"))
+_SOTP_NAMES = ("sotp-section-", "nvstore.area_", "internal_base_address")
 # What a file says of a thing takes the place of all that the catalogue says of it.
 _PLACES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (
@@ -47,13 +49,15 @@ def layout_for(row: BoardRow, folder: Path | None = None) -> FlashLayout:
     file = (folder or project_folder()) / MBED_APP
     document = read_mbed_app(file)
     sections = document.get("target_overrides")
-    if not isinstance(sections, Mapping) or row.target not in sections:
+    if not isinstance(sections, Mapping) or not isinstance(sections.get(row.target), Mapping):
         return row.layout()
-    said = overrides(document, row.target)
+    said = {key: value for key, value in overrides(document, row.target).items() if value is not None}
     config: dict[str, Any] = row.settings()
     for names, superseded in _PLACES:
         if any(key.endswith(name) for key in said for name in names):
             config = {key: value for key, value in config.items() if key not in superseded}
+    if survey_config(said, row.geometry(), candidate_on=row.storage).candidate_on == INTERNAL:
+        config = {key: value for key, value in config.items() if not key.startswith("update-client.storage-")}
     try:
         return _place(row, config, said)
     except ConfigError as error:
@@ -61,14 +65,23 @@ def layout_for(row: BoardRow, folder: Path | None = None) -> FlashLayout:
 
 
 def _place(row: BoardRow, config: Mapping[str, Any], said: Mapping[str, Any]) -> FlashLayout:
-    """Return the layout with the catalogue's SOTP sections, or without where a candidate in flash takes their place."""
+    """Return the layout, with SOTP sections that can be.
+
+    Where a candidate in flash takes the catalogue's, they go before it. A file may have sections of 2 KiB, which
+    NVStore does not take on real boards either; they are the catalogue's then.
+    """
     try:
-        return from_settings(row, {**config, **said})
+        layout = from_settings(row, {**config, **said})
     except ConfigError:
         left = {key: value for key, value in config.items() if key not in _SOTP}
         if len(left) == len(config):
             raise
-        return from_settings(row, {**left, **said})
+        layout = from_settings(row, {**left, **said})
+    if min(area.size for area in layout.sotp) >= NVStore.min_area:
+        return layout
+    without = {key: value for key, value in said.items() if not any(name in key for name in _SOTP_NAMES)}
+    kept = {key: value for key, value in row.settings().items() if key in _SOTP}
+    return from_settings(row, {**config, **kept, **without})
 
 
 def from_settings(row: BoardRow, config: Mapping[str, Any]) -> FlashLayout:

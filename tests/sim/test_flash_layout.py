@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from pdmlab.boards import catalog
 from pdmlab.cli import main
 from pdmlab.errors import BootFailed, ConfigError, FlashFailed
 from pdmlab.sim import VirtualBoard
@@ -18,6 +19,7 @@ from pdmlab.update.header import pack_ready
 from pdmlab.update.manifest import Manifest
 
 K = 1024
+SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
 LAYOUT_4X: dict[str, Any] = {
     "mbed-bootloader.application-header-address": "(MBED_ROM_START + 0x8000)",
     "mbed-bootloader.application-start-address": "(MBED_ROM_START + 0x8200)",
@@ -159,6 +161,34 @@ def test_a_file_places_what_it_names_and_the_rest_stays_where_the_board_has_it(p
     with VirtualBoard("K64F", memory=True, bootloader="mbed", power=False) as board:
         assert (board.layout.header_offset, board.layout.candidate_on) == (0x10000, "SD")
         assert (board.layout.candidate.offset, board.layout.storage_locations) == (32 << 20, 4)
+
+
+def test_a_label_of_the_clients_example_puts_the_candidate_into_flash(project: Path) -> None:
+    says(project, {"target.extra_labels_add": ["BL_INTERNAL_FLASH"], "update-client.application-details": None}, "K66F")
+    with VirtualBoard("K66F", memory=True, power=False) as board:
+        assert (board.layout.candidate_on, board.layout.candidate.offset) == ("FLASHIAP", 0x100000)
+
+
+def test_sections_that_nvstore_does_not_take_are_the_catalogues(project: Path) -> None:
+    end = 0x08100000
+    small = {f"device-management.sotp-section-{at}-address": end - (3 - at) * 2048 for at in (1, 2)}
+    small |= {f"device-management.sotp-section-{at}-size": 2048 for at in (1, 2)}
+    says(project, {**small, "target.header_offset": "0x11800", "target.app_offset": "0x11A00"}, "DISCO_L475VG_IOT01A")
+    with VirtualBoard("DISCO_L475VG_IOT01A", memory=True) as board:
+        board.console.expect("^pdmlab idle")
+        assert (board.layout.header_offset, board.layout.sotp[0].size) == (0x11800, 4096)
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the vendor's sample configurations are not on this machine")
+@pytest.mark.parametrize("name", ["mbed-bootloader", "mbed-cloud-client-example", "pelion-ready-example"])
+def test_boards_start_by_the_vendors_own_files(project: Path, name: str) -> None:
+    written = (SAMPLES / f"{name}.mbed_app.json").read_text(encoding="utf-8")
+    (project / "mbed_app.json").write_text(written, encoding="utf-8")
+    targets = [target for target in json.loads(written)["target_overrides"] if target in catalog.boards()]
+    assert targets
+    for target in targets[:4]:
+        with VirtualBoard(target, memory=True) as board:
+            board.console.expect("^pdmlab idle")
 
 
 def test_a_changed_file_moves_application_and_root_of_trust(project: Path) -> None:
