@@ -6,7 +6,8 @@ frame.pivot(index="fault", columns="bootloader", values="outcome")
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pdmlab.measurements.power_cuts import Replay, replay_code
 from pdmlab.measurements.update_rig import NEW, NOTHING, OLD, OLDER, UpdateRig
@@ -94,8 +95,12 @@ FAULTS = (
 """mcuboot is what stands in its documents, not a measurement: none of it was run here."""
 
 
-def compare_bootloaders(setup: str = "K64F-SD") -> pd.DataFrame:
+def compare_bootloaders(
+    setup: str = "K64F-SD", *, options: Mapping[Kind, Mapping[str, Any]] | None = None
+) -> pd.DataFrame:
     """Replay every fault under every bootloader: a row for each, and one for what MCUboot's documents say.
+
+    options: what a bootloader is built with, such as {"mbed": {"fixed": True}}; the codes are then replayed with them.
 
     Columns: fault, bootloader, outcome (old, new, older, nothing, loops; for MCUboot also "not promised"), runs (the
     version at the end), words, code (replays the row; empty for MCUboot), source (its document), simulated, clock.
@@ -108,7 +113,8 @@ def compare_bootloaders(setup: str = "K64F-SD") -> pd.DataFrame:
     rows = []
     for fault in FAULTS:
         for kind in KINDS:
-            story = replay_code(f"{kind}/{setup}: {_filled(fault.story, kind, setup)}")
+            given = (options or {}).get(kind, {})
+            story = replay_code(f"{kind}/{setup}: {_filled(fault.story, kind, setup, given)}", options=given)
             rows.append(
                 {
                     "fault": fault.name, "bootloader": kind, "outcome": outcome_of(story), "runs": story.running,
@@ -131,9 +137,9 @@ def outcome_of(story: Replay) -> str:
     return {OLD: "old", NEW: "new", OLDER: "older", NOTHING: "nothing"}.get(story.running, story.running)
 
 
-def _filled(story: str, kind: Kind, setup: str) -> str:
+def _filled(story: str, kind: Kind, setup: str, options: Mapping[str, Any]) -> str:
     """Put the middle, and the last, operation of this bootloader's copy into flash into a story."""
-    rig = UpdateRig(setup_named(setup), kind)
+    rig = UpdateRig(setup_named(setup), kind, options=options)
     rig.take("download")
     rig.trace.take()
     rig.take("boot")

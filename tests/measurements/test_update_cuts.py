@@ -57,6 +57,14 @@ def test_the_stock_bootloaders_survive_every_cut_as_long_as_the_candidate_does(k
     assert (report.false_headers > 50) is (kind == "mbed")
 
 
+def test_what_is_switched_to_be_mended_is_mended() -> None:
+    assert explore_update("mbed", "K64F-SD", options={"fixed": ["header-first"]}, plan=CutPlan()).false_headers < 5
+    frame = compare_bootloaders(options={"mbed": {"fixed": True}, "fota": {"fixed": True}})
+    found = frame.pivot(index="fault", columns="bootloader", values="outcome")
+    assert found.loc["new image crashes", "mbed"] == "new", "and is not copied again and again"
+    assert set(found.loc["application damaged, candidate older", ["mbed", "fota"]]) == {NOTHING}
+
+
 def installing(kind: Kind, where: str) -> range:
     """Return the operations of the start that installs, from the first to the last that touches the application."""
     rig = UpdateRig(setup(where), kind)

@@ -25,7 +25,8 @@ from pdmlab.update.der import sign_digest
 from pdmlab.update.header import FirmwareHeader
 from pdmlab.update.layout import Area, FlashGeometry, FlashLayout
 from pdmlab.update.manifest import Manifest
-from pdmlab.update.pages import ChecksummedPages, Pages
+from pdmlab.update.pages import ChecksummedPages, EncryptedPages, Pages
+from pdmlab.update.payloads.blocks import BlockCipher
 from pdmlab.update.version import Version
 
 Medium = Callable[[str, int], Any]  # a CuttableFlash, which lives in conftest.py
@@ -298,9 +299,16 @@ def test_an_image_that_has_no_room_to_be_kept_is_not_replaced(medium: Medium, ke
     assert board.boot().refused == "1.0.0 has no room in the slot that would keep it"
 
 
-def test_a_candidate_in_pages_is_installed(board: Board) -> None:
-    board.offer(pages=ChecksummedPages())
+@pytest.mark.parametrize("pages", [ChecksummedPages(), EncryptedPages(BlockCipher.of_device(ROT))], ids=repr)
+def test_a_candidate_in_pages_is_installed(board: Board, pages: Pages) -> None:
+    board.offer(pages=pages)
     assert board.boot().trial and board.runs == NEW
+
+
+def test_a_candidate_that_another_board_has_encrypted_is_none(board: Board) -> None:
+    board.offer(pages=EncryptedPages(BlockCipher.of_device(bytes(16))))
+    result = board.boot()
+    assert result.refused and not result.installed and board.runs == OLD
 
 
 def test_the_identity_stays_as_it_was(board: Board) -> None:
