@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,15 @@ from pdmlab.update.payloads.patch import make_patch
 CONNECTED = r"Connected to Pelion Device Management\. Device ID: ([0-9a-f]{32})"
 OTHER = ec.derive_private_key(0xBAD, ec.SECP256R1())
 NEWER = 1_800_000_000
+INSIDE = {
+    "target.header_offset": "0x8000",
+    "target.app_offset": "0x8400",
+    "target.components_add": ["FLASHIAP"],
+    "update-client.application-details": "0x8000",
+    "update-client.storage-address": "0x80000",
+    "update-client.storage-size": "(448*1024)",
+    "update-client.storage-locations": "2",
+}
 ENDED = ("deployed", "failed_connector_channel_update")
 
 
@@ -164,6 +174,18 @@ def test_a_good_update_works_after_refusals_and_is_seen_by_the_digest(service: S
         deadline = time.monotonic() + 30
         while cloud.device(desk.device_id).read("/10252/0/6") != str(NEWER + 2) and time.monotonic() < deadline:
             time.sleep(0.05)
+
+
+def test_an_image_comes_by_http_into_one_of_two_locations_in_internal_flash(
+    service: Service, cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mbed_app.json").write_text(json.dumps({"target_overrides": {"K64F": INSIDE}}))
+    with VirtualBoard("K64F", id="hub-3", memory=True, seed=6, bootloader="mbed", download="http") as board:
+        assert (board.layout.candidate_on, board.layout.storage_locations) == ("FLASHIAP", 2)
+        desk = Desk(service, cloud, board)
+        assert desk.campaign(signed(storage="1")).state == "deployed"
+        assert str(board.installed()) == "example 1.0.1 (build 0)"
 
 
 def test_a_manifest_v1_is_none_to_a_board_of_the_fota_client(service: Service, cloud: Cloud) -> None:
