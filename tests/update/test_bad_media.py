@@ -288,3 +288,17 @@ def test_a_slot_that_cannot_be_read_starts_the_old_image() -> None:
     board.slot_medium.deinit()  # a start initialises it
     board.slot_medium.init()
     assert board.boot().installed
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("fota", "Flash initialization failed!"), ("mbed", "Failed to initialize active storage")]
+)
+def test_flash_that_cannot_be_read_is_said_and_starts_nothing(kind: bootloaders.Kind, said: str) -> None:
+    flash, slot = storage("FLASHIAP"), storage("SD")
+    for at, data in bootloaders.programmed(kind, LAYOUT, OLD, Version(1, 0, 0)):
+        flash.medium.poke(at, data)  # type: ignore[attr-defined]
+    MediumFaults.of(flash.medium).bad_block(LAYOUT.app_offset // (4 * K), "readerror")  # type: ignore[attr-defined]
+    nvstore, lines = NVStore(flash, [(area.offset, area.size) for area in LAYOUT.sotp]), list[str]()
+    with pytest.raises(BootFailed, match=said) as caught:
+        bootloaders.build(kind, Hardware(LAYOUT, flash, slot, nvstore)).boot(lines.append)
+    assert caught.value.hint and any(said in line for line in lines)

@@ -79,6 +79,16 @@ class FotaBootloader:
         """
         self._say = lambda line: write(f"{line}\r\n")
         self._say("[BOOT] Bootloader build at: SIMULATED")
+        try:
+            return self._start()
+        except StorageError as error:
+            self._say("[ERR ] Flash initialization failed!")
+            self._say("[ERR ] PANIC!")
+            raise BootFailed(
+                f"Flash initialization failed! {error.message}", hint="its flash cannot be read: another chip"
+            ) from error
+
+    def _start(self) -> BootResult:
         self._say("[BOOT] Searching for candidate image...")
         attempt = self._check_and_install(self._header())
         refused = attempt if isinstance(attempt, Refusal) else None

@@ -90,7 +90,7 @@ class MbedBootloader:
                     f"Failed to initialize update storage: {stored}",
                     hint="the stock bootloader starts nothing without its card; put it in, or mend: fixed=['storage']",
                 )
-        active = self._application.check()
+        active = self._check_active()
         count = self._count_start(active, reason)
         failed = count >= self._boot_retries
         valid = active.status == "success" and not failed
@@ -118,6 +118,15 @@ class MbedBootloader:
             self._floor.raise_to(header.version)
         self._say("booting...")
         return BootResult(header, installed, refused)
+
+    def _check_active(self) -> Active:
+        try:
+            return self._application.check()
+        except StorageError as error:
+            self._say("Failed to initialize active storage")
+            raise BootFailed(
+                f"Failed to initialize active storage: {error.message}", hint="its flash cannot be read: another chip"
+            ) from error
 
     def _storage_fault(self) -> str | None:
         """Return why the update storage cannot be read; None if it can."""

@@ -1,14 +1,16 @@
 """What a bootloader with its weaknesses mended keeps in secure storage: how often an image failed, which was newest.
 
-The stock ones keep neither: mbed-bootloader counts in RAM, and no version outlives its header.
+The stock ones keep neither: mbed-bootloader counts in RAM, and no version outlives its header. Where the store cannot
+be read or written, a start goes on as the stock one's would.
 """
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 from pdmlab.errors import StorageError
-from pdmlab.storage.kv.nvstore import NVStore, NvstoreError
+from pdmlab.storage.kv.nvstore import NVStore
 from pdmlab.storage.kv.sotp import SotpType
 
 BOOT_COUNT_KEY = 14
@@ -35,7 +37,7 @@ class VersionFloor:
     def raise_to(self, number: int) -> None:
         """Keep a version's number if it is greater; it never goes down."""
         if number > self.read():
-            self._store.set(SotpType.MIN_FW_VERSION, _FLOOR.pack(self._header_version, number))
+            _write(self._store, SotpType.MIN_FW_VERSION, _FLOOR.pack(self._header_version, number))
 
 
 class BootCount:
@@ -55,14 +57,17 @@ class BootCount:
     def write(self, version: int, count: int) -> None:
         """Keep both; nothing is written if nothing has changed."""
         if (version, count) != self.read():
-            self._store.set(BOOT_COUNT_KEY, _COUNT.pack(version, count))
+            _write(self._store, BOOT_COUNT_KEY, _COUNT.pack(version, count))
 
 
 def _read(store: NVStore, key: int, size: int) -> bytes | None:
     try:
         data = store.get(key)
-    except StorageError as error:
-        if error.code == NvstoreError.NOT_FOUND:
-            return None
-        raise
+    except StorageError:
+        return None
     return data if len(data) == size else None
+
+
+def _write(store: NVStore, key: int, data: bytes) -> None:
+    with contextlib.suppress(StorageError):
+        store.set(key, data)
