@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from pdmlab.boards import catalog
 from pdmlab.cloud import Cloud
 from pdmlab.errors import ConfigError, FlashFailed
 from pdmlab.firmware.image import ImageInfo, build_image
@@ -145,3 +146,13 @@ def test_a_board_without_a_project_has_a_key_of_its_own_for_its_owner_alone(
         again.console.expect("Starting 1.0.0, confirmed", timeout=30)
         again.flash_bootloader("fota")
         again.console.expect("pdmlab idle", timeout=30)
+
+
+@pytest.mark.parametrize("target", catalog.boards())
+def test_every_board_can_have_it(target: str) -> None:
+    with VirtualBoard(target, memory=True, bootloader="trial") as board:
+        board.console.expect("Starting 1.0.0, confirmed", timeout=30)
+        active, candidate, previous = board.clock.call(board.machine.bootloader.slots)
+        assert (active.state, previous.detail) == ("whole", "signed") or previous.state == "unreadable"
+        assert board.machine.boot_log.count("Keeping 1.0.0 in the previous slot") == 1
+        assert candidate.offset + candidate.size == previous.offset
