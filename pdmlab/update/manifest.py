@@ -279,8 +279,9 @@ def _written(manifest: Manifest) -> bytes:
         der.utf8(manifest.uri),
         der.enumerated(manifest.format),
     ]
-    if manifest.installed_signature is not None:
-        fields.append(der.octets(manifest.installed_signature))
+    # Vendor data alone would be read as the signature: both are octets, and both may be left out.
+    if manifest.installed_signature is not None or (manifest.vendor_data is not None and manifest.metadata is None):
+        fields.append(der.octets(manifest.installed_signature or b""))
     if manifest.metadata is not None:
         metadata = der.integer(manifest.metadata.installed_size) + der.octets(manifest.metadata.installed_digest)
         if manifest.metadata.precursor_digest is not None:

@@ -160,7 +160,7 @@ class DeltaUnpacker:
 
 
 def _unpack(frame: bytes, most: int) -> bytes:
-    import lz4.block  # type: ignore[import-untyped]
+    import lz4.block
 
     try:
         plain = bytes(lz4.block.decompress(frame, uncompressed_size=most))

@@ -105,7 +105,7 @@ class Delta:
 
 def make_patch(old: bytes, new: bytes, frame_size: int = FRAME_SIZE) -> bytes:
     """Return the patch from old to new."""
-    from bsdiff4 import core  # type: ignore[import-untyped]
+    from bsdiff4 import core
 
     if not old or not new:
         raise ConfigError("a patch leads from one image to another; one of these is empty")
@@ -126,7 +126,7 @@ def make_patch(old: bytes, new: bytes, frame_size: int = FRAME_SIZE) -> bytes:
 
 def _frames(data: bytes, frame_size: int) -> Iterator[bytes]:
     """Pack data in LZ4 blocks of at most frame_size bytes, packed as well as unpacked."""
-    import lz4.block  # type: ignore[import-untyped]
+    import lz4.block
 
     at = 0
     while at < len(data):
