@@ -7,6 +7,7 @@ from pdmlab.plots.cells import cells
 from pdmlab.plots.curves import lines, notifications, points
 from pdmlab.plots.diagrams import lanes, regions, strips, timeline
 from pdmlab.plots.layouts import flash_layout
+from pdmlab.plots.matrices import matrix
 from pdmlab.plots.overlays import overlay
 from pdmlab.plots.sequences import sequence
 from pdmlab.plots.words import COLOURS, label, plain, shown
@@ -18,6 +19,7 @@ __all__ = [
     "label",
     "lanes",
     "lines",
+    "matrix",
     "notifications",
     "overlay",
     "plain",
