@@ -1,6 +1,6 @@
 """The third bootloader: it starts signed images only, each new one on trial, and keeps the old one until then.
 
-    bootloader = TrialBootloader(hardware, candidate, point)
+    bootloader = TrialBootloader(hardware, candidate, image_key)
     bootloader.boot(print)      # starts 2.0.0 on trial
     bootloader.confirm()        # the application, when it has proved itself
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pdmlab.errors import ImageRejected, StorageError
 from pdmlab.update.header import MAX_HEADER_SIZE, FirmwareHeader
-from pdmlab.update.region import BLANK, CHUNK, Region, round_up
+from pdmlab.update.region import BLANK, CHUNK, Region
 
 PIECE = 4096
 """What is compared or programmed at once, at most (B): a microcontroller's buffer."""
@@ -92,11 +92,9 @@ class ImagePlace:
         """Read of the image."""
         return self.region.read(self.image_at + at, size)
 
-    def write_header(self, header: FirmwareHeader, mark: bytes = b"") -> None:
-        """Write the header of a verified image, and a mark behind it; from now on the image counts."""
+    def write_header(self, header: FirmwareHeader) -> None:
+        """Write the header of a verified image: from now on the image counts."""
         self.region.program(0, header.pack())
-        if mark:
-            self.region.program(round_up(header.length, self.region.device.program_size), mark)
         self.region.device.sync()
 
     def copy_from(self, read: Read, size: int) -> Copied:

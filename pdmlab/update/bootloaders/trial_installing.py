@@ -13,6 +13,8 @@ from pdmlab.update.header import FirmwareHeader
 
 TRIES = 2
 """How often an image is copied, or read, before it is given up for this start."""
+MOST_COPIES = 8
+"""How many copies one start makes, whatever becomes of them: flash may read well once, and not again."""
 _WORDS = {
     "install": "Installing {0}: copying it over the application",
     "revert": "Going back to {0}: copying it over the image that was not confirmed",
@@ -33,8 +35,7 @@ class Installer:
         self._say = say
         self.given_up: dict[Source, str] = {}
         self.installed = self.reverted = False
-        self._failures = 0
-        self._misread = 0
+        self._copies = self._failures = self._misread = 0
 
     def carry_out(self, choice: Choice, header: FirmwareHeader, active: FirmwareHeader | None) -> None:
         """Carry out a step that copies the image of that header over the active one."""
@@ -48,6 +49,10 @@ class Installer:
                 return
             if choice.step == "install" and active is not None and (why := self.keep(active)):
                 self.give_up("candidate", why)
+                return
+            self._copies += 1
+            if self._copies > MOST_COPIES:
+                self.give_up(source, "what is copied into flash does not stay there")
                 return
             self._say(_WORDS[choice.step].format(header.version, source))
             self._replace_active(source, header, read)

@@ -447,6 +447,21 @@ def test_flash_that_refuses_for_good_ends_in_words(board: Board, monkeypatch: py
     assert board.boot().active.version_text == "2.0.0"  # once it takes bytes again
 
 
+def test_flash_that_forgets_what_it_was_told_ends_in_words(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    board.offer()
+    place = board.bootloader._places.active
+    write_header = type(place).write_header
+
+    def forget(self: Any, header: FirmwareHeader) -> None:
+        write_header(self, header)
+        if self.name == place.name:
+            damage(board)
+
+    monkeypatch.setattr(type(place), "write_header", forget)
+    with pytest.raises(BootFailed, match="does not stay there"):
+        board.boot()
+
+
 @pytest.mark.parametrize("options", [{}, {"key": 7}, {"key": "04"}, {"key": "04" + "00" * 64}, {"key": None}])
 def test_a_key_that_is_none_is_refused(board: Board, options: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
