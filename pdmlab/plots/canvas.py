@@ -45,7 +45,7 @@ def plain_ticks(axis: Axis) -> None:
 def finish(ax: Axes, frame: pd.DataFrame | None, title: str, *, note: str = "", raised: float = 0) -> Axes:
     if frame is not None and "simulated" in frame.columns and len(frame):
         known = whose(frame)
-        clocks = sorted(set(frame["clock"]))
+        clocks = sorted(set(frame["clock"]) - {""})
         times = "no time is measured" if clocks == ["none"] else f"{', '.join(clocks)} clock"
         note = f"{known}, {times}" if known else times
     if frame is not None:
