@@ -166,7 +166,7 @@ class Bootloader(Protocol):
         ...
 
     def confirm(self) -> None:
-        """Keep the image that runs: an application's word after a trial start; nothing where there are no trials."""
+        """Hear an application's word that it has come up: a trial has ended well, counted starts are forgotten."""
         ...
 
 
