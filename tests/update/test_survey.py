@@ -162,7 +162,7 @@ def test_the_bootloaders_own_file_gives_all_of_the_second_half_to_the_candidate(
     found = survey(written, "K64F", row.geometry(), candidate_on=row.storage, storage_size=row.storage_size)
     assert (found.bootloader.end, found.header.offset, found.application.offset) == (0x8000, 0x8000, 0x8400)
     assert found.candidate_on == "FLASHIAP" and found.candidate == Area("candidate", 0x80000, 0x80000)
-    # The file has its bootloader do without a root of trust: ours goes before the candidate, which has the last sectors.
+    # The file has its bootloader do without a root of trust: ours goes before the candidate.
     assert found.faults == [] and [area.offset for area in found.sotp] == [0x7E000, 0x7F000]
 
 
