@@ -118,8 +118,13 @@ class SimpleMbedCloudClient:
         """Let updates bring a component that the application installs itself; call it before register_and_connect().
 
         Raises:
-            ConfigError: there is one of that name, or one too many, or the device is connected already.
+            ConfigError: there is one of that name, or one too many, or the device is connected already; or its
+                bootloader goes with the older update hub, which knows no components.
         """
+        if self._platform.bootloader.kind == "mbed":
+            raise ConfigError(
+                "the older update hub knows no components", hint="a board with the bootloader fota or trial has them"
+            )
         if self._session is not None:
             raise ConfigError("a registered device gets no more components", hint="add them before registering")
         if len(self._hooks.components) + 1 == MAX_COMPONENTS:

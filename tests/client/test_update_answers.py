@@ -211,6 +211,9 @@ def test_names_of_components_are_taken_once(resources: UpdateResources) -> None:
     desk = Desk(resources)
 
     def prepare(client: SimpleMbedCloudClient) -> None:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(ConfigError, match="older update hub"):
+            patch.setattr(desk.bench.bootloader, "kind", "mbed", raising=False)
+            client.add_component(Component("RADIO", "1.0.0", bool))
         for number in range(7):
             client.add_component(Component(f"PART{number}", "1.0.0", bool))
         for name in ("PART0", "MAIN", "PART8"):
