@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from pdmlab.measurements.update_media import Cut, Done
 from pdmlab.measurements.update_report import Loss, UpdateReport
-from pdmlab.measurements.update_rig import NOTHING, Build, UpdateRig
+from pdmlab.measurements.update_rig import NEW, NEWER, NOTHING, Build, UpdateRig
 from pdmlab.measurements.update_setups import setup as setup_named
 from pdmlab.prng import SplitMix64
 from pdmlab.update.bootloaders.interface import Kind
@@ -35,6 +35,9 @@ STORIES: dict[Kind, Mapping[str, str]] = {
 """What each bootloader is cut in: download, verify, install; with trials also keeping, confirming, and going back."""
 FATES = {"": "", "candidate spoiled": "spoil-candidate"}
 """What else happens between a cut and the next start."""
+GOES_ON = 8
+"""After one cut in so many the board is updated again, to the end."""
+_DOWNLOADS = {NEW: "download", NEWER: "download-newer"}
 
 
 class _Moment(NamedTuple):
@@ -52,11 +55,12 @@ class _Moment(NamedTuple):
 class _Outcome(NamedTuple):
     """What a recovery came to: what runs in the end, and what is wrong; nothing if all is well.
 
-    operations: all of the recovery's, of which those up to first_start were made by its first start.
+    words: the recovery's steps. operations: all of its, of which those up to first_start were made by its first start.
     """
 
     running: str
     fault: str
+    words: list[str]
     operations: list[Done]
     first_start: int
 
@@ -159,8 +163,8 @@ class _Exploration:
         found = self._rig.found()
         if found is not None and not found.whole:
             self._report.false_headers += 1
-        outcome = self._recover(moment, confirms=confirms)
-        self._note(moment, done, cut, outcome, head, confirms=confirms)
+        outcome = self._recover(moment, self._fate_words(), confirms=confirms, goes_on=self._report.cuts % GOES_ON == 0)
+        self._note(moment, done, outcome, head)
         for index, again in self._second_cuts(outcome):
             self._cut_again(moment, head, outcome.operations, index, again)
         _undo(outcome.operations)
@@ -172,9 +176,8 @@ class _Exploration:
         _undo(recovery[index:])
         second.medium.poke(second.offset, second.left_by(again))
         self._report.second_cuts += 1
-        outcome = self._recover(moment, confirms=False, fate=False)
-        words = [*head, *self._fate_words(), f"boot!{again}"]
-        self._note(moment, second, again, outcome, words, confirms=False, fate=False)
+        outcome = self._recover(moment, [], confirms=False)
+        self._note(moment, second, outcome, [*head, *self._fate_words(), f"boot!{again}"])
         _undo(outcome.operations)
         second.medium.poke(second.offset, second.old)
         for each in recovery[index:]:
@@ -199,21 +202,26 @@ class _Exploration:
     def _fate_words(self) -> list[str]:
         return [FATES[self._fate]] if FATES[self._fate] else []
 
-    def _recover(self, moment: _Moment, *, confirms: bool, fate: bool = True) -> _Outcome:
-        """Start the board after a cut, and again, and look at what runs each time."""
-        rig = self._rig
-        for word in self._fate_words() if fate else []:
-            rig.take(word)
-        rig.take("boot")
+    def _recover(self, moment: _Moment, fate: list[str], *, confirms: bool, goes_on: bool = False) -> _Outcome:
+        """Start the board after a cut, and again, and look at what runs each time; then update it, if it goes on."""
+        rig, words = self._rig, []
+
+        def take(*steps: str) -> None:
+            for step in steps:
+                words.append(step)
+                rig.take(step)
+
+        take(*fate, "boot")
         first_start = len(rig.trace.done)
         fault = self._fault(moment)
         first = rig.running, rig.trial
         if not fault and rig.kind == "trial":
-            if confirms:
-                rig.take("confirm")
-            rig.take("boot")
+            take(*(["confirm"] if confirms else []), "boot")
             fault = self._fault(moment) or self._inconsistency(moment, *first, confirms=confirms)
-        return _Outcome(rig.running, fault, rig.trace.take(), first_start)
+        if not fault and goes_on and rig.running != moment.offered:
+            take(_DOWNLOADS[moment.offered], "boot", "confirm", "boot")
+            fault = self._fault(moment) or ("it cannot be updated any more" if rig.running != moment.offered else "")
+        return _Outcome(rig.running, fault, words, rig.trace.take(), first_start)
 
     def _fault(self, moment: _Moment) -> str:
         """Say what is wrong after a start."""
@@ -235,23 +243,10 @@ class _Exploration:
             return "a confirmed image was replaced"
         return ""
 
-    def _note(
-        self,
-        moment: _Moment,
-        done: Done,
-        cut: Cut,
-        outcome: _Outcome,
-        head: list[str],
-        *,
-        confirms: bool,
-        fate: bool = True,
-    ) -> None:
+    def _note(self, moment: _Moment, done: Done, outcome: _Outcome, head: list[str]) -> None:
         self._report.ends[outcome.running] += 1
         if outcome.fault:
-            tail = [*(self._fate_words() if fate else []), "boot"]
-            if self._rig.kind == "trial":
-                tail += ["confirm", "boot"] if confirms else ["boot"]
-            code = f"{self._name}: {' '.join([*head, *tail])}"
+            code = f"{self._name}: {' '.join([*head, *outcome.words])}"
             step = self._words[moment.step]
             self._report.losses.append(Loss(code, step, done.words, done.said, outcome.fault))
 

@@ -26,7 +26,7 @@ from pdmlab.storage.kv.nvstore import NVStore
 from pdmlab.storage.kv.sotp import SotpType
 from pdmlab.update import bootloaders
 from pdmlab.update.bootloaders import trial_key
-from pdmlab.update.bootloaders.interface import Bootloader, Hardware, Kind, ResetReason
+from pdmlab.update.bootloaders.interface import Bootloader, Hardware, Kind, ResetReason, TrialStarts
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.candidate_v2 import StorageLocation, UpdateStorage
 from pdmlab.update.der import sign_digest
@@ -206,6 +206,9 @@ class UpdateRig:
             return f"{version} runs already"
         self._power_up_storage()
         image, digest = self.images[version], hashlib.sha256(self.images[version]).digest()
+        bootloader = self.bootloader()
+        if isinstance(bootloader, TrialStarts):
+            bootloader.allow_again(digest)  # as the client does, for a manifest that was sent anew
         slot = bootloaders.candidate_slot(self.kind, self.hardware)
         start = 0
         location: CandidateSlot | StorageLocation

@@ -130,6 +130,9 @@ class MarksFirst:
             raise BootFailed("nothing there")
         return BootResult(active, False, None)
 
+    def confirm(self) -> None:
+        pass
+
     def active(self) -> FirmwareHeader | None:
         try:
             return FirmwareHeader.parse(self.area.read(0, 256))
