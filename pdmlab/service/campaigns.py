@@ -120,6 +120,10 @@ class Campaigns(CampaignDrafts):
         """Return how far each device of a campaign is: phase, block, bytes of total, predicted seconds left."""
         return self._deployments.progress(id)
 
+    def progress_of(self, row_id: str) -> Rows:
+        """Return the same of one of a campaign's devices, by its row's id; nothing if that is gone."""
+        return self._deployments.progress_of(row_id)
+
     @property
     def words(self) -> DeviceWords:
         """What devices say of their slots and bootloaders."""

@@ -46,13 +46,13 @@ _KEEP_EVERY = 16  # blocks served between two notes of how far a download is
 _SHOWN = (
     table.c[name] for name in ("id", "device_id", "step", "summary_status", "description", "done_B", "updated_at")
 )
-_PROGRESS = Statement(
+_PROGRESSES = (
     sa.select(*_SHOWN, campaigns.c.payload_size, devices.c.endpoint_name)
     .join(campaigns, campaigns.c.id == table.c.campaign_id)
     .outerjoin(devices, devices.c.id == table.c.device_id)
-    .where(table.c.campaign_id == sa.bindparam("campaign"))
-    .order_by(table.c.id)
 )
+_PROGRESS = Statement(_PROGRESSES.where(table.c.campaign_id == sa.bindparam("campaign")).order_by(table.c.id))
+_PROGRESS_OF = Statement(_PROGRESSES.where(table.c.id == sa.bindparam("row")))
 _SERVED = Statement(
     sa.update(table)
     .where(table.c.id == sa.bindparam("row"), table.c.step == "downloading")
@@ -149,7 +149,13 @@ class Deployments(CampaignDevices):
 
     def progress(self, campaign_id: str) -> Rows:
         """Return how far each device of a campaign is."""
-        rows = self._store.rows(_PROGRESS, campaign=campaign_id)
+        return self._as_shown(self._store.rows(_PROGRESS, campaign=campaign_id))
+
+    def progress_of(self, row_id: str) -> Rows:
+        """Return how far the device of a campaign's row is; no row if that is gone."""
+        return self._as_shown(self._store.rows(_PROGRESS_OF, row=row_id))
+
+    def _as_shown(self, rows: Rows) -> Rows:
         paces, now = self._core.delivery.paces, self._core.now()
         return [shown(row, self._progress.get(row["device_id"]), paces.of(row["device_id"]), now) for row in rows]
 

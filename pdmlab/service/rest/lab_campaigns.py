@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 from fastapi import APIRouter
 
@@ -56,12 +54,13 @@ def _found(core: Core, account_id: str, campaign_id: str, device_id: str) -> Row
 
 
 def _shape(core: Core, row: Row) -> Json:
-    shown: dict[str, Any]  # Any: whatever JSON can hold
-    shown = next(each for each in core.campaigns.progress(row["campaign_id"]) if each["id"] == row["id"])
+    found = core.campaigns.progress_of(row["id"])
+    if not found:  # the campaign was deleted while the device was asked
+        raise not_found("campaign device", row["device_id"])
     why = reason(row["event_type"], row["result"])
     words, told_at = core.campaigns.words.of(row["id"])
     return {
-        **shown,
+        **found[0],
         "event_type": row["event_type"],
         "tries": row["tries"],
         "updated_at": row["updated_at"],
