@@ -103,11 +103,11 @@ def explore_update(
     plan = plan or CutPlan()
     stories = [story] if story is not None else list(STORIES[kind].values())
     report = UpdateReport(kind, setup, fate)
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     for each in stories:
         rig = UpdateRig(setup_named(setup), kind, options=options, build=build, fill_nvstore=full)
         _Exploration(rig, each.split(), fate, plan, report, f"{kind}/{setup}{'/full' if full else ''}").run()
-    report.seconds = time.perf_counter() - started
+    report.seconds, report.processor_s = time.perf_counter() - started, time.process_time() - worked
     return report
 
 

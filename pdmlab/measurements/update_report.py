@@ -30,7 +30,7 @@ class UpdateReport:
 
     operations: programs and erases of the stories. cuts, second_cuts: how many were made, in them and in recoveries.
     ends: how often which version ran in the end. false_headers: states in which a header names an image that is not
-    there whole. seconds: how long it took.
+    there whole. seconds: how long it took; processor_s: of the processor's time.
     """
 
     bootloader: str
@@ -43,6 +43,7 @@ class UpdateReport:
     false_headers: int = 0
     losses: list[Loss] = field(default_factory=list)
     seconds: float = 0.0
+    processor_s: float = 0.0
 
     @property
     def holds(self) -> bool:
