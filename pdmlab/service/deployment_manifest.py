@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 PACKAGE = Path.parse("/10252/0/1")
 STATE, RESULT = "/10252/0/2", "/10252/0/3"
 _TOO_OLD = (FotaResult.VERSION_TOO_OLD, hub.ROLLBACK)
+SUCCEEDED = (hub.SUCCEEDED, FotaResult.SUCCESS)
+"""The FOTA client tells it of components that need no restart; a new firmware shows in the registration."""
 
 
 class ByManifest:
@@ -47,8 +49,9 @@ class ByManifest:
     def told(self, row: Row, path: str, number: int) -> None:
         """Follow what a device says on /10252/0/2 and /3."""
         if path == RESULT:
-            if number == hub.SUCCEEDED and row["step"] in RETURNED:
-                self._rows.end(row, "success", "deployed", "UPD4_SUCCESS_100", "the device reports result 100: success")
+            if number in SUCCEEDED and row["step"] in RETURNED:
+                words = f"the device reports result {number}: success"
+                self._rows.end(row, "success", "deployed", "UPD4_SUCCESS_100", words)
             elif number in _TOO_OLD and row["tries"] > 1:
                 self._rows.go_on(row["device_id"], look=True)  # it may have what it was sent before
             elif is_failure(number):

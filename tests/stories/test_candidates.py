@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 
+from pdmlab.client import SimpleMbedCloudClient
+from pdmlab.firmware import registry
+from pdmlab.firmware.device import Device
 from pdmlab.measurements.virtual_lab import VirtualLab, play, update_key, update_resources
 from pdmlab.network.link import Link
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.candidate_form import OPTION
+from pdmlab.update.components import Component, Installation
+from pdmlab.update.credentials import Credentials
 from pdmlab.update.header import FirmwareHeader
 from pdmlab.update.manifest import Manifest, PayloadFormat
 from pdmlab.update.payloads.patch import Delta
@@ -97,5 +102,37 @@ def test_an_update_that_the_board_cannot_hold_is_refused_with_words_and_the_next
         assert "the candidate storage room for" in lab.read_console()
         row = await campaign(lab, lab.build("1.0.1", size=40 * K))
         assert row["phase"] == "success" and lab.device_id == device_id
+
+    play(story, "K64F", seed=3, link=LINK)
+
+
+def test_a_component_of_the_application_is_updated_by_a_campaign() -> None:
+    flashed: dict[str, bytes] = {}
+
+    def application(device: Device) -> SimpleMbedCloudClient:
+        def install(update: Installation) -> None:
+            flashed[str(update.version)] = b"".join(update.pieces())
+
+        device.network.connect()
+        client = SimpleMbedCloudClient(device.network, device.block_device, device.make_file_system())
+        assert client.init() == 0
+        client.add_component(Component("RADIO", "1.0.0", install))
+        assert client.register_and_connect()
+        return client
+
+    registry.register("with-radio", application)
+    radio = bytes(range(256)) * 40
+
+    async def story(lab: VirtualLab) -> None:
+        credentials = Credentials("measured", lab.core.bootstrap_uri, lab.core.account_id)
+        await registered(
+            lab, lab.board.build("with-radio", credentials=credentials, update_resources=update_resources())
+        )
+        boots = lab.board.boots
+        row = await campaign(lab, radio, component="RADIO", version="2.0.0")
+        assert row["phase"] == "success" and lab.board.boots == boots, (row, lab.read_console())
+        assert flashed == {"2.0.0": radio}
+        row = await campaign(lab, radio, component="SCREEN")
+        assert row["phase"] != "success" and "result 39" in row["description"].lower()
 
     play(story, "K64F", seed=3, link=LINK)
