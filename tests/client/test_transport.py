@@ -74,8 +74,9 @@ def test_a_board_compiles_it_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert installed is not None and installed.transport == "udp_queue", "a keyword goes before the file"
         assert "transport=udp_queue" in board.url
     (tmp_path / "mbed_app.json").write_text("{")
-    with VirtualBoard("K64F", memory=True, power=False) as board, pytest.raises(ConfigError, match="is no JSON"):
-        board.flash_application("idle")
+    with pytest.raises(ConfigError, match="is no JSON"):
+        VirtualBoard("K64F", memory=True, power=False)
+    (tmp_path / "mbed_app.json").unlink()
     with pytest.raises(ConfigError, match="no transport"):
         VirtualBoard("K64F", memory=True, power=False, transport="carrier")  # type: ignore[arg-type]
 
