@@ -82,11 +82,9 @@ def test_narrow_areas_are_shown_once_more_magnified() -> None:
     layout = find("K64F").layout()
     ax = plots.flash_layout(layout)
     everywhere = drawn(ax, "FLASHIAP header", top=False)
-    assert (
-        (len(everywhere) == 2
-        and everywhere[0][1] - everywhere[0][0] > 0.01)
-        or everywhere[1][1] - everywhere[1][0] > 0.01
-    )
+    assert (len(everywhere) == 2 and everywhere[0][1] - everywhere[0][0] > 0.01) or everywhere[1][1] - everywhere[1][
+        0
+    ] > 0.01
     assert any("magnified" in text.get_text() for text in ax.texts)
 
 
