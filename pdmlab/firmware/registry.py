@@ -16,6 +16,7 @@ APPLICATIONS: dict[str, str] = {
     "connect": "pdmlab.firmware.connect:connect",
     "update": "pdmlab.firmware.update:update",
     "example": "pdmlab.firmware.example:example",
+    "lwm2m": "pdmlab.firmware.lwm2m:lwm2m",
     "idle": "pdmlab.firmware.idle:idle",
 }
 SUITES = ("fs-single", "fs-multi", "net-single", "net-multi", "stress-net-fs", "connect", "update")

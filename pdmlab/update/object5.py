@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import tomllib
+from dataclasses import dataclass
 from enum import IntEnum
 from importlib import resources
 
@@ -58,6 +59,24 @@ class Result(IntEnum):
 
     def __str__(self) -> str:
         return f"{self.value} ({self.meaning})"
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a device's object 5 has come to: the version that waits or runs, and why an update failed, in words."""
+
+    state: State
+    result: Result
+    version: str = ""
+    reason: str = ""
+
+    def __str__(self) -> str:
+        said = [f"state {self.state}"]
+        if self.result is not Result.INITIAL:
+            said.append(f"result {self.result}")
+        said.append(f"version {self.version or 'unknown'}")
+        why = self.reason if self.result not in (Result.INITIAL, Result.SUCCESS) else ""
+        return ", ".join(said) + (f": {why}" if why else "")
 
 
 class Delivery(IntEnum):

@@ -13,9 +13,11 @@ from pdmlab.client import Lwm2mClient
 from pdmlab.clock import SECOND, DeviceClock
 from pdmlab.firmware import registry
 from pdmlab.firmware.device import Device
+from pdmlab.firmware.lwm2m import lwm2m
 from pdmlab.network.fabric import Fabric
 from pdmlab.service.core import Core
 from pdmlab.sim.board import VirtualBoard
+from pdmlab.update.credentials import Credentials
 from pdmlab.update.der import sign_digest
 from pdmlab.update.manifest import Manifest
 from pdmlab.update.object5 import Result, State
@@ -24,10 +26,11 @@ from pdmlab.update.packages import pack_image
 EPOCH = 1_767_225_600.0
 KEY = ec.derive_private_key(0x5EED, ec.SECP256R1())
 APPLICATION = "plain-device"
+CREDENTIALS = Credentials("plain-1", "coap://service:5683")
 
 
 class Desk:
-    """A service, a board that boots `APPLICATION`, and the board's latest client."""
+    """A service, a board of another vendor, and the board's latest client."""
 
     def __init__(self, clock: DeviceClock, bootloader: Any = "fota") -> None:
         self.clock = clock
@@ -41,10 +44,8 @@ class Desk:
         registry.register(APPLICATION, self.run)
 
     def run(self, device: Device) -> Lwm2mClient:
-        device.network.connect()
-        client = Lwm2mClient("plain-1", "coap://service:5685", net=device.network, lifetime=600)
+        client = lwm2m(device)
         self.clients.append(client)
-        client.start()
         return client
 
     @property
@@ -52,7 +53,7 @@ class Desk:
         return self.clients[-1]
 
     def image(self, version: str) -> bytes:
-        return self.board.build(APPLICATION, version=version)
+        return self.board.build(APPLICATION, version=version, credentials=CREDENTIALS)
 
     async def until(self, condition: Callable[[], object], seconds: float = 4 * 3600) -> None:
         async with asyncio.timeout(seconds):
@@ -110,12 +111,43 @@ def test_a_campaign_updates_a_plain_board_through_its_bootloader(how: Any) -> No
         assert desk.client["/3/0/3"] == "1.0.1" and len(desk.clients) == 2
         assert [each.device_id for each in desk.core.registrations] == [device_id]
         assert desk.board.machine.boot_result.installed
+        said = [line.rpartition("Firmware update: ")[2] for line in desk.board.console.transcript["text"]]
+        for line in (
+            "state 1 (downloading), version 1.0.0",
+            "state 2 (downloaded), version 1.0.1",
+            "state 3 (updating), version 1.0.1",
+            "state 0 (idle), result 1 (the update succeeded), version 1.0.1",
+        ):
+            assert line in said, said
+        assert desk.client["/33629/0/15"] == "1.0.1"
+        assert sum(each.bootstraps for each in [one._session for one in desk.clients]) == 1, "it is kept"
         again = await desk.campaign(desk.image("1.0.1"), "1.0.1")
         assert again["summary_status"] == "skipped"
         # What a reset finds is what it was.
         desk.board.reset()
         await desk.until(lambda: len(desk.clients) == 3 and desk.client.is_registered)
         assert (desk.client.firmware.state, desk.client.firmware.result) == (State.IDLE, Result.SUCCESS)
+
+    play(story)
+
+
+def test_a_pull_whose_link_is_lost_goes_on_where_it_was_once_it_is_back() -> None:
+    async def story(desk: Desk) -> None:
+        desk.core.campaigns.prefer = "pull"
+        device_id = await desk.begin()
+
+        async def unplug() -> None:
+            await desk.until(lambda: desk.client.firmware._received > 50_000)
+            desk.board.faults.unplug_network()
+            await asyncio.sleep(150)
+            desk.board.faults.plug_network()
+
+        row = await desk.campaign(desk.image("1.0.1"), "1.0.1", unplug)
+        assert (row["summary_status"], row["tries"]) == ("success", 1), row
+        log = desk.clients[0].log.frame()
+        parts = log[(log.direction == "in") & log.path.astype(str).str.startswith("/fw/")]
+        assert len(parts) == len(desk.image("1.0.1")) // 1024, "each block once"
+        assert [each.device_id for each in desk.core.registrations] == [device_id]
 
     play(story)
 

@@ -12,7 +12,7 @@ from pdmlab.update.credentials import UpdateResources
 from pdmlab.update.developer import update_certificate
 from pdmlab.update.manifest import Manifest
 from pdmlab.update.object5 import Result, State
-from tests.stories.test_object5 import APPLICATION, KEY, Desk, play
+from tests.stories.test_object5 import APPLICATION, CREDENTIALS, KEY, Desk, play
 
 VENDOR, CLASS = b"v" * 16, b"c" * 16
 
@@ -23,7 +23,7 @@ class SuitDesk(Desk):
     def image(self, version: str) -> bytes:
         certificate = update_certificate(KEY, "company.com", datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
         update = UpdateResources(VENDOR, CLASS, certificate)
-        return self.board.build(APPLICATION, version=version, update_resources=update)
+        return self.board.build(APPLICATION, version=version, credentials=CREDENTIALS, update_resources=update)
 
     def envelope(self, version: str, key: ec.EllipticCurvePrivateKey = KEY, vendor: bytes = VENDOR) -> bytes:
         image = self.image(version)

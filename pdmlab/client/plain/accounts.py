@@ -24,11 +24,15 @@ _URI, BOOTSTRAP, _MODE, _IDENTITY, _SERVER_KEY, _KEY, _SHORT_ID, _HOLD_OFF = 0, 
 
 @dataclass(frozen=True)
 class Uri:
-    """A server's URI, taken apart; the port is the scheme's own if it names none."""
+    """A server's URI, taken apart; the port is the scheme's own if it names none.
+
+    queries: what is said with the request by which the device begins there, such as aid=ACCOUNT.
+    """
 
     scheme: Scheme
     host: str
     port: int
+    queries: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Uri:
@@ -44,7 +48,8 @@ class Uri:
             raise ConfigError(f"{text[:80]!r} is no URI: {error}") from error
         for scheme in ("coap", "coaps", "coap+tcp", "coaps+tcp"):
             if parts.scheme == scheme and parts.hostname and port != 0:
-                return cls(scheme, parts.hostname, port or DEFAULT_PORTS[scheme])
+                queries = tuple(part for part in parts.query.split("&") if part)
+                return cls(scheme, parts.hostname, port or DEFAULT_PORTS[scheme], queries)
         raise ConfigError(f"{text[:80]!r} is no server's URI", hint="coap://HOST:PORT, coaps://…, coap+tcp://…")
 
     @property

@@ -55,7 +55,7 @@ async def bootstrap(
     before = sequence.snapshot()
     endpoint = await Endpoint.open(opener, sequence, parameters=PARAMETERS, seed=seed(peer), tap=tap)
     try:
-        queries = [f"ep={endpoint_name}"] + ([f"pct={SENML_CBOR}"] if version != "1.0" else [])
+        queries = [f"ep={endpoint_name}", *([f"pct={SENML_CBOR}"] if version != "1.0" else []), *account.uri.queries]
         response = await endpoint.request(Message(code=codes.POST, uri_path=("bs",), uri_query=queries), peer)
         if not response.code.is_successful():
             said = response.payload[:80].decode(errors="replace")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pdmlab.client.plain.accounts import Certificate, PreSharedKey, factory_objects
 from pdmlab.client.plain.connecting import HostNetwork, Network
 from pdmlab.client.plain.firmware import FirmwareObject
+from pdmlab.client.plain.kept_accounts import KeptAccounts
 from pdmlab.client.plain.objects import Lwm2mObject, TableObject
 from pdmlab.client.plain.session import Session
 from pdmlab.client.plain.standard import (
@@ -42,6 +43,7 @@ def make_session(
     restart: Callable[[], object],
     now: Callable[[], float] = time.time,
     seed: int | None = None,
+    kept: KeptAccounts | None = None,
 ) -> Session:
     """Make the session of a device as it leaves the factory; see Lwm2mClient.
 
@@ -63,7 +65,7 @@ def make_session(
         device_values(serial=endpoint_name, firmware=runs),
         version=version,
         reboot=lambda _: restart(),
-        factory_reset=lambda _: restart(),
+        factory_reset=lambda _: _as_delivered(kept, restart),
         now=now,
     )
     if ours is not None:
@@ -80,4 +82,12 @@ def make_session(
         network=network,
         tap=tap,
         seed=seed,
+        kept=kept,
     )
+
+
+def _as_delivered(kept: KeptAccounts | None, restart: Callable[[], object]) -> None:
+    """Forget what a bootstrap server has told, and restart."""
+    if kept is not None:
+        kept.forget()
+    restart()

@@ -16,7 +16,7 @@ from pdmlab.client.plain.firmware_store import FirmwareStore, MemoryFirmware, Re
 from pdmlab.client.plain.objects import Content, Refusal, TableObject
 from pdmlab.client.platform import current_platform
 from pdmlab.errors import ConfigError, NoSpace, StorageError
-from pdmlab.update.object5 import OBJECT, Delivery, Protocol, Result, State
+from pdmlab.update.object5 import OBJECT, Delivery, Protocol, Result, State, Status
 from pdmlab.update.packages import Firmware, PackageRejected, open_package
 
 RAM = 64 << 10
@@ -47,6 +47,8 @@ class FirmwareDownloads(TableObject):
         self.restart: Callable[[], object] = lambda: None
         self.on_version: Callable[[str], object] = lambda version: None
         """Hears which version runs, once another one does."""
+        self.on_status: Callable[[Status], object] = lambda status: None
+        """Hears of each other state and result."""
         self.blocking: Callable[..., Awaitable[Any]] = _at_once
         self.spawn: Callable[[Coroutine[Any, Any, object]], asyncio.Future[object]] = asyncio.ensure_future
         self.reason = ""
@@ -81,6 +83,11 @@ class FirmwareDownloads(TableObject):
     def result(self) -> Result:
         """What /5/0/5 says."""
         return Result(int(str(self._values[RESULT])))
+
+    @property
+    def status(self) -> Status:
+        """What object 5 has come to."""
+        return Status(self.state, self.result, str(self._values[VERSION]), self.reason)
 
     async def _update(self, arguments: str = "") -> None:
         """Install what was downloaded."""
@@ -262,13 +269,15 @@ class FirmwareDownloads(TableObject):
 
     def _show(self, state: State, result: Result) -> None:
         waiting = self._firmware if state in (State.DOWNLOADED, State.UPDATING) else None
-        running = self.store.running
+        before, running = (self.state, self.result), self.store.running
         self._set(NAME, running.name if waiting is None else waiting.name)
         self._set(VERSION, running.version if waiting is None else str(waiting.version))
         if state is State.IDLE:
             self._set(URI, "")
         self._set(RESULT, int(result))
         self._set(STATE, int(state))
+        if (state, result) != before:
+            self.on_status(self.status)
 
     @property
     def _values(self) -> dict[int, Content]:

@@ -1,7 +1,7 @@
 """How a device fetches a package: coap, coaps, their relatives over TCP, and http, block by block.
 
 From its LwM2M server it fetches over the connection that it has; elsewhere over one of its own, with the credentials of
-its account, as LwM2M has it.
+its account, as LwM2M has it. A connection that is lost on the way is waited for, and it goes on from where it was.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from random import Random
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from aiocoap import Message
 from aiocoap.numbers import codes
 
+from pdmlab.client.backoff import Backoff
 from pdmlab.client.plain.accounts import Account, Uri
 from pdmlab.client.plain.connecting import HostNetwork, Network, connection
 from pdmlab.coap.endpoint import Endpoint, Tap
@@ -33,10 +35,30 @@ PROTOCOLS = (By.COAP, By.COAPS, By.HTTP, By.COAP_TCP, By.COAPS_TCP)
 """What a device fetches by, unless told."""
 BLOCK = 1024  # B
 BUSY_DELAYS_S = (1, 2, 4, 8, 10)  # after a 5.03, as the stock client
+TRIES = 5
+"""How often a package whose connection was lost is asked for again, with nothing that comes, before it is given up."""
+_FIRST, _LONGEST = (4.5, 5.5), 60.0  # s before it is asked for again: 5, 10, 20, 40, 60; an estimate
 _PARAMETERS = TransmissionParameters(max_body=4096)
 
 Part = tuple[bytes, int | None]
 """Bytes of a package, and how many it has in all, if that is known."""
+
+
+@dataclass
+class _Way:
+    """How far a package has come (B), in which blocks, and what must stay the same when it is asked for again."""
+
+    got: int = 0
+    size: int = BLOCK
+    total: int | None = None
+    etag: bytes | None = None
+    linked: bool = False
+
+    def same(self, uri: str, total: int | None, etag: bytes | None) -> None:
+        """Note what the server says of a package; raise PackageRejected (5) if it is another one than before."""
+        if self.got and (etag != self.etag or (None not in (total, self.total) and total != self.total)):
+            raise packages.PackageRejected(Result.INTEGRITY, f"{uri} changed while it was fetched")
+        self.total, self.etag = self.total if total is None else total, etag
 
 
 class Link(Protocol):
@@ -62,11 +84,13 @@ class PackageFetcher:
         links: Callable[[], Sequence[Link]],
         tap: Tap,
         seed: Callable[[Address], int | None],
+        random: Random,
     ) -> None:
         self._network = network
         self._links = links
         self._tap = tap
         self._seed = seed
+        self._random = random
 
     def __repr__(self) -> str:
         return f"<PackageFetcher, {', '.join(each.scheme for each in PROTOCOLS)}>"
@@ -75,58 +99,71 @@ class PackageFetcher:
         """Yield a package part by part.
 
         Raises:
-            PackageRejected: with the result that says why not: 4, 7 or 9.
+            PackageRejected: with the result that says why not: 4, 5, 7 or 9.
         """
         scheme = _scheme(uri)
         if scheme not in {each.scheme for each in protocols}:
             raise packages.PackageRejected(Result.PROTOCOL, f"this device fetches nothing by {scheme[:20]}")
-        try:
-            async with contextlib.aclosing(self._http(uri) if scheme == "http" else self._coap(uri)) as parts:
-                async for each in parts:
-                    yield each
-        except ConfigError as error:
-            raise packages.PackageRejected(Result.BAD_URI, error.message) from error
-        except NetworkError as error:
-            raise packages.PackageRejected(Result.CONNECTION_LOST, error.message) from error
+        way, tries, pauses = _Way(), 0, Backoff(self._random, _FIRST, _LONGEST)
+        while True:
+            begun = way.got
+            try:
+                async with contextlib.aclosing(self._parts(scheme, uri, way)) as parts:
+                    async for each in parts:
+                        yield each
+                return
+            except ConfigError as error:
+                raise packages.PackageRejected(Result.BAD_URI, error.message) from error
+            except (NetworkError, DownloadFailed) as error:
+                if way.got > begun:
+                    tries = 0
+                    pauses.reset()
+                if not way.got or tries == TRIES:
+                    after = f" after {way.got} B, and {tries} tries more" if tries else ""
+                    raise packages.PackageRejected(Result.CONNECTION_LOST, f"{error.message}{after}") from error
+            tries += 1
+            await asyncio.sleep(pauses.next())
+
+    def _parts(self, scheme: str, uri: str, way: _Way) -> AsyncGenerator[Part, None]:
+        return self._http(uri, way) if scheme == "http" else self._coap(uri, way)
 
     # -- CoAP ------------------------------------------------------------------------------------------------
 
-    async def _coap(self, uri: str) -> AsyncGenerator[Part, None]:
+    async def _coap(self, uri: str, way: _Way) -> AsyncGenerator[Part, None]:
         server, parts = Uri.parse(uri), urlsplit(uri)
         remote = await self._network.resolve(server.host), server.port
         link = next((each for each in self._links() if each.reaches(server.scheme, remote)), None)
         own: Endpoint | None = None
+        if way.linked and link is None:
+            raise Unreachable(f"the device is not registered at {server.host} now")
         if link is not None:
             ask: Callable[[Message], Awaitable[Message]] = link.request
+            way.linked = True
         else:
             own, peer = await self._open(server)
             ask = functools.partial(own.request, peer=peer)
         try:
-            got, size = 0, BLOCK
-            total: int | None = None
-            etag: bytes | None = None
             while True:
+                got, size = way.got, way.size
                 message = Message(code=codes.GET, block2=(got // size, False, size.bit_length() - 5))
                 message.opt.uri_path = tuple(part for part in parts.path.split("/") if part)
                 message.opt.uri_query = tuple(part for part in parts.query.split("&") if part)
                 answer = await _patiently(ask, message)
                 block = answer.opt.block2
-                if got and answer.opt.etag != etag:
-                    raise packages.PackageRejected(Result.INTEGRITY, f"{uri} changed while it was fetched")
+                way.same(uri, answer.opt.size2, answer.opt.etag)
                 if block is not None and block.block_number * block.size != got:
                     raise NetworkError(
                         f"{uri}: asked for bytes from {got} on, the server sent block {block.block_number}"
                     )
                 if block is None and got:
                     raise NetworkError(f"{uri}: the server does not answer in blocks any more")
-                total, etag = total if answer.opt.size2 is None else answer.opt.size2, answer.opt.etag
-                got += len(answer.payload)
-                yield answer.payload, total
+                way.got += len(answer.payload)
+                yield answer.payload, way.total
                 if block is None or not block.more:
                     return
                 if len(answer.payload) != block.size:
                     raise NetworkError(f"{uri}: a block of {len(answer.payload)} B, not of {block.size}")
-                size = block.size
+                way.size = block.size
         finally:
             if own is not None:
                 own.abort()
@@ -145,18 +182,18 @@ class PackageFetcher:
 
     # -- HTTP ------------------------------------------------------------------------------------------------
 
-    async def _http(self, uri: str) -> AsyncGenerator[Part, None]:
+    async def _http(self, uri: str, way: _Way) -> AsyncGenerator[Part, None]:
         connect: Connect = getattr(self._network, "connect_stream", None) or _connect
-        download, number, more = HttpDownload(connect), 0, True
+        download, more = HttpDownload(connect), True
         try:
             while more:
-                data, more, total = await download.fetch(uri, number, BLOCK)
-                number += 1
+                data, more, total = await download.fetch(uri, way.got // BLOCK, BLOCK)
+                way.same(uri, total, None)
+                way.got += len(data)
                 yield data, total
-        except HttpRefused as error:
-            raise packages.PackageRejected(Result.BAD_URI, error.message) from error
-        except DownloadFailed as error:
-            raise packages.PackageRejected(Result.CONNECTION_LOST, error.message) from error
+        except HttpRefused as error:  # to go on from its middle, too
+            result = Result.CONNECTION_LOST if way.got else Result.BAD_URI
+            raise packages.PackageRejected(result, error.message) from error
         finally:
             download.close()
 

@@ -82,7 +82,7 @@ class ServerLink:
         self.account = account
         self.instance = instance
         self.state: State = "connecting"
-        self.registration = Registration(device.endpoint_name, device.tree)
+        self.registration = Registration(device.endpoint_name, device.tree, account.uri.queries)
         self.attributes = AttributeTable()
         self.observations = Observations(device.tree, self.attributes, self)
         self.management = DeviceManagement(

@@ -21,6 +21,7 @@ from pdmlab.client.plain.accounts import Certificate, PreSharedKey
 from pdmlab.client.plain.connecting import HostNetwork
 from pdmlab.client.plain.factory import make_session
 from pdmlab.client.plain.firmware import FirmwareObject
+from pdmlab.client.plain.kept_accounts import KeptAccounts, made_for
 from pdmlab.client.plain.link import ServerLink
 from pdmlab.client.plain.objects import Content, Lwm2mObject, TableObject
 from pdmlab.client.plain.standard import FIRMWARE
@@ -32,6 +33,7 @@ from pdmlab.errors import ConfigError, PdmlabError, TimedOut
 from pdmlab.lwm2m.dialect import LwM2M
 from pdmlab.lwm2m.paths import Path
 from pdmlab.network.interface import NetworkInterface
+from pdmlab.update.object5 import Status
 
 T = TypeVar("T")
 
@@ -44,7 +46,8 @@ ENDING = 5.0
 class Lwm2mClient:
     """A plain LwM2M device beside its application, which it never blocks.
 
-    It runs in a thread of its own; made in code that runs on a board, with the board's `net`, on the board.
+    It runs in a thread of its own; made in code that runs on a board, with the board's `net`, on the board, which
+    keeps over restarts what a bootstrap server has told it.
 
     Args:
         endpoint_name: who the device is.
@@ -90,6 +93,9 @@ class Lwm2mClient:
         if self._platform is not None:
             board, seed = self._platform, self._seed(self._platform, seed)
             now = lambda: board.clock.now() / SECOND  # since it was switched on: a board knows no more
+        self._kept: KeptAccounts | None = None
+        if self._platform is not None and bootstrap:
+            self._kept = KeptAccounts(self._platform.nvstore, made_for(endpoint_name, server, credentials))
         self._session = make_session(
             endpoint_name,
             server,
@@ -104,6 +110,7 @@ class Lwm2mClient:
             restart=self.restart,
             now=now,
             seed=seed,
+            kept=self._kept,
         )
         self._context = contextvars.copy_context()  # which board this is
         self._background = Background(self._platform.clock) if self._platform is not None else None
@@ -127,6 +134,8 @@ class Lwm2mClient:
 
     def _begin(self) -> None:
         if self._background is not None:
+            if self._kept is not None:
+                self._kept.blocking = self._background.blocking
             for each in self._session.tree:
                 if isinstance(each, TableObject):
                     each.call, each.post = self._background.call, self._background.post
@@ -283,6 +292,10 @@ class Lwm2mClient:
     def on_error(self, callback: Callable[[PdmlabError], object]) -> None:
         """Call back, on the client's own thread, with what went wrong; the client goes on trying."""
         self._session.on_error = self._posted(callback)
+
+    def on_firmware(self, callback: Callable[[Status], object]) -> None:
+        """Call back, on the client's own thread, each time that object 5 has come to another state or result."""
+        self.firmware.on_status = self._posted(callback)
 
     def _posted(self, callback: Callable[[T], object]) -> Callable[[T], object]:
         """Return what calls back where the callback may block: on a board, in a device thread."""

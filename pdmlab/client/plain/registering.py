@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from aiocoap import Message
@@ -49,11 +50,15 @@ class Terms:
 
 
 class Registration:
-    """What the server knows of the device; `location` is where it filed it, () if it has not."""
+    """What the server knows of the device; `location` is where it filed it, () if it has not.
 
-    def __init__(self, endpoint_name: str, tree: ObjectTree) -> None:
+    queries: what the server's URI says beside its address.
+    """
+
+    def __init__(self, endpoint_name: str, tree: ObjectTree, queries: Sequence[str] = ()) -> None:
         self._endpoint_name = endpoint_name
         self._tree = tree
+        self._queries = queries
         self._listed = b""
         self.location: tuple[str, ...] = ()
         self.terms = Terms(0, "U", "1.1", False)
@@ -71,7 +76,7 @@ class Registration:
         """
         self.location = ()
         listed = self._list(terms.version)
-        queries = terms.queries(self._endpoint_name)
+        queries = [*terms.queries(self._endpoint_name), *self._queries]
         request = Message(
             code=codes.POST, uri_path=("rd",), uri_query=queries, content_format=LINK_FORMAT, payload=listed
         )

@@ -15,13 +15,14 @@ from pdmlab.client.plain.bootstrapping import bootstrap
 from pdmlab.client.plain.connecting import HostNetwork, Network
 from pdmlab.client.plain.firmware import FirmwareObject
 from pdmlab.client.plain.firmware_fetch import PackageFetcher
+from pdmlab.client.plain.kept_accounts import KeptAccounts
 from pdmlab.client.plain.link import LONGEST_PAUSE, RETRY_AFTER, ServerLink
 from pdmlab.client.plain.objects import Lwm2mObject, Refusal, TableObject
 from pdmlab.client.plain.standard import Server, ServerObject, StatisticsObject
 from pdmlab.client.plain.tree import ObjectTree
 from pdmlab.coap.endpoint import Endpoint, Tap
 from pdmlab.coap.transport import Address
-from pdmlab.errors import BootstrapFailed, ConfigError, PdmlabError, Unreachable
+from pdmlab.errors import BootstrapFailed, ConfigError, PdmlabError, StorageError, Unreachable
 from pdmlab.lwm2m.paths import Path
 
 T = TypeVar("T")
@@ -47,6 +48,7 @@ class Session:
         network: Network | HostNetwork,
         tap: Tap,
         seed: int | None = None,
+        kept: KeptAccounts | None = None,
     ) -> None:
         self.endpoint_name = endpoint_name
         self.version = version
@@ -64,6 +66,7 @@ class Session:
         """How often a bootstrap server has finished."""
         self._tap = tap
         self._seed = seed
+        self._kept = kept
         self._closing = self._bootstrap_wanted = self._restarting = False
         self._wake = asyncio.Event()
         self._at_work: dict[_Work, ServerLink | None] = {}
@@ -73,7 +76,7 @@ class Session:
         self._statistics = [each for each in self.tree if isinstance(each, StatisticsObject)]
         self._firmware = next((each for each in self.tree if isinstance(each, FirmwareObject)), None)
         if self._firmware is not None:
-            self._firmware.fetcher = PackageFetcher(network, lambda: self.links, self.tap, self.seed)
+            self._firmware.fetcher = PackageFetcher(network, lambda: self.links, self.tap, self.seed, self.random)
         self.tree.on_change = self._changed
         servers.on_execute = self._execute
 
@@ -179,6 +182,8 @@ class Session:
         try:
             if self._firmware is not None:
                 await self._firmware.prepare()
+            if self._kept is not None:
+                await self._kept.restore(self.tree)
             while not self._closing:
                 accounts = [each for each in accounts_of(self.security) if not each.bootstrap]
                 if accounts and not self._bootstrap_wanted:
@@ -220,6 +225,11 @@ class Session:
             return False
         self._parting = asking.result()
         self.bootstraps += 1
+        if self._kept is not None:
+            try:
+                await self._kept.save(self.tree)
+            except StorageError as cannot:  # it is told anew after each restart then
+                self.report(cannot)
         return True
 
     def _part(self) -> None:
