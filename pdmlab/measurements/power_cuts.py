@@ -173,7 +173,7 @@ def replay_code(code: str, *, options: Mapping[str, Any] | None = None, build: B
 def power_cut(board: Bench, cut: int, image_B: int, bootloader: str | None = None) -> Row:
     """Cut the supply in the cut-th program or erase of a download and installation, and go on: one row.
 
-    Afterwards the board starts, downloads what is missing, and starts again.
+    Afterwards the board starts, downloads what is missing, and starts again; what runs confirms itself each time.
     """
     whole = replay(board, "download boot", image_B=image_B, bootloader=bootloader)
     downloading = whole.steps[0].operations
@@ -182,13 +182,14 @@ def power_cut(board: Bench, cut: int, image_B: int, bootloader: str | None = Non
     else:
         step, head = "install", f"download boot!{cut - downloading}"
     at_cut = replay(board, head, image_B=image_B, bootloader=bootloader)
-    story = replay(board, f"{head} boot download boot", image_B=image_B, bootloader=bootloader)
+    after = "boot confirm download boot confirm"
+    story = replay(board, f"{head} {after}", image_B=image_B, bootloader=bootloader)
     return {
         "step": step,
         "operation": at_cut.steps[-1].cut_in or "none",
         "active": at_cut.active,
         "candidate": at_cut.candidate,
-        "first_start": story.steps[-3].running,
+        "first_start": story.steps[-len(after.split())].running,
         "in_the_end": story.running,
     }
 

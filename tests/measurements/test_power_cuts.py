@@ -34,6 +34,14 @@ def test_no_cut_anywhere_bricks_the_board(board):
     assert {row["active"] for row in rows if row["step"] == "install"} == {"incomplete"}
 
 
+@pytest.mark.parametrize("bootloader", ["mbed", "trial"])
+def test_nor_under_the_other_bootloaders(board, bootloader):
+    download, boot = replay(board, "download boot", image_B=IMAGE_B, bootloader=bootloader).steps
+    cuts = range(1, download.operations + boot.operations + 1, 17)
+    rows = [measurements.power_cut(board, cut, IMAGE_B, bootloader) for cut in cuts]
+    assert {row["in_the_end"] for row in rows} == {"2.0.0"} and {row["step"] for row in rows} == {"download", "install"}
+
+
 def test_a_cut_beyond_the_last_operation_is_none(board):
     assert measurements.power_cut(board, 100_000, IMAGE_B)["operation"] == "none"
 
