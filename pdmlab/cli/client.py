@@ -8,7 +8,7 @@ import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from pdmlab.client import Certificate, Lwm2mClient, PreSharedKey
     from pdmlab.client.plain.link import ServerLink
+    from pdmlab.update.object5 import Status
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----([A-Za-z0-9+/=\s]+)-----END \1-----")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -54,6 +55,17 @@ COLDEST, WARMEST = 10.0, 30.0
 @click.option("-scert", "--server-certificate", type=_FILE, default=None, help="The server's, or its CA's.")
 @click.option("-q", "--queue-mode", is_flag=True, help="Sleep 93 s after the last message, until the next update.")
 @click.option("--lwm2m", "version", type=click.Choice(["1.0", "1.1"]), default="1.1", help="Version of LwM2M.")
+@click.option(
+    "--firmware",
+    "delivery",
+    type=click.Choice(["push", "pull", "both"]),
+    default="both",
+    show_default=True,
+    help="How it takes firmware packages, by object 5: sent to it, fetched by it, or either.",
+)
+@click.option(
+    "--advanced-firmware", "advanced", is_flag=True, help="Show its firmware as object 33629 too, to be read."
+)
 @click.option("--count", type=click.IntRange(1, MOST), default=1, help="So many devices, ENDPOINT-0 and so on.")
 @click.option("--seed", type=int, default=0, help="Of their temperatures and places.")
 def client(
@@ -69,11 +81,14 @@ def client(
     server_certificate: Path | None,
     queue_mode: bool,
     version: str,
+    delivery: Literal["push", "pull", "both"],
+    advanced: bool,
     count: int,
     seed: int,
 ) -> None:
     """Run LwM2M devices that register to any server, until Ctrl-C: a thermometer that drifts, and the usual objects."""
     from pdmlab.aio import LoopThread
+    from pdmlab.client.plain.firmware import FirmwareObject
     from pdmlab.client.plain.lwm2m_client import LIFETIME, Lwm2mClient, close_all
 
     credentials = _credentials(psk_identity, psk_key, client_certificate, client_private_key, server_certificate)
@@ -95,6 +110,7 @@ def client(
         stack.callback(close_all, devices)
         for number, name in enumerate(names):
             thermometers.append(thermometer := Thermometer(random.Random(f"{seed}/{number}")))
+            firmware = FirmwareObject(delivery=delivery)
             device = Lwm2mClient(
                 name,
                 server,
@@ -103,7 +119,7 @@ def client(
                 lifetime=LIFETIME if lifetime is None else lifetime,
                 version="1.0" if version == "1.0" else "1.1",
                 queue_mode=queue_mode,
-                objects=thermometer.objects,
+                objects=[*thermometer.objects, firmware, *([firmware.components()] if advanced else [])],
                 loop=loop,
             )
             _tell(device, unheard, each_error=count == 1)
@@ -136,7 +152,11 @@ def _tell(device: Lwm2mClient, unheard: set[str], *, each_error: bool) -> None:
         unheard.discard(device.endpoint_name)
         click.echo(f"{device.endpoint_name}: {error}", err=True)
 
+    def updated(status: Status) -> None:
+        click.echo(f"{device.endpoint_name}: firmware update: {status}")
+
     device.on_registered(registered)
+    device.on_firmware(updated)
     if each_error:
         device.on_error(failed)
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pdmlab.errors import ConfigError, ImageRejected
+from pdmlab.cli.naming import SUIT, named_version
+from pdmlab.errors import ConfigError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,8 +24,6 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUTPUT = click.Path(dir_okay=False, path_type=Path)
 NUMBER = click.IntRange(min=0)
-SUIT = b"\xd8\x6b"
-"""The first bytes of a SUIT envelope; no DER begins so."""
 
 
 def _semantic(_: click.Context, __: click.Parameter, version: str | None) -> str | None:
@@ -59,6 +58,9 @@ migrate = click.option(
     "migrate",
     callback=_semantic,
     help="Version a.b.c instead, for devices that take manifests v3 from then on.",
+)
+version_option = click.option(
+    "-v", "--fw-version", "version", callback=_semantic, help="Its version, a.b.c; default: the one that it names."
 )
 priority_v1 = click.option("-r", "--priority", type=NUMBER, help="Priority that the application is told.")
 
@@ -165,11 +167,8 @@ class Signing:
         return common.sign(uri)
 
     def _version(self, image: bytes) -> str | None:
-        from pdmlab.firmware.image import read_image
-
-        try:
-            named = read_image(image).version
-        except ImageRejected:
+        named = named_version(image)
+        if named is None:
             return self.version
         if self.version not in (None, named):
             raise ConfigError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pdmlab.cli.manifests import FILE, OUTPUT
+from pdmlab.cli.manifests import FILE, OUTPUT, cache, folder, payload, version_option
+from pdmlab.cli.naming import named_version
 from pdmlab.errors import ConfigError, ManifestRejected
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def delta(current: Path, new: Path, output: Path, block_size: int, threshold: in
 
 @click.group()
 def package() -> None:
-    """Combined packages: several images in one payload."""
+    """Packages: several images in one payload, or one image behind its firmware header."""
 
 
 @package.command("create")
@@ -61,6 +63,35 @@ def create_package(config: Path, output: Path) -> None:
     except OSError as error:
         raise ConfigError(f"{error.filename} cannot be read or written: {error.strerror}") from error
     click.echo(f"{output}: {output.stat().st_size} B")
+
+
+@package.command("image")
+@payload
+@click.option("-o", "--output", type=OUTPUT, required=True, help="The package.")
+@version_option
+@click.option("-m", "--sign-image", "signed", is_flag=True, help="Sign the image, for bootloaders that check it.")
+@cache
+@folder
+def pack(payload: Path, output: Path, version: str | None, signed: bool, cache: Path, folder: Path) -> None:
+    """Put an image behind its firmware header, with its SHA-256, for boards that are updated by LwM2M's object 5."""
+    from pdmlab.update.der import sign_digest
+    from pdmlab.update.developer import Developer
+    from pdmlab.update.packages import pack_image
+
+    data, sign = payload.read_bytes(), None
+    named = named_version(data)
+    if None not in (version, named) and version != named:
+        raise ConfigError(f"the image says that it is version {named}, not {version}", hint="leave -v out")
+    if (chosen := version or named) is None:
+        raise ConfigError(f"{payload} does not name its version", hint="-v a.b.c")
+    if signed:
+        key = Developer(folder, cache).private_key
+        sign = functools.partial(sign_digest, key)
+    try:
+        output.write_bytes(pack_image(data, chosen, sign=sign))
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
+    click.echo(f"{output}: {chosen}, {output.stat().st_size} B")
 
 
 @package.command("parse")

@@ -20,7 +20,8 @@ from pdmlab.update.object5 import Result
 from pdmlab.update.version import Version
 
 CHUNK = 16 * 1024  # B
-_MAGIC = FIRMWARE_MAGIC.to_bytes(4, "little")
+HEADER_START = FIRMWARE_MAGIC.to_bytes(4, "little")
+"""How an image behind its firmware header begins."""
 
 
 class PackageRejected(UpdateError):
@@ -93,7 +94,7 @@ class HeadedImage:
 
     def is_mine(self, package: Package) -> bool:
         """See PackageKind."""
-        return package.read(0, len(_MAGIC)) == _MAGIC
+        return package.read(0, len(HEADER_START)) == HEADER_START
 
     def open(self, package: Package) -> Firmware:
         """See PackageKind."""
