@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NoReturn, TypeVar
 
@@ -109,6 +109,7 @@ class Bench:
         self._random = random.Random(seed)
         self.open: list[Endpoint] = []
         """What a story has opened, and ends with it."""
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def erase_sotp(self) -> None:
         for area in self.layout.sotp:
@@ -138,6 +139,13 @@ class Bench:
         """End what runs on the board; call it on the loop."""
         self.clock.halt_then(self.network.reset, self)
 
+    def beside(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start what a server does beside its answers; it ends with the story. Call it on the loop."""
+        task = self.clock.loop.create_task(work)
+        self._tasks.add(task)  # the loop itself holds tasks weakly
+        task.add_done_callback(self._tasks.discard)
+        return task
+
     async def device(self, work: Callable[[], T]) -> T:
         """Run device code."""
         context = contextvars.copy_context()
@@ -166,20 +174,32 @@ class Bench:
         return await self.device(main)
 
     def play(self, story: Callable[[], Awaitable[T]]) -> T:
-        """Run a test's story on the board's loop, and end everything with it."""
+        """Run a test's story on the board's loop, and end everything with it, before virtual time goes on."""
 
         async def told() -> T:
             try:
                 async with asyncio.timeout(LONGEST_STORY):
                     return await story()
             finally:
-                for each in self.open:
-                    each.abort()
+                await self._end()
 
         try:
             return self.clock.call_async(told())
         finally:
             self.clock.close()
+
+    async def _end(self) -> None:
+        """End the board first: until the clock is closed it would live on for hours, without a server."""
+        off = asyncio.Event()
+        self.clock.halt_then(off.set, self)
+        await off.wait()
+        self.network.reset()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for each in self.open:
+            each.abort()
 
 
 @dataclass
@@ -271,7 +291,7 @@ class Cloud:
 
     def _heard(self, what: str) -> None:
         self.heard.append(what)
-        self.bench.clock.loop.create_task(self._tell())
+        self.bench.beside(self._tell())
 
     async def _tell(self) -> None:
         async with self._changed:
@@ -297,7 +317,7 @@ class Cloud:
         self.queries.append("&".join(request.opt.uri_query))
         refusal = self._refusal("POST", "bs")
         if refusal is None:
-            self.sequence = self.bench.clock.loop.create_task(self.write(peer))
+            self.sequence = self.bench.beside(self.write(peer))
         return refusal or Message(code=codes.CHANGED)
 
     async def write(self, peer: Address) -> None:

@@ -65,4 +65,5 @@ def test_a_firmware_that_cannot_be_confirmed_is_an_error_in_words() -> None:
         await asyncio.sleep(60)
         return str(client.error_description)
 
-    assert bench.play(story) == "the firmware is not confirmed: the flash refuses" and len(errors) == 1
+    assert bench.play(story) == "the firmware is not confirmed: the flash refuses"
+    assert len(errors) == 1, errors

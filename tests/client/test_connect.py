@@ -533,7 +533,7 @@ def test_what_comes_before_the_request_is_answered_is_left_alone_until_it_comes_
             async def delete() -> None:
                 early.append(await cloud.bs.request(Message(code=codes.DELETE, uri_path=("0",)), peer))
 
-            bench.clock.loop.create_task(delete())
+            bench.beside(delete())
             await asyncio.sleep(0.05)
             return await usual(request, peer)
 
