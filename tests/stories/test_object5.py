@@ -225,6 +225,19 @@ def test_a_reset_in_the_middle_of_a_download_costs_that_download(how: Any) -> No
     play(story)
 
 
+def test_a_factory_reset_forgets_what_the_bootstrap_server_has_told() -> None:
+    async def story(desk: Desk) -> None:
+        await desk.begin()
+        desk.board.reset()
+        await desk.until(lambda: len(desk.clients) == 2 and desk.client.is_registered)
+        assert desk.client._session.bootstraps == 0
+        await desk.client._session.tree[3].execute(0, 5, "")
+        await desk.until(lambda: len(desk.clients) == 3 and desk.client.is_registered)
+        assert desk.client._session.bootstraps == 1
+
+    play(story)
+
+
 def test_a_card_that_is_pulled_is_no_storage() -> None:
     async def story(desk: Desk) -> None:
         await desk.begin()
