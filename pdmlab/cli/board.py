@@ -14,7 +14,7 @@ from pdmlab.cli.stopping import stoppable
 @click.argument("target", default="K64F")
 @click.option("--id", "board_id", default=None, help="Whose flash and card it is; default: the target's name.")
 @click.option("--seed", type=int, default=None, help="Seed of everything random on the board.")
-@click.option("--application", default=None, help="Flash this application first: fs-single, connect, example …")
+@click.option("--application", default=None, help="Flash this application first: fs-single, connect, example, lwm2m …")
 @click.option("--image", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Flash this image first.")
 @click.option("-v", "--fw-version", "version", help="Version of the application, a.b.c; default: 1.0.0.")
 @click.option(
