@@ -7,9 +7,9 @@ from collections import Counter
 from typing import NamedTuple
 
 from benchmarks.table import Table
-from pdmlab.measurements.update_cuts import FATES, CutPlan, explore_update
-from pdmlab.measurements.update_report import UpdateReport
-from pdmlab.measurements.update_setups import SETUPS
+from pdmlab.measurements.update_cuts.exploring import FATES, CutPlan, explore_update
+from pdmlab.measurements.update_cuts.report import UpdateReport
+from pdmlab.measurements.update_cuts.setups import SETUPS
 from pdmlab.processes import called, packed
 from pdmlab.update.bootloaders.interface import KINDS, Kind
 

@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     from pdmlab.measurements.recommending import recommend
     from pdmlab.measurements.refusing import refused_updates
     from pdmlab.measurements.tcp_check import compare_tcp
-    from pdmlab.measurements.update_cuts import CutPlan, explore_update
-    from pdmlab.measurements.update_faults import compare_bootloaders
-    from pdmlab.measurements.update_report import UpdateReport
+    from pdmlab.measurements.update_cuts.exploring import CutPlan, explore_update
+    from pdmlab.measurements.update_cuts.faults import compare_bootloaders
+    from pdmlab.measurements.update_cuts.report import UpdateReport
     from pdmlab.measurements.volumes import VolumeSetup
 
 _HOMES = {
     "Asked": "managing",
     "Calibration": "calibration",
-    "CutPlan": "update_cuts",
+    "CutPlan": "update_cuts.exploring",
     "Recommendation": "recommendation",
     "Replay": "power_cuts",
-    "UpdateReport": "update_report",
+    "UpdateReport": "update_cuts.report",
     "VolumeSetup": "volumes",
     "ask": "managing",
     "calibrate": "calibrating",
-    "compare_bootloaders": "update_faults",
+    "compare_bootloaders": "update_cuts.faults",
     "compare_tcp": "tcp_check",
-    "explore_update": "update_cuts",
+    "explore_update": "update_cuts.exploring",
     "file_transfer": "files",
     "firmware_update": "firmware_updates",
     "http_download": "downloads",

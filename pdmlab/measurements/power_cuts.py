@@ -30,9 +30,9 @@ from typing import TYPE_CHECKING, Any
 from pdmlab.clock import PowerLost
 from pdmlab.errors import ConfigError, PdmlabError
 from pdmlab.measurements.bench import Bench, Row
-from pdmlab.measurements.update_media import Cut, TracedMedium, parse_cut
-from pdmlab.measurements.update_rig import NEW, NOTHING, OLD, STEPS, Build, UpdateRig
-from pdmlab.measurements.update_setups import IMAGE_B, of_board, setup
+from pdmlab.measurements.update_cuts.media import Cut, TracedMedium, parse_cut
+from pdmlab.measurements.update_cuts.rig import NEW, NOTHING, OLD, STEPS, Build, UpdateRig
+from pdmlab.measurements.update_cuts.setups import IMAGE_B, of_board, setup
 from pdmlab.update import bootloaders
 from pdmlab.update.bootloaders.interface import DEFAULT, KINDS, Kind
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pdmlab.errors import BoardError, ConfigError
 from pdmlab.sim.compiled_in import project
 from pdmlab.sim.state import PRIVATE_FILE
-from pdmlab.update.bootloaders import trial_key
+from pdmlab.update.bootloaders.trial import key as trial_key
 
 BENCH_KEY = "bench.key.pem"
 

@@ -16,7 +16,7 @@ from pdmlab.sim.compiled_in import bootloader_options, compiled_in
 from pdmlab.sim.image_keys import ImageKeys
 from pdmlab.sim.machine import IMAGE_HEAD
 from pdmlab.update import bootloaders, candidate_form
-from pdmlab.update.bootloaders import trial_key
+from pdmlab.update.bootloaders.trial import key as trial_key
 from pdmlab.update.credentials import Credentials, UpdateResources
 from pdmlab.update.der import sign_digest
 from pdmlab.update.layout import FlashLayout

@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 
 from pdmlab.errors import BootFailed, ConfigError, ImageRejected
 from pdmlab.measurements.power_cuts import replay_code
-from pdmlab.measurements.update_cuts import CutPlan, explore_update
-from pdmlab.measurements.update_faults import compare_bootloaders
-from pdmlab.measurements.update_media import Cut, parse_cut
-from pdmlab.measurements.update_reader import read_active
-from pdmlab.measurements.update_rig import NEW, NOTHING, OLD, STEPS, UpdateRig
-from pdmlab.measurements.update_setups import SETUPS, setup
+from pdmlab.measurements.update_cuts.exploring import CutPlan, explore_update
+from pdmlab.measurements.update_cuts.faults import compare_bootloaders
+from pdmlab.measurements.update_cuts.media import Cut, parse_cut
+from pdmlab.measurements.update_cuts.reader import read_active
+from pdmlab.measurements.update_cuts.rig import NEW, NOTHING, OLD, STEPS, UpdateRig
+from pdmlab.measurements.update_cuts.setups import SETUPS, setup
 from pdmlab.update import bootloaders
 from pdmlab.update.bootloaders.interface import BootResult, Hardware, Kind, Print, ResetReason
 from pdmlab.update.bootloaders.trial import TrialBootloader
-from pdmlab.update.bootloaders.trial_installing import Installer
-from pdmlab.update.bootloaders.trial_key import point_of
-from pdmlab.update.bootloaders.trial_places import candidate_slot
+from pdmlab.update.bootloaders.trial.installing import Installer
+from pdmlab.update.bootloaders.trial.key import point_of
+from pdmlab.update.bootloaders.trial.places import candidate_slot
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.header import FirmwareHeader
 from pdmlab.update.region import Region

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pdmlab.errors import ConfigError
-from pdmlab.update.bootloaders import switches, trial_key, trial_places
+from pdmlab.update.bootloaders import switches
 from pdmlab.update.bootloaders.fota import FotaBootloader
 from pdmlab.update.bootloaders.interface import (
     DEFAULT,
@@ -30,8 +30,9 @@ from pdmlab.update.bootloaders.interface import (
     kind,
 )
 from pdmlab.update.bootloaders.mbed import MbedBootloader
-from pdmlab.update.bootloaders.trial import TrialBootloader
-from pdmlab.update.bootloaders.trial_records import programmer_mark
+from pdmlab.update.bootloaders.trial import TrialBootloader, places
+from pdmlab.update.bootloaders.trial import key as image_key
+from pdmlab.update.bootloaders.trial.records import programmer_mark
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.candidate_v2 import UpdateStorage, storage_locations
 from pdmlab.update.header import FirmwareHeader, HeaderFields
@@ -76,7 +77,7 @@ def candidate_slot(of: Kind, hardware: Hardware) -> CandidatePlace:
 
 def _slot(of: Kind, hardware: Hardware) -> CandidateSlot:
     if of == "trial":
-        return trial_places.candidate_slot(hardware)
+        return places.candidate_slot(hardware)
     area = hardware.layout.candidate
     return CandidateSlot(hardware.storage, offset=area.offset, size=area.size)
 
@@ -89,7 +90,7 @@ def build(of: Kind, hardware: Hardware, options: Mapping[str, Any] | None = None
     """
     check_options(of, options or {})
     if of == "trial":
-        return TrialBootloader(hardware, _slot(of, hardware), trial_key.point_of(options or {}))
+        return TrialBootloader(hardware, _slot(of, hardware), image_key.point_of(options or {}))
     given = switches.arguments(of, options or {})
     return MbedBootloader(hardware, **given) if of == "mbed" else FotaBootloader(hardware, _slot(of, hardware), **given)
 
@@ -101,8 +102,8 @@ def check_options(of: Kind, options: Mapping[str, Any]) -> None:
         ConfigError: it has no such option, or not with that value.
     """
     if of == "trial":
-        trial_key.point_of(options)
-        options = {name: value for name, value in options.items() if name != trial_key.OPTION}
+        image_key.point_of(options)
+        options = {name: value for name, value in options.items() if name != image_key.OPTION}
     switches.arguments(of, options)
 
 

@@ -17,9 +17,9 @@ from pdmlab.errors import BootFailed, ConfigError, ImageRejected, StorageError
 from pdmlab.storage.kv.nvstore import NVStore
 from pdmlab.storage.kv.sotp import SotpType
 from pdmlab.update import bootloaders
-from pdmlab.update.bootloaders import trial_key
 from pdmlab.update.bootloaders.interface import BootResult, Hardware, TrialStarts
 from pdmlab.update.bootloaders.trial import TrialBootloader
+from pdmlab.update.bootloaders.trial import key as trial_key
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.der import sign_digest
 from pdmlab.update.header import FirmwareHeader

@@ -17,7 +17,7 @@ from pdmlab.firmware.image import ImageInfo, build_image
 from pdmlab.service import Service, serve
 from pdmlab.sim import VirtualBoard
 from pdmlab.sim.image_keys import BENCH_KEY
-from pdmlab.update.bootloaders import trial_key
+from pdmlab.update.bootloaders.trial import key as trial_key
 from pdmlab.update.manifest import SignedManifest
 
 CONNECTED = r"Connected to Pelion Device Management\. Device ID: ([0-9a-f]{32})"

@@ -8,7 +8,7 @@ At every start the active image's SHA-256 and signature are checked. A candidate
 installed: the active image is copied into the previous slot first, beside the candidate, unless it lies there already,
 then the candidate over the active one. The new image is started once; if that start is not confirmed, the next one puts
 the old image back, whatever ended it. What it does next hangs on the images and on two records of NVStore alone
-(trial_choice.py, trial_records.py), so that a cut anywhere, torn or whole, is made good by doing the same again: see
+(choice.py, records.py), so that a cut anywhere, torn or whole, is made good by doing the same again: see
 docs/decisions/0036-a-bootloader-without-a-journal.md.
 """
 
@@ -22,12 +22,12 @@ from pdmlab.clock import SECOND
 from pdmlab.errors import BootFailed, StorageError
 from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.update.bootloaders.interface import BootResult, Hardware, Kind, Print, ResetReason, Slot
-from pdmlab.update.bootloaders.trial_choice import Choice, Source, choose, refusal, version_of
-from pdmlab.update.bootloaders.trial_installing import Installer
-from pdmlab.update.bootloaders.trial_places import Places, active_place, previous_place
-from pdmlab.update.bootloaders.trial_records import MARK_SIZE, TrialRecords, programmer_mark
-from pdmlab.update.bootloaders.trial_slots import slots
-from pdmlab.update.bootloaders.trial_verify import Verifier
+from pdmlab.update.bootloaders.trial.choice import Choice, Source, choose, refusal, version_of
+from pdmlab.update.bootloaders.trial.installing import Installer
+from pdmlab.update.bootloaders.trial.places import Places, active_place, previous_place
+from pdmlab.update.bootloaders.trial.records import MARK_SIZE, TrialRecords, programmer_mark
+from pdmlab.update.bootloaders.trial.slots import slots
+from pdmlab.update.bootloaders.trial.verify import Verifier
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.header import FirmwareHeader
 from pdmlab.update.layout import INTERNAL
@@ -62,6 +62,7 @@ class TrialBootloader:
 
     def __init__(self, hardware: Hardware, candidate: CandidateSlot, image_key: bytes) -> None:
         self.layout = hardware.layout
+        self._hardware = hardware
         self.image_key = image_key
         self._places = Places(active_place(hardware), candidate, previous_place(hardware), hardware.nvstore)
         self._storage: BlockDevice | None = None if hardware.layout.candidate_on == INTERNAL else hardware.storage
@@ -239,7 +240,8 @@ class TrialBootloader:
 
     def slots(self) -> Sequence[Slot]:
         """Look at the active image, the candidate and the image that is kept."""
-        return slots(self._places, self._verifier, self._records, self.layout.candidate_on)
+        with self._hardware.storage_in_use():
+            return slots(self._places, self._verifier, self._records, self.layout.candidate_on)
 
     def confirm(self) -> None:
         """Keep the image that runs: from now on nothing older than it may start.

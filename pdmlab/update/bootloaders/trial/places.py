@@ -13,9 +13,9 @@ from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.kv.nvstore import NVStore
 from pdmlab.storage.kv.sotp import SotpType
 from pdmlab.update.bootloaders.interface import Hardware
-from pdmlab.update.bootloaders.trial_choice import Source
-from pdmlab.update.bootloaders.trial_copy import Forward, ImagePlace, Read
-from pdmlab.update.bootloaders.trial_records import MARK_SIZE
+from pdmlab.update.bootloaders.trial.choice import Source
+from pdmlab.update.bootloaders.trial.copying import Forward, ImagePlace, Read
+from pdmlab.update.bootloaders.trial.records import MARK_SIZE
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.header import FLAG_ENCRYPTED, FLAG_RESUME, SIGNED_HEADER_SIZE, FirmwareHeader
 from pdmlab.update.layout import Area

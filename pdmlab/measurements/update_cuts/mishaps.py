@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pdmlab.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pdmlab.measurements.update_rig import UpdateRig
+    from pdmlab.measurements.update_cuts.rig import UpdateRig
 
 DAMAGE = 32
 """Bytes that a damage takes."""

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from pdmlab.errors import ImageRejected, StorageError
 from pdmlab.update.bootloaders.interface import Slot
-from pdmlab.update.bootloaders.trial_choice import Source, is_rejected
-from pdmlab.update.bootloaders.trial_places import Places
-from pdmlab.update.bootloaders.trial_records import TrialRecords
-from pdmlab.update.bootloaders.trial_verify import Verifier
+from pdmlab.update.bootloaders.trial.choice import Source, is_rejected
+from pdmlab.update.bootloaders.trial.places import Places
+from pdmlab.update.bootloaders.trial.records import TrialRecords
+from pdmlab.update.bootloaders.trial.verify import Verifier
 from pdmlab.update.layout import INTERNAL
 from pdmlab.update.region import Region
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from pdmlab.measurements.update_media import Cut, Done
-from pdmlab.measurements.update_report import Loss, UpdateReport
-from pdmlab.measurements.update_rig import NEW, NEWER, NOTHING, Build, UpdateRig
-from pdmlab.measurements.update_setups import setup as setup_named
+from pdmlab.measurements.update_cuts.media import Cut, Done
+from pdmlab.measurements.update_cuts.report import Loss, UpdateReport
+from pdmlab.measurements.update_cuts.rig import NEW, NEWER, NOTHING, Build, UpdateRig
+from pdmlab.measurements.update_cuts.setups import setup as setup_named
 from pdmlab.prng import SplitMix64
 from pdmlab.update.bootloaders.interface import Kind
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pdmlab.measurements.power_cuts import Replay, replay_code
-from pdmlab.measurements.update_rig import NEW, NOTHING, OLD, OLDER, UpdateRig
-from pdmlab.measurements.update_setups import setup as setup_named
+from pdmlab.measurements.update_cuts.rig import NEW, NOTHING, OLD, OLDER, UpdateRig
+from pdmlab.measurements.update_cuts.setups import setup as setup_named
 from pdmlab.update.bootloaders.interface import KINDS, Kind
 
 if TYPE_CHECKING:

@@ -16,17 +16,17 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdmlab.errors import BootFailed, StorageError
-from pdmlab.measurements.update_drivers import DRIVERS, QuickStore, Untimed, UntimedFlash
-from pdmlab.measurements.update_media import Trace, TracedMedium
-from pdmlab.measurements.update_mishaps import MISHAPS, pull_card
-from pdmlab.measurements.update_reader import Found, read_active, signed_by
-from pdmlab.measurements.update_setups import IMAGE_B, UpdateSetup
+from pdmlab.measurements.update_cuts.drivers import DRIVERS, QuickStore, Untimed, UntimedFlash
+from pdmlab.measurements.update_cuts.media import Trace, TracedMedium
+from pdmlab.measurements.update_cuts.mishaps import MISHAPS, pull_card
+from pdmlab.measurements.update_cuts.reader import Found, read_active, signed_by
+from pdmlab.measurements.update_cuts.setups import IMAGE_B, UpdateSetup
 from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.kv.nvstore import NVStore
 from pdmlab.storage.kv.sotp import SotpType
 from pdmlab.update import bootloaders
-from pdmlab.update.bootloaders import trial_key
 from pdmlab.update.bootloaders.interface import Bootloader, Hardware, Kind, ResetReason, TrialStarts
+from pdmlab.update.bootloaders.trial import key as trial_key
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.candidate_v2 import StorageLocation, UpdateStorage
 from pdmlab.update.der import sign_digest

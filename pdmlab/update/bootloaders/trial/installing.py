@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pdmlab.errors import ImageRejected, StorageError
-from pdmlab.update.bootloaders.trial_choice import Choice, Source
-from pdmlab.update.bootloaders.trial_copy import ImagePlace, Read, SourceLost
-from pdmlab.update.bootloaders.trial_places import Places
-from pdmlab.update.bootloaders.trial_verify import Verifier
+from pdmlab.update.bootloaders.trial.choice import Choice, Source
+from pdmlab.update.bootloaders.trial.copying import ImagePlace, Read, SourceLost
+from pdmlab.update.bootloaders.trial.places import Places
+from pdmlab.update.bootloaders.trial.verify import Verifier
 from pdmlab.update.header import FirmwareHeader
 
 TRIES = 2

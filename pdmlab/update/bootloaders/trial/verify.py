@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 
 from pdmlab.update.bootloaders.interface import Hardware
-from pdmlab.update.bootloaders.trial_copy import Read
-from pdmlab.update.bootloaders.trial_key import ECDSA_VERIFY_NS, is_signed
+from pdmlab.update.bootloaders.trial.copying import Read
+from pdmlab.update.bootloaders.trial.key import ECDSA_VERIFY_NS, is_signed
 from pdmlab.update.header import FirmwareHeader
 from pdmlab.update.region import CHUNK
 
