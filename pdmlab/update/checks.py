@@ -1,21 +1,25 @@
 """What a device checks before it fetches anything, in the order of the stock client.
 
-Schema and signature come before any field is read; then vendor, class, the form of the other fields, the payload's
-format, vendor data; then whether the device has the component, in an older version, and for a delta in the very image
-that it was made from (mbed-cloud-client 4.13.4, fota_manifest_v3.c and fota.c). Whether the image fits the candidate
-storage shows only when the application has allowed the download.
+Schema and signature come before any field is read. Each field is looked at as it is read, in the order of the DER:
+vendor, class, the form of the others, the payload's format, so of two faults the first there is told; then the image's
+signature, metadata, vendor data and the key behind the manifest; then whether the device has the component, in an
+older version, and for a delta in the very image that it was made from (mbed-cloud-client 4.13.4, fota_manifest_v3.c
+and fota.c). Whether the image fits the candidate storage shows only when the application has allowed the download.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdmlab.errors import ConfigError, UpdateError
 from pdmlab.update.manifest import MAX_IMAGE, Manifest, PayloadFormat, SignedManifest
+from pdmlab.update.manifest_fields import field_faults
 from pdmlab.update.results import FotaResult, rejected
 from pdmlab.update.version import Version
 
@@ -51,21 +55,12 @@ class Acceptance:
 
 def check(der: bytes, device: Acceptance) -> SignedManifest:
     """Return the manifest if the device accepts it; raise ManifestRejected with its result code otherwise."""
-    signed = SignedManifest.parse(der, device.public_key)
+    signed = SignedManifest.parse(der, device.public_key, functools.partial(_look, device))
     manifest = signed.manifest
-    if manifest.vendor_id != device.vendor_id:
-        raise rejected(
-            FotaResult.VENDOR_MISMATCH, f"it is for vendor {manifest.vendor_id.hex()}, not {device.vendor_id.hex()}"
-        )
-    if manifest.class_id != device.class_id:
-        raise rejected(
-            FotaResult.CLASS_MISMATCH, f"it is for class {manifest.class_id.hex()}, not {device.class_id.hex()}"
-        )
-    _check_form(manifest)
-    if manifest.format not in device.formats:
-        raise rejected(FotaResult.FORMAT_UNSUPPORTED, f"the payload is {manifest.format.name} ({int(manifest.format)})")
     if device.signed and len(manifest.installed_signature or b"") != 64:
         raise rejected(FotaResult.MANIFEST_MALFORMED, "this device takes signed images only, and it has no signature")
+    for result, fault in manifest.later_faults():
+        raise rejected(result, fault)
     if len(manifest.vendor_data or b"") > device.max_vendor_data:
         raise rejected(
             FotaResult.VENDOR_DATA_TOO_BIG,
@@ -96,18 +91,25 @@ def is_running(der: bytes, device: Acceptance) -> bool:
         return False
 
 
-def _check_form(manifest: Manifest) -> None:
-    """Refuse a field that the format does not allow, with the number that the stock client's parser has for it."""
-    if _NUMBERS.fullmatch(manifest.version) and _is_no_version(manifest.version):
-        raise rejected(FotaResult.INTERNAL, f"the version {manifest.version} has a number above 999")
-    digests = [manifest.payload_digest]
-    if manifest.metadata is not None:
-        digests += [manifest.metadata.installed_digest, manifest.metadata.precursor_digest or bytes(32)]
-    for digest in digests:
-        if len(digest) != 32:
-            raise rejected(FotaResult.CRYPTO, f"a digest of {len(digest)} B; SHA-256 has 32")
-    for result, fault in manifest.faults():
+def _look(device: Acceptance, name: str, value: Any) -> None:  # Any: each field has a type of its own
+    """Refuse a field, with the number that the stock client's parser has for it."""
+    if name == "vendor_id" and value != device.vendor_id:
+        raise rejected(FotaResult.VENDOR_MISMATCH, f"it is for vendor {value.hex()}, not {device.vendor_id.hex()}")
+    if name == "class_id" and value != device.class_id:
+        raise rejected(FotaResult.CLASS_MISMATCH, f"it is for class {value.hex()}, not {device.class_id.hex()}")
+    if name == "version" and _NUMBERS.fullmatch(value) and _is_no_version(value):
+        raise rejected(FotaResult.INTERNAL, f"the version {value} has a number above 999")
+    if name == "format":
+        if value not in device.formats:
+            raise rejected(FotaResult.FORMAT_UNSUPPORTED, f"the device has no payload format {_named(value)}")
+        return
+    for result, fault in field_faults(name, value):
         raise rejected(result, fault)
+
+
+def _named(number: int) -> str:
+    known = next((each for each in PayloadFormat if each == number), None)
+    return str(number) if known is None else f"{known.name} ({number})"
 
 
 def _is_no_version(text: str) -> bool:

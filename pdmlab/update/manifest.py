@@ -11,51 +11,44 @@ from __future__ import annotations
 
 import hashlib
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdmlab.errors import ConfigError
 from pdmlab.update import der
+from pdmlab.update.manifest_fields import (
+    MAX_IMAGE,
+    MAX_URI,
+    RULES,
+    PayloadFormat,
+    PayloadMetadata,
+    field_faults,
+)
 from pdmlab.update.results import FotaResult, rejected
-from pdmlab.update.version import is_version
+
+__all__ = [
+    "MAX_IMAGE",
+    "MAX_MANIFEST",
+    "MAX_URI",
+    "SCHEMA_VERSION",
+    "Look",
+    "Manifest",
+    "PayloadFormat",
+    "PayloadMetadata",
+    "SignedManifest",
+    "checked_size",
+    "table",
+]
 
 SCHEMA_VERSION = 3
-MAX_COMPONENT = 8
-MAX_URI = 255
 MAX_MANIFEST = 4096  # the client's own limit is 503 B and its vendor data; more cannot be a manifest
-MAX_IMAGE = 0xFFFF_FFFF  # the firmware header's size field has 32 bits
 
-
-class PayloadFormat(IntEnum):
-    """How the payload makes the image."""
-
-    RAW = 1
-    DELTA = 5
-    COMBINED = 6
-    ENCRYPTED_RAW = 0x101
-    ENCRYPTED_COMBINED = 0x106
-
-
-@dataclass(frozen=True)
-class PayloadMetadata:
-    """The image that a payload which is not raw unpacks to (size in B, SHA-256), and what a delta applies to."""
-
-    installed_size: int
-    installed_digest: bytes
-    precursor_digest: bytes | None = None
-
-    def faults(self, payload_format: PayloadFormat) -> Iterator[str]:
-        """Name each field that the format does not allow."""
-        if not 1 <= self.installed_size <= MAX_IMAGE:
-            yield f"the installed size {self.installed_size} B is outside 1 to {MAX_IMAGE}"
-        if len(self.installed_digest) != 32:
-            yield f"the installed digest has {len(self.installed_digest)} bytes, not 32"
-        precursor = self.precursor_digest
-        if (precursor is None) == (payload_format is PayloadFormat.DELTA) or len(precursor or bytes(32)) != 32:
-            yield "a precursor digest of 32 bytes belongs to a delta, and to nothing else"
+_MALFORMED = FotaResult.MANIFEST_MALFORMED
+Look = Callable[[str, Any], object]  # Any: each field has a type of its own
+"""Looks at a field by its name in Manifest as soon as it is read, and may refuse it; the format comes as a number."""
 
 
 @dataclass(frozen=True)
@@ -100,30 +93,18 @@ class Manifest:
 
     def faults(self) -> Iterator[tuple[FotaResult, str]]:
         """Name each field that the format does not allow, with the result a device would give."""
-        malformed = FotaResult.MANIFEST_MALFORMED
-        if len(self.vendor_id) != 16:
-            yield malformed, f"the vendor id has {len(self.vendor_id)} bytes, not 16"
-        if len(self.class_id) != 16:
-            yield malformed, f"the class id has {len(self.class_id)} bytes, not 16"
-        if not 1 <= len(self.component.encode()) <= MAX_COMPONENT:
-            yield malformed, f"the component name {self.component[:40]!r} is not 1 to {MAX_COMPONENT} characters"
-        if not is_version(self.version):
-            yield malformed, f"{self.version[:40]!r} is not a version"
-        if not 0 <= self.priority <= 0xFFFF_FFFF:
-            yield malformed, f"the priority {self.priority} is outside 0 to 4294967295"
-        if len(self.payload_digest) != 32:
-            yield malformed, f"the payload digest has {len(self.payload_digest)} bytes, not 32"
-        if not 1 <= self.payload_size <= MAX_IMAGE:
-            yield malformed, f"the payload size {self.payload_size} B is outside 1 to {MAX_IMAGE}"
+        for name in RULES:
+            yield from field_faults(name, getattr(self, name))
+        yield from self.later_faults()
+
+    def later_faults(self) -> Iterator[tuple[FotaResult, str]]:
+        """Name each field behind the payload's format that it does not allow, with the result a device would give."""
         if self.installed_signature and len(self.installed_signature) != der.RAW_SIGNATURE:
-            yield malformed, f"the image signature has {len(self.installed_signature)} bytes, not 64"
+            yield _MALFORMED, f"the image signature has {len(self.installed_signature)} bytes, not 64"
         if (self.metadata is None) != (self.format is PayloadFormat.RAW):
-            yield malformed, "payload metadata belong to every format but raw, and to no raw one"
+            yield _MALFORMED, "payload metadata belong to every format but raw, and to no raw one"
         if self.metadata is not None:
-            for fault in self.metadata.faults(self.format):
-                yield malformed, fault
-        if not 1 <= len(self.uri.encode()) <= MAX_URI:
-            yield FotaResult.BAD_URI, f"the URI has {len(self.uri.encode())} bytes, not 1 to {MAX_URI}"
+            yield from self.metadata.faults(self.format)
 
     def sign(self, private_key: ec.EllipticCurvePrivateKey) -> bytes:
         """Return the DER of the manifest signed with a P-256 key; raise ConfigError if a field cannot be."""
@@ -182,14 +163,16 @@ class SignedManifest:
     encryption_key: bytes | None = field(default=None, repr=False)
 
     @classmethod
-    def parse(cls, data: bytes, public_key: ec.EllipticCurvePublicKey | None = None) -> SignedManifest:
+    def parse(
+        cls, data: bytes, public_key: ec.EllipticCurvePublicKey | None = None, look: Look | None = None
+    ) -> SignedManifest:
         """Read a signed manifest; with public_key, check its signature before any field is looked at.
 
-        Raises ManifestRejected, and nothing else, whatever the bytes are. Fields that are well formed
-        but not allowed (`Manifest.faults`) are left to `pdmlab.update.checks.check`.
+        Raises ManifestRejected, and nothing else, whatever the bytes are. Fields that are well formed but not allowed
+        (`Manifest.faults`) are left to `look`, which sees each of RULES, then the format, before what follows is read.
         """
         if len(data) > MAX_MANIFEST:
-            raise rejected(FotaResult.MANIFEST_MALFORMED, f"{len(data)} B are more than a manifest can have")
+            raise rejected(_MALFORMED, f"{len(data)} B are more than a manifest can have")
         try:
             reader = der.Reader(data)
             resource = reader.sequence()
@@ -198,14 +181,14 @@ class SignedManifest:
                 raise rejected(FotaResult.SCHEMA_UNSUPPORTED, f"it is of version {version}, not {SCHEMA_VERSION}")
             signed, signature = resource.whole(der.SEQUENCE), resource.value(der.OCTETS)
             resource.end()
-            key = _encryption_key(reader.rest())
             if len(signature) != der.RAW_SIGNATURE:
                 raise rejected(FotaResult.MANIFEST_SIGNATURE, f"a signature has 64 bytes, not {len(signature)}")
             if public_key is not None:
                 _verify(public_key, signed, signature)
-            return cls(_read(der.Reader(signed).sequence()), signed, signature, key)
+            manifest = _read(der.Reader(signed).sequence(), look or (lambda name, value: None))
+            return cls(manifest, signed, signature, _encryption_key(reader.rest()))
         except ValueError as error:
-            raise rejected(FotaResult.MANIFEST_MALFORMED, f"no signed manifest: {error}") from error
+            raise rejected(_MALFORMED, f"no signed manifest: {error}") from error
 
     def verify(self, public_key: ec.EllipticCurvePublicKey) -> None:
         """Raise ManifestRejected (23) unless the P-256 key's owner signed exactly these bytes."""
@@ -243,7 +226,7 @@ def _encryption_key(rest: bytes) -> bytes | None:
     if not rest:
         return None
     if len(rest) != 18 or rest[:2] != b"\x81\x10":
-        raise rejected(FotaResult.MANIFEST_MALFORMED, f"{len(rest)} B follow the manifest that belong to nothing")
+        raise rejected(_MALFORMED, f"{len(rest)} B follow the manifest that belong to nothing")
     return bytes(rest[2:])
 
 
@@ -292,10 +275,16 @@ def _written(manifest: Manifest) -> bytes:
     return der.sequence(b"".join(fields))
 
 
-def _read(fields: der.Reader) -> Manifest:
-    vendor_id, class_id, priority = fields.value(der.OCTETS), fields.value(der.OCTETS), fields.number()
-    component, version, digest = fields.text(), fields.text(), fields.value(der.OCTETS)
-    size, uri, number = fields.number(), fields.text(), fields.number(der.ENUMERATED)
+def _read(fields: der.Reader, look: Look) -> Manifest:
+    look("vendor_id", vendor_id := fields.value(der.OCTETS))
+    look("class_id", class_id := fields.value(der.OCTETS))
+    look("priority", priority := fields.number())
+    look("component", component := fields.text())
+    look("version", version := fields.text())
+    look("payload_digest", digest := fields.value(der.OCTETS))
+    look("payload_size", size := fields.number())
+    look("uri", uri := fields.text())
+    look("format", number := fields.number(der.ENUMERATED))
     payload_format = _FORMATS.get(number)
     if payload_format is None:
         raise rejected(FotaResult.FORMAT_UNSUPPORTED, f"there is no payload format {number}")
