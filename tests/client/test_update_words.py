@@ -9,6 +9,7 @@ import pytest
 from aiocoap.numbers import codes
 
 from pdmlab.client import SimpleMbedCloudClient
+from pdmlab.errors import StorageError
 from pdmlab.lwm2m import tlv
 from pdmlab.lwm2m.content import OPAQUE, TEXT, TLV
 from pdmlab.update import device_words
@@ -34,6 +35,19 @@ def test_slots_log_and_bootloader_are_read_in_one_exchange(desk: Desk) -> None:
         assert {area["name"] for area in words["areas"]} >= {"bootloader", "header", "application", "SOTP section 1"}
         assert words["media"] == {"FLASHIAP": 1 << 20}
         assert device_words.picture(words).count("data-area=") >= 3
+
+    desk.play(story)
+
+
+def test_a_storage_that_the_application_never_opened_is_open_for_the_look_only(desk: Desk) -> None:
+    device = desk.bench.candidate.region.device
+    device.deinit()
+
+    async def story(cloud: Cloud, client: SimpleMbedCloudClient) -> None:
+        words = device_words.read((await cloud.get("/26241/0")).payload)
+        assert words is not None and [slot["state"] for slot in words["slots"]][1] == "empty"
+        with pytest.raises(StorageError):
+            device.read(0, 512)
 
     desk.play(story)
 

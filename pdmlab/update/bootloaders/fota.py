@@ -230,7 +230,8 @@ class FotaBootloader:
 
     def slots(self) -> Sequence[Slot]:
         """Look at the active image and the candidate."""
-        return [self._active_slot(), self._candidate_slot()]
+        with self._hardware.storage_in_use():
+            return [self._active_slot(), self._candidate_slot()]
 
     def _active_slot(self) -> Slot:
         place = "active", INTERNAL, self.layout.header_offset, self._area.size

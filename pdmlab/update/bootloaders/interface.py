@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
-from pdmlab.errors import ConfigError
+from pdmlab.errors import ConfigError, StorageError
 from pdmlab.storage.blockdevice import BlockDevice
 from pdmlab.storage.kv.nvstore import NVStore
 from pdmlab.update.layout import FlashLayout
@@ -99,6 +100,15 @@ class Hardware:
             digest.update(piece)
             self.flash.clock.charge(self.hash_rate.cost(len(piece)))
         return digest.digest()
+
+    @contextlib.contextmanager
+    def storage_in_use(self) -> Iterator[None]:
+        """Keep the update storage initialised meanwhile: the application that runs may never have opened it."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(StorageError):  # whoever reads it then hears why
+                self.storage.init()
+                stack.callback(self.storage.deinit)
+            yield
 
 
 @dataclass(frozen=True)

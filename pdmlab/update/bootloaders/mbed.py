@@ -235,7 +235,8 @@ class MbedBootloader:
 
     def slots(self) -> Sequence[Slot]:
         """Look at the active image and every storage location."""
-        return [self._active_slot(), *(self._stored_slot(index) for index in range(len(self._locations)))]
+        with self._hardware.storage_in_use():
+            return [self._active_slot(), *(self._stored_slot(index) for index in range(len(self._locations)))]
 
     def _active_slot(self) -> Slot:
         place = "active", INTERNAL, self.layout.header_offset, self._application.area.size
