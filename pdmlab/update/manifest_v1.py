@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,31 +20,33 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pdmlab.errors import ConfigError
 from pdmlab.update import der
 from pdmlab.update.manifest import MAX_IMAGE, MAX_MANIFEST, MAX_URI, PayloadMetadata, checked_size, table
+from pdmlab.update.manifest_v1_der import (
+    FORMAT_VERSION,
+    FormatV1,
+    SecurityV1,
+    is_v1,
+    read_resource,
+    read_signatures,
+    sealed,
+    written,
+)
 from pdmlab.update.results import FotaResult, rejected
 from pdmlab.update.version import Version
 
+__all__ = [
+    "FORMAT_VERSION",
+    "MAX_TIMESTAMP",
+    "FormatV1",
+    "ManifestV1",
+    "SecurityV1",
+    "SignatureV1",
+    "SignedManifestV1",
+    "certified_key",
+    "is_v1",
+    "told_as",
+]
+
 MAX_TIMESTAMP = (1 << 63) - 1
-FORMAT_VERSION = 1
-
-
-class FormatV1(IntEnum):
-    """How the payload makes the image; the others that the format names have never been used."""
-
-    RAW = 1
-    DELTA = 5
-
-
-class SecurityV1(IntEnum):
-    """How a manifest is kept from change, and its payload from being read; NONE and the shared keys are not made here.
-
-    The format calls it encryptionMode.
-    """
-
-    ECC_AES_128_CTR = 1
-    ECC = 2
-    NONE = 3
-    PSK = 4
-    PSK_AES_128_CCM = 5
 
 
 @dataclass(frozen=True)
@@ -166,29 +167,7 @@ class ManifestV1:
             raise ConfigError(f"this manifest cannot be signed: {fault}")
         if self.security != SecurityV1.ECC:
             raise ConfigError(f"manifests are signed in mode {SecurityV1.ECC:d}, not {self.security}")
-        return checked_size(_sealed(self._resource(), private_key, certificate))
-
-    def _resource(self) -> bytes:
-        reference = der.octets(self.payload_digest) + der.utf8(self.uri) + der.integer(self.payload_size)
-        payload = der.enumerated(self.format) + der.utf8(self.storage) + der.sequence(reference)
-        if self.installed_size is not None:
-            payload += der.integer(self.installed_size)
-        if self.format == FormatV1.DELTA:
-            payload += der.octets(self.installed_digest)
-        manifest = [
-            der.enumerated(FORMAT_VERSION),
-            b"" if self.description is None else der.utf8(self.description),
-            der.integer(self.timestamp),
-            *map(der.octets, (self.vendor_id, self.class_id, self.device_id, self.nonce, self.vendor_data)),
-            b"" if self.precursor_digest is None else der.octets(self.precursor_digest),
-            der.boolean(self.apply_immediately),
-            b"" if self.priority is None else der.integer(self.priority),
-            der.enumerated(self.security),
-            der.sequence(b""),  # aliases
-            der.sequence(b""),  # dependencies
-            der.sequence(payload),
-        ]
-        return der.sequence(der.enumerated(0) + der.sequence(b"".join(manifest)))
+        return checked_size(sealed(written(self), private_key, certificate))
 
     def told(self) -> dict[str, str]:
         """Return what the manifest says, for people."""
@@ -248,8 +227,9 @@ class SignedManifestV1:
             reader.end()
             signed, seal = outer.whole(der.SEQUENCE), outer.sequence()
             outer.end()
-            digest, signatures = seal.value(der.OCTETS), _read_signatures(seal)
-            return cls(_read_resource(der.Reader(signed).sequence()), signed, digest, signatures)
+            digest = seal.value(der.OCTETS)
+            signatures = tuple(SignatureV1(*each) for each in read_signatures(seal))
+            return cls(read_resource(der.Reader(signed).sequence(), ManifestV1), signed, digest, signatures)
         except ValueError as error:
             raise rejected(FotaResult.MANIFEST_MALFORMED, f"no signed manifest v1: {error}") from error
 
@@ -288,12 +268,6 @@ def certified_key(certificate: bytes) -> ec.EllipticCurvePublicKey:
     return key
 
 
-def is_v1(data: bytes) -> bool:
-    """Whether bytes begin as a manifest v1 does: with a resource, where others have the number of their format."""
-    header = 2 + (data[1] & 0x7F if len(data) > 1 and data[1] & 0x80 else 0)
-    return data[:1] == b"\x30" and data[header : header + 1] == b"\x30"
-
-
 def told_as(version: str) -> frozenset[str]:
     """Return in what ways a device tells that it runs a version: as it is, as a number, and that number in three."""
     told = {version}
@@ -306,85 +280,3 @@ def told_as(version: str) -> frozenset[str]:
         except ConfigError:
             pass
     return frozenset(told)
-
-
-# -- the format (DER), as update-client-hub 1.4.1 and manifest-tool 2.6.2 have it -----------------------------------
-#
-#   SignedResource ::= SEQUENCE { resource Resource, signature SEQUENCE {
-#       hash OCTET STRING, signatures SEQUENCE OF SEQUENCE { OCTET STRING, SEQUENCE OF Certificate }, macs ANY OPTIONAL
-#   } }
-#   Resource ::= SEQUENCE { uri UTF8String OPTIONAL, type ENUMERATED 0, Manifest }
-#   Manifest ::= SEQUENCE {
-#       version ENUMERATED 1, description UTF8String OPTIONAL, timestamp INTEGER, vendor-id OCTET STRING,
-#       class-id OCTET STRING, device-id OCTET STRING, nonce OCTET STRING, vendor-info OCTET STRING,
-#       precursor-digest OCTET STRING OPTIONAL, apply-period SEQUENCE { INTEGER, INTEGER } OPTIONAL,
-#       apply-immediately BOOLEAN, priority INTEGER OPTIONAL, encryption-mode ENUMERATED,
-#       aliases SEQUENCE OF ANY, dependencies SEQUENCE OF ANY, Payload
-#   }
-#   Payload ::= SEQUENCE {
-#       format ENUMERATED, encryption-info SEQUENCE OPTIONAL, storage-identifier UTF8String,
-#       reference SEQUENCE { hash OCTET STRING, uri UTF8String OPTIONAL, size INTEGER },
-#       installed-size INTEGER OPTIONAL, installed-digest OCTET STRING OPTIONAL, version UTF8String OPTIONAL
-#   }
-#   Certificate ::= SEQUENCE { fingerprint OCTET STRING, uri UTF8String OPTIONAL }
-#
-# The hash is that of Resource, its header included; each signature is over the same bytes. Where the format has the
-# choice between an ENUMERATED and an OBJECT IDENTIFIER, nobody has ever sent the latter.
-
-
-def _sealed(resource: bytes, private_key: ec.EllipticCurvePrivateKey, certificate: bytes) -> bytes:
-    reference = der.sequence(der.octets(hashlib.sha256(certificate).digest()) + der.utf8(""))
-    block = der.sequence(der.octets(der.sign(private_key, resource)) + der.sequence(reference))
-    signature = der.sequence(der.octets(hashlib.sha256(resource).digest()) + der.sequence(block))
-    return der.sequence(resource + signature)
-
-
-def _read_signatures(seal: der.Reader) -> tuple[SignatureV1, ...]:
-    signatures, blocks = [], seal.sequence()
-    while blocks.comes(der.SEQUENCE):
-        block = blocks.sequence()
-        signature, certificates = block.value(der.OCTETS), block.sequence()
-        first = certificates.sequence() if certificates.comes(der.SEQUENCE) else None
-        signatures.append(SignatureV1(signature, b"" if first is None else first.value(der.OCTETS)))
-    blocks.end()
-    return tuple(signatures)
-
-
-def _read_resource(resource: der.Reader) -> ManifestV1:
-    resource.maybe(der.UTF8)
-    if resource.number(der.ENUMERATED) != 0:
-        raise ValueError("the resource is no manifest")
-    fields = resource.sequence()
-    resource.end()
-    version = fields.number(der.ENUMERATED)
-    if version != FORMAT_VERSION:
-        raise rejected(FotaResult.SCHEMA_UNSUPPORTED, f"the manifest is of version {version}, not {FORMAT_VERSION}")
-    description = fields.text() if fields.comes(der.UTF8) else None
-    timestamp, vendor_id, class_id = fields.number(), fields.value(der.OCTETS), fields.value(der.OCTETS)
-    device_id, nonce, vendor_data = fields.value(der.OCTETS), fields.value(der.OCTETS), fields.value(der.OCTETS)
-    precursor_digest = fields.maybe(der.OCTETS)
-    fields.maybe(der.SEQUENCE)  # the period when it may be applied: no device looks at it
-    apply_immediately = fields.value(der.BOOLEAN) != b"\x00"
-    priority = fields.number() if fields.comes(der.INTEGER) else None
-    security = fields.number(der.ENUMERATED)
-    fields.sequence()  # aliases
-    fields.sequence()  # dependencies
-    payload = fields.sequence()
-    fields.end()
-    payload_format = payload.number(der.ENUMERATED)
-    payload.maybe(der.SEQUENCE)  # how it is encrypted
-    storage, reference = payload.text(), payload.sequence()
-    digest, uri, size = reference.value(der.OCTETS), _optional_text(reference), reference.number()
-    reference.end()
-    installed_size = payload.number() if payload.comes(der.INTEGER) else None
-    installed_digest = payload.maybe(der.OCTETS)
-    payload.maybe(der.UTF8)  # a version in words
-    payload.end()
-    return ManifestV1(
-        timestamp, vendor_id, class_id, digest, size, uri, installed_digest or digest, precursor_digest, installed_size,
-        payload_format, security, priority, vendor_data, description, device_id, nonce, apply_immediately, storage,
-    )  # fmt: skip
-
-
-def _optional_text(reader: der.Reader) -> str:
-    return reader.text() if reader.comes(der.UTF8) else ""

@@ -12,6 +12,7 @@ from pdmlab.errors import ManifestRejected
 from pdmlab.update.checks import check
 from pdmlab.update.hub import explain
 from pdmlab.update.hub_checks import BAD_CERTIFICATE, MALFORMED, NO_VENDOR, WRONG_CLASS, WRONG_SECURITY, check_v1
+from pdmlab.update.manifest_v1_der import written
 from tests.update.wrong import BOARD, CERTIFICATE, DEVICE, KEY, RIGHT, RIGHT_V1, WRONG, sealed_v1, v1
 
 
@@ -66,7 +67,7 @@ def test_a_hub_without_deltas_refuses_them_by_format() -> None:
     assert caught.value.result == MALFORMED
 
 
-RESOURCE = RIGHT_V1._resource()
+RESOURCE = written(RIGHT_V1)
 
 
 @given(st.data())

@@ -21,6 +21,7 @@ from pdmlab.update.developer import update_certificate
 from pdmlab.update.hub_checks import HubAcceptance
 from pdmlab.update.manifest import Manifest, PayloadFormat, PayloadMetadata, _written
 from pdmlab.update.manifest_v1 import ManifestV1
+from pdmlab.update.manifest_v1_der import written
 from pdmlab.update.results import FotaResult
 from pdmlab.update.version import Version
 
@@ -68,7 +69,7 @@ def v3(**fields: Any) -> Callable[[], bytes]:
 
 def v1(**fields: Any) -> Callable[[], bytes]:
     """Make a manifest v1 with these fields, allowed or not, under a signature that is right."""
-    return lambda: sealed_v1(replace(RIGHT_V1, **fields)._resource())
+    return lambda: sealed_v1(written(replace(RIGHT_V1, **fields)))
 
 
 def sealed_v1(resource: bytes, certificate: bytes = CERTIFICATE, key: ec.EllipticCurvePrivateKey = KEY) -> bytes:
@@ -83,7 +84,7 @@ def _delta_v1() -> bytes:
 
 
 def _v1_of_format(number: int) -> bytes:
-    return sealed_v1(replace(RIGHT_V1, format=number)._resource())
+    return sealed_v1(written(replace(RIGHT_V1, format=number)))
 
 
 def _flipped() -> bytes:
@@ -113,7 +114,7 @@ WRONG: dict[str, Wrong] = {
     "schema": Wrong(
         lambda: sealed(_written(RIGHT), version=1),
         FotaResult.SCHEMA_UNSUPPORTED,
-        lambda: sealed_v1(RIGHT_V1._resource().replace(der.enumerated(1), der.enumerated(2), 1)),
+        lambda: sealed_v1(written(RIGHT_V1).replace(der.enumerated(1), der.enumerated(2), 1)),
         hub_checks.WRONG_VERSION,
     ),
     "vendor": Wrong(
