@@ -19,7 +19,8 @@ from pdmlab.boards.card import card
 from pdmlab.boards.console import BAUD, Console
 from pdmlab.boards.detection import Found, find_boards
 from pdmlab.boards.dragdrop import TAKES_AT_MOST, flash_volume
-from pdmlab.errors import BoardError, FlashFailed
+from pdmlab.errors import BoardError, ConfigError, FlashFailed
+from pdmlab.update.files import MAX_IMAGE, read_file
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -263,12 +264,12 @@ def read_image_file(path: Path | str) -> bytes:
     """Return the bytes of an image file.
 
     Raises:
-        FlashFailed: it cannot be read.
+        FlashFailed: it cannot be read, or has more bytes than any image.
     """
     try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise FlashFailed(f"{path} cannot be read: {error.strerror}", hint="give the path of a .bin or .hex") from error
+        return read_file(path, MAX_IMAGE, "an image")
+    except ConfigError as error:
+        raise FlashFailed(error.message, hint="give the path of a .bin or .hex") from error
 
 
 def _found(url: str) -> Found:

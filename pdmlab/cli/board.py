@@ -85,7 +85,10 @@ def board(
         if dumped is not None:
             flash = virtual.flash_image()
             _write(dumped, flash)
-            click.echo(f"{dumped}: the flash of the SIMULATED {virtual.target}, {len(flash)} B; secrets are in it")
+            click.echo(
+                f"{dumped}: the flash of the SIMULATED {virtual.target}, {len(flash)} B; secrets are in it",
+                err=not dumped.is_file(),
+            )
             return
         virtual.attach("its bridge")
         # The address is last, with nothing after it, so that it can be copied.
@@ -109,7 +112,8 @@ def _build(target: str, application: str, version: str, file: Path) -> None:
     with VirtualBoard(target, memory=True, power=False) as virtual:
         image = virtual.build(application, version=version)
     _write(file, image)
-    click.echo(f"{file}: {application} {version}, {len(image)} B")
+    # Nothing but the image goes to /dev/stdout.
+    click.echo(f"{file}: {application} {version}, {len(image)} B", err=not file.is_file())
 
 
 def _write(file: Path, data: bytes) -> None:
@@ -119,10 +123,10 @@ def _write(file: Path, data: bytes) -> None:
         ConfigError: it cannot be written.
     """
     from pdmlab.errors import ConfigError
+    from pdmlab.update.files import write_secret
 
     try:
-        with open(file, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as opened:
-            opened.write(data)
+        write_secret(file, data)
     except OSError as error:
         raise ConfigError(f"{file} cannot be written: {error.strerror}", hint="name another file") from error
 

@@ -16,6 +16,7 @@ from pdmlab import running
 from pdmlab.cli.asking import facts, named
 from pdmlab.cli.stopping import stoppable
 from pdmlab.errors import ConfigError, PdmlabError
+from pdmlab.update.files import MAX_KEY, read_file
 
 if TYPE_CHECKING:
     import asyncio
@@ -233,7 +234,7 @@ def _credentials(
 
     if identity is not None and key is not None:
         try:
-            return PreSharedKey(identity, bytes.fromhex(key.read_text(encoding="ascii").strip()))
+            return PreSharedKey(identity, bytes.fromhex(read_file(key, MAX_KEY, "a key").decode("ascii").strip()))
         except ValueError as error:
             raise ConfigError(f"{key} is no key in hex", hint="pairs of hex digits, and nothing else") from error
     if certificate is not None and private_key is not None and trust is not None:
@@ -248,7 +249,7 @@ def _credentials(
 
 def _der(path: Path) -> bytes:
     """Return the first item of a PEM file that is no parameters, or a DER file as it is."""
-    data = path.read_bytes()
+    data = read_file(path, MAX_KEY, "a key or a certificate")
     if b"-----BEGIN " not in data:
         return data
     for kind, body in _PEM.findall(data):

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pdmlab.errors import ConfigError
+from pdmlab.update.files import MAX_TEXT, read_file
 
 if TYPE_CHECKING:
     from pdmlab.update.survey import Survey
-
-MOST = 1 << 20  # B of an mbed_app.json
 
 
 @click.command()
@@ -49,10 +48,8 @@ def layout(file: Path | None, target: str, output: Path | None) -> None:
 
 
 def _document(file: Path) -> dict[str, Any]:  # Any: whatever JSON can hold
-    if file.stat().st_size > MOST:
-        raise ConfigError(f"{file} has more than {MOST:,} B", hint="name an mbed_app.json")
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = json.loads(read_file(file, MAX_TEXT, "an mbed_app.json"))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file} is no JSON: {error}", hint="name an mbed_app.json") from error
     if not isinstance(document, dict):

@@ -12,6 +12,7 @@ import click
 
 from pdmlab.cli.naming import SUIT, named_version
 from pdmlab.errors import ConfigError
+from pdmlab.update.files import MAX_IMAGE, MAX_KEY, MAX_MANIFEST, read_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -119,7 +120,7 @@ class Signing:
 
     def sign(self, uri: str, encrypted: tuple[bytes, int] | None = None) -> bytes:
         """Sign the manifest, and remember its version as the stock tool does."""
-        developer, image, delta = self.developer, self.payload.read_bytes(), _delta(self.payload)
+        developer, image, delta = self.developer, read_file(self.payload, MAX_IMAGE, "an image"), _delta(self.payload)
         version = self.chosen_version(image if delta is None else None)
         signed = developer.sign(
             image,
@@ -127,7 +128,7 @@ class Signing:
             uri=uri,
             component=self.component,
             priority=self.priority,
-            vendor_data=self.vendor_data.read_bytes() if self.vendor_data else None,
+            vendor_data=read_file(self.vendor_data, MAX_KEY, "vendor data") if self.vendor_data else None,
             sign_image=self.sign_image,
             combined=self.combined,
             delta=delta,
@@ -160,7 +161,7 @@ class Signing:
                 hint="leave --sign-image, --combined-image and --component-name out",
             )
         if _delta(self.payload) is None:
-            self._version(self.payload.read_bytes())  # that one given contradicts
+            self._version(read_file(self.payload, MAX_IMAGE, "an image"))  # that one given contradicts
         common = SigningV1(
             self.payload, None, self.version, self.priority or None, self.vendor_data, self.cache, self.folder
         )
@@ -205,11 +206,11 @@ class SigningV1:
         """Sign the manifest, and remember a version a.b.c as the stock tool does."""
         developer = self.developer
         signed = developer.sign_v1(
-            self.payload.read_bytes(),
+            read_file(self.payload, MAX_IMAGE, "an image"),
             uri=uri,
             version=self.version if self.migrate is None else self.migrate,
             priority=self.priority,
-            vendor_data=self.vendor_data.read_bytes() if self.vendor_data else b"",
+            vendor_data=read_file(self.vendor_data, MAX_KEY, "vendor data") if self.vendor_data else b"",
             delta=_delta(self.payload),
         )
         if self.migrate is not None:
@@ -292,7 +293,7 @@ def parse(
     given = [file for file in (certificate, public_key, private_key) if file is not None]
     if len(given) > 1:
         raise click.UsageError("--certificate, --public-key and --private-key exclude each other.")
-    data = manifest.read_bytes()
+    data = read_file(manifest, MAX_MANIFEST, "a manifest", longer=(SUIT, MAX_MANIFEST + MAX_IMAGE))
     if data.startswith(SUIT):
         _parse_suit(data, _public_key(certificate, public_key, private_key) if given else None, given, as_json)
         return
@@ -302,7 +303,7 @@ def parse(
         key = _public_key(certificate, public_key, private_key)
         told |= {"signature": f"by the owner of {given[0]}"}
         if isinstance(signed, SignedManifestV1):
-            signed.verify(key if certificate is None else certificate.read_bytes())
+            signed.verify(key if certificate is None else read_file(certificate, MAX_KEY, "a certificate"))
         else:
             signed.verify(key)
             if signed.manifest.installed_signature:
@@ -340,11 +341,13 @@ def _public_key(
     from pdmlab.update.manifest_v1 import certified_key
 
     if certificate is not None:
-        return certified_key(certificate.read_bytes())
+        return certified_key(read_file(certificate, MAX_KEY, "a certificate"))
     if private_key is not None:
         return read_key(private_key).public_key()
     assert public_key is not None
     try:
-        return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public_key.read_bytes())
+        return ec.EllipticCurvePublicKey.from_encoded_point(
+            ec.SECP256R1(), read_file(public_key, MAX_KEY, "a public key")
+        )
     except ValueError as error:
         raise ConfigError(f"{public_key} is no point on P-256: {error}") from error

@@ -11,6 +11,7 @@ import click
 from pdmlab.cli.manifests import FILE, OUTPUT, cache, folder, payload, version_option
 from pdmlab.cli.naming import named_version
 from pdmlab.errors import ConfigError, ManifestRejected
+from pdmlab.update.files import MAX_IMAGE, MAX_TEXT, read_file, read_text
 
 if TYPE_CHECKING:
     from pdmlab.update.payloads.combined import SubImage
@@ -33,7 +34,7 @@ def delta(current: Path, new: Path, output: Path, block_size: int, threshold: in
     """Make the patch from one image to another; `create -p` and `update -p` sign it as a delta."""
     from pdmlab.update.payloads.patch import Delta
 
-    made = Delta.between(current.read_bytes(), new.read_bytes(), frame_size=block_size)
+    made = Delta.between(*(read_file(each, MAX_IMAGE, "an image") for each in (current, new)), frame_size=block_size)
     if not skip_size_check and 100 * made.ratio >= threshold:
         raise ConfigError(
             f"the patch has {len(made.patch)} B, {made.ratio:.0%} of the new image; {threshold} % were too many",
@@ -78,7 +79,7 @@ def pack(payload: Path, output: Path, version: str | None, signed: bool, cache: 
     from pdmlab.update.developer import Developer
     from pdmlab.update.packages import pack_image
 
-    data, sign = payload.read_bytes(), None
+    data, sign = read_file(payload, MAX_IMAGE, "an image"), None
     named = named_version(data)
     if None not in (version, named) and version != named:
         raise ConfigError(f"the image says that it is version {named}, not {version}", hint="leave -v out")
@@ -100,7 +101,7 @@ def parse_package(file: Path) -> None:
     """Show which images a package holds."""
     from pdmlab.update.payloads.combined import Package
 
-    data = file.read_bytes()
+    data = read_file(file, MAX_IMAGE, "a package")
     try:
         held = Package.read(lambda at, size: data[at : at + size], len(data))
     except ManifestRejected as error:
@@ -118,12 +119,12 @@ def _images(config: Path) -> list[SubImage]:
         return [
             SubImage(
                 str(image["sub_comp_name"]),
-                (config.parent / image["file_name"]).read_bytes(),
+                read_file(config.parent / image["file_name"], MAX_IMAGE, "an image"),
                 str(image.get("vendor_data", "")).encode(),
             )
-            for image in yaml.safe_load(config.read_text(encoding="utf-8"))["images"]
+            for image in yaml.safe_load(read_text(config, MAX_TEXT, "a package's configuration"))["images"]
         ]
-    except (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError, RecursionError) as error:
         raise ConfigError(
             f"{config} names no images: {error}",
             hint="images: [{sub_comp_name: radio, file_name: radio.bin, vendor_data: rev 2}, ...]",

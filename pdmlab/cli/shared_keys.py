@@ -11,6 +11,7 @@ from pdmlab.cli.asking import asked, asking
 from pdmlab.errors import ConfigError
 
 SIZE = 16  # B of a key that is made here: AES-128's
+MOST = 1024  # characters of one that is given: more than the service takes
 
 
 @click.command("psk")
@@ -34,6 +35,10 @@ def psk(
         elif delete:
             cloud.shared_keys.get(name).delete()
         else:
-            key = secrets.token_hex(SIZE) if secret is None else secret.read().strip()
+            key = secrets.token_hex(SIZE) if secret is None else secret.read(MOST + 1).strip()
+            if len(key) > MOST:
+                raise ConfigError(
+                    f"more than {MOST} characters are no key", hint="pairs of hex digits, and nothing else"
+                )
             cloud.shared_keys.create(name, key)
             click.echo(f"identity {name}\nkey      {key.lower().removeprefix('0x')}")

@@ -8,6 +8,7 @@ import click
 
 from pdmlab.cli.manifests import FILE, OUTPUT, Signing, signing_options, write
 from pdmlab.errors import ConfigError
+from pdmlab.update.files import MAX_IMAGE, MAX_MANIFEST, read_file
 
 FIRMWARE = "#firmware"
 """The URI of an image that comes in the envelope."""
@@ -26,7 +27,7 @@ def create_suit(payload: Path, url: str | None, output: Path, **options: object)
     if said := [flag for name, flag in odd.items() if options.get(name)]:
         raise click.UsageError(f"{', '.join(said)}: a SUIT manifest says no such thing.")
     signing = Signing(payload=payload, **options)  # type: ignore[arg-type]  # click's
-    developer, image = signing.developer, payload.read_bytes()
+    developer, image = signing.developer, read_file(payload, MAX_IMAGE, "an image")
     version = signing.chosen_version(image)
     resources = developer.resources
     manifest = for_image(
@@ -58,9 +59,9 @@ def convert(manifest: Path, payload: Path | None, output: Path, folder: Path) ->
     from pdmlab.update.developer import Developer
     from pdmlab.update.manifest import SignedManifest
 
-    said, payloads = SignedManifest.parse(manifest.read_bytes()).manifest, None
+    said, payloads = SignedManifest.parse(read_file(manifest, MAX_MANIFEST, "a manifest")).manifest, None
     if payload is not None:
-        image = payload.read_bytes()
+        image = read_file(payload, MAX_IMAGE, "an image")
         if hashlib.sha256(image).digest() != said.payload_digest:
             raise ConfigError(f"{payload} is not the image of {manifest}: its SHA-256 is another one")
         said, payloads = replace(said, uri=FIRMWARE), {FIRMWARE: image}

@@ -17,6 +17,7 @@ import click
 from pdmlab import settings
 from pdmlab.errors import BoardNotFound, ConfigError
 from pdmlab.firmware.registry import SUITES
+from pdmlab.update.files import MAX_IMAGE, read_file
 
 if TYPE_CHECKING:
     from pdmlab.greentea import Result
@@ -92,7 +93,10 @@ def test(
             click.echo(f"built {suite} for {target or 'K64F'}: {_built(target, suite)} B")
         if not run_:
             return
-    update = {"update_image": update_image and update_image.read_bytes(), "update_version": update_version}
+    update = {
+        "update_image": update_image and read_file(update_image, MAX_IMAGE, "an image"),
+        "update_version": update_version,
+    }
     results = _run(suites, target, url, seed, update, sync=sync, on_event=_echo if verbose else None, save=save)
     from pdmlab.greentea import to_json, to_junit, to_text
 

@@ -23,6 +23,7 @@ from pdmlab.cli.manifests import (
     signing_options_v1,
 )
 from pdmlab.errors import ConfigError, TimedOut
+from pdmlab.update.files import MAX_IMAGE, read_file
 
 if TYPE_CHECKING:
     from pdmlab.cloud import Campaign, Cloud
@@ -117,7 +118,7 @@ def _update(signing: Signing | SigningV1, plan: _Plan, *, short_url: bool = Fals
     with _service(signing.developer, plan.host, plan.api_key, plan.service) as cloud, contextlib.ExitStack() as made:
         tidy = plan.wait and plan.tidy
         name = signing.payload.name[:100]
-        image = cloud.firmware_image(name, signing.payload.read_bytes(), encrypt=encrypt)
+        image = cloud.firmware_image(name, read_file(signing.payload, MAX_IMAGE, "an image"), encrypt=encrypt)
         if tidy:
             made.callback(image.delete)
         uri = image.short_url if short_url else image.url
@@ -171,7 +172,7 @@ def device(
     with _service(signing.developer, host, api_key, service) as cloud:
         target = cloud.device(device)
         name = payload_name or signing.payload.name[:100]
-        uploaded = cloud.firmware_image(name, signing.payload.read_bytes())
+        uploaded = cloud.firmware_image(name, read_file(signing.payload, MAX_IMAGE, "an image"))
         signed = signing.sign_v1(uploaded.url) if _has_hub(target) else signing.sign(uploaded.url)
         if output is not None:
             output.write_bytes(signed)

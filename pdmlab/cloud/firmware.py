@@ -10,6 +10,7 @@ from pdmlab.cloud.answers import parsed
 from pdmlab.cloud.both import M, both
 from pdmlab.cloud.item import Collection, Item, moment, number, text
 from pdmlab.errors import ConfigError
+from pdmlab.update.files import MAX_IMAGE, read_file
 
 ONE_REQUEST = 100 << 20  # B; larger images go in chunks
 CHUNK = 6 << 20  # B, as the stock tool sends them
@@ -122,6 +123,6 @@ class FirmwareManifests(Collection[FirmwareManifest[M], M]):
 
 def _contents(file: Path) -> bytes:
     try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"the image {file} cannot be read: {error.strerror}") from error
+        return read_file(file, MAX_IMAGE, "an image")
+    except ConfigError as error:
+        raise ConfigError(f"the image {error.message}", hint=error.hint) from error

@@ -316,9 +316,10 @@ class VirtualBoard:
         A bootloader in it that no virtual board runs is left out: the board keeps its own, which reads what lies there.
 
         Raises:
-            FlashFailed: it is not as long as the flash.
+            FlashFailed: it is not as long as the flash, or no bytes; the board runs on.
         """
         self.require_open()
+        self._programmer.check_flash(data)
         self._power.cut(None)
         self._programmer.load_flash(data)
         self.power_on()

@@ -17,6 +17,7 @@ from pdmlab.update import bootloaders
 from pdmlab.update.candidate_form import OPTION, options_of
 from pdmlab.update.credentials import CREDENTIALS_FILE, RESOURCES_FILE, Credentials, UpdateResources
 from pdmlab.update.developer import Developer
+from pdmlab.update.files import MAX_TEXT, read_file, read_text
 
 if TYPE_CHECKING:
     from pdmlab.service import Service
@@ -53,10 +54,8 @@ def compiled_in(target: str) -> CompiledIn:
     resources = folder / RESOURCES_FILE
     mbed_app = read_mbed_app(folder / MBED_APP)
     return CompiledIn(
-        Credentials.from_c(file.read_text(encoding="utf-8")) if file.is_file() else service.credentials,
-        UpdateResources.from_c(resources.read_text(encoding="utf-8"))
-        if resources.is_file()
-        else service.update_resources,
+        Credentials.from_c(_c_source(file)) if file.is_file() else service.credentials,
+        UpdateResources.from_c(_c_source(resources)) if resources.is_file() else service.update_resources,
         transport_of(mbed_app, target),
         download_protocol_of(mbed_app, target),
         {OPTION: candidates} if (candidates := options_of(mbed_app, target)) else {},
@@ -122,15 +121,19 @@ def read_mbed_app(file: Path) -> Mapping[str, Any]:
     """Read an mbed_app.json; {} if there is none.
 
     Raises:
-        ConfigError: it is no JSON.
+        ConfigError: it is no JSON, or too long for an mbed_app.json.
     """
     if not file.is_file():
         return {}
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+        document = json.loads(read_file(file, MAX_TEXT, "an mbed_app.json"))
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file} is no JSON: {error}") from error
     return document if isinstance(document, dict) else {}
+
+
+def _c_source(file: Path) -> str:
+    return read_text(file, MAX_TEXT, "what `pdmlab dm init` makes")
 
 
 def _running_service() -> CompiledIn:

@@ -152,13 +152,26 @@ class Programmer:
         Raises:
             FlashFailed: it is not as long as the flash.
         """
+        self.check_flash(data)
+        start = 0 if names_bootloader(data) else self._layout.bootloader.end
+        self._flash.poke(start, data[start:])
+
+    def check_flash(self, data: bytes) -> None:
+        """Refuse what is no image of the whole flash.
+
+        Raises:
+            FlashFailed: it is not as long as the flash, or no bytes.
+        """
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise FlashFailed(
+                f"{type(data).__name__} is no image of a flash",
+                hint="give bytes: what flash_image() returns, or Path(file).read_bytes()",
+            )
         if len(data) != self._layout.geometry.size:
             raise FlashFailed(
                 f"an image of {len(data)} B is no image of a flash of {self._layout.geometry.size} B",
                 hint="give what flash_image() or a programmer's read-out of the whole flash has",
             )
-        start = 0 if names_bootloader(data) else self._layout.bootloader.end
-        self._flash.poke(start, data[start:])
 
     def has_bootloader(self) -> bool:
         """Whether anything was ever flashed where the bootloader goes."""

@@ -22,17 +22,15 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pdmlab.errors import ConfigError
 from pdmlab.update.credentials import CREDENTIALS_FILE, RESOURCES_FILE, Credentials, UpdateResources
+from pdmlab.update.files import MAX_TEXT, PUBLIC, SECRET, read_text, write_file
 from pdmlab.update.manifest import Manifest, PayloadFormat, PayloadMetadata
 from pdmlab.update.manifest_tool import (
     CERTIFICATE,
     CONFIG,
     KEY,
-    PUBLIC,
     README,
-    SECRET,
     TOOL_FOLDER,
     ToolFolder,
-    write_file,
 )
 from pdmlab.update.manifest_v1 import ManifestV1
 from pdmlab.update.version import Version
@@ -271,10 +269,10 @@ class Developer:
 
     def _text(self, name: str) -> str:
         try:
-            return (self.folder / name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            return read_text(self.folder / name, MAX_TEXT, "what `pdmlab dm init` makes")
+        except ConfigError as error:
             raise ConfigError(
-                f"{self.folder / name} cannot be read: {error}",
+                error.message,
                 hint="set the folder up with `pdmlab dm init -d company.com --model-name model`",
             ) from error
 

@@ -17,6 +17,8 @@ Value = int | str
 _SUFFIX = re.compile(r"\b(0[xX][0-9a-fA-F]+|[0-9]+)[uUlL]+\b")
 _LIMIT = 1 << 64
 _MAX_TEXT = 500
+_DEEPEST = 64
+"""Macros that say what another one is, one after the other."""
 
 
 def _divide(left: int, right: int) -> int:
@@ -52,6 +54,7 @@ class Expressions:
 
     def __init__(self, symbols: Mapping[str, Value]) -> None:
         self._symbols = symbols
+        self._values: dict[str, int] = {}  # of symbols that have been evaluated: each is once, however often it is said
 
     def value(self, expression: Value, *, of: str) -> int:
         """Return the number that expression stands for; `of` names the setting in a ConfigError."""
@@ -59,6 +62,8 @@ class Expressions:
 
     def _value(self, expression: Value, of: str, above: tuple[str, ...]) -> int:
         if isinstance(expression, int):
+            if not -_LIMIT < expression < _LIMIT:
+                raise ConfigError(f"{of}: a number of {expression.bit_length()} bits does not fit in 64 bits")
             return int(expression)
         if len(expression) > _MAX_TEXT:
             raise ConfigError(f"{of}: an expression of {len(expression)} characters is no address")
@@ -89,10 +94,17 @@ class Expressions:
         return result
 
     def _symbol(self, name: str, of: str, above: tuple[str, ...]) -> int:
+        if name in self._values:
+            return self._values[name]
         if name in above:
             raise ConfigError(f"{of}: {' -> '.join((*above, name))} goes round in a circle")
         if name not in self._symbols:
             raise ConfigError(
                 f"{of}: nothing says what {name} is", hint="set it in mbed_app.json, for this target or for *"
             )
-        return self._value(self._symbols[name], of, (*above, name))
+        if len(above) == _DEEPEST:
+            raise ConfigError(
+                f"{of}: {above[0]} goes through more than {_DEEPEST} macros", hint="write a number instead"
+            )
+        self._values[name] = self._value(self._symbols[name], of, (*above, name))
+        return self._values[name]

@@ -9,10 +9,7 @@ signed last. manifest-tool 1.x keeps `.manifest_tool.json`, `.update-certificate
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdmlab.errors import ConfigError
+from pdmlab.update.files import MAX_KEY, MAX_TEXT, PUBLIC, SECRET, read_file, write_file
 from pdmlab.update.version import Version
 
 TOOL_FOLDER = ".manifest-dev-tool"
@@ -29,7 +27,6 @@ KEY, CERTIFICATE, CONFIG = "dev.key.pem", "dev.cert.der", "dev.cfg.yaml"
 CLOUD_CONFIG, VERSIONS, README = "dev.cloud_cfg.yaml", "update.version.yaml", "README.txt"
 OLD_CONFIG, OLD_CLOUD_CONFIG = ".manifest_tool.json", ".mbed_cloud_config.json"
 
-SECRET, PUBLIC = 0o600, 0o644
 _SET_UP = "set the folder up with `pdmlab dm init -d company.com --model-name model`"
 _FIRST = "0.0.1"  # what the stock tool takes a component for that it has signed nothing of
 
@@ -174,36 +171,21 @@ def read_key(path: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Path, most: int = MAX_KEY, what: str = "a key or a certificate") -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}", hint=_SET_UP) from error
+        return read_file(path, most, what)
+    except ConfigError as error:
+        raise ConfigError(error.message, hint=error.hint or _SET_UP) from error
 
 
 def _mapping(path: Path) -> dict[str, Any]:  # any: what YAML and JSON hold
     import yaml
 
     try:
-        text = _bytes(path).decode()
+        text = _bytes(path, MAX_TEXT, "a manifest tool's configuration").decode()
         said = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, yaml.YAMLError, RecursionError) as error:  # RecursionError: it is nested too deep
         raise ConfigError(f"{path} cannot be read: {error}") from error
     if not isinstance(said, dict):
         raise ConfigError(f"{path} holds no names and values")
     return said
-
-
-def write_file(path: Path, data: bytes, mode: int) -> None:
-    """Put a file in place whole or not at all, readable by its owner alone from the first byte on."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise

@@ -41,3 +41,20 @@ def test_what_is_no_configuration_is_refused_in_a_line(tmp_path: Path) -> None:
     file.write_text(json.dumps({"target_overrides": {"K64F": {}}}))
     result = CliRunner().invoke(main, ["layout", str(file), "-t", "K64F", "-o", str(tmp_path / "picture.what")])
     assert result.exit_code == 1 and "name a .svg, .png or .pdf" in result.output
+
+
+def test_a_hostile_file_is_read_at_once_and_said_in_few_words(tmp_path: Path) -> None:
+    file, picture = tmp_path / "mbed_app.json", tmp_path / "picture.png"
+    # Without a memo its value takes 2 ** 60 additions.
+    macros = [f"A{n}=A{n + 1}+A{n + 1}" for n in range(60)] + ["A60=0"]
+    for settings, words in (
+        ({"update-client.storage-address": "A0"}, "SD        0x00000000..0x08000000"),
+        ({"update-client.storage-size": 10**300, "target.app_offset": -(10**300)}, "does not fit in 64 bits"),
+    ):
+        file.write_text(json.dumps({"target_overrides": {"K64F": settings}, "macros": macros}))
+        result = CliRunner().invoke(main, ["layout", str(file), "-t", "K64F", "-o", str(picture)])
+        assert words in result.output and len(result.output) < 3000, result.output
+        assert f"drawn in {picture}" in result.output
+    file.write_bytes(b" " * (1 << 20) + b"{}")
+    result = CliRunner().invoke(main, ["layout", str(file), "-t", "K64F"])
+    assert result.exit_code == 1 and "has more than 1,048,576 B" in result.output

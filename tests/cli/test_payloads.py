@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,41 @@ def test_a_configuration_that_names_no_images_is_refused(project: Path, config: 
 def test_what_is_no_package_is_refused(project: Path) -> None:
     refused = dm("package", "parse", "-p", "old.bin")
     assert refused.exit_code == 1 and "old.bin is no package that a device would take" in refused.output
+
+
+NESTED = "[" * 5000
+
+
+def test_a_description_that_is_nested_too_deep_is_refused_in_a_line(project: Path) -> None:
+    Developer(project).init("company.com", "thermostat")
+    (project / "images.yaml").write_text(NESTED)
+    packed = dm("package", "create", "-c", "images.yaml", "-o", "p.tar")
+    assert packed.exit_code == 1 and "ConfigError: images.yaml names no images" in packed.output
+    (project / "old.yaml").write_text(NESTED)  # beside old.bin: it says that this is a patch
+    signed = dm("create", "-p", "old.bin", "-u", "http://127.0.0.1/fw", "-o", "m", "-v", "1.0.1")
+    assert signed.exit_code == 1 and "ConfigError: old.bin and old.yaml are no delta payload" in signed.output
+    (project / ".manifest-dev-tool" / "dev.cfg.yaml").write_text(NESTED)
+    signed = dm("create", "-p", "new.bin", "-u", "http://127.0.0.1/fw", "-o", "m", "-v", "1.0.1")
+    assert signed.exit_code == 1 and "dev.cfg.yaml cannot be read" in signed.output
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no /dev")
+@pytest.mark.parametrize(
+    ("words", "most"),
+    [
+        (("parse", "/dev/zero"), 64 << 10),
+        (("parse", "old.manifest", "-c", "/dev/zero"), 64 << 10),
+        (("convert", "/dev/zero", "-o", "x"), 64 << 10),
+        (("create", "-p", "/dev/zero", "-u", "http://127.0.0.1/fw", "-o", "x"), 256 << 20),
+        (("create", "-p", "old.bin", "-d", "/dev/zero", "-u", "http://127.0.0.1/fw", "-o", "x"), 64 << 10),
+        (("delta", "-c", "old.bin", "-n", "/dev/zero", "-o", "x"), 256 << 20),
+        (("package", "create", "-c", "/dev/zero", "-o", "x"), 1 << 20),
+        (("package", "parse", "-p", "/dev/zero"), 256 << 20),
+    ],
+)
+def test_a_file_without_an_end_is_refused(project: Path, words: tuple[str, ...], most: int) -> None:
+    developer = Developer(project)
+    developer.init("company.com", "thermostat")
+    (project / "old.manifest").write_bytes(developer.sign(OLD, version="1.0.0", uri="http://127.0.0.1/fw"))
+    result = dm(*words)
+    assert result.exit_code == 1 and f"ConfigError: /dev/zero has more than {most:,} B" in result.output, result.output

@@ -44,6 +44,7 @@ def fuzz(name: str, inputs: int, seed: int, folder: str) -> None:
     from tests.fuzz.mutate import Mutator
 
     findings, corpus = Findings(TARGETS[name]), TARGETS[name].corpus()
+    findings.warm_up(corpus[:1])
     for data in corpus:
         findings.run(data)
     run = counted(findings.run, findings.found, inputs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import time
 import tracemalloc
 
 import pytest
@@ -20,6 +22,7 @@ targets = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 @targets
 def test_the_corpus_itself_is_read_or_refused(target: Target) -> None:
     findings = Findings(target, folder=None)
+    findings.warm_up([*target.corpus()[:1], b""])
     for data in target.corpus():
         findings.run(data)
         for end in range(len(data)):
@@ -30,6 +33,7 @@ def test_the_corpus_itself_is_read_or_refused(target: Target) -> None:
 @targets
 def test_mutated_inputs_are_values_or_clean_errors_and_nothing_stays(target: Target) -> None:
     findings = Findings(target, folder=None)
+    findings.warm_up([*target.corpus()[:1], b""])
     mutator = Mutator(target.corpus(), seed=4)
     for _ in range(INPUTS // 2):
         findings.run(mutator.next())
@@ -67,3 +71,22 @@ def test_what_goes_wrong_is_found_once_with_its_input() -> None:
         findings.run(data)
     ((what, data),) = findings.found.items()
     assert what.startswith("IndexError at ") and data == b"xa"
+
+
+def test_a_parsers_first_imports_are_no_part_of_its_time() -> None:
+    busy, collecting = [0.05], []
+
+    def check(data: bytes) -> None:
+        collecting.append(gc.isenabled())
+        until = time.thread_time() + (busy.pop() if busy else 0)
+        while time.thread_time() < until:
+            pass
+
+    findings = Findings(Target("made-up", check, seconds=0.04), folder=None)
+    findings.warm_up([b"a"])
+    findings.run(b"a")
+    assert not findings.found
+    assert collecting == [True, False] and gc.isenabled()
+    busy.append(0.05)
+    findings.run(b"b")
+    assert list(findings.found.values()) == [b"b"]

@@ -288,9 +288,10 @@ async def test_779_an_installation_fails_and_may_be_tried_again(lab: Lab) -> Non
     assert (await server.ask(codes.POST, "/5/0/2")).code == codes.CHANGED
     assert await settled(server) == (State.DOWNLOADED, Result.FAILED)
     assert await server.read("/3/0/3", TEXT) == b"1.0.0"
+    assert ours(session).reason == "it was told to fail so"
     assert (await server.ask(codes.POST, "/5/0/2")).code == codes.CHANGED
     await server.next(codes.POST, "/rd")
-    assert await shown(server) == DONE
+    assert await shown(server) == DONE and ours(session).reason == ""
 
 
 # -- beside OMA's -------------------------------------------------------------------------------------------------
@@ -317,6 +318,8 @@ async def test_every_failure_can_be_had_for_training(lab: Lab, how: str, result:
         return
     assert now == (State.IDLE, result)
     assert firmware.reason == "it was told to fail so"
+    assert await pull(server, "") == codes.CHANGED
+    assert await shown(server) == INITIAL and firmware.reason == ""
     assert (await push(server)).code == codes.CHANGED  # once
     assert await shown(server) == DOWNLOADED
 

@@ -120,6 +120,16 @@ def test_what_is_no_whole_flash_is_refused(size: int) -> None:
         board.load_flash(bytes(size))
 
 
+@pytest.mark.parametrize("data", [None, 5, "flash.bin"])
+def test_what_is_no_bytes_is_refused_and_the_board_runs_on(data: Any) -> None:
+    with VirtualBoard("K64F", memory=True) as board:
+        with pytest.raises(FlashFailed, match=f"{type(data).__name__} is no image of a flash"):
+            board.load_flash(data)
+        assert board.powered
+        board.console.expect("^pdmlab idle")
+        board.load_flash(bytearray(board.flash_image()))
+
+
 def test_an_erased_flash_has_nothing_to_start(project: Path) -> None:
     with VirtualBoard("K64F", memory=True) as board:
         board.load_flash(b"\xff" * 1024 * K)
@@ -232,6 +242,8 @@ def test_a_board_with_either_bootloader_boots_what_was_flashed(project: Path, ki
 def test_the_command_writes_the_flash_of_a_board_and_of_one_with_state(project: Path) -> None:
     says(project, SEED_S)
     file = project / "flash.bin"
+    file.write_bytes(b"of an afternoon before, for everyone to read")
+    file.chmod(0o644)
     result = CliRunner().invoke(
         main, ["board", "K64F", "--id", "dumped", "--application", "idle", "-v", "1.2.3", "--flash-image", str(file)]
     )

@@ -142,6 +142,40 @@ def test_symbols_that_refer_to_each_other_are_refused() -> None:
         Expressions({"A": "B + 1", "B": "A"}).value("A", of="test")
 
 
+class Counted(dict[str, int | str]):
+    """Symbols that count how often one is looked up."""
+
+    looked_up = 0
+
+    def __getitem__(self, name: str) -> int | str:
+        self.looked_up += 1
+        return super().__getitem__(name)
+
+
+def test_a_macro_is_evaluated_once_however_often_it_is_said() -> None:
+    symbols = Counted({f"A{n}": f"A{n + 1} + A{n + 1}" for n in range(18)} | {"A18": 1})
+    expressions = Expressions(symbols)
+    assert expressions.value("A0 + A0", of="test") == 1 << 19
+    assert expressions.value("A0", of="another") == 1 << 18
+    assert symbols.looked_up == 19
+
+
+def test_macros_that_go_on_and_on_are_refused_with_the_first_of_them() -> None:
+    symbols: dict[str, int | str] = {f"A{n}": f"A{n + 1}" for n in range(5000)} | {"A5000": 1}
+    assert Expressions(symbols).value("A4990", of="test") == 1
+    with pytest.raises(ConfigError, match=r"^test: A0 goes through more than 64 macros") as refused:
+        Expressions(symbols).value("A0", of="test")
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("number", [10**300, -(10**300), 1 << 64], ids=["huge", "negative", "65 bits"])
+def test_a_number_that_no_machine_has_is_refused_in_few_words(number: int) -> None:
+    for said in ("A", number):
+        with pytest.raises(ConfigError, match=r"a number of \d+ bits does not fit in 64 bits") as refused:
+            Expressions({"A": number}).value(said, of="test")
+        assert len(str(refused.value)) < 100
+
+
 def test_numbers_keep_their_c_suffixes() -> None:
     assert Expressions({}).value("(0x10UL + 2u) << 1", of="test") == 36
 

@@ -195,6 +195,7 @@ class FirmwareObject(FirmwareDownloads):
         firmware = self._firmware
         if self.state is not State.DOWNLOADED or firmware is None:
             raise Refusal(codes.METHOD_NOT_ALLOWED, f"state {self.state}: there is nothing to install")
+        self.reason = ""
         self._show(State.UPDATING, Result.INITIAL)
         self._start(self._install(firmware))
 

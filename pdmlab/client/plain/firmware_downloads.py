@@ -120,7 +120,7 @@ class FirmwareDownloads(TableObject):
     def _reset(self) -> None:
         """Bring state and result back to 0, as a server asks."""
         self._abandon()
-        self._firmware = None
+        self._firmware, self.reason = None, ""
         self.store.discard()
         self._show(State.IDLE, Result.INITIAL)
         self._work = self.spawn(self._save(Record()))

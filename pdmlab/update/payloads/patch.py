@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pdmlab.errors import ConfigError
+from pdmlab.update.files import MAX_IMAGE, MAX_TEXT, read_file, read_text
 from pdmlab.update.manifest import PayloadMetadata
 from pdmlab.update.payloads.delta import MAGIC, MAX_FRAME
 
@@ -55,14 +56,15 @@ class Delta:
         patch = Path(path)
         beside = patch.with_suffix(".yaml")
         try:
-            fields = yaml.safe_load(beside.read_text(encoding="utf-8"))
+            fields = yaml.safe_load(read_text(beside, MAX_TEXT, "a description of a patch"))
             metadata = PayloadMetadata(
                 int(fields["installed-size"]), _digest(fields["installed-digest"]), _digest(fields["precursor-digest"])
             )
-            return cls(patch.read_bytes(), metadata)
-        except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError) as error:
+            return cls(read_file(patch, MAX_IMAGE, "a patch"), metadata)
+        except (ConfigError, ValueError, LookupError, TypeError, yaml.YAMLError, RecursionError) as error:
+            why = error.message if isinstance(error, ConfigError) else error
             raise ConfigError(
-                f"{patch} and {beside.name} are no delta payload: {error}",
+                f"{patch} and {beside.name} are no delta payload: {why}",
                 hint="make them with manifest-delta-tool -c old.bin -n new.bin -o fw.delta, or with Delta.between",
             ) from error
 

@@ -244,6 +244,14 @@ def test_a_bad_image_is_copied_again_for_ever(board: MbedBoard) -> None:
         assert said(board) == golden("[DBG ] Failed to boot active application", UPDATE, "booting...")
 
 
+def test_from_power_on_three_starts_end_in_a_reset_and_the_fourth_hangs(board: MbedBoard) -> None:
+    board.boot("power-on")  # nothing is counted: retained RAM holds nothing of it
+    for count in range(3):
+        board.boot("software")  # the first notes the version
+        assert board.retained == {"heapVersion": 1_000_000, "bootCounter": count}
+    hangs(board, "software")
+
+
 def test_mended_a_bad_image_is_not_copied_again(medium: Medium) -> None:
     board = mended(medium, "recopy")
     bad_image(board)
