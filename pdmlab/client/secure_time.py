@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pdmlab.clock import SECOND, DeviceClock
 from pdmlab.errors import StorageError
-from pdmlab.storage.kv.nvstore import NVStore
+from pdmlab.storage.kv.nvstore import NVStore, keep
 from pdmlab.storage.kv.sotp import SotpType
 
 EARLIEST = 1_483_264_800
@@ -90,7 +90,7 @@ class SecureTime:
         return int.from_bytes(data, "little") if len(data) == 8 else 0
 
     def _write(self, what: SotpType, seconds: int) -> None:
-        self._store.set(what, seconds.to_bytes(8, "little"))
+        keep(self._store, what, seconds.to_bytes(8, "little"))
 
     def at(self, *, trusted: bool) -> ServerTime:
         """Return the clock that a handshake with a server goes by; trusted: it is the bootstrap server's CA's."""

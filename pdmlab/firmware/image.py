@@ -5,6 +5,7 @@ Layout, little endian, as the linker of a Cortex-M target would place it:
 | offset | bytes |
 |---|---|
 | 0x000 | u32 initial stack pointer, u32 reset vector (the start of every Cortex-M image) |
+| 0x1e8 | u64 number of the version, as firmware headers have it (`pdmlab.update.signed_version`); 0.0.0 if it is none |
 | 0x1f0 | 16 B `PELION/BSDIFF001`: which patches it can apply, where manifest-delta-tool looks for it |
 | 0x200 | 8 B magic `pdmlabFW`, u32 length n of the descriptor, u32 CRC32 of name, version and build |
 | 0x210 | n B descriptor: JSON, UTF-8 |
@@ -30,6 +31,8 @@ from pdmlab.client.transport import Transport
 from pdmlab.client.transport import check as check_transport
 from pdmlab.errors import ConfigError, ImageRejected
 from pdmlab.firmware.body import code
+from pdmlab.update import signed_version
+from pdmlab.update.version import Version, is_version
 
 MAGIC = b"pdmlabFW"
 DESCRIPTOR_OFFSET = 0x200
@@ -96,6 +99,8 @@ def build_image(
     vectors = struct.pack("<II", stack_top, load_address + DESCRIPTOR_OFFSET | 1)
     image = bytearray(code(info.application, info.version, info.build, size))
     image[: len(vectors)] = vectors
+    version = Version.parse(info.version if is_version(info.version) else "0.0.0")
+    image[signed_version.OFFSET : signed_version.END] = signed_version.pack(version)
     image[PATCHES_OFFSET:DESCRIPTOR_OFFSET] = PATCHES
     image[DESCRIPTOR_OFFSET:start] = _HEAD.pack(MAGIC, len(body), _check(fixed))
     image[start : start + len(body)] = body

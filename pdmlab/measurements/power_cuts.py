@@ -8,15 +8,18 @@ out. A replay code is a list of steps:
     reset         the same after a reset from inside, as a watchdog makes it: RAM is as it was
     confirm       the application says that it works
     download-newer, download-older, download-unsigned    fetch 3.0.0, 0.9.0, or a 2.0.0 without a signature of its own
+    download-forged    fetch 0.9.0, with its genuine signature, under a header that says 999.999.999
     spoil-active, spoil-candidate        some bytes of the application, or of the candidate, are no more what they were
     wipe-storage                         the update storage is blank
     wear-flash                           the flash refuses one program in the application
+    wear-nvstore                         the flash refuses every program in NVStore
     pull-card, seat-card, format-card    what people do to a card
 
 A step that ends in !n loses power in its nth program or erase, half of which has happened: `download boot!20 boot`.
 How much had happened can be said: `boot!20.25`, `boot!20b` (nothing), `boot!20a` (all), `boot!20x7` (bits at random);
 `boot!20o` takes the card out there. `trial: download boot!20 boot` names the bootloader, and `trial/K64F-SD: …` a small
-setup of the benchmark, so that the code alone says everything.
+setup of the benchmark, so that the code alone says everything; `trial/K64F-SD/full: …` has an NVStore full of old
+records, and `trial/K64F-SD/room24: …` one full of an application's live ones, up to 24 B.
 """
 
 from __future__ import annotations
@@ -44,7 +47,9 @@ CELL = 4096
 HALF = "half written"
 MOST_STEPS = 20
 CUTTABLE = frozenset(step for step in STEPS if step.startswith("download")) | {"boot", "reset", "confirm"}
-_CODE = re.compile(r"(?:(?P<kind>[a-z]+)(?:/(?P<setup>[\w-]+))?(?P<full>/full)?:)?(?P<words>[^:]*)")
+_CODE = re.compile(
+    r"(?:(?P<kind>[a-z]+)(?:/(?P<setup>[\w-]+))?(?:/(?P<full>full)|/room(?P<room>\d{1,3}))?:)?(?P<words>[^:]*)"
+)
 _HINT = "download, boot, boot!20, reset, confirm, pull-card, seat-card, format-card, spoil-active …"
 
 
@@ -120,11 +125,12 @@ class Replay:
 
 @dataclass(frozen=True)
 class _Code:
-    """A replay code, read: the bootloader and the setup it names, whether NVStore is full, its steps and their cuts."""
+    """A replay code, read: the bootloader and the setup it names, how NVStore is filled, its steps and their cuts."""
 
     kind: Kind | None
     setup: str | None
     full: bool
+    room: int | None
     steps: list[tuple[str, str, Cut | None]]
 
 
@@ -149,7 +155,9 @@ def replay(
         raise ConfigError(f"the code names the bootloader {read.kind}, and bootloader is {named}")
     where = of_board(board) if read.setup is None else setup(read.setup)
     size = image_B if read.setup is None else IMAGE_B
-    rig = UpdateRig(where, read.kind or named or DEFAULT, image_B=size, options=options, fill_nvstore=read.full)
+    rig = UpdateRig(
+        where, read.kind or named or DEFAULT, image_B=size, options=options, fill_nvstore=read.full, room=read.room
+    )
     return _play(rig, code, read)
 
 
@@ -166,7 +174,7 @@ def replay_code(code: str, *, options: Mapping[str, Any] | None = None, build: B
     read = _read(code)
     if read.kind is None or read.setup is None:
         raise ConfigError(f"{code[:60]!r} names no bootloader and setup", hint="such as trial/K64F-SD: download boot!9")
-    rig = UpdateRig(setup(read.setup), read.kind, options=options, build=build, fill_nvstore=read.full)
+    rig = UpdateRig(setup(read.setup), read.kind, options=options, build=build, fill_nvstore=read.full, room=read.room)
     return _play(rig, code, read)
 
 
@@ -210,7 +218,8 @@ def _read(code: str) -> _Code:
         steps.append((word, name, parse_cut(cut) if mark else None))
     if not 1 <= len(words) <= MOST_STEPS:
         raise ConfigError(f"a replay code has 1 to {MOST_STEPS} steps", hint="such as: download boot!20 boot")
-    return _Code(bootloaders.kind(kind), match["setup"], match["full"] is not None, steps)
+    room = None if match["room"] is None else int(match["room"]) // 8 * 8
+    return _Code(bootloaders.kind(kind), match["setup"], match["full"] is not None, room, steps)
 
 
 def _play(rig: UpdateRig, code: str, read: _Code) -> Replay:

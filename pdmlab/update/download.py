@@ -10,11 +10,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pdmlab.errors import ManifestRejected, StorageError
+from pdmlab.update import signed_version
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.candidate_form import CandidateForm
 from pdmlab.update.checks import Acceptance, check, is_running
 from pdmlab.update.components import MAIN, Component, Components
 from pdmlab.update.der import is_digest_signature
+from pdmlab.update.header import FLAG_ENCRYPTED
 from pdmlab.update.installation import Installer
 from pdmlab.update.interface import (
     ALLOWED,
@@ -33,6 +35,7 @@ from pdmlab.update.manifest import Manifest, SignedManifest
 from pdmlab.update.preparation import Begun, Secrets, begin
 from pdmlab.update.results import FotaResult, FotaState
 from pdmlab.update.transfer import BLOCK_SIZE, Transfer, on_medium
+from pdmlab.update.version import Version
 
 __all__ = [
     "ALLOWED",
@@ -241,6 +244,8 @@ class Fota:
         )
         await transfer.run(begun.start, self._callbacks.progress)
         self._check_signature(manifest)
+        if self._trials is not None and manifest.component == MAIN:
+            await self._on_medium(FotaResult.STORAGE_READ, self._check_version, manifest)
 
     def _component(self, manifest: Manifest) -> Component:
         component = self._components.find(manifest.component)
@@ -256,6 +261,17 @@ class Fota:
             raise DownloadFailed(
                 FotaResult.PAYLOAD_CORRUPTED, "the image's own signature is not of the key that the device knows"
             )
+
+    def _check_version(self, manifest: Manifest) -> None:
+        """Check that the image is of the manifest's version, as its bootloader will, by what was signed; blocking."""
+        header = self._slot.header()
+        head = b""
+        if header is not None:
+            key = self._secrets.device_key() if header.flags & FLAG_ENCRYPTED else None
+            head = self._slot.reader(header, key)(0, signed_version.END)
+        version = Version.parse(manifest.version)
+        if why := signed_version.disagreement(head, version.number, manifest.version):
+            raise DownloadFailed(FotaResult.PAYLOAD_CORRUPTED, f"the image is of another version: {why}")
 
     async def _on_medium(self, result: FotaResult, work: Callable[..., T], *args: object) -> T:
         return await on_medium(self._blocking, result, work, *args)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pdmlab.errors import ConfigError, ImageRejected, UpdateError
+from pdmlab.update import signed_version
 from pdmlab.update.header import FIRMWARE_MAGIC, FLAG_ENCRYPTED, MAX_HEADER_SIZE, FirmwareHeader
 from pdmlab.update.object5 import Result
 from pdmlab.update.version import Version
@@ -146,8 +147,11 @@ def pack_image(image: bytes, version: str, *, sign: Callable[[bytes], bytes] | N
     """Return the package of an image: its header v3, then the image; sign: of its SHA-256, r and s (64 B).
 
     Raises:
-        ConfigError: the version is none, or the image is empty.
+        ConfigError: the version is none, or the image is empty; what is to be signed says another version by itself.
     """
+    own = signed_version.version_in(image)
+    if sign is not None and own is not None and str(own) != version:
+        raise ConfigError(f"the image is signed as {own}, it cannot be packed as {version}", hint=f"pack it as {own}")
     digest = hashlib.sha256(image).digest()
     signature = b"" if sign is None else sign(digest)
     return FirmwareHeader(len(image), Version.parse(version), digest, signature=signature).pack() + image

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pdmlab.errors import BootFailed, ConfigError, ImageRejected
 from pdmlab.measurements.power_cuts import replay_code
-from pdmlab.measurements.update_cuts.exploring import CutPlan, explore_update
+from pdmlab.measurements.update_cuts.exploring import STORIES, CutPlan, explore_update
 from pdmlab.measurements.update_cuts.faults import compare_bootloaders
 from pdmlab.measurements.update_cuts.media import Cut, parse_cut
 from pdmlab.measurements.update_cuts.reader import read_active
@@ -22,9 +22,14 @@ from pdmlab.measurements.update_cuts.setups import SETUPS, setup
 from pdmlab.update import bootloaders
 from pdmlab.update.bootloaders.interface import BootResult, Hardware, Kind, Print, ResetReason
 from pdmlab.update.bootloaders.trial import TrialBootloader
+from pdmlab.update.bootloaders.trial import bootloader as trial_bootloader
+from pdmlab.update.bootloaders.trial import records as trial_records
+from pdmlab.update.bootloaders.trial.choice import Choice
 from pdmlab.update.bootloaders.trial.installing import Installer
 from pdmlab.update.bootloaders.trial.key import point_of
 from pdmlab.update.bootloaders.trial.places import candidate_slot
+from pdmlab.update.bootloaders.trial.records import TrialRecords
+from pdmlab.update.bootloaders.trial.verify import Verifier
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.header import FirmwareHeader
 from pdmlab.update.region import Region
@@ -47,6 +52,15 @@ def test_nor_when_the_candidate_is_damaged_after_it_or_when_the_store_of_the_ide
 ) -> None:
     report = explore_update("trial", "K64F-SD", plan=SAMPLE, **options)
     assert report.holds, report
+
+
+@pytest.mark.parametrize("room", [8, 24, 32, 40, 64])
+def test_nor_when_nvstore_is_nearly_full_of_live_records(room: int) -> None:
+    report = explore_update("trial", "K64F-SD", plan=CutPlan(torn=1, second=1, share=25, seed=room), room=room)
+    assert report.holds, report
+    assert report.ends["1.0.0"] and bool(report.ends["2.0.0"]) is (room >= 40), (
+        "room for the record that it is on trial"
+    )
 
 
 @pytest.mark.parametrize("kind", ["fota", "mbed"])
@@ -152,8 +166,8 @@ class ConfirmsTooEarly(TrialBootloader):
 class ForgetsTheTrial(TrialBootloader):
     """Does not note that the new image had its start."""
 
-    def _note_trial(self, active: FirmwareHeader, start: Any) -> None:
-        pass
+    def _note_trial(self, active: FirmwareHeader, start: Any) -> bool:
+        return True
 
 
 def built_as(kind: type[TrialBootloader]) -> Build:
@@ -186,6 +200,47 @@ def test_a_bootloader_that_keeps_nothing_is_found_once_the_candidate_is_gone(mon
     bricked = [loss.code for loss in report.losses if loss.fault == "nothing starts any more"]
     assert len(bricked) > 30 and {replay_code(code).running for code in bricked[::10]} == {NOTHING}
     assert "it is on trial for ever" in report.causes, "there is nothing to go back to"
+
+
+class BelievesHeaders(Verifier):
+    """Takes the version from the header, which nobody has signed."""
+
+    def fault(self, header: FirmwareHeader, read: Any) -> str:
+        fault = super().fault(header, read)
+        return "" if "what was signed" in fault else fault
+
+
+def test_one_that_believes_the_headers_version_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_bootloader, "Verifier", BelievesHeaders)
+    report = explore_update("trial", "K64F-SD", story=STORIES["trial"]["forged"], plan=CutPlan(second=0, share=5))
+    assert "0.9.0 was started, after 2.0.0 was confirmed" in report.causes, report
+    code = "trial/K64F-SD: download boot confirm download-forged boot"
+    assert replay_code(code).fault == "an image was started whose header says another version than was signed"
+
+
+def test_one_that_sets_again_after_a_set_that_was_refused_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TrialRecords, "make_ready", lambda self: None)
+    monkeypatch.setattr(TrialBootloader, "_without_note", lambda *others: Choice("try"))
+    monkeypatch.setattr(trial_records, "keep", lambda store, key, data: store.set(key, data))
+    faults = [replay_code(f"trial/K64F-SD/room{room}: download boot confirm boot").fault for room in range(0, 64, 8)]
+    assert any(fault.startswith("the identity is") for fault in faults), faults
+    report = explore_update(
+        "trial", "K64F-SD", room=faults.index(next(filter(None, faults))) * 8, plan=CutPlan(second=0, share=9)
+    )
+    assert any(fault.startswith("the identity is") for fault in report.causes), report
+
+
+def test_one_that_does_not_see_whether_a_trial_can_be_noted_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TrialRecords, "make_ready", lambda self: None)
+    monkeypatch.setattr(TrialBootloader, "_without_note", lambda *others: Choice("try"))
+    report = explore_update("trial", "K64F-SD", story="download boot boot", room=24, plan=CutPlan(second=0, share=9))
+    assert "it is on trial for ever" in report.causes, report
+
+
+def test_what_nvstore_has_no_room_for_is_not_installed_and_the_board_goes_on() -> None:
+    story = replay_code("trial/K64F-SD/room24: download boot boot confirm boot")
+    assert story.running == OLD and not story.fault
+    assert "that 2.0.0 is on trial could not be noted" in story.steps[1].outcome
 
 
 # -- cuts, codes and the second reader ---------------------------------------------------------------------
@@ -250,6 +305,9 @@ OUTCOMES = {
     "card pulled in the copy": ("new", "new", "new"),
     "image without a signature": ("new", "new", "old"),
     "downgrade": ("new", "new", "new"),
+    "old release, header claims a higher version": ("older", "older", "new"),
+    "new image not confirmed, kept image lost, a newer one comes": ("newer", "newer", "newer"),
+    "new image crashes, secure storage refuses writes": ("new", "new", "old"),
 }
 
 

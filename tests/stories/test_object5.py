@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdmlab.client import Lwm2mClient
 from pdmlab.clock import SECOND, DeviceClock
+from pdmlab.errors import ConfigError
 from pdmlab.firmware import registry
 from pdmlab.firmware.device import Device
 from pdmlab.firmware.lwm2m import lwm2m
@@ -19,9 +21,11 @@ from pdmlab.service.core import Core
 from pdmlab.sim.board import VirtualBoard
 from pdmlab.update.credentials import Credentials
 from pdmlab.update.der import sign_digest
+from pdmlab.update.header import FirmwareHeader
 from pdmlab.update.manifest import Manifest
 from pdmlab.update.object5 import Result, State
 from pdmlab.update.packages import pack_image
+from pdmlab.update.version import Version
 
 EPOCH = 1_767_225_600.0
 KEY = ec.derive_private_key(0x5EED, ec.SECP256R1())
@@ -172,6 +176,31 @@ def test_the_other_bootloaders_install_such_packages_too(bootloader: Any) -> Non
         assert str(desk.board.installed()) == f"{APPLICATION} 1.0.1 (build 0)"
 
     play(story, bootloader=bootloader)
+
+
+def test_an_old_release_in_a_package_that_claims_a_high_version_is_damaged_for_a_board_with_trials() -> None:
+    async def story(desk: Desk) -> None:
+        await desk.begin()
+        key = desk.board._programmer._keys.present
+        old, new = desk.image("1.0.1"), desk.image("2.0.0")
+
+        def sign(digest: bytes) -> bytes:
+            return sign_digest(key, digest)
+
+        for image, version in ((old, "1.0.1"), (new, "2.0.0")):
+            assert (await desk.campaign(pack_image(image, version, sign=sign), version))["summary_status"] == "success"
+        with pytest.raises(ConfigError, match="signed as 1"):
+            pack_image(old, "999.999.999", sign=sign)
+        digest = hashlib.sha256(old).digest()
+        header = FirmwareHeader(len(old), Version.parse("999.999.999"), digest, signature=sign(digest))
+        row = await desk.campaign(header.pack() + old, "999.999.999")
+        assert row["event_type"] == "UPD5_FAIL_5"
+        assert "its header says 999.999.999, what was signed 1.0.1" in desk.client.firmware.reason
+        assert str(desk.board.installed()) == f"{APPLICATION} 2.0.0 (build 0)"
+        newer = pack_image(desk.image("3.0.0"), "3.0.0", sign=sign)
+        assert (await desk.campaign(newer, "3.0.0"))["summary_status"] == "success", "the counter is not spoiled"
+
+    play(story, bootloader="trial")
 
 
 def test_a_package_with_a_header_is_checked_and_a_damaged_one_refused_before_anything_is_installed() -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from pdmlab.clock import DeviceClock
+from pdmlab.update import signed_version
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.candidate_form import CandidateForm
 from pdmlab.update.checks import Acceptance
@@ -20,7 +21,8 @@ from pdmlab.update.results import FotaResult, FotaState
 from pdmlab.update.version import Version
 from tests.update.wrong import CLASS, KEY, VENDOR
 
-OLD, NEW = random.Random(1).randbytes(30_001), random.Random(2).randbytes(40_003)
+OLD, _CODE = random.Random(1).randbytes(30_001), random.Random(2).randbytes(40_003)
+NEW = _CODE[: signed_version.OFFSET] + signed_version.pack(Version(1, 0, 1)) + _CODE[signed_version.END :]
 URI = "/fw/1"
 DEVICE_KEY = bytes(range(50, 66))
 

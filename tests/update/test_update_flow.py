@@ -299,6 +299,19 @@ def test_with_trial_starts_the_candidate_stays_and_a_firmware_that_was_taken_bac
     assert flash.restart().result is None
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_with_trial_starts_an_image_that_was_signed_as_another_version_ends_with_26(flash: Phone, form: str) -> None:
+    key = ec.derive_private_key(0x5EED, ec.SECP256R1()).public_key()
+    flash.trials = Trials(key, {}.get, lambda digest: None)
+    flash.form = FORMS[form]
+    fota = flash.receive(order(version="999.999.999"))
+    assert fota.result == 26 and fota.reason.endswith("its header says 999.999.999, what was signed 1.0.1")
+    assert flash.slot.read() is None, "nothing is there for the bootloader"
+    flash.receive(order())
+    flash.run_candidate()
+    assert flash.runs == NEW and flash.version == Version(1, 0, 1)
+
+
 # -- forms -------------------------------------------------------------------------------------------
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pdmlab.client.plain.firmware_store import Record, Running
 from pdmlab.client.platform import Platform
 from pdmlab.errors import ConfigError, NoSpace, StorageError
-from pdmlab.storage.kv.nvstore import NvstoreError, root_of_trust
-from pdmlab.update import suit
+from pdmlab.storage.kv.nvstore import NvstoreError, keep, root_of_trust
+from pdmlab.update import signed_version, suit
 from pdmlab.update.bootloaders.interface import ImageHeader
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.candidate_v2 import StorageLocation, UpdateStorage
@@ -120,7 +120,7 @@ class BoardFirmware:
         """See FirmwareStore."""
         if record != self.load():
             data = _RECORD.pack(record.state, record.result, record.package_size, record.digest.ljust(32, b"\0"))
-            self._board.nvstore.set(RECORD_KEY, data)
+            keep(self._board.nvstore, RECORD_KEY, data)
 
     # -- a package -----------------------------------------------------------------------------------------
 
@@ -183,6 +183,10 @@ class BoardFirmware:
             raise PackageRejected(
                 Result.PACKAGE_TYPE, "the image has no signature, and this bootloader starts signed images only"
             )
+        head = next(firmware.image(), b"")
+        version = firmware.version
+        if self._signed and (why := signed_version.disagreement(head, version.number, str(version))):
+            raise PackageRejected(Result.INTEGRITY, f"the image is of another version: {why}")
 
     def install(self, firmware: Firmware) -> None:
         """See FirmwareStore: write the candidate, and mark it as whole."""

@@ -19,7 +19,7 @@ from pdmlab.errors import PdmlabError, StorageError
 from pdmlab.lwm2m.content import TLV
 from pdmlab.lwm2m.paths import Path
 from pdmlab.lwm2m.payload import encode_all
-from pdmlab.storage.kv.nvstore import NVStore, NvstoreError
+from pdmlab.storage.kv.nvstore import NVStore, forget, keep
 
 KEY = 13
 """NVStore's key of it; free in sotp.h and in nvstore.h, as object 5's 12."""
@@ -84,15 +84,11 @@ class KeptAccounts:
         if max(map(len, parts)) > 0xFFFF:
             raise StorageError(f"accounts of {sum(map(len, parts))} B are not kept")
         head = _HEAD.pack(self._made_for, *map(len, parts))
-        await self.blocking(self._nvstore.set, KEY, b"".join([head, *parts]))
+        await self.blocking(keep, self._nvstore, KEY, b"".join([head, *parts]))
 
     def forget(self) -> None:
         """Forget all of it: the device asks its bootstrap server again; may block, as a board's flash does."""
-        try:
-            self._nvstore.remove(KEY)
-        except StorageError as error:
-            if error.code != NvstoreError.NOT_FOUND:
-                raise
+        forget(self._nvstore, KEY)
 
 
 def made_for(endpoint_name: str, server: str, credentials: PreSharedKey | Certificate | None) -> bytes:

@@ -28,6 +28,7 @@ STORIES: dict[Kind, Mapping[str, str]] = {
     "trial": {
         "confirmed": "wipe-storage boot download boot confirm download-newer boot confirm boot",
         "not confirmed": "download boot boot boot",
+        "forged": "download boot confirm download-forged boot boot",
     },
     "fota": {"installed": "download boot boot"},
     "mbed": {"installed": "download boot boot"},
@@ -86,6 +87,7 @@ def explore_update(
     fate: str = "",
     plan: CutPlan | None = None,
     full: bool = False,
+    room: int | None = None,
     options: Mapping[str, Any] | None = None,
     build: Build | None = None,
 ) -> UpdateReport:
@@ -95,6 +97,7 @@ def explore_update(
         story: steps as in replay codes; by default all of STORIES.
         fate: one of FATES, for first cuts.
         full: whether NVStore is so full that its next records move the others, the identity among them.
+        room: NVStore is full of live records, up to so many bytes; a new image may then be refused, and nothing lost.
         options, build: of the bootloader, or another one than `kind` names.
 
     Raises:
@@ -105,8 +108,9 @@ def explore_update(
     report = UpdateReport(kind, setup, fate)
     started, worked = time.perf_counter(), time.process_time()
     for each in stories:
-        rig = UpdateRig(setup_named(setup), kind, options=options, build=build, fill_nvstore=full)
-        _Exploration(rig, each.split(), fate, plan, report, f"{kind}/{setup}{'/full' if full else ''}").run()
+        rig = UpdateRig(setup_named(setup), kind, options=options, build=build, fill_nvstore=full, room=room)
+        filled = "/full" if full else f"/room{room}" if room is not None else ""
+        _Exploration(rig, each.split(), fate, plan, report, f"{kind}/{setup}{filled}").run()
     report.seconds, report.processor_s = time.perf_counter() - started, time.process_time() - worked
     return report
 
@@ -216,11 +220,15 @@ class _Exploration:
         fault = self._fault(moment)
         first = rig.running, rig.trial
         if not fault and rig.kind == "trial":
-            take(*(["confirm"] if confirms else []), "boot")
+            if confirms:
+                take("confirm")
+                confirms = not rig.trial  # what NVStore has no room for is not confirmed
+            take("boot")
             fault = self._fault(moment) or self._inconsistency(moment, *first, confirms=confirms)
         if not fault and goes_on and rig.running != moment.offered:
             take(_DOWNLOADS[moment.offered], "boot", "confirm", "boot")
-            fault = self._fault(moment) or ("it cannot be updated any more" if rig.running != moment.offered else "")
+            stuck = rig.running != moment.offered and rig.room is None
+            fault = self._fault(moment) or ("it cannot be updated any more" if stuck else "")
         return _Outcome(rig.running, fault, words, rig.trace.take(), first_start)
 
     def _fault(self, moment: _Moment) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pdmlab.measurements.power_cuts import Replay, replay_code
-from pdmlab.measurements.update_cuts.rig import NEW, NOTHING, OLD, OLDER, UpdateRig
+from pdmlab.measurements.update_cuts.rig import NEW, NEWER, NOTHING, OLD, OLDER, UpdateRig
 from pdmlab.measurements.update_cuts.setups import setup as setup_named
 from pdmlab.update.bootloaders.interface import KINDS, Kind
 
@@ -91,6 +91,19 @@ FAULTS = (
         "downgrade", "download boot confirm download-older boot", "not promised",
         "refused if built with MCUBOOT_DOWNGRADE_PREVENTION", "mcuboot boot/zephyr/Kconfig",
     ),
+    Fault(
+        "old release, header claims a higher version", "download boot confirm download-forged boot", "new",
+        "the signature covers the header, and the version in it", f"{DESIGN}, Image Format",
+    ),
+    Fault(
+        "new image not confirmed, kept image lost, a newer one comes",
+        "download boot format-card boot download-newer boot confirm boot", "not promised",
+        "with one slot's image gone there is nothing to swap back", f"{DESIGN}, Image Swapping",
+    ),
+    Fault(
+        "new image crashes, secure storage refuses writes", "download wear-nvstore boot boot boot", "not promised",
+        "its state is in the slots' trailers; an error in a swap is a panic", f"{DESIGN}, Image Trailers, state IV",
+    ),
 )  # fmt: skip
 """mcuboot is what stands in its documents, not a measurement: none of it was run here."""
 
@@ -102,8 +115,8 @@ def compare_bootloaders(
 
     options: what a bootloader is built with, such as {"mbed": {"fixed": True}}; the codes are then replayed with them.
 
-    Columns: fault, bootloader, outcome (old, new, older, nothing, loops; for MCUboot also "not promised"), runs (the
-    version at the end), words, code (replays the row; empty for MCUboot), source (its document), simulated, clock.
+    Columns: fault, bootloader, outcome (old, new, newer, older, nothing, loops; for MCUboot also "not promised"), runs
+    (the version at the end), words, code (replays the row; empty for MCUboot), source (its document), simulated, clock.
 
     Raises:
         ConfigError: there is no such setup.
@@ -134,7 +147,8 @@ def outcome_of(story: Replay) -> str:
     """Say in a word how a story ends: old, new, older, nothing, or loops if an image is installed again and again."""
     if sum("newly installed" in step.outcome for step in story.steps) > 2:
         return "loops"
-    return {OLD: "old", NEW: "new", OLDER: "older", NOTHING: "nothing"}.get(story.running, story.running)
+    names = {OLD: "old", NEW: "new", NEWER: "newer", OLDER: "older", NOTHING: "nothing"}
+    return names.get(story.running, story.running)
 
 
 def _filled(story: str, kind: Kind, setup: str, options: Mapping[str, Any]) -> str:

@@ -144,8 +144,8 @@ class Trace:
 class TracedMedium(Medium):
     """A medium in memory that tells a trace of its operations.
 
-    program: its program unit (B), in which a torn one has random bits. refusals: how many programs from refuse_from on
-    it still refuses, as worn cells do.
+    program: its program unit (B), in which a torn one has random bits. refusals: how many programs from refuse_from to
+    refuse_end it still refuses, as worn cells do.
     """
 
     def __init__(self, size: int, *, trace: Trace, name: str, program: int, card: bool = False) -> None:
@@ -155,6 +155,7 @@ class TracedMedium(Medium):
         self.trace = trace
         self.units = Geometry(name, 1, program, program, program, -1 if card else 0xFF)
         self.refusals = self.refuse_from = 0
+        self.refuse_end = size
 
     def peek(self, offset: int, size: int) -> bytes:
         """Return what lies there."""
@@ -185,7 +186,7 @@ class TracedMedium(Medium):
         """
         if not self.sound:
             self._begin_write(offset)
-        if self.refusals and offset >= self.refuse_from:
+        if self.refusals and self.refuse_from <= offset < self.refuse_end:
             self.refusals -= 1
             raise MediumFault("program error", offset)
         self.trace.write(self, "program", offset, self.over(offset, bytes(data)))

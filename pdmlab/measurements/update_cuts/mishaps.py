@@ -62,9 +62,17 @@ def spoil_candidate(rig: UpdateRig) -> str:
 
 def wear_flash(rig: UpdateRig) -> str:
     """Let the flash refuse the next program in the second half of the application."""
-    rig.flash.refuse_from = rig.layout.app_offset + rig.image_B // 2
+    rig.flash.refuse_from, rig.flash.refuse_end = rig.layout.app_offset + rig.image_B // 2, rig.flash.size
     rig.flash.refusals = 1
     return "the flash will refuse one program in the application"
+
+
+def wear_nvstore(rig: UpdateRig) -> str:
+    """Let the flash refuse every program in NVStore's areas from now on."""
+    areas = rig.layout.sotp
+    rig.flash.refuse_from, rig.flash.refuse_end = min(a.offset for a in areas), max(a.end for a in areas)
+    rig.flash.refusals = 1 << 30
+    return "the flash refuses every program in NVStore"
 
 
 MISHAPS: dict[str, Callable[[UpdateRig], str]] = {
@@ -75,4 +83,5 @@ MISHAPS: dict[str, Callable[[UpdateRig], str]] = {
     "spoil-active": spoil_active,
     "spoil-candidate": spoil_candidate,
     "wear-flash": wear_flash,
+    "wear-nvstore": wear_nvstore,
 }

@@ -18,12 +18,17 @@ V3_MAGIC, V2_MAGIC = 0x5C0253A3, 0x5A51B3D4
 
 
 class Found(NamedTuple):
-    """What a header says: size (B), SHA-256 and signature of the image behind it; whether that image is whole."""
+    """What a header says: size (B), SHA-256 and signature of the image behind it; whether that image is whole.
+
+    number: the version's, as the header has it. own: as the image has it itself, at 0x1e8; 0 if it is shorter.
+    """
 
     size: int
     digest: bytes
     signature: bytes
     whole: bool
+    number: int
+    own: int
 
 
 def read_active(flash: bytes, header_offset: int, app_offset: int, *, signed: bool) -> Found | None:
@@ -34,16 +39,18 @@ def read_active(flash: bytes, header_offset: int, app_offset: int, *, signed: bo
     head = flash[header_offset:app_offset]
     signature = b""
     if struct.unpack_from("<I", head)[0] == V3_MAGIC:
-        (size,) = struct.unpack_from("<I", head, 4)
+        size, number = struct.unpack_from("<IQ", head, 4)
         signature = head[16:80] if signed else b""
         digest = head[80:112] if signed else head[16:48]
     elif struct.unpack_from(">II", head) == (V2_MAGIC, 2):
-        (size,) = struct.unpack_from(">Q", head, 16)
+        number, size = struct.unpack_from(">QQ", head, 8)
         digest = head[24:56]
     else:
         return None
     image = flash[app_offset : app_offset + size]
-    return Found(size, digest, signature, len(image) == size > 0 and hashlib.sha256(image).digest() == digest)
+    whole = len(image) == size > 0 and hashlib.sha256(image).digest() == digest
+    own = int.from_bytes(image[0x1E8:0x1F0], "little") if len(image) >= 0x1F0 else 0
+    return Found(size, digest, signature, whole, number, own)
 
 
 def signed_by(found: Found, key: ec.EllipticCurvePublicKey) -> bool:

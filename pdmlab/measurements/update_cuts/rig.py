@@ -22,9 +22,10 @@ from pdmlab.measurements.update_cuts.mishaps import MISHAPS, pull_card
 from pdmlab.measurements.update_cuts.reader import Found, read_active, signed_by
 from pdmlab.measurements.update_cuts.setups import IMAGE_B, UpdateSetup
 from pdmlab.storage.blockdevice import BlockDevice
+from pdmlab.storage.kv.flashrecord import HEADER
 from pdmlab.storage.kv.nvstore import NVStore
 from pdmlab.storage.kv.sotp import SotpType
-from pdmlab.update import bootloaders
+from pdmlab.update import bootloaders, signed_version
 from pdmlab.update.bootloaders.interface import Bootloader, Hardware, Kind, ResetReason, TrialStarts
 from pdmlab.update.bootloaders.trial import key as trial_key
 from pdmlab.update.candidate import CandidateSlot
@@ -37,10 +38,16 @@ from pdmlab.update.manifest import Manifest
 from pdmlab.update.version import Version
 
 OLDER, OLD, NEW, NEWER = "0.9.0", "1.0.0", "2.0.0", "3.0.0"
+FORGED = "999.999.999"
+"""The version that a header claims for the old release 0.9.0, whose own signature is genuine."""
 NOTHING = "nothing"
 BLOCK = 1024
 """What one block of a download carries (B), as with Block2 of 1024."""
 ROOT_OF_TRUST = bytes(range(0x40, 0x50))
+_HIGHEST = Version.parse(NEWER).number
+_OTHERS = (11, 10, 7, 6, 5, 3, 2, 1)
+_NOBODYS = 15
+"""Keys of NVStore that an application takes, and one that nobody does."""
 Build = Callable[[Hardware, Mapping[str, Any]], Bootloader]
 """Makes a bootloader for one start, from its options."""
 
@@ -58,8 +65,10 @@ def _is_signed(found: Found) -> bool:
 
 @cache
 def image_of(version: str, size: int) -> bytes:
-    """Return an image of a version: bytes that have nothing in common with another version's."""
-    return hashlib.shake_256(f"update rig {version}".encode()).digest(size)
+    """Return an image of a version: bytes that have nothing in common with another version's, and say which it is."""
+    image = bytearray(hashlib.shake_256(f"update rig {version}".encode()).digest(size))
+    image[signed_version.OFFSET : signed_version.END] = signed_version.pack(Version.parse(version))
+    return bytes(image)
 
 
 class UpdateRig:
@@ -68,7 +77,8 @@ class UpdateRig:
     options, build: of the bootloader; build makes another one than `kind` names, over its media and headers.
     running: the version that runs, or "nothing". trial: whether it runs on trial. said: what the last start printed.
     confirmed, offered: the versions that were confirmed and downloaded last.
-    nvstore: the board's store, as the last start has opened it.
+    nvstore: the board's store, as the last start has opened it. fill_nvstore: it is full of old records. room: it is
+    full of an application's live records, up to so many bytes (a multiple of 8) after each collection.
     """
 
     def __init__(
@@ -80,6 +90,7 @@ class UpdateRig:
         options: Mapping[str, Any] | None = None,
         build: Build | None = None,
         fill_nvstore: bool = False,
+        room: int | None = None,
     ) -> None:
         self.setup, self.kind, self.layout = setup, kind, setup.layout
         self.options = dict(options or {})
@@ -93,6 +104,7 @@ class UpdateRig:
         self.retained: dict[str, int] = {}
         self.running, self.trial, self.said = OLD, False, ""
         self.confirmed = self.offered = OLD
+        self.room = room
         self._set_up(fill_nvstore)
 
     def _set_up(self, fill_nvstore: bool) -> None:
@@ -125,13 +137,25 @@ class UpdateRig:
             self.flash.poke(at, data)
         self.trace.pull = lambda: pull_card(self)
         self.take("boot")
+        if self.room is not None:
+            self._pack(self._open_nvstore(), self.room)
         self.trace.take()
 
     def _fill(self, nvstore: NVStore) -> None:
         """Leave so little room in the store's area that its next records but one move the others, the identity too."""
         size = self.layout.sotp[0].size
-        while (room := size - nvstore._free) > 80:
-            nvstore.set(SotpType.RANDOM_SEED, bytes(min(200, room - 72)))
+        while (room := size - nvstore._free) > 88:
+            nvstore.set(SotpType.RANDOM_SEED, bytes(min(200, room - 80)))
+
+    def _pack(self, nvstore: NVStore, room: int) -> None:
+        """Set an application's own records until so much room is left beside all that is live."""
+        left = {_NOBODYS: room - HEADER.size} if room else {}
+        for key in _OTHERS:
+            sizes = range(NVStore.max_data - 7, -1, -8)
+            size = next((each for each in sizes if nvstore.fits({key: each, **left})), None)
+            if size is None:
+                return
+            nvstore.set(key, b"a" * size)
 
     # -- what it is made of ----------------------------------------------------------------------------
 
@@ -199,7 +223,8 @@ class UpdateRig:
         if self.storage.seated:
             self.storage_device.init()
 
-    def _download(self, version: str = NEW, *, signed: bool = True) -> str:
+    def _download(self, version: str = NEW, *, signed: bool = True, claimed: str | None = None) -> str:
+        """Download a version; claimed: what its header says instead, though the image's signature is genuine."""
         if self.running == NOTHING:
             return "nothing runs that could download"
         if self.running == version:
@@ -214,14 +239,17 @@ class UpdateRig:
         location: CandidateSlot | StorageLocation
         if isinstance(slot, UpdateStorage):
             location = slot.location("")
-            location.begin(FirmwareHeaderV2(len(image), bootloaders.timestamp_of(Version.parse(version)), digest))
+            location.begin(
+                FirmwareHeaderV2(len(image), bootloaders.timestamp_of(Version.parse(claimed or version)), digest)
+            )
         else:
             location = slot
-            start = self._resume(slot, version, digest, signed=signed and self.kind == "trial")
+            start = self._resume(slot, claimed or version, digest, signed=signed and self.kind == "trial")
         for at in range(start, len(image), BLOCK):
             location.write(at, image[at : at + BLOCK])
         location.finish()
-        self.offered = version
+        if claimed is None:
+            self.offered = version
         return f"whole, from {start} B on" if start else "whole"
 
     def _resume(self, slot: CandidateSlot, version: str, digest: bytes, *, signed: bool) -> int:
@@ -234,7 +262,10 @@ class UpdateRig:
     def _confirm(self) -> str:
         if self.running == NOTHING:
             return "nothing runs that could confirm"
-        self.bootloader().confirm()
+        try:
+            self.bootloader().confirm()
+        except StorageError as error:
+            return f"{self.running} cannot be confirmed: {error.message}"
         if not self.trial:
             return "there is nothing to confirm"
         self.trial, self.confirmed = False, self.running
@@ -280,17 +311,29 @@ class UpdateRig:
                 return "an image was started that is not whole"
             if self.kind == "trial" and not _is_signed(found):
                 return "an image was started that nobody has signed"
+            if self.kind == "trial" and found.number != found.own:
+                return "an image was started whose header says another version than was signed"
         try:
-            identity = self.nvstore.get(SotpType.ROT)
+            identity = self._open_nvstore().get(SotpType.ROT)
         except StorageError as error:
             return f"the identity is lost: {error.message}"
-        return "" if identity == ROOT_OF_TRUST else "the identity is another one"
+        if identity != ROOT_OF_TRUST:
+            return "the identity is another one"
+        return "the counter is beyond every version that was signed" if self._counter() > _HIGHEST else ""
+
+    def _counter(self) -> int:
+        try:
+            data = self._open_nvstore().get(SotpType.MIN_FW_VERSION)
+        except StorageError:
+            return 0
+        return int.from_bytes(data, "little") if self.kind == "trial" else 0
 
 
 STEPS: dict[str, Callable[[UpdateRig], str]] = {
     "download": lambda rig: rig._download(),
     "download-newer": lambda rig: rig._download(NEWER),
     "download-older": lambda rig: rig._download(OLDER),
+    "download-forged": lambda rig: rig._download(OLDER, claimed=FORGED),
     "download-unsigned": lambda rig: rig._download(signed=False),
     "boot": lambda rig: rig.start(),
     "reset": lambda rig: rig.start("software"),

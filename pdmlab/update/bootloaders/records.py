@@ -10,7 +10,7 @@ import contextlib
 import struct
 
 from pdmlab.errors import StorageError
-from pdmlab.storage.kv.nvstore import NVStore
+from pdmlab.storage.kv.nvstore import NVStore, keep
 from pdmlab.storage.kv.sotp import SotpType
 
 BOOT_COUNT_KEY = 14
@@ -70,4 +70,4 @@ def _read(store: NVStore, key: int, size: int) -> bytes | None:
 
 def _write(store: NVStore, key: int, data: bytes) -> None:
     with contextlib.suppress(StorageError):
-        store.set(key, data)
+        keep(store, key, data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from pdmlab.clock import PowerLost
 from pdmlab.errors import ConfigError, CorruptMedium, NoSpace, StorageError, WriteOnce
 from pdmlab.storage import FlashIAPBlockDevice, Medium, NVStore, root_of_trust
+from pdmlab.storage.kv.nvstore import forget, keep
 
 AREAS = [(0, 4096), (4096, 4096)]
 KEYS = st.integers(0, 15)
@@ -346,3 +348,67 @@ def test_an_owner_a_key_and_data_that_cannot_be_are_bad_values() -> None:
 def test_areas_that_share_flash_are_refused(areas: list[tuple[int, int]]) -> None:
     with pytest.raises(ConfigError, match="share flash"):
         NVStore(flash(), areas)
+
+
+# -- values set without endangering the others -------------------------------------------------------------
+
+ROT = bytes(range(16))
+
+
+def with_a_record_of(size: int) -> NVStore:
+    store = NVStore(flash(), AREAS)
+    store.set_once(4, ROT)
+    store.set(11, bytes(size))
+    return store
+
+
+@pytest.mark.parametrize("size", range(3944, 4048, 8))
+def test_values_that_are_kept_never_cost_another_one_its_own(size: int) -> None:
+    store, held = with_a_record_of(size), {4: ROT, 11: bytes(size)}
+    for key, data in ((9, bytes(range(32))), (8, b"8 bytes."), (9, b""), (8, b"and more"), (9, bytes(32)), (8, b"")):
+        fits = store.fits({key: len(data)})
+        try:
+            keep(store, key, data)
+        except NoSpace:
+            assert not fits
+        else:
+            assert fits
+            held[key] = data
+        for again in (store, NVStore(store.flash, AREAS)):
+            assert {each: again.get(each) for each in again.iterate()} == held
+        with contextlib.suppress(NoSpace):
+            forget(store, 9)
+            held.pop(9, None)
+
+
+@pytest.mark.parametrize("size", range(4000, 4040, 8))
+def test_they_are_set_anew_after_a_set_of_the_applications_own_that_was_refused(size: int) -> None:
+    store = with_a_record_of(size)
+    with pytest.raises(NoSpace):
+        for number in range(1000):  # Mbed's own: it stops in the middle of the collection
+            store.set(7, bytes([number % 256]) * 48)
+    with contextlib.suppress(NoSpace):
+        keep(store, 8, b"8 bytes.")
+    assert NVStore(store.flash, AREAS).get(4) == ROT and store.get(4) == ROT
+
+
+def test_a_value_that_the_flash_refuses_does_not_hide_the_next_one() -> None:
+    store = with_a_record_of(100)
+    program, store.flash.program = store.flash.program, _refuse  # type: ignore[method-assign]
+    with pytest.raises(StorageError, match="refuses"):
+        keep(store, 8, b"8 bytes.")
+    store.flash.program = program  # type: ignore[method-assign]
+    keep(store, 9, b"later")
+    assert NVStore(store.flash, AREAS).get(9) == b"later"
+
+
+def _refuse(address: int, data: bytes) -> None:
+    raise StorageError("the flash refuses", code=-4001)
+
+
+def test_a_root_of_trust_that_has_no_room_is_refused_whole() -> None:
+    store = NVStore(flash(), AREAS)
+    store.set(11, bytes(4048))
+    with pytest.raises(NoSpace):
+        root_of_trust(store, bytes)
+    assert store.keys() == [11] and NVStore(store.flash, AREAS).get(11) == bytes(4048)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 from collections.abc import Callable
@@ -16,10 +17,11 @@ from hypothesis import strategies as st
 from pdmlab.errors import BootFailed, ConfigError, ImageRejected, StorageError
 from pdmlab.storage.kv.nvstore import NVStore
 from pdmlab.storage.kv.sotp import SotpType
-from pdmlab.update import bootloaders
+from pdmlab.update import bootloaders, signed_version
 from pdmlab.update.bootloaders.interface import BootResult, Hardware, TrialStarts
 from pdmlab.update.bootloaders.trial import TrialBootloader
 from pdmlab.update.bootloaders.trial import key as trial_key
+from pdmlab.update.bootloaders.trial.records import TrialRecords, programmer_mark
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.der import sign_digest
 from pdmlab.update.header import FirmwareHeader
@@ -31,7 +33,16 @@ from pdmlab.update.version import Version
 
 Medium = Callable[[str, int], Any]  # a CuttableFlash, which lives in conftest.py
 K = 1024
-OLD, NEW, NEWER = (random.Random(seed).randbytes(size) for seed, size in ((1, 21_000), (2, 25_003), (3, 9_001)))
+
+
+def made(seed: int, size: int, version: str) -> bytes:
+    """Make an image that says its version where the signature covers it."""
+    image = bytearray(random.Random(seed).randbytes(size))
+    image[signed_version.OFFSET : signed_version.END] = signed_version.pack(Version.parse(version))
+    return bytes(image)
+
+
+OLD, NEW, NEWER = made(1, 21_000, "1.0.0"), made(2, 25_003, "2.0.0"), made(3, 9_001, "3.0.0")
 ROT = bytes(range(16))
 
 LAYOUT = FlashLayout(
@@ -198,9 +209,10 @@ def test_what_was_not_confirmed_may_be_asked_for_again(board: Board) -> None:
 def test_a_newer_image_than_the_one_that_was_not_confirmed_is_installed_after_going_back(board: Board) -> None:
     board.offer()
     board.boot()
-    board.offer(NEWER, "2.0.1")
+    newer = made(3, 9_001, "2.0.1")
+    board.offer(newer, "2.0.1")
     result = board.boot()
-    assert result.trial and result.active.version_text == "2.0.1" and board.runs == NEWER
+    assert result.trial and result.active.version_text == "2.0.1" and board.runs == newer
     assert "Going back to 1.0.0" in board.console and "Installing 2.0.1" in board.console
     board.boot()
     assert board.runs == OLD
@@ -280,6 +292,187 @@ def test_an_active_image_without_a_signature_is_not_started_but_the_one_that_was
     assert FirmwareHeader.parse(board.flash.read(LAYOUT.header_offset, 256)).signature
 
 
+# -- the version that was signed ---------------------------------------------------------------------------
+
+
+def test_an_old_release_under_a_header_that_claims_a_high_version_is_not_installed(board: Board) -> None:
+    board.offer()
+    board.boot()
+    board.bootloader.confirm()
+    board.offer(OLD, "999.999.999")
+    result = board.boot()
+    assert result.refused == "its header says 999.999.999, what was signed 1.0.0" and board.runs == NEW
+    assert board.bootloader.slots()[1].detail == result.refused
+    damage(board)
+    board.storage._overwrite(48 * K, bytes(512))
+    with pytest.raises(BootFailed, match=r"candidate: its header says 999\.999\.999"):
+        board.boot()  # not when there is nothing else either
+
+
+@pytest.mark.parametrize("claims", ["999.999.999", "0.0.1"])
+def test_an_active_image_of_another_version_than_was_signed_is_not_started(board: Board, claims: str) -> None:
+    rewrite_header(board, OLD, claims)
+    assert board.boot().active.version_text == "1.0.0" and board.runs == OLD
+    assert f"Active image: its header says {claims}, what was signed 1.0.0" in board.console
+    assert "Restoring 1.0.0 from the previous slot" in board.console
+
+
+def rewrite_header(board: Board, image: bytes, version: str) -> None:
+    digest = hashlib.sha256(image).digest()
+    header = FirmwareHeader(len(image), Version.parse(version), digest, signature=board.sign(digest))
+    head = header.pack().ljust(240, b"\xff") if version == "0.0.1" else header.pack() + programmer_mark(digest)
+    board.flash._overwrite(LAYOUT.header_offset, head)
+
+
+def test_a_kept_image_of_another_version_than_was_signed_is_not_gone_back_to(board: Board) -> None:
+    board.offer()
+    board.boot()
+    digest = hashlib.sha256(OLD).digest()
+    forged = FirmwareHeader(len(OLD), Version(999, 0, 0), digest, signature=board.sign(digest))
+    board.storage._overwrite(48 * K, forged.pack())
+    damage(board)
+    board.offer(b"no image" * 100, "0.0.1")
+    with pytest.raises(BootFailed, match=r"previous: its header says 999\.0\.0, what was signed 1\.0\.0"):
+        board.boot()
+
+
+def test_a_programmers_image_of_another_version_than_was_signed_is_not_started(
+    medium: Medium, key: ec.EllipticCurvePrivateKey
+) -> None:
+    with pytest.raises(BootFailed, match=r"its header says 7\.0\.0, what was signed 1\.0\.0"):
+        Board(medium, key).program(OLD, "7.0.0")
+
+
+@pytest.mark.parametrize("image", [bytes(30_000), b"short", random.Random(5).randbytes(30_000)])
+def test_an_image_that_does_not_say_its_version_is_not_started(board: Board, image: bytes) -> None:
+    board.offer(image)
+    assert board.boot().refused == "what was signed does not say of which version it is" and board.runs == OLD
+
+
+def test_the_counter_is_raised_to_what_was_signed_whatever_the_header_says(board: Board) -> None:
+    board.offer()
+    board.boot()
+    rewrite_header(board, NEW, "999.999.999")
+    board.bootloader.confirm()
+    assert TrialRecords(board.nvstore).floor == Version.parse("2.0.0").number
+
+
+# -- a trial that cannot be noted ----------------------------------------------------------------------------
+
+
+def refuse_nvstore(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = board.flash.program
+
+    def refuse(address: int, data: bytes) -> None:
+        if address >= LAYOUT.sotp[0].offset:
+            raise StorageError("the flash refuses", code=-4001)
+        program(address, data)
+
+    monkeypatch.setattr(board.flash, "program", refuse)
+
+
+def fill_nvstore(board: Board, room: int) -> None:
+    """Leave so much room (B) beside an application's live record."""
+    nvstore = board.nvstore
+    size = next(size for size in range(4088, 0, -8) if nvstore.fits({11: size, 15: room - 8}))
+    nvstore.set(11, bytes(size))
+
+
+@pytest.mark.parametrize("how", ["full", "refusing"])
+def test_a_new_image_is_not_installed_if_its_trial_cannot_be_noted(
+    board: Board, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board.offer()
+    fill_nvstore(board, 24) if how == "full" else refuse_nvstore(board, monkeypatch)
+    before = board.flash.contents()
+    for _ in range(3):
+        result = board.boot()
+        assert not result.trial and not result.installed and board.runs == OLD
+        assert result.refused and result.refused.startswith("that 2.0.0 is on trial could not be noted (")
+    assert board.flash.contents()[: 56 * K] == before[: 56 * K]
+    assert board.nvstore.get(SotpType.ROT) == ROT
+
+
+def test_one_that_is_installed_already_is_put_back_if_its_trial_cannot_be_noted(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board.offer()
+
+    def cut(self: TrialRecords, digest: bytes) -> None:
+        raise KeyboardInterrupt  # the supply goes, after the installation
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrialRecords, "tried", property(lambda self: None, cut))
+        with pytest.raises(KeyboardInterrupt):
+            board.boot()
+    assert board.runs == NEW
+    refuse_nvstore(board, monkeypatch)
+    result = board.boot()
+    assert result.reverted and not result.trial and board.runs == OLD
+    assert result.refused and "that 2.0.0 is on trial cannot be noted (NVStore: the flash refuses" in result.refused
+    assert not board.boot().trial and board.runs == OLD
+
+
+def test_with_nothing_to_go_back_to_it_starts_and_says_so(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    board.offer()
+    board.boot()
+    board.bootloader.allow_again(hashlib.sha256(NEW).digest())
+    board.storage._overwrite(48 * K, bytes(512))
+    refuse_nvstore(board, monkeypatch)
+    assert board.boot().trial and board.runs == NEW
+    assert "Starting 2.0.0 all the same: it is not confirmed, and there is nothing to go back to" in board.console
+
+
+def test_what_a_programmer_has_written_starts_also_where_the_counter_cannot_be_set(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_nvstore(board, monkeypatch)
+    board.program(NEW, "2.0.0")
+    assert "The version counter cannot be set" in board.console
+    assert not board.boot().trial and board.runs == NEW
+
+
+@pytest.mark.parametrize("room", range(8, 96, 8))
+def test_the_identity_outlives_an_nvstore_that_is_full_of_live_records(board: Board, room: int) -> None:
+    board.offer()
+    fill_nvstore(board, room)
+    bootloader = board.bootloader  # one NVStore for all of it, as on a board until its next reset
+    trial = bootloader.boot(lambda text: None).trial
+    for _ in range(3):
+        with contextlib.suppress(StorageError):
+            bootloader.confirm()
+    assert board.nvstore.get(SotpType.ROT) == ROT and bytes(board.nvstore.get(11)).strip(b"\0") == b""
+    assert trial is (board.boot().active.version_text == "2.0.0")
+
+
+# -- an image that is kept, and gone --------------------------------------------------------------------------
+
+
+def test_with_the_kept_image_gone_a_newer_candidate_is_installed_and_the_two_do_not_take_turns(board: Board) -> None:
+    board.offer()
+    board.boot()
+    board.storage._overwrite(48 * K, bytes(512))
+    assert board.boot().trial and board.runs == NEW
+    assert "2.0.0 was not confirmed, but there is nothing to go back to: starting it again" in board.console
+    board.offer(NEWER, "3.0.0")
+    result = board.boot()
+    assert result.installed and result.trial and board.runs == NEWER
+    assert "2.0.0 was not confirmed, and there is nothing to go back to" in board.console
+    for _ in range(3):  # 2.0.0 is kept, but nobody has confirmed that either
+        assert not board.boot().reverted and board.runs == NEWER
+    damage(board)
+    assert board.boot().active.version_text in ("2.0.0", "3.0.0")
+
+
+def test_a_candidate_that_does_not_come_instead_says_why(board: Board) -> None:
+    board.offer()
+    board.boot()
+    board.storage._overwrite(48 * K, bytes(512))
+    board.offer(OLD, "1.0.0")
+    result = board.boot()
+    assert result.refused == "1.0.0 is not newer than 2.0.0" and result.trial and board.runs == NEW
+
+
 def test_a_candidate_that_changed_on_its_medium_is_not_installed(board: Board) -> None:
     board.offer()
     at = board.slot.image_region(board.slot.header()).offset  # type: ignore[arg-type]
@@ -294,7 +487,7 @@ def test_a_candidate_for_another_component_is_none(board: Board) -> None:
 
 def test_an_image_that_has_no_room_to_be_kept_is_not_replaced(medium: Medium, key: ec.EllipticCurvePrivateKey) -> None:
     board = Board(medium, key, layout=replace(LAYOUT, candidate=Area("candidate", 0, 64 * K)))
-    board.program(random.Random(4).randbytes(40_000), "1.0.0")
+    board.program(made(4, 40_000, "1.0.0"), "1.0.0")
     board.offer()
     assert board.boot().refused == "1.0.0 has no room in the slot that would keep it"
 

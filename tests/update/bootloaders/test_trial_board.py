@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pdmlab.boards import catalog
 from pdmlab.cloud import Cloud
 from pdmlab.errors import ConfigError, FlashFailed
-from pdmlab.firmware.image import ImageInfo, build_image
+from pdmlab.firmware.image import DESCRIPTOR_OFFSET, ImageInfo, build_image
 from pdmlab.service import Service, serve
 from pdmlab.sim import VirtualBoard
 from pdmlab.sim.image_keys import BENCH_KEY
@@ -97,11 +97,30 @@ def test_an_image_that_could_not_start_is_refused_by_the_client_already(
     assert desk.board.boots == boots
 
 
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (build_image(ImageInfo("idle", "0.9.0")), "its header says 2.0.0, what was signed 0.9.0"),
+        (bytes(40_000), "what was signed does not say of which version it is"),
+    ],
+)
+def test_an_image_that_was_signed_as_another_version_is_refused_by_the_client_already(
+    desk: Desk, image: bytes, words: str
+) -> None:
+    boots = desk.board.boots
+    row = desk.end(desk.start(image, "2.0.0"))
+    assert row.outcome.lower().startswith("result 26 ("), row.outcome
+    desk.board.console.expect(f"the image is of another version: {words}", timeout=10)
+    assert desk.board.boots == boots
+
+
 @pytest.mark.parametrize("what", ["never registers", "names nothing"])
 def test_an_image_that_does_not_confirm_itself_is_put_back_and_the_campaign_says_so(desk: Desk, what: str) -> None:
     board = desk.board
     info = ImageInfo("idle", "2.0.0")
-    bad = build_image(info) if what == "never registers" else bytes(64) + build_image(info)[:40_000]
+    bad = build_image(info)
+    if what == "names nothing":
+        bad = bad[:DESCRIPTOR_OFFSET] + bytes(64) + bad[DESCRIPTOR_OFFSET + 64 : 40_000]
     campaign = desk.start(bad, "2.0.0")
     board.console.expect("Starting 2.0.0 on trial", timeout=60)
     board.reset()  # as a watchdog does

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pdmlab.clock import SECOND
 from pdmlab.errors import BootFailed, StorageError
 from pdmlab.storage.blockdevice import BlockDevice
+from pdmlab.update import signed_version
 from pdmlab.update.bootloaders.interface import BootResult, Hardware, Kind, Print, ResetReason, Slot
-from pdmlab.update.bootloaders.trial.choice import Choice, Source, choose, refusal, version_of
+from pdmlab.update.bootloaders.trial.choice import Choice, Source, can_go_back, choose, refusal, version_of
 from pdmlab.update.bootloaders.trial.installing import Installer
 from pdmlab.update.bootloaders.trial.places import Places, active_place, previous_place
 from pdmlab.update.bootloaders.trial.records import MARK_SIZE, TrialRecords, programmer_mark
@@ -43,6 +44,7 @@ class _Start:
     """One start: its console and its copying; lost: why the update storage cannot be read; waited: for it (s).
 
     lost_first: what it said at first; after that it says only that it was not initialised.
+    programmed: whether the active image has a programmer's mark. unnoted: that it is on trial cannot be noted.
     """
 
     say: Callable[[str], None]
@@ -50,6 +52,8 @@ class _Start:
     lost: str = ""
     lost_first: str = ""
     waited: int = 0
+    programmed: bool = False
+    unnoted: bool = False
 
 
 class TrialBootloader:
@@ -83,13 +87,17 @@ class TrialBootloader:
         """
         write("Trial bootloader: it starts signed images only\r\n")
         say: Callable[[str], None] = lambda line: write(f"[BOOT] {line}\r\n")
-        start = _Start(say, Installer(self._places, self._verifier, say))
+        start = _Start(say, Installer(self._places, self._verifier, say, self._records.make_ready))
         while True:
             active, fault = self._look_at_active(start)
             floor = self._floor(active, start)
             claims = self._claims(start)
             choice = choose(active, claims.get("candidate"), claims.get("previous"), floor, self._tried())
+            if active is not None and choice.step == "try" and not self._note_trial(active, start):
+                choice = self._without_note(active, claims.get("previous"), floor)
             if choice.source is not None:
+                if choice.step == "install" and active is not None and self._had_its_trial(active, floor):
+                    start.say(f"{active.version} was not confirmed, and there is nothing to go back to")
                 start.installer.carry_out(choice, claims[choice.source], active)
             elif active is not None:
                 if choice.step == "start" and not start.lost:
@@ -104,9 +112,12 @@ class TrialBootloader:
         if choice.step == "start":
             start.say(f"Starting {active.version}, confirmed")
         elif choice.step == "try":
-            self._note_trial(active, start)
             start.say(
                 f"Starting {active.version} on trial: unless the application confirms it, the next start goes back"
+            )
+        elif start.unnoted:
+            start.say(
+                f"Starting {active.version} all the same: it is not confirmed, and there is nothing to go back to"
             )
         else:
             start.say(f"{active.version} was not confirmed, but there is nothing to go back to: starting it again")
@@ -127,12 +138,25 @@ class TrialBootloader:
             return start.installer.given_up["candidate"]
         return refusal(candidate, active, floor, self._tried()) if candidate is not None else None
 
-    def _note_trial(self, active: FirmwareHeader, start: _Start) -> None:
-        """Note, before the new image gets the processor, that it had its start."""
+    def _note_trial(self, active: FirmwareHeader, start: _Start) -> bool:
+        """Note, before the new image gets the processor, that it had its start; say whether that is noted."""
         try:
             self._records.tried = active.digest
         except StorageError as error:
-            start.say(f"That it is on trial cannot be noted ({error.message})")
+            if not start.unnoted:
+                start.unnoted = True
+                start.installer.give_up(
+                    "candidate", f"that {active.version} is on trial cannot be noted ({error.message})"
+                )
+            return False
+        return True
+
+    def _without_note(self, active: FirmwareHeader, previous: FirmwareHeader | None, floor: int) -> Choice:
+        """Choose instead of a trial that nobody would know of at the next start."""
+        return Choice("revert", "previous") if can_go_back(active, previous, floor) else Choice("start again")
+
+    def _had_its_trial(self, active: FirmwareHeader, floor: int) -> bool:
+        return active.version_number > floor and active.digest == self._tried()
 
     def _failed(self, fault: str, start: _Start) -> BootFailed:
         start.say("Nothing may start: the board waits for its next reset")
@@ -164,7 +188,7 @@ class TrialBootloader:
 
     def _look_at_active(self, start: _Start) -> tuple[FirmwareHeader | None, str]:
         """Verify the active image; return its header, or why it may not start."""
-        place = self._places.active
+        place, start.programmed = self._places.active, False
         try:
             header = place.header()
             fault = "no image" if header is None else self._verifier.fault(header, place.read)
@@ -173,6 +197,7 @@ class TrialBootloader:
             header, fault, programmed = None, error.message, False
         if header is not None and not fault:
             floor = self._floor(header, start)
+            start.programmed = programmed
             if programmed and floor != header.version_number:
                 self._begin_anew(header, start)
             elif header.version_number < floor:
@@ -188,7 +213,9 @@ class TrialBootloader:
 
     def _floor(self, active: FirmwareHeader | None, start: _Start) -> int:
         try:
-            return self._records.floor
+            floor = self._records.floor
+            # What a programmer has written is confirmed, also where the counter could not be set to it.
+            return active.version_number if active is not None and start.programmed else floor
         except StorageError as error:
             # What runs goes on running, and nothing older is installed.
             start.say(f"The version counter cannot be read ({error.message})")
@@ -249,9 +276,10 @@ class TrialBootloader:
         Raises:
             StorageError: the counter cannot be raised; the next start goes back.
         """
-        header = self._places.active.header()
-        if header is not None and header.version_number > self._records.floor:
-            self._records.floor = header.version_number
+        # By what was signed: the header's version was held against it at the start, and lies open since.
+        version = signed_version.version_in(self._places.active.read(0, signed_version.END))
+        if version is not None and version.number > self._records.floor:
+            self._records.floor = version.number
 
     def rejected(self, digest: bytes) -> str | None:
         """Say why the image of this SHA-256, which was installed, does not run any more; None if that is not so."""

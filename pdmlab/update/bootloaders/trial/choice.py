@@ -11,8 +11,8 @@ from pdmlab.update.version import Version
 Step = Literal["start", "try", "start again", "install", "revert", "restore", "nothing"]
 """start      the active image is confirmed
 try          it is new: note the trial, then start it
-start again  it had its trial and was not confirmed, but there is nothing to go back to
-install      keep the active image, then copy the candidate over it
+start again  it had its trial and was not confirmed, but there is nothing to go back to, and nothing newer
+install      see that a trial can be noted, keep the active image, then copy the candidate over it
 revert       copy the previous image over one that was not confirmed
 restore      there is no whole active image: copy the best of the others
 nothing      nothing may start"""
@@ -44,13 +44,25 @@ def choose(
     if active is None:
         return _restore(candidate, previous, floor, tried)
     confirmed = active.version_number <= floor
-    if not confirmed and active.digest == tried:
-        if may_run(previous, floor) and previous is not None and previous.digest != active.digest:
-            return Choice("revert", "previous")
-        return Choice("start again")
+    had_its_trial = not confirmed and active.digest == tried
+    if had_its_trial and can_go_back(active, previous, floor):
+        return Choice("revert", "previous")
     if candidate is not None and refusal(candidate, active, floor, tried) is None and candidate.digest != active.digest:
         return Choice("install", "candidate")
-    return Choice("start" if confirmed else "try")
+    return Choice("start again" if had_its_trial else "start" if confirmed else "try")
+
+
+def can_go_back(active: FirmwareHeader, previous: FirmwareHeader | None, floor: int) -> bool:
+    """Whether the image that is kept may come instead of one that is not confirmed.
+
+    Not if nobody has confirmed it either, as when a newer image came after one that could not be put back: the two
+    would take turns for ever. Without a counter (0) that is not known.
+    """
+    return (
+        previous is not None
+        and previous.digest != active.digest
+        and (previous.version_number == floor or (not floor and previous.version < active.version))
+    )
 
 
 def _restore(

@@ -25,14 +25,18 @@ _WORDS = {
 class Installer:
     """Copies images between a board's places; whether all went well shows when everything is looked at again.
 
-    say: takes a line for the console. given_up: images that are not what they claim, or cannot be copied, and why.
+    say: takes a line for the console. make_ready: sees to it that a trial can be noted, raises StorageError if not.
+    given_up: images that are not what they claim, or cannot be copied, and why.
     installed, reverted: whether a candidate, or the previous image, was put in place.
     """
 
-    def __init__(self, places: Places, verifier: Verifier, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, places: Places, verifier: Verifier, say: Callable[[str], None], make_ready: Callable[[], None]
+    ) -> None:
         self._places = places
         self._verifier = verifier
         self._say = say
+        self._make_ready = make_ready
         self.given_up: dict[Source, str] = {}
         self.installed = self.reverted = False
         self._copies = self._failures = self._misread = 0
@@ -47,7 +51,11 @@ class Installer:
             if fault:
                 self.give_up(source, fault)
                 return
-            if choice.step == "install" and active is not None and (why := self.keep(active)):
+            if (
+                choice.step == "install"
+                and active is not None
+                and (why := self._not_ready(header) or self.keep(active))
+            ):
                 self.give_up("candidate", why)
                 return
             self._copies += 1
@@ -60,6 +68,14 @@ class Installer:
             self.give_up(source, error.message)
         except StorageError as error:
             self._cannot_read(source, error.message)
+
+    def _not_ready(self, header: FirmwareHeader) -> str:
+        """Say why a new image must not be installed, since nobody would know afterwards that it is on trial."""
+        try:
+            self._make_ready()
+        except StorageError as error:
+            return f"that {header.version} is on trial could not be noted ({error.message})"
+        return ""
 
     def storage_is_back(self) -> None:
         """Forget what could not be read of a card that was out."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 
-from pdmlab.errors import StorageError
-from pdmlab.storage.kv.nvstore import NVStore, NvstoreError
+from pdmlab.errors import NoSpace, StorageError
+from pdmlab.storage.kv.nvstore import NVStore, NvstoreError, keep
 from pdmlab.storage.kv.sotp import SotpType
 
 TRIED = 9
 """NVStore's key of the last image that was started on trial: its SHA-256. Free in sotp.h and in nvstore.h."""
 MARK_SIZE = 16
+_DIGEST_SIZE, _FLOOR_SIZE = 32, 8
 
 
 class TrialRecords:
@@ -32,7 +33,7 @@ class TrialRecords:
     @floor.setter
     def floor(self, number: int) -> None:
         if number != self.floor:
-            self._set(SotpType.MIN_FW_VERSION, number.to_bytes(8, "little"))
+            self._set(SotpType.MIN_FW_VERSION, number.to_bytes(_FLOOR_SIZE, "little"))
 
     @property
     def tried(self) -> bytes | None:
@@ -48,9 +49,21 @@ class TrialRecords:
         """Forget which image was on trial."""
         self._set(TRIED, b"")
 
+    def make_ready(self) -> None:
+        """See to it, before a new image is installed, that its trial and its confirmation can be noted.
+
+        The room for both is there, and the store takes a record now: that no image is on trial.
+
+        Raises:
+            StorageError: they cannot be noted.
+        """
+        if not self._nvstore.fits({TRIED: _DIGEST_SIZE, SotpType.MIN_FW_VERSION: _FLOOR_SIZE}):
+            raise NoSpace("NVStore is full of others' records", code=NvstoreError.FLASH_AREA_TOO_SMALL)
+        self.forget_trial()
+
     def _set(self, key: int, data: bytes) -> None:
         self._known.pop(key, None)
-        self._nvstore.set(key, data)
+        keep(self._nvstore, key, data)
 
     def _get(self, key: int) -> bytes | None:
         if key not in self._known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from pdmlab.update import signed_version
 from pdmlab.update.bootloaders.interface import Hardware
 from pdmlab.update.bootloaders.trial.copying import Read
 from pdmlab.update.bootloaders.trial.key import ECDSA_VERIFY_NS, is_signed
@@ -24,7 +25,7 @@ class Verifier:
         self._hash_rate = hardware.hash_rate
 
     def fault(self, header: FirmwareHeader, read: Read) -> str:
-        """Say what is wrong with an image; nothing if it is whole and signed.
+        """Say what is wrong with an image; nothing if it is whole, signed, and of the version that its header says.
 
         Raises:
             StorageError: it cannot be read.
@@ -38,7 +39,9 @@ class Verifier:
         self._clock.charge(ECDSA_VERIFY_NS)
         if not is_signed(self._point, header.signature, header.digest):
             return "it is signed by another key than this bootloader's"
-        return ""
+        # The header is not under the signature: nobody knows who has written its version.
+        head = read(0, min(header.size, signed_version.END))
+        return signed_version.disagreement(head, header.version_number, str(header.version))
 
     def digest(self, read: Read, size: int) -> bytes:
         """Return the SHA-256 of size bytes."""
