@@ -130,6 +130,12 @@ def test_what_is_no_bytes_is_refused_and_the_board_runs_on(data: Any) -> None:
         board.load_flash(bytearray(board.flash_image()))
 
 
+def test_a_configuration_that_is_nested_too_deep_is_refused_in_a_line(project: Path) -> None:
+    (project / "mbed_app.json").write_text("[" * 5000)
+    with pytest.raises(ConfigError, match=r"mbed_app.json is no JSON"):
+        VirtualBoard("K64F", memory=True)
+
+
 def test_an_erased_flash_has_nothing_to_start(project: Path) -> None:
     with VirtualBoard("K64F", memory=True) as board:
         board.load_flash(b"\xff" * 1024 * K)
