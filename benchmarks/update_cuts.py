@@ -27,35 +27,42 @@ first start's own programs and erases. A false header names an image that is not
 
 
 class Job(NamedTuple):
-    """One exploration: a bootloader on a setup, what else befalls it, and whether NVStore is full."""
+    """One exploration: a bootloader on a setup, what else befalls it, and whether NVStore is full.
+
+    room: how much NVStore has left (B) beside live records.
+    """
 
     kind: Kind
     setup: str
     fate: str
     full: bool
+    room: int | None = None
 
 
 def explore(job: Job) -> UpdateReport:
     """Make all cuts of a job; in a process of its own."""
-    return explore_update(job.kind, job.setup, fate=job.fate, full=job.full, plan=PLAN)
+    return explore_update(job.kind, job.setup, fate=job.fate, full=job.full, room=job.room, plan=PLAN)
 
 
 def bench() -> None:
     """Print operations, cuts and losses of every bootloader on every geometry, then causes, codes and the rate."""
     jobs = [Job(kind, setup, fate, False) for setup in SETUPS for kind in KINDS for fate in FATES]
     jobs += [Job("trial", setup, "", True) for setup in SETUPS]
+    jobs += [Job("trial", setup, "", False, room) for setup in ("K64F-SD", "STM32L4-NOR") for room in (24, 40)]
     table = Table(
         "Power cuts of an update: every program and erase of flash and update storage, torn and whole",
         {
             "bootloader": "", "setup": "", "then": "", "operations": "d", "cuts": "d", "second": "d",
             "losses": "d", "false headers": "d", "cuts/s": ",.0f",
         },
-        text_width=17,
+        text_width=18,
     )  # fmt: skip
     started, reports = time.perf_counter(), []
     for job, report in called(packed(explore, "the exploration"), iter(jobs), WORKERS):
         reports.append(report)
         then = job.fate or ("NVStore is full" if job.full else "")
+        if job.room is not None:
+            then = f"NVStore: {job.room} B left"
         counts = report.operations, report.cuts, report.second_cuts, len(report.losses), report.false_headers
         table.row(job.kind, job.setup, then, *counts, report.per_second)
     seconds = time.perf_counter() - started

@@ -24,7 +24,7 @@ from pdmlab.update.bootloaders.interface import BootResult, Hardware, Kind, Prin
 from pdmlab.update.bootloaders.trial import TrialBootloader
 from pdmlab.update.bootloaders.trial import bootloader as trial_bootloader
 from pdmlab.update.bootloaders.trial import records as trial_records
-from pdmlab.update.bootloaders.trial.choice import Choice
+from pdmlab.update.bootloaders.trial.choice import Choice, choose
 from pdmlab.update.bootloaders.trial.installing import Installer
 from pdmlab.update.bootloaders.trial.key import point_of
 from pdmlab.update.bootloaders.trial.places import candidate_slot
@@ -237,6 +237,22 @@ def test_one_that_does_not_see_whether_a_trial_can_be_noted_is_found(monkeypatch
     assert "it is on trial for ever" in report.causes, report
 
 
+def test_one_that_does_not_look_at_a_newer_candidate_while_it_is_stranded_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stubborn(
+        active: FirmwareHeader | None, candidate: Any, previous: Any, floor: int, tried: bytes | None
+    ) -> Choice:
+        chosen = choose(active, candidate, previous, floor, tried)
+        had_its_trial = active is not None and active.version_number > floor and active.digest == tried
+        return Choice("start again") if had_its_trial and chosen.step == "install" else chosen
+
+    monkeypatch.setattr(trial_bootloader, "choose", stubborn)
+    story = STORIES["trial"]["kept image lost"]
+    report = explore_update("trial", "K64F-SD", story=story, plan=CutPlan(second=0, share=3))
+    assert "a newer candidate does not come, though there is nothing to go back to" in report.causes, report
+
+
 def test_what_nvstore_has_no_room_for_is_not_installed_and_the_board_goes_on() -> None:
     story = replay_code("trial/K64F-SD/room24: download boot boot confirm boot")
     assert story.running == OLD and not story.fault
@@ -306,7 +322,7 @@ OUTCOMES = {
     "image without a signature": ("new", "new", "old"),
     "downgrade": ("new", "new", "new"),
     "old release, header claims a higher version": ("older", "older", "new"),
-    "new image not confirmed, kept image lost, a newer one comes": ("newer", "newer", "newer"),
+    "new image not confirmed, kept image lost, a newer one comes": ("new", "new", "new"),
     "new image crashes, secure storage refuses writes": ("new", "new", "old"),
 }
 

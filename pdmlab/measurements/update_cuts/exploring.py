@@ -29,6 +29,7 @@ STORIES: dict[Kind, Mapping[str, str]] = {
         "confirmed": "wipe-storage boot download boot confirm download-newer boot confirm boot",
         "not confirmed": "download boot boot boot",
         "forged": "download boot confirm download-forged boot boot",
+        "kept image lost": "download boot wipe-storage boot download-newer boot confirm boot",
     },
     "fota": {"installed": "download boot boot"},
     "mbed": {"installed": "download boot boot"},
@@ -44,13 +45,15 @@ _DOWNLOADS = {NEW: "download", NEWER: "download-newer"}
 class _Moment(NamedTuple):
     """Where a story is at one of its operations: the step's number, and the operation's number in it.
 
-    confirmed: the version that was confirmed before. offered: the one that may come instead.
+    confirmed: the version that was confirmed before. offered: the one that may come instead. stranded: one that has
+    nothing to go back to, as the image that was kept is lost; until a confirmation whatever comes starts again.
     """
 
     step: int
     operation: int
     confirmed: str
     offered: str
+    stranded: str
 
 
 class _Outcome(NamedTuple):
@@ -141,13 +144,17 @@ class _Exploration:
 
     def _play(self) -> list[Done]:
         """Play the story once and take everything back; return its operations."""
-        rig, operations = self._rig, []
+        rig, operations, stranded = self._rig, [], ""
         for step, word in enumerate(self._words):
             confirmed = rig.confirmed
             rig.take(word)
             for number, done in enumerate(rig.trace.take(), 1):
                 operations.append(done)
-                self._moments.append(_Moment(step, number, confirmed, rig.offered))
+                self._moments.append(_Moment(step, number, confirmed, rig.offered, stranded))
+            if rig.trial and word == "wipe-storage":
+                stranded = rig.running
+            elif not rig.trial:
+                stranded = ""
         _undo(operations)
         return operations
 
@@ -236,16 +243,18 @@ class _Exploration:
         rig = self._rig
         if rig.running == NOTHING:
             return "nothing starts any more"
-        if rig.running not in (moment.confirmed, moment.offered):
+        if rig.running not in (moment.confirmed, moment.offered, moment.stranded):
             return f"{rig.running} was started, after {moment.confirmed} was confirmed"
         return rig.fault()
 
     def _inconsistency(self, moment: _Moment, first: str, on_trial: bool, *, confirms: bool) -> str:
         """Say whether the second start did not do what follows from the first, under a bootloader with trials."""
         rig = self._rig
-        if rig.trial:
+        if rig.trial and not moment.stranded:
             return "it is on trial for ever"
-        if on_trial and not confirms and rig.running != moment.confirmed:
+        if rig.trial and not self._fate and rig.running != moment.offered == rig.candidate():
+            return "a newer candidate does not come, though there is nothing to go back to"
+        if on_trial and not confirms and rig.running != moment.confirmed and not moment.stranded:
             return "an image that was not confirmed runs again"
         if (not on_trial or confirms) and rig.running != first:
             return "a confirmed image was replaced"

@@ -115,7 +115,7 @@ def compare_bootloaders(
 
     options: what a bootloader is built with, such as {"mbed": {"fixed": True}}; the codes are then replayed with them.
 
-    Columns: fault, bootloader, outcome (old, new, newer, older, nothing, loops; for MCUboot also "not promised"), runs
+    Columns: fault, bootloader, outcome (old, new, older, nothing, loops; for MCUboot also "not promised"), runs
     (the version at the end), words, code (replays the row; empty for MCUboot), source (its document), simulated, clock.
 
     Raises:
@@ -147,7 +147,7 @@ def outcome_of(story: Replay) -> str:
     """Say in a word how a story ends: old, new, older, nothing, or loops if an image is installed again and again."""
     if sum("newly installed" in step.outcome for step in story.steps) > 2:
         return "loops"
-    names = {OLD: "old", NEW: "new", NEWER: "newer", OLDER: "older", NOTHING: "nothing"}
+    names = {OLD: "old", NEW: "new", NEWER: "new", OLDER: "older", NOTHING: "nothing"}
     return names.get(story.running, story.running)
 
 
