@@ -6,6 +6,8 @@ import pytest
 
 from pdmlab.firmware.body import code
 from pdmlab.firmware.image import ImageInfo, build_image, read_image
+from pdmlab.update.signed_version import version_in
+from pdmlab.update.version import Version
 
 
 def alike(one: bytes, other: bytes) -> float:
@@ -37,3 +39,10 @@ def test_two_applications_share_nothing() -> None:
 
 def test_an_image_says_which_patches_it_can_apply() -> None:
     assert build_image(ImageInfo("update"))[0x1F0:0x200] == b"PELION/BSDIFF001"
+
+
+@pytest.mark.parametrize(("version", "number"), [("1.0.0", "1.0.0"), ("12.345.678", "12.345.678"), ("next", "0.0.0")])
+def test_an_image_says_its_version_where_bootloaders_look(version: str, number: str) -> None:
+    word = build_image(ImageInfo("update", version))[0x1E8:0x1F0]
+    assert word == Version.parse(number).number.to_bytes(8, "little")
+    assert str(version_in(build_image(ImageInfo("update", version)))) == number

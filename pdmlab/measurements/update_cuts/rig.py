@@ -17,12 +17,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdmlab.errors import BootFailed, StorageError
 from pdmlab.measurements.update_cuts.drivers import DRIVERS, QuickStore, Untimed, UntimedFlash
+from pdmlab.measurements.update_cuts.filling import counter, fill_with_live, fill_with_old
 from pdmlab.measurements.update_cuts.media import Trace, TracedMedium
 from pdmlab.measurements.update_cuts.mishaps import MISHAPS, pull_card
 from pdmlab.measurements.update_cuts.reader import Found, read_active, signed_by
 from pdmlab.measurements.update_cuts.setups import IMAGE_B, UpdateSetup
 from pdmlab.storage.blockdevice import BlockDevice
-from pdmlab.storage.kv.flashrecord import HEADER
 from pdmlab.storage.kv.nvstore import NVStore
 from pdmlab.storage.kv.sotp import SotpType
 from pdmlab.update import bootloaders, signed_version
@@ -45,9 +45,6 @@ BLOCK = 1024
 """What one block of a download carries (B), as with Block2 of 1024."""
 ROOT_OF_TRUST = bytes(range(0x40, 0x50))
 _HIGHEST = Version.parse(NEWER).number
-_OTHERS = (11, 10, 7, 6, 5, 3, 2, 1)
-_NOBODYS = 15
-"""Keys of NVStore that an application takes, and one that nobody does."""
 Build = Callable[[Hardware, Mapping[str, Any]], Bootloader]
 """Makes a bootloader for one start, from its options."""
 
@@ -130,7 +127,7 @@ class UpdateRig:
         self.nvstore = nvstore = self._open_nvstore()
         nvstore.set_once(SotpType.ROT, ROOT_OF_TRUST)
         if fill_nvstore:
-            self._fill(nvstore)
+            fill_with_old(nvstore, self.layout.sotp[0].size)
         for at, data in bootloaders.programmed(
             self.kind, self.layout, self.images[OLD], Version.parse(OLD), sign=self.signature
         ):
@@ -138,24 +135,8 @@ class UpdateRig:
         self.trace.pull = lambda: pull_card(self)
         self.take("boot")
         if self.room is not None:
-            self._pack(self._open_nvstore(), self.room)
+            fill_with_live(self._open_nvstore(), self.room)
         self.trace.take()
-
-    def _fill(self, nvstore: NVStore) -> None:
-        """Leave so little room in the store's area that its next records but one move the others, the identity too."""
-        size = self.layout.sotp[0].size
-        while (room := size - nvstore._free) > 88:
-            nvstore.set(SotpType.RANDOM_SEED, bytes(min(200, room - 80)))
-
-    def _pack(self, nvstore: NVStore, room: int) -> None:
-        """Set an application's own records until so much room is left beside all that is live."""
-        left = {_NOBODYS: room - HEADER.size} if room else {}
-        for key in _OTHERS:
-            sizes = range(NVStore.max_data - 7, -1, -8)
-            size = next((each for each in sizes if nvstore.fits({key: each, **left})), None)
-            if size is None:
-                return
-            nvstore.set(key, b"a" * size)
 
     # -- what it is made of ----------------------------------------------------------------------------
 
@@ -319,14 +300,8 @@ class UpdateRig:
             return f"the identity is lost: {error.message}"
         if identity != ROOT_OF_TRUST:
             return "the identity is another one"
-        return "the counter is beyond every version that was signed" if self._counter() > _HIGHEST else ""
-
-    def _counter(self) -> int:
-        try:
-            data = self._open_nvstore().get(SotpType.MIN_FW_VERSION)
-        except StorageError:
-            return 0
-        return int.from_bytes(data, "little") if self.kind == "trial" else 0
+        spoiled = self.kind == "trial" and counter(self._open_nvstore()) > _HIGHEST
+        return "the counter is beyond every version that was signed" if spoiled else ""
 
 
 STEPS: dict[str, Callable[[UpdateRig], str]] = {
