@@ -25,7 +25,7 @@ def layout(file: Path | None, target: str, output: Path | None) -> None:
     """Say where bootloader, header, application, SOTP and candidate lie, as FILE, an mbed_app.json, has them.
 
     Without a FILE: where they lie on a board of ours. What overlaps, lies across sectors or contradicts itself is said
-    and marked; the exit status is 1 then.
+    and marked; the exit status is 1 then. What may be meant is a warning, and the exit status 0.
     """
     from pdmlab.boards.catalog import find
     from pdmlab.update.layout_settings import survey, survey_config

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pdmlab.update.layout import FlashLayout
     from pdmlab.update.survey import Survey
 
-BAD = "#b00020"
+BAD, WARNED = "#b00020", "#9a6700"
 NARROW = 1 / 60
 """Of a strip: what is narrower is shown once more, magnified."""
 _TALL, _GAP, _STEP = 0.62, 0.3, 2.25
@@ -28,6 +28,7 @@ _TALL, _GAP, _STEP = 0.62, 0.3, 2.25
 _INCHES = 0.52
 """A unit of height."""
 _SECTORS = 600
+_SIGN = {"warning": "⚠"}
 _LABEL = 0.135
 """Of a strip's width, that a label takes."""
 
@@ -46,14 +47,18 @@ class _Strip:
 def flash_layout(layout: FlashLayout | Survey, *, ax: Axes | None = None, title: str = "") -> Axes:
     """Draw where everything lies, to scale; what is wrong is hatched in red, and said in words below.
 
+    A warning is hatched in brown.
+
     The first strip is the whole flash; what would be too narrow to see there follows, magnified, and then the medium
     that the candidate lies on, if that is another. A `Survey` may be of a file that no board could live with.
     """
-    faults: list[Fault] = list(getattr(layout, "faults", []))
+    faults: list[Fault] = [*getattr(layout, "faults", []), *getattr(layout, "warnings", [])]
     strips = _strips(layout)
     said = [
         textwrap.fill(
-            f"✗ {fault.kind}: {fault.words}. {fault.hint[:1].upper()}{fault.hint[1:]}.", 150, subsequent_indent="   "
+            f"{_SIGN.get(fault.kind, '✗')} {fault.kind}: {fault.words}. {fault.hint[:1].upper()}{fault.hint[1:]}.",
+            150,
+            subsequent_indent="   ",
         )
         for fault in faults
     ]
@@ -62,8 +67,10 @@ def flash_layout(layout: FlashLayout | Survey, *, ax: Axes | None = None, title:
     bounds = layout.geometry.bounds()
     for number, each in enumerate(strips):
         _draw(ax, each, -_STEP * number, bounds if each.medium == INTERNAL else [], faults)
-    if said:
-        ax.text(0, -_STEP * (len(strips) - 1) - 0.7, "\n".join(said), va="top", fontsize="small", color=BAD)
+    line = -_STEP * (len(strips) - 1) - 0.7
+    for fault, text in zip(faults, said, strict=True):
+        ax.text(0, line, text, va="top", fontsize="small", color=_ink(fault))
+        line -= 0.31 * (text.count("\n") + 1)
     ax.set_xlim(-0.012, 1.012)
     ax.set_ylim(-below, 1.7)
     ax.axis("off")
@@ -131,12 +138,16 @@ def _draw(ax: Axes, strip: _Strip, y: float, bounds: Sequence[int], faults: Sequ
         ax.text(place, y - 0.22, f"0x{at:x}", ha=align, va="top", fontsize="x-small", color="0.4")
 
 
+def _ink(fault: Fault) -> str:
+    return WARNED if fault.kind == "warning" else BAD
+
+
 def _mark(ax: Axes, strip: _Strip, fault: Fault, y: float) -> None:
     """Hatch what is wrong over the strip's height; what lies across sectors below it, with a line at its edge."""
     left, right = strip.place(fault.start), strip.place(fault.end)
     low, high = (y - 0.16, 0.16) if fault.edge is not None else (y - 0.03, _TALL + 0.06)
     ax.add_patch(
-        Rectangle((left, low), right - left, high, facecolor="none", edgecolor=BAD, hatch="////", linewidth=1.3,
+        Rectangle((left, low), right - left, high, facecolor="none", edgecolor=_ink(fault), hatch="////", linewidth=1.3,
                   gid=f"{fault.kind} 0x{fault.start:x}..0x{fault.end:x}")
     )  # fmt: skip
     if fault.edge is not None:
@@ -144,7 +155,7 @@ def _mark(ax: Axes, strip: _Strip, fault: Fault, y: float) -> None:
     elif right - left < 0.02:
         middle = (left + right) / 2
         points = [(middle, y - 0.04), (middle - 0.006, y - 0.18), (middle + 0.006, y - 0.18)]
-        ax.add_patch(Polygon(points, facecolor=BAD, edgecolor="none"))
+        ax.add_patch(Polygon(points, facecolor=_ink(fault), edgecolor="none"))
 
 
 def _pieces(areas: Sequence[Area]) -> Iterator[tuple[Area, int, int, int, int]]:

@@ -18,7 +18,7 @@ from pdmlab.update.header import HEADER_SIZE
 INTERNAL = "FLASHIAP"
 STORAGE_COMPONENTS = ("SD", "SPIF", "QSPIF", INTERNAL)
 
-FaultKind = Literal["unreadable", "contradiction", "no room", "outside", "overlap", "misaligned"]
+FaultKind = Literal["unreadable", "contradiction", "no room", "outside", "overlap", "misaligned", "warning"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class Fault:
     """What is wrong with a layout, in words, and what to do; from start to end (B) of a medium it is marked.
 
     Where start is end, there is no such place: two settings contradict each other, or one cannot be read. Of what lies
-    across sectors that is the sector, and `edge` is the offset (B) that is not one of its edges.
+    across sectors that is the sector, and `edge` is the offset (B) that is not one of its edges. A warning is of what a
+    board can live with, but not whatever is built for it.
     """
 
     kind: FaultKind

@@ -42,6 +42,30 @@ class Survey:
         """What is wrong, what could not be read first; [] where a board can live with it."""
         return [*self.unread, *map(self._with_default, faults(self, storage_size=self.storage_size))]
 
+    @property
+    def warnings(self) -> list[Fault]:
+        """What is possible here, but not for everything that may be built for the board; [] where there is nothing."""
+        open_ = [number for number in (0, 1) if self.sotp[number].name in self.assumed]
+        bounds = self.geometry.bounds()
+        lost = [
+            (bounds[number - 3], bounds[number - 2])
+            for number in open_
+            if self.candidate_on == INTERNAL and self.candidate.offset < bounds[number - 2]
+            and self.candidate.end > bounds[number - 3] and self.sotp[number].offset != bounds[number - 3]
+        ]  # fmt: skip
+        if not lost:
+            return []
+        start, end = lost[0][0], lost[-1][1]
+        words = (
+            f"{self.candidate} takes 0x{start:x}..0x{end:x}, where an application built without sotp keys has its SOTP:"
+            " the first update would erase its root of trust"
+        )
+        hint = (
+            "set sotp-section-1-address and sotp-section-2-address in the application's mbed_app.json, or end the"
+            " candidate before them; a virtual board has SOTP before the candidate"
+        )
+        return [Fault("warning", words, hint, start=start, end=end)]
+
     def areas(self) -> list[Area]:
         """List the areas in flash by offset; the candidate only if it lies there too."""
         inside = [self.bootloader, self.header, self.application, *self.sotp]
@@ -50,10 +74,10 @@ class Survey:
         return sorted(inside, key=lambda area: area.offset)
 
     def frame(self) -> pd.DataFrame:
-        """Return a row an area: medium, area, offset_B, end_B, size_B, assumed, faults (in words)."""
+        """Return a row an area: medium, area, offset_B, end_B, size_B, assumed, faults and warnings (in words)."""
         import pandas as pd
 
-        found = self.faults
+        found, warned = self.faults, self.warnings
         rows = [
             {
                 "medium": medium,
@@ -63,6 +87,7 @@ class Survey:
                 "size_B": area.size,
                 "assumed": area.name in self.assumed,
                 "faults": "; ".join(fault.words for fault in found if str(area) in fault.words),
+                "warnings": "; ".join(fault.words for fault in warned if str(area) in fault.words),
             }
             for medium, area in self.placed()
         ]
@@ -86,11 +111,11 @@ class Survey:
             + (" (by default)" if area.name in self.assumed else "")
             for medium, area in self.placed()
         ]
-        lines += [f"{fault.kind}: {fault.words}\n  hint: {fault.hint}" for fault in self.faults]
+        lines += [f"{fault.kind}: {fault.words}\n  hint: {fault.hint}" for fault in [*self.faults, *self.warnings]]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return shown(self, self.faults, self.storage_size, self.assumed)
+        return shown(self, [*self.faults, *self.warnings], self.storage_size, self.assumed)
 
 
 def shown(

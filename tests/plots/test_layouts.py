@@ -78,6 +78,14 @@ def test_overlaps_and_misalignment_are_hatched_and_said() -> None:
     assert [round(each.get_height(), 2) for each in pieces] == [0.31]
 
 
+def test_a_warning_is_hatched_and_said_in_another_colour() -> None:
+    taken = {"update-client.storage-address": "0x80000", "update-client.storage-size": "0x80000"}
+    ax = plots.flash_layout(survey_config(taken, K64F))
+    assert drawn(ax, "warning 0xfe000..0x100000") == [(pytest.approx(0xFE000 / K64F.size), pytest.approx(1))]
+    [text] = [each for each in ax.texts if "⚠ warning: candidate" in each.get_text()]
+    assert text.get_color() == plots.layouts.WARNED
+
+
 def test_narrow_areas_are_shown_once_more_magnified() -> None:
     layout = find("K64F").layout()
     ax = plots.flash_layout(layout)

@@ -91,10 +91,29 @@ def test_what_the_file_does_not_place_is_marked_as_assumed() -> None:
     assert survey_config({"update-client.storage-address": "0x80000"}, K64F).assumed[-1] == "SOTP section 2"
 
 
+@pytest.mark.parametrize(
+    ("said", "where"),
+    [
+        ({}, []),
+        ({"sotp-section-1-address": "0x7e000", "sotp-section-2-address": "0x7f000"}, []),
+        ({"sotp-section-1-address": "0x7e000"}, [(0xFF000, 0x100000)]),
+        ({"update-client.storage-size": "0x7e000"}, []),
+        ({"update-client.storage-size": "0x7f000"}, [(0xFE000, 0xFF000)]),
+    ],
+)
+def test_a_candidate_where_sotp_lies_by_default_is_a_warning_and_no_fault(
+    said: dict[str, Any], where: list[tuple[int, int]]
+) -> None:
+    taken = {"update-client.storage-address": "0x80000", "update-client.storage-size": "0x80000"} if said else {}
+    found = survey_config({**taken, **said}, K64F)
+    assert [(each.start, each.end) for each in found.warnings] == where
+    assert not where or ("root of trust" in found._repr_html_() and found.faults == [])
+
+
 def test_a_layout_without_faults_is_one_and_one_with_faults_is_none() -> None:
     for row in boards().values():
         found = survey_config(row.settings(), row.geometry(), candidate_on=row.storage, storage_size=row.storage_size)
-        assert found.faults == [] and found.areas() == row.layout().areas()
+        assert found.faults == found.warnings == [] and found.areas() == row.layout().areas()
 
 
 def test_the_picture_in_a_cell_is_to_scale_and_says_what_is_wrong() -> None:
@@ -162,8 +181,12 @@ def test_the_bootloaders_own_file_gives_all_of_the_second_half_to_the_candidate(
     found = survey(written, "K64F", row.geometry(), candidate_on=row.storage, storage_size=row.storage_size)
     assert (found.bootloader.end, found.header.offset, found.application.offset) == (0x8000, 0x8000, 0x8400)
     assert found.candidate_on == "FLASHIAP" and found.candidate == Area("candidate", 0x80000, 0x80000)
-    # The file has its bootloader do without a root of trust: ours goes before the candidate.
+    # The file has its bootloader do without a root of trust: ours goes before the candidate. The default of an
+    # application that is built without sotp keys is in the candidate: that is said.
     assert found.faults == [] and [area.offset for area in found.sotp] == [0x7E000, 0x7F000]
+    [warned] = found.warnings
+    assert (warned.kind, warned.start, warned.end) == ("warning", 0xFE000, 0x100000)
+    assert "warning: candidate at 0x80000..0x100000 takes 0xfe000..0x100000" in str(found)
 
 
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="the vendor's sample configurations are not on this machine")
