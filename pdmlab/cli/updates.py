@@ -22,7 +22,7 @@ from pdmlab.cli.manifests import (
     signing_options,
     signing_options_v1,
 )
-from pdmlab.errors import ConfigError, TimedOut
+from pdmlab.errors import ConfigError, ServiceError, TimedOut
 from pdmlab.update.files import MAX_IMAGE, read_file
 
 if TYPE_CHECKING:
@@ -226,13 +226,24 @@ def watch(campaign: Campaign, timeout: float) -> None:
             raise TimedOut(f"{error.message}; the campaign is stopped now", hint=error.hint) from error
         raise
     for row in outcome.itertuples():
-        click.echo(f"{row.device_id}: {row.outcome}")
+        click.echo(f"{row.device_id}: {_outcome(campaign, row)}")
     if outcome.empty:
         raise ConfigError(
             "no device took part", hint="does a registered device have this folder's ids? `pdmlab dm devices`"
         )
     if set(outcome["state"]) != {"deployed"}:
         raise SystemExit(1)
+
+
+def _outcome(campaign: Campaign, row: Any) -> str:  # any: a row of a frame
+    """Return what became of a device; of one that reports a failure in its own words too, which it is asked for."""
+    if not row.outcome.startswith("Result "):
+        return str(row.outcome)
+    try:
+        device = campaign.device(row.device_id)
+        return device.description if device.tells else campaign.ask(row.device_id).description
+    except ServiceError:  # it is away
+        return str(row.outcome)
 
 
 class _Told:

@@ -65,12 +65,13 @@ class CampaignDevice:
 
     @property
     def reason(self) -> str:
-        """Why it ended so, and what to do about it; "" where nothing has to be explained."""
+        """Why it ended so, in its own words where it has them, and what to do; "" where nothing has to be explained."""
         found = self._told.get("reason")
         if not found:
             return ""
         number = "" if found["result"] is None else f"result {found['result']}: "
-        return f"{number}{found['meaning']}. {found['advice'][:1].upper()}{found['advice'][1:]}."
+        own = f"The device says: {self.refusal}. " if self.refusal and number else ""
+        return f"{own}{number}{found['meaning']}. {found['advice'][:1].upper()}{found['advice'][1:]}."
 
     @property
     def tells(self) -> bool:
@@ -152,7 +153,7 @@ class CampaignDevice:
         return "".join(filter(None, parts))
 
     def _why(self) -> str:
-        found, rows = self._told.get("reason"), []
+        found, rows = self._told.get("reason"), [("the device's own words", self.refusal)]
         if found:
             number = "" if found["result"] is None else f" (result {found['result']})"
             meaning, cause, advice = (
@@ -160,9 +161,7 @@ class CampaignDevice:
                 for name in ("meaning", "cause", "advice")
             )
             rows += [("why", f"{meaning}{number}"), ("most likely", cause), ("what to do", advice)]
-            rows = [(name, value) for name, value in rows if value]
-        if self.refusal:
-            rows.append(("the device's own words", self.refusal))
+        rows = [(name, value) for name, value in rows if value]
         cells = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in rows)
         return f"<dl class='why'>{cells}</dl>" if rows else ""
 

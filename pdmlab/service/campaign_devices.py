@@ -142,9 +142,9 @@ class CampaignDevices:
             self._until(values["deadline"])
         return changed
 
-    def failed(self, row: Row, result: int, explain: Callable[[int], tuple[str, str]] = failure) -> None:
+    def failed(self, row: Row, result: int, explain: Callable[[int], tuple[str, str]] | None = None) -> None:
         """Bring a device to its end that reports a result which is a failure; explain: to an event type and words."""
-        event_type, words = explain(result)
+        event_type, words = failure(result, row["manifest"]) if explain is None else explain(result)
         self.end(row, "fail", "failed_connector_channel_update", event_type, words, result=result)
 
     def end(

@@ -7,7 +7,7 @@ import tomllib
 from importlib import resources
 from typing import Final, NamedTuple
 
-from pdmlab.service.campaign_words import EVENTS
+from pdmlab.service.campaign_words import EVENTS, advice_first
 from pdmlab.update import hub, object5
 from pdmlab.update.results import FotaResult
 
@@ -35,8 +35,8 @@ class Reason(NamedTuple):
     advice: str
 
 
-def reason(event_type: str, result: int | None) -> Reason | None:
-    """Return why a device's update ended so; None where nothing has to be explained."""
+def reason(event_type: str, result: int | None, manifest: bytes | None = None) -> Reason | None:
+    """Return why a device's update ended so; None where nothing has to be explained. manifest: the one it was sent."""
     cause = _causes().get(event_type, "")
     if event_type in ADVICE:
         return Reason(result, EVENTS.get(event_type, ""), cause, ADVICE[event_type])
@@ -53,7 +53,9 @@ def reason(event_type: str, result: int | None) -> Reason | None:
             known = FotaResult(told)
         except ValueError:
             return Reason(told, "a result that no list has", "", "look at the device's console")
-        meaning, advice = known.meaning, known.advice
+        first = advice_first(told, manifest)
+        meaning, advice = known.meaning, first + known.advice
+        cause = "the board's bootloader takes signed images only, and the manifest signs none" if first else cause
     return Reason(told, meaning, cause, advice)
 
 

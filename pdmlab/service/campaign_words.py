@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from pdmlab.errors import ManifestRejected
 from pdmlab.update import hub, object5
+from pdmlab.update.manifest import SignedManifest
 from pdmlab.update.results import FotaResult, FotaState
 
 Phase = Literal["draft", "starting", "active", "stopping", "stopped", "archived"]
@@ -96,8 +98,24 @@ def is_failure(result: int) -> bool:
     return result > FotaResult.SUCCESS and result != hub.SUCCEEDED
 
 
-def failure(result: int) -> tuple[str, str]:
-    """Return the event type and the explanation in words of what a device reports on /10252/0/3."""
+def advice_first(result: int, manifest: bytes | None) -> str:
+    """Return what to try before a result's own advice, given the manifest that was sent; "" where that is nothing."""
+    if result != FotaResult.MANIFEST_MALFORMED or not manifest:
+        return ""
+    try:
+        sent = SignedManifest.parse(bytes(manifest)).manifest
+    except ManifestRejected:
+        return ""
+    if sent.installed_signature:
+        return ""
+    return "if the board starts signed images only (bootloader trial), sign the image too: --sign-image (-m); else "
+
+
+def failure(result: int, manifest: bytes | None = None) -> tuple[str, str]:
+    """Return the event type and the explanation in words of what a device reports on /10252/0/3.
+
+    manifest: the one that it was sent
+    """
     if hub.is_hub_result(result):
         meaning, advice = hub.explain(result)
         return f"UPD3_FAIL_{result}", f"result {result} ({meaning}): {advice}"
@@ -105,7 +123,7 @@ def failure(result: int) -> tuple[str, str]:
         known = FotaResult(result)
     except ValueError:
         return f"UPD4_FAIL_{result}", f"the device reports result {result}, which is none that we know"
-    return f"UPD4_FAIL_{result}", f"result {known}: {known.advice}"
+    return f"UPD4_FAIL_{result}", f"result {known}: {advice_first(result, manifest)}{known.advice}"
 
 
 def object5_failure(result: int) -> tuple[str, str]:

@@ -100,3 +100,19 @@ class DeviceWords:
                 campaign_devices.c.id, campaign_devices.c.account_id, *(sa.literal(each) for each in values.values())
             ).where(*there)
             db.execute(sa.insert(table).from_select(["campaign_device_id", "account_id", *values], whose))
+            if words is not None and words["refusal"]:
+                self._tell_first(row, words["refusal"])
+
+    def _tell_first(self, row: Row, refusal: str) -> None:
+        """Put a device's own words before the advice for its result; those it says first: later ones may be of another.
+
+        Where no result was heard its last refusal may be that of an earlier update.
+        """
+        c = campaign_devices.c
+        failed = c.id == row["id"], c.summary_status == "fail", c.result.is_not(None)
+        found = self._store.row(sa.select(c.description).where(*failed))
+        if found is not None:
+            result, _, advice = str(found["description"]).partition("): ")
+            told = f"{result}): the device says: {refusal}; {advice}"
+            with self._store.begin() as db:
+                db.execute(sa.update(campaign_devices).where(*failed).values(description=told))

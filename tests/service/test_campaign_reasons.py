@@ -6,10 +6,12 @@ import tomllib
 from importlib import resources
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdmlab.service.campaign_reasons import ADVICE, reason
 from pdmlab.service.campaign_words import EVENTS, failure
 from pdmlab.update import hub, object5
+from pdmlab.update.manifest import Manifest
 from pdmlab.update.results import FotaResult
 
 FAILURES = [result for result in FotaResult if result is not FotaResult.SUCCESS]
@@ -47,3 +49,15 @@ def test_causes_are_of_events_that_there_are() -> None:
     for event_type in tomllib.loads(text):
         why = reason(event_type, None)
         assert why is not None and "no list has" not in why.meaning, event_type
+
+
+def test_a_malformed_manifest_that_signs_no_image_is_said_to_want_one() -> None:
+    ids = {"vendor_id": bytes(16), "class_id": bytes(16)}
+    key = ec.generate_private_key(ec.SECP256R1())
+    manifest = Manifest.for_image(b"image", version="1.0.1", uri="/fw", **ids)
+    plain, signed = manifest.sign(key), manifest.with_image_signature(key).sign(key)
+    for sent, wanted in ((plain, True), (signed, False), (b"no manifest", False), (None, False)):
+        why = reason("UPD4_FAIL_22", 22, sent)
+        assert why is not None
+        assert ("--sign-image" in why.advice, "--sign-image" in failure(22, sent)[1]) == (wanted, wanted)
+    assert "--sign-image" not in failure(23, plain)[1]

@@ -57,7 +57,8 @@ def _shape(core: Core, row: Row) -> Json:
     found = core.campaigns.progress_of(row["id"])
     if not found:  # the campaign was deleted while the device was asked
         raise not_found("campaign device", row["device_id"])
-    why = reason(row["event_type"], row["result"])
+    sent = core.campaigns.find(row["account_id"], row["campaign_id"])["manifest"]
+    why = reason(row["event_type"], row["result"], sent)
     words, told_at = core.campaigns.words.of(row["id"])
     return {
         **found[0],
