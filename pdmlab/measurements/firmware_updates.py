@@ -25,7 +25,7 @@ def firmware_update(
     board: Bench,
     bearer: str | Link,
     block_B: int = 512,
-    image_B: int = 1 << 20,
+    image_B: int = 256 * 1024,
     payload: Payload = "raw",
     round_trip_ms: float | None = None,
     loss: float | None = None,
@@ -35,6 +35,7 @@ def firmware_update(
     It is the whole update: registration, campaign, manifest, blocks, verification, restart, installation, and the new
     version in the directory. `download_s` is from the first request for a block to the last block's arrival.
     `on_air_B` are the bytes of all datagrams meanwhile, lost ones too, before the link's own overhead.
+    `total_s` is from the campaign's start to its end, at which the service looks once a second.
     `ram_B` is what a client holds for a download at once, apart from what it has anyhow: the largest datagram as
     it came, the block in it, and for a delta two frames of 512 B.
 
@@ -49,6 +50,7 @@ def firmware_update(
         ConfigError: a figure that no link, image or block can have.
         NotMeasurable: the update does not come to its end.
     """
+    link = make_link(bearer, round_trip_ms, None, loss)
     block_B = whole("block_B", block_B, min(SIZES), max(SIZES))
     if block_B not in SIZES:
         raise ConfigError(f"block_B is {block_B}", hint=f"CoAP has blocks of {', '.join(map(str, SIZES))} B")
@@ -57,7 +59,6 @@ def firmware_update(
         raise ConfigError(f"image_B is {image_B!r}", hint=f"this board's flash and slot take 16384 to {capacity} B")
     if payload not in ("raw", "delta"):
         raise ConfigError(f"payload is {payload!r}", hint="raw or delta")
-    link = make_link(bearer, round_trip_ms, None, loss)
     plan = _Plan(block_B, int(image_B), payload)
     seen = _Seen(image_B=plan.image_B, extra_B=1024 if payload == "delta" else 0)
     play(functools.partial(_update, plan, seen), board.info.target, seed=board.seed, link=link)

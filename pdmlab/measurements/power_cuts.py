@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 from pdmlab.clock import PowerLost
 from pdmlab.errors import ConfigError, PdmlabError
 from pdmlab.measurements.bench import Bench, Row
+from pdmlab.measurements.downloads import whole
 from pdmlab.measurements.update_cuts.media import Cut, TracedMedium, parse_cut
 from pdmlab.measurements.update_cuts.rig import NEW, NOTHING, OLD, STEPS, Build, UpdateRig
 from pdmlab.measurements.update_cuts.setups import IMAGE_B, of_board, setup
@@ -154,7 +155,7 @@ def replay(
     if read.kind is not None and named not in (None, read.kind):
         raise ConfigError(f"the code names the bootloader {read.kind}, and bootloader is {named}")
     where = of_board(board) if read.setup is None else setup(read.setup)
-    size = image_B if read.setup is None else IMAGE_B
+    size = whole("image_B", image_B, 4096, 1 << 24) if read.setup is None else IMAGE_B
     rig = UpdateRig(
         where, read.kind or named or DEFAULT, image_B=size, options=options, fill_nvstore=read.full, room=read.room
     )

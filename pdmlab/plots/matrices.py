@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from matplotlib.colors import to_rgb
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 
 from pdmlab.plots.canvas import finish, new_axes
 
@@ -23,24 +23,26 @@ def matrix(
     word: str,
     *,
     colours: Mapping[str, str],
+    shade: str = "",
     order: Sequence[str] = (),
     ax: Axes | None = None,
     title: str = "",
 ) -> Axes:
     """Draw a frame's column `word` as a matrix; rows in the frame's order, columns in `order`, or as they come.
 
-    colours: word -> colour; other words have none.
+    colours: what `shade`, a column, or else the word itself says -> colour; others have none.
     """
     names = list(dict.fromkeys(frame[rows]))
     heads = list(order) or list(dict.fromkeys(frame[columns]))
     ax = ax if ax is not None else new_axes(width=9.5, height=1.0 + 0.36 * len(names))
-    words = {(row, column): said for row, column, said in zip(frame[rows], frame[columns], frame[word], strict=True)}
+    cells = zip(frame[rows], frame[columns], frame[word], frame[shade or word], strict=True)
+    words = {(row, column): (str(said), str(tone)) for row, column, said, tone in cells}
     for y, name in enumerate(names):
         for x, head in enumerate(heads):
-            said = str(words.get((name, head), ""))
-            shade = colours.get(said, "white")
-            ax.add_patch(Rectangle((x + 0.02, y + 0.06), 0.96, 0.88, facecolor=shade, edgecolor="none"))
-            ink = "white" if sum(to_rgb(shade)) < 1.6 else "black"
+            said, tone = words.get((name, head), ("", ""))
+            face = colours.get(tone, "white")
+            ax.add_patch(Rectangle((x + 0.02, y + 0.06), 0.96, 0.88, facecolor=face, edgecolor="none"))
+            ink = "white" if sum(to_rgb(face)) < 1.6 else "black"
             ax.text(x + 0.5, y + 0.5, said, ha="center", va="center", fontsize="small", color=ink)
     ax.set_xlim(0, len(heads))
     ax.set_ylim(len(names), 0)
@@ -51,4 +53,9 @@ def matrix(
     ax.tick_params(axis="x", pad=14)
     for side in ax.spines.values():
         side.set_visible(False)
+    if shade:
+        used = [tone for tone in colours if tone in set(frame[shade])]
+        handles = [Patch(color=colours[tone], label=tone) for tone in used]
+        ax.legend(handles=handles, frameon=False, fontsize="small", ncols=len(handles), loc="upper right",
+                  bbox_to_anchor=(1, -0.01))  # fmt: skip
     return finish(ax, frame, title, raised=30)

@@ -332,3 +332,20 @@ def test_the_three_bootloaders_under_the_same_faults_do_what_their_pages_say() -
     found = frame.pivot(index="fault", columns="bootloader", values="outcome")
     assert {fault: tuple(found.loc[fault][["fota", "mbed", "trial"]]) for fault in found.index} == OUTCOMES
     assert set(frame[frame["bootloader"] == "MCUboot"]["source"]) - {""} and frame["words"].all()
+
+
+def test_what_no_exploration_has_is_said() -> None:
+    for wrong, word in (({"fate": "nope"}, "nope"), ({"story": "frob"}, "'frob'")):
+        with pytest.raises(ConfigError, match=word):
+            explore_update("fota", **wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="'nope'"):
+        explore_update("nope")  # type: ignore[arg-type]
+
+
+def test_a_crashing_image_that_stays_is_bad_and_an_old_one_that_comes_back_good() -> None:
+    frame = compare_bootloaders().set_index(["fault", "bootloader"])
+    assert frame.loc[("new image crashes", "fota"), "verdict"] == "bad"
+    assert frame.loc[("new image crashes", "trial"), "verdict"] == "good"
+    assert frame.loc[("power cut in the copy", "mbed"), "verdict"] == "good"
+    assert frame.loc[("candidate older", "MCUboot"), "verdict"] == "not promised"
+    assert (frame.xs("trial", level="bootloader")["verdict"] == "good").all()

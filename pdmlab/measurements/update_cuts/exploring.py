@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from pdmlab.errors import ConfigError
 from pdmlab.measurements.update_cuts.media import Cut, Done
 from pdmlab.measurements.update_cuts.report import Loss, UpdateReport
-from pdmlab.measurements.update_cuts.rig import NEW, NEWER, NOTHING, Build, UpdateRig
+from pdmlab.measurements.update_cuts.rig import NEW, NEWER, NOTHING, STEPS, Build, UpdateRig
 from pdmlab.measurements.update_cuts.setups import setup as setup_named
 from pdmlab.prng import SplitMix64
 from pdmlab.update.bootloaders.interface import Kind
@@ -104,8 +105,15 @@ def explore_update(
         options, build: of the bootloader, or another one than `kind` names.
 
     Raises:
-        ConfigError: there is no such setup.
+        ConfigError: there is no such bootloader, setup, fate or step.
     """
+    if kind not in STORIES or fate not in FATES:
+        raise ConfigError(
+            f"there is no bootloader {kind!r} with the fate {fate!r}",
+            hint=f"bootloaders: {', '.join(STORIES)}; fates: {', '.join(map(repr, FATES))}",
+        )
+    if odd := [step for step in (story or "").split() if step not in STEPS]:
+        raise ConfigError(f"a story has no step {odd[0]!r}", hint=", ".join(STEPS))
     plan = plan or CutPlan()
     stories = [story] if story is not None else list(STORIES[kind].values())
     report = UpdateReport(kind, setup, fate)

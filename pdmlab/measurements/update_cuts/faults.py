@@ -108,6 +108,10 @@ FAULTS = (
 """mcuboot is what stands in its documents, not a measurement: none of it was run here."""
 
 
+_MUST_BE_OLD = ("candidate older", "new image crashes", "image without a signature")
+"""Of faults whose names begin so, the old image has to run in the end: the new one is bad, or nobody's."""
+
+
 def compare_bootloaders(
     setup: str = "K64F-SD", *, options: Mapping[Kind, Mapping[str, Any]] | None = None
 ) -> pd.DataFrame:
@@ -115,8 +119,9 @@ def compare_bootloaders(
 
     options: what a bootloader is built with, such as {"mbed": {"fixed": True}}; the codes are then replayed with them.
 
-    Columns: fault, bootloader, outcome (old, new, older, nothing, loops; for MCUboot also "not promised"), runs
-    (the version at the end), words, code (replays the row; empty for MCUboot), source (its document), simulated, clock.
+    Columns: fault, bootloader, outcome (old, new, older, nothing, loops; for MCUboot also "not promised"), verdict
+    (good, bad, not promised: new is bad where the new image crashes, or nobody has signed it), runs (the version at
+    the end), words, code (replays the row; empty for MCUboot), source (its document), simulated, clock.
 
     Raises:
         ConfigError: there is no such setup.
@@ -130,13 +135,15 @@ def compare_bootloaders(
             story = replay_code(f"{kind}/{setup}: {_filled(fault.story, kind, setup, given)}", options=given)
             rows.append(
                 {
-                    "fault": fault.name, "bootloader": kind, "outcome": outcome_of(story), "runs": story.running,
+                    "fault": fault.name, "bootloader": kind, "outcome": outcome_of(story),
+                    "verdict": _verdict(fault, outcome_of(story)), "runs": story.running,
                     "words": _words(story), "code": story.code, "source": "", "simulated": True, "clock": "device",
                 }
             )  # fmt: skip
         rows.append(
             {
-                "fault": fault.name, "bootloader": "MCUboot", "outcome": fault.mcuboot, "runs": "",
+                "fault": fault.name, "bootloader": "MCUboot", "outcome": fault.mcuboot,
+                "verdict": _verdict(fault, fault.mcuboot), "runs": "",
                 "words": fault.words, "code": "", "source": fault.source, "simulated": False, "clock": "",
             }
         )  # fmt: skip
@@ -149,6 +156,13 @@ def outcome_of(story: Replay) -> str:
         return "loops"
     names = {OLD: "old", NEW: "new", NEWER: "new", OLDER: "older", NOTHING: "nothing"}
     return names.get(story.running, story.running)
+
+
+def _verdict(fault: Fault, outcome: str) -> str:
+    if outcome == "not promised":
+        return outcome
+    good = ("old",) if fault.name.startswith(_MUST_BE_OLD) else ("old", "new")
+    return "good" if outcome in good else "bad"
 
 
 def _filled(story: str, kind: Kind, setup: str, options: Mapping[str, Any]) -> str:

@@ -28,13 +28,16 @@ class Converted:
         return f"{self.manifest._repr_html_()}<p>Does not carry over:</p><ul>{items}</ul>"
 
 
-def convert(signed: SignedManifest | Manifest) -> Converted:
-    """Say in SUIT what a manifest v3 says of a raw image.
+def convert(signed: SignedManifest | Manifest | bytes) -> Converted:
+    """Say in SUIT what a manifest v3 says of a raw image; signed: also as its bytes.
 
     Raises:
+        ManifestRejected: the bytes are no manifest v3.
         ConfigError: its payload is a delta, encrypted or a combined package, for which SUIT's manifest alone has no
             words: they are drafts of their own (firmware encryption), or nobody's.
     """
+    if isinstance(signed, bytes):
+        signed = SignedManifest.parse(signed)
     manifest = signed.manifest if isinstance(signed, SignedManifest) else signed
     if manifest.format is not PayloadFormat.RAW:
         raise ConfigError(
