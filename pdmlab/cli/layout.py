@@ -36,9 +36,16 @@ def layout(file: Path | None, target: str, output: Path | None) -> None:
         found = survey_config(settings, row.geometry(), candidate_on=row.storage, storage_size=row.storage_size)
     else:
         found = survey(
-            _document(file), row.target, row.geometry(), candidate_on=row.storage, storage_size=row.storage_size
+            _document(file),
+            row.target,
+            row.geometry(),
+            candidate_on=row.storage,
+            storage_size=row.storage_size,
+            file=file.name,
         )
-    click.echo(f"{row.target}: {row.flash_size // 1024:,} KiB of flash at 0x{row.flash_base:08x}")
+    click.echo(
+        f"{row.target}: {row.flash_size // 1024:,} KiB of flash at 0x{row.flash_base:08x}; offsets count from there"
+    )
     click.echo(str(found))
     if output is not None:
         _draw(found, output, f"{row.target}, {'as the catalogue has it' if file is None else file.name}")

@@ -38,10 +38,15 @@ class _Strip:
 
     def __init__(self, title: str, medium: str, start: int, end: int, areas: Sequence[Area]) -> None:
         self.title, self.medium, self.start, self.end = title, medium, start, end
-        self.areas = [area for area in areas if (area.offset < end and area.end > start) or not area.size]
+        self.areas = [area for area in areas if _lies(area, start, end)]
 
     def place(self, offset: int) -> float:
         return (offset - self.start) / (self.end - self.start)
+
+
+def _lies(area: Area, start: int, end: int) -> bool:
+    """Whether something of an area lies there; an area without room counts where it would begin."""
+    return (area.offset < end and area.end > start) if area.size > 0 else start <= max(area.offset, 0) <= end
 
 
 def flash_layout(layout: FlashLayout | Survey, *, ax: Axes | None = None, title: str = "") -> Axes:
@@ -95,12 +100,13 @@ def _strips(layout: FlashLayout | Survey) -> list[_Strip]:
 
 
 def _magnified(areas: Sequence[Area], size: int) -> list[tuple[int, int]]:
-    """Return the stretches around areas that are too narrow at full length: from and to (B)."""
+    """Return the stretches around areas that are too narrow at full length, or have no room: from and to (B)."""
     found: list[tuple[int, int]] = []
     for area in areas:
-        if 0 < area.size < size * NARROW:
-            around = max(area.size * 2, size // 64)
-            start, end = max(area.offset - around, 0), min(area.end + around, size)
+        room = max(area.size, 0)
+        if room < size * NARROW and 0 <= area.offset <= size:
+            around = max(room * 2, size // 64)
+            start, end = max(area.offset - around, 0), min(area.offset + room + around, size)
             if found and start <= found[-1][1]:
                 start, end = found[-1][0], max(end, found.pop()[1])
             found.append((start, end))

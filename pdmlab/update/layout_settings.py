@@ -29,16 +29,20 @@ def survey(
     *,
     candidate_on: str | None = None,
     storage_size: int | None = None,
+    file: str = "mbed_app.json",
 ) -> Survey:
     """Read where everything of `target` lies in an mbed_app.json, whatever is wrong with it.
 
     candidate_on is the component that the board has anyhow, for files that add none themselves; storage_size (B) is
-    the external medium's, if known. The keys are those of `FlashLayout.from_mbed_app`.
+    the external medium's, if known; file is what messages call the document. The keys are those of
+    `FlashLayout.from_mbed_app`.
 
     Raises:
         ConfigError: the file has nothing for this target.
     """
-    return survey_config(overrides(document, target), geometry, candidate_on=candidate_on, storage_size=storage_size)
+    return survey_config(
+        overrides(document, target, file), geometry, candidate_on=candidate_on, storage_size=storage_size
+    )
 
 
 def survey_config(
@@ -275,7 +279,7 @@ class _Reader:
         return next(named, None)
 
 
-def overrides(document: Mapping[str, Any], target: str) -> dict[str, Any]:
+def overrides(document: Mapping[str, Any], target: str, file: str = "mbed_app.json") -> dict[str, Any]:
     """Merge the settings for every target with those of one, the values of the file's own settings, and its macros.
 
     Raises:
@@ -286,7 +290,7 @@ def overrides(document: Mapping[str, Any], target: str) -> dict[str, Any]:
     if not isinstance(sections, Mapping) or not isinstance(mine, Mapping):
         known = ", ".join(name for name in sections if name != "*") if isinstance(sections, Mapping) else "none"
         raise ConfigError(
-            f"mbed_app.json has no target_overrides for {target}", hint=f"it has: {known}; add a section for {target}"
+            f"{file} has no target_overrides for {target}", hint=f"it has: {known}; add a section for {target}"
         )
     rows = _mapping(document.get("config"))
     declared = {key: row["value"] for key, row in rows.items() if isinstance(row, Mapping) and "value" in row}

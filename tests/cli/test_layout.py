@@ -43,6 +43,15 @@ def test_what_is_no_configuration_is_refused_in_a_line(tmp_path: Path) -> None:
     assert result.exit_code == 1 and "name a .svg, .png or .pdf" in result.output
 
 
+def test_what_is_said_names_the_file_that_was_read_and_what_offsets_count_from(tmp_path: Path) -> None:
+    file = tmp_path / "mbed_lib.json"
+    file.write_text(json.dumps({"name": "device-management", "config": {}}))
+    result = CliRunner().invoke(main, ["layout", str(file), "-t", "K64F"])
+    assert result.exit_code == 1 and "mbed_lib.json has no target_overrides for K64F" in result.output
+    result = CliRunner().invoke(main, ["layout", "-t", "NUCLEO_F429ZI"])
+    assert "flash at 0x08000000; offsets count from there" in result.output
+
+
 def test_a_hostile_file_is_read_at_once_and_said_in_few_words(tmp_path: Path) -> None:
     file, picture = tmp_path / "mbed_app.json", tmp_path / "picture.png"
     # Without a memo its value takes 2 ** 60 additions.

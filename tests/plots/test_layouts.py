@@ -19,6 +19,7 @@ from matplotlib.patches import Rectangle
 
 from pdmlab import plots
 from pdmlab.boards.catalog import find
+from pdmlab.plots import layouts
 from pdmlab.update.areas import FlashGeometry
 from pdmlab.update.layout_settings import survey_config
 
@@ -83,7 +84,15 @@ def test_a_warning_is_hatched_and_said_in_another_colour() -> None:
     ax = plots.flash_layout(survey_config(taken, K64F))
     assert drawn(ax, "warning 0xfe000..0x100000") == [(pytest.approx(0xFE000 / K64F.size), pytest.approx(1))]
     [text] = [each for each in ax.texts if "⚠ warning: candidate" in each.get_text()]
-    assert text.get_color() == plots.layouts.WARNED
+    assert text.get_color() == layouts.WARNED
+
+
+def test_an_area_without_room_is_magnified_where_it_would_begin_and_nowhere_else() -> None:
+    found = survey_config({"target.header_offset": "0xa000", "target.app_offset": "0xa000"}, K64F)
+    assert (found.header.size, found.sotp[0].offset) == (0, 0xFE000)
+    first, low, high = (layouts._strips(found)[number] for number in range(3))
+    assert found.header in first.areas and found.header in low.areas and low.start < 0xA000 < low.end
+    assert high.start > 0x80000 and found.header not in high.areas
 
 
 def test_narrow_areas_are_shown_once_more_magnified() -> None:
