@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from pdmlab.update.developer import Developer
-    from pdmlab.update.manifest import PayloadMetadata
+    from pdmlab.update.payloads.patch import Delta
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -121,7 +121,7 @@ class Signing:
     def sign(self, uri: str, encrypted: tuple[bytes, int] | None = None) -> bytes:
         """Sign the manifest, and remember its version as the stock tool does."""
         developer, image, delta = self.developer, read_file(self.payload, MAX_IMAGE, "an image"), _delta(self.payload)
-        version = self.chosen_version(image if delta is None else None)
+        version = self.chosen_version(image, delta)
         signed = developer.sign(
             image,
             version=version,
@@ -131,20 +131,21 @@ class Signing:
             vendor_data=read_file(self.vendor_data, MAX_KEY, "vendor data") if self.vendor_data else None,
             sign_image=self.sign_image,
             combined=self.combined,
-            delta=delta,
+            delta=None if delta is None else delta.metadata,
             encrypted=encrypted,
         )
         developer.tool.keep_version(version, self.component)
         return signed
 
-    def chosen_version(self, image: bytes | None) -> str:
+    def chosen_version(self, image: bytes, delta: Delta | None = None) -> str:
         """Return the version that is given, or that the image names, or the one after what was signed last.
+
+        delta: what the payload is if it is a patch, which names the version of the image that it leads to
 
         Raises:
             ConfigError: the one that is given is not the one that the image names.
         """
-        version = self.version if image is None else self._version(image)
-        return version or self.developer.tool.next_version(self.component)
+        return self._version(image, delta) or self.developer.tool.next_version(self.component)
 
     def sign_v1(self, uri: str) -> bytes:
         """Sign a manifest v1 that says the same, for a device that takes no other.
@@ -160,20 +161,21 @@ class Signing:
                 "the device has the older update hub, which has one component, and knows no signed images or packages",
                 hint="leave --sign-image, --combined-image and --component-name out",
             )
-        if _delta(self.payload) is None:
-            self._version(read_file(self.payload, MAX_IMAGE, "an image"))  # that one given contradicts
+        # Only whether one that is given contradicts.
+        self._version(read_file(self.payload, MAX_IMAGE, "an image"), _delta(self.payload))
         common = SigningV1(
             self.payload, None, self.version, self.priority or None, self.vendor_data, self.cache, self.folder
         )
         return common.sign(uri)
 
-    def _version(self, image: bytes) -> str | None:
-        named = named_version(image)
+    def _version(self, image: bytes, delta: Delta | None) -> str | None:
+        named = named_version(image) if delta is None else delta.version
         if named is None:
             return self.version
         if self.version not in (None, named):
             raise ConfigError(
-                f"the image says that it is version {named}, not {self.version}",
+                f"the {'image' if delta is None else 'image of the patch'} says that it is version {named},"
+                f" not {self.version}",
                 hint="a manifest of another version would call it what it is not: leave -v out, or build it anew",
             )
         return named
@@ -204,25 +206,25 @@ class SigningV1:
 
     def sign(self, uri: str) -> bytes:
         """Sign the manifest, and remember a version a.b.c as the stock tool does."""
-        developer = self.developer
+        developer, delta = self.developer, _delta(self.payload)
         signed = developer.sign_v1(
             read_file(self.payload, MAX_IMAGE, "an image"),
             uri=uri,
             version=self.version if self.migrate is None else self.migrate,
             priority=self.priority,
             vendor_data=read_file(self.vendor_data, MAX_KEY, "vendor data") if self.vendor_data else b"",
-            delta=_delta(self.payload),
+            delta=None if delta is None else delta.metadata,
         )
         if self.migrate is not None:
             developer.tool.keep_version(self.migrate)
         return signed
 
 
-def _delta(payload: Path) -> PayloadMetadata | None:
+def _delta(payload: Path) -> Delta | None:
     """Read what a patch is said to be, in the .yaml beside it, as the stock tool does."""
     from pdmlab.update.payloads.patch import Delta
 
-    return Delta.read(payload).metadata if payload.with_suffix(".yaml").is_file() else None
+    return Delta.read(payload) if payload.with_suffix(".yaml").is_file() else None
 
 
 _url = click.option("-u", "--url", "--payload-url", required=True, help="Where devices will fetch it.")

@@ -34,7 +34,8 @@ def delta(current: Path, new: Path, output: Path, block_size: int, threshold: in
     """Make the patch from one image to another; `create -p` and `update -p` sign it as a delta."""
     from pdmlab.update.payloads.patch import Delta
 
-    made = Delta.between(*(read_file(each, MAX_IMAGE, "an image") for each in (current, new)), frame_size=block_size)
+    before, image = (read_file(each, MAX_IMAGE, "an image") for each in (current, new))
+    made = Delta.between(before, image, frame_size=block_size, version=named_version(image))
     if not skip_size_check and 100 * made.ratio >= threshold:
         raise ConfigError(
             f"the patch has {len(made.patch)} B, {made.ratio:.0%} of the new image; {threshold} % were too many",
@@ -44,7 +45,8 @@ def delta(current: Path, new: Path, output: Path, block_size: int, threshold: in
         beside = made.write(output)
     except OSError as error:
         raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
-    click.echo(f"{output}: {len(made.patch)} B, {made.ratio:.1%} of the image; {beside.name} describes it")
+    leads = f" of version {made.version}" if made.version else ""
+    click.echo(f"{output}: {len(made.patch)} B, {made.ratio:.1%} of the image{leads}; {beside.name} describes it")
 
 
 @click.group()

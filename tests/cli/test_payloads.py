@@ -40,11 +40,13 @@ def test_a_patch_is_made_and_signed_as_a_delta(project: Path) -> None:
     assert made.exit_code == 0, made.output
     patch = (project / "fw.delta").read_bytes()
     assert f"fw.delta: {len(patch)} B" in made.output and "fw.yaml describes it" in made.output
-    assert Delta.read("fw.delta") == Delta.between(OLD, NEW)
-    signed = dm("create", "-p", "fw.delta", "-u", "http://127.0.0.1/fw", "-o", "fw.manifest", "-v", "1.0.1")
+    assert Delta.read("fw.delta") == Delta.between(OLD, NEW, version="1.0.1")
+    signed = dm("create", "-p", "fw.delta", "-u", "http://127.0.0.1/fw", "-o", "fw.manifest")
     assert signed.exit_code == 0, signed.output
     manifest = SignedManifest.parse((project / "fw.manifest").read_bytes(), developer.resources.public_key)
-    assert manifest.manifest.format is PayloadFormat.DELTA
+    assert manifest.manifest.format is PayloadFormat.DELTA and manifest.manifest.version == "1.0.1"  # the new image's
+    refused = dm("create", "-p", "fw.delta", "-u", "http://127.0.0.1/fw", "-o", "fw.manifest", "-v", "1.0.2")
+    assert refused.exit_code == 1 and "the image of the patch says that it is version 1.0.1" in refused.output
     unpack = unpacker(manifest, lambda at, size: OLD[at : at + size])
     assert b"".join(unpack.feed(patch)) + b"".join(unpack.finish()) == NEW
 

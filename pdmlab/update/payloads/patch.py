@@ -20,29 +20,38 @@ from pdmlab.errors import ConfigError
 from pdmlab.update.files import MAX_IMAGE, MAX_TEXT, read_file, read_text
 from pdmlab.update.manifest import PayloadMetadata
 from pdmlab.update.payloads.delta import MAGIC, MAX_FRAME
+from pdmlab.update.version import is_version
 
 FRAME_SIZE = 512
 """Bytes of a frame unless told, as manifest-delta-tool's: at most what one block of a CoAP download has."""
+
+VERSION = "version"
+"""The key of the new image's version, which manifest-delta-tool does not write."""
 
 MIN_FRAME_SIZE = 128  # manifest-delta-tool takes no less
 
 
 @dataclass(frozen=True)
 class Delta:
-    """A patch, and the images it leads from and to: what a manifest says of it beside its own size and digest."""
+    """A patch, and the images it leads from and to: what a manifest says of it beside its own size and digest.
+
+    version: the new image's, a.b.c; None where that is not known, as of patches by manifest-delta-tool
+    """
 
     patch: bytes = field(repr=False)
     metadata: PayloadMetadata
+    version: str | None = None
 
     @classmethod
-    def between(cls, old: bytes, new: bytes, *, frame_size: int = FRAME_SIZE) -> Delta:
+    def between(cls, old: bytes, new: bytes, *, frame_size: int = FRAME_SIZE, version: str | None = None) -> Delta:
         """Make the patch from old to new; frame_size (B, 128 to 16384) is what a board unpacks at a time.
 
         Raises:
             ConfigError: an image is empty, or the frame size is outside its range.
         """
         precursor = hashlib.sha256(old).digest()
-        return cls(make_patch(old, new, frame_size), PayloadMetadata(len(new), hashlib.sha256(new).digest(), precursor))
+        metadata = PayloadMetadata(len(new), hashlib.sha256(new).digest(), precursor)
+        return cls(make_patch(old, new, frame_size), metadata, version)
 
     @classmethod
     def read(cls, path: Path | str) -> Delta:
@@ -60,7 +69,10 @@ class Delta:
             metadata = PayloadMetadata(
                 int(fields["installed-size"]), _digest(fields["installed-digest"]), _digest(fields["precursor-digest"])
             )
-            return cls(read_file(patch, MAX_IMAGE, "a patch"), metadata)
+            version = fields.get(VERSION)
+            if version is not None and not is_version(version):
+                raise ValueError(f"{str(version)[:40]!r} is no version")
+            return cls(read_file(patch, MAX_IMAGE, "a patch"), metadata, version)
         except (ConfigError, ValueError, LookupError, TypeError, yaml.YAMLError, RecursionError) as error:
             why = error.message if isinstance(error, ConfigError) else error
             raise ConfigError(
@@ -76,11 +88,13 @@ class Delta:
         beside = patch.with_suffix(".yaml")
         assert self.metadata.precursor_digest is not None
         # manifest-delta-tool writes the base64 as bytes, which YAML encodes in base64 once more.
-        fields = {
+        fields: dict[str, bytes | int | str] = {
             "installed-digest": base64.b64encode(self.metadata.installed_digest),
             "installed-size": self.metadata.installed_size,
             "precursor-digest": base64.b64encode(self.metadata.precursor_digest),
         }
+        if self.version is not None:
+            fields[VERSION] = self.version  # the last of the file's keys, and none that the stock tool looks at
         patch.write_bytes(self.patch)
         beside.write_text(yaml.dump(fields), encoding="utf-8")
         return beside

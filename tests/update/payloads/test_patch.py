@@ -49,6 +49,7 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
         "installed-size: 5",
         "installed-size: x\ninstalled-digest: AAAA\nprecursor-digest: AAAA\n",
         f"installed-size: 5\ninstalled-digest: {'A' * 43}=\nprecursor-digest: '*'\n",
+        f"installed-size: 5\ninstalled-digest: {'A' * 43}=\nprecursor-digest: {'A' * 43}=\nversion: 1.0\n",
         "a: [",
         "a: !!python/object:os.system {}",
     ],
@@ -105,12 +106,14 @@ def test_what_describes_a_patch_is_the_stock_tools_to_the_byte(manifest_tool: To
     manifest_tool("delta_tool.delta_tool", "-c", "old.bin", "-n", "new.bin", "-o", "fw.delta", folder=builds)
     Delta.between(OLD, NEW).write(builds / "ours.delta")
     assert (builds / "ours.yaml").read_bytes() == (builds / "fw.yaml").read_bytes()
+    Delta.between(OLD, NEW, version="1.0.1").write(builds / "ours.delta")  # a line more, after the tool's own
+    assert (builds / "ours.yaml").read_bytes() == (builds / "fw.yaml").read_bytes() + b"version: 1.0.1\n"
 
 
 def test_the_stock_tool_signs_a_delta_made_here_and_a_device_unpacks_it(manifest_tool: Tool, builds: Path) -> None:
     developer = Developer(builds)
     developer.init("company.com", "thermostat")
-    delta = Delta.between(OLD, NEW)
+    delta = Delta.between(OLD, NEW, version="1.0.1")
     delta.write(builds / "fw.delta")
     done = manifest_tool(
         "dev_tool.dev_tool", "create", "-u", "http://127.0.0.1/fw", "-p", "fw.delta", "-o", "out.manifest",
