@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pdmlab.client.mbed_app import setting
 from pdmlab.errors import ConfigError
 
 KEY = "mbed-client.sn-coap-max-blockwise-payload-size"
@@ -42,11 +43,5 @@ def block_size_of(document: Mapping[str, Any], target: str) -> int | None:
     Raises:
         ConfigError: it says something that a block cannot have.
     """
-    sections = document.get("target_overrides")
-    if not isinstance(sections, Mapping):
-        return None
-    for name in (target, "*"):
-        part = sections.get(name)
-        if isinstance(part, Mapping) and part.get(KEY) is not None:
-            return check(part[KEY])
-    return None
+    said = setting(document, target, KEY)
+    return None if said is None else check(said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
+from pdmlab.client.mbed_app import setting
 from pdmlab.errors import ConfigError
 
 DownloadProtocol: TypeAlias = Literal["coap", "http"]
@@ -35,14 +36,9 @@ def download_protocol_of(document: Mapping[str, Any], target: str) -> DownloadPr
     Raises:
         ConfigError: it says something else than MBED_CLOUD_CLIENT_UPDATE_DOWNLOAD_PROTOCOL_COAP or _HTTP.
     """
-    sections = document.get("target_overrides")
-    if not isinstance(sections, Mapping):
+    said = setting(document, target, KEY)
+    if said is None:
         return None
-    for name in (target, "*"):
-        part = sections.get(name)
-        if isinstance(part, Mapping) and part.get(KEY) is not None:
-            said = str(part[KEY])
-            if said not in (f"{_PREFIX}COAP", f"{_PREFIX}HTTP"):
-                raise ConfigError(f"{KEY} is {said!r} in mbed_app.json", hint=f"{_PREFIX}COAP or {_PREFIX}HTTP")
-            return "http" if said.endswith("HTTP") else "coap"
-    return None
+    if said not in (f"{_PREFIX}COAP", f"{_PREFIX}HTTP"):
+        raise ConfigError(f"{KEY} is {str(said)!r} in mbed_app.json", hint=f"{_PREFIX}COAP or {_PREFIX}HTTP")
+    return "http" if said.endswith("HTTP") else "coap"
