@@ -25,6 +25,8 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUTPUT = click.Path(dir_okay=False, path_type=Path)
 NUMBER = click.IntRange(min=0)
+COMPONENT = "MAIN"
+"""The one component of boards with the older update hub, and the first of all others."""
 
 
 def _semantic(_: click.Context, __: click.Parameter, version: str | None) -> str | None:
@@ -247,7 +249,8 @@ def create(
     encrypted = None
     if encrypted_digest is not None and encrypted_size is not None:
         encrypted = _digest(encrypted_digest), encrypted_size
-    write(output, Signing(**signing).sign(url, encrypted))
+    signed = Signing(**signing).sign(url, encrypted)
+    write(output, signed, _said(signed))
 
 
 @click.command("create-v1")
@@ -257,7 +260,12 @@ def create(
 @signing_options_v1
 def create_v1(url: str, output: Path, **signing: Any) -> None:  # any: click's
     """Sign a manifest v1 of an image, for devices with the older update hub."""
-    write(output, SigningV1(**signing).sign(url))
+    from pdmlab.update.hub import version_in_words
+    from pdmlab.update.manifest_v1 import SignedManifestV1
+
+    signed = SigningV1(**signing).sign(url)
+    version = SignedManifestV1.parse(signed).manifest.version
+    write(output, signed, in_short(COMPONENT, version_in_words(version)))
 
 
 def _digest(text: str) -> bytes:
@@ -270,13 +278,26 @@ def _digest(text: str) -> bytes:
     return digest
 
 
-def write(output: Path, signed: bytes) -> None:
-    """Write what was signed, and say how much it is."""
+def _said(signed: bytes) -> str:
+    """Say in short what a manifest v3 says."""
+    from pdmlab.update.manifest import SignedManifest
+
+    manifest = SignedManifest.parse(signed).manifest
+    return in_short(manifest.component, manifest.version, signs_image=bool(manifest.installed_signature))
+
+
+def in_short(component: str, version: str, *, signs_image: bool = False) -> str:
+    """Say in short what a manifest says: of which component, which version, whether the image is signed as well."""
+    return f"{component} {version}, image {'' if signs_image else 'not '}signed"
+
+
+def write(output: Path, signed: bytes, said: str) -> None:
+    """Write what was signed, and say how much it is, and what it says in short."""
     try:
         output.write_bytes(signed)
     except OSError as error:
         raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
-    click.echo(f"{output}: {len(signed)} B")
+    click.echo(f"{output}: {len(signed)} B: {said}")
 
 
 @click.command()

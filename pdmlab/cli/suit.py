@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pdmlab.cli.manifests import FILE, OUTPUT, Signing, signing_options, write
+from pdmlab.cli.manifests import FILE, OUTPUT, Signing, in_short, signing_options, write
 from pdmlab.errors import ConfigError
 from pdmlab.update.files import MAX_IMAGE, MAX_MANIFEST, read_file
 
@@ -39,7 +39,7 @@ def create_suit(payload: Path, url: str | None, output: Path, **options: object)
         component=signing.component,
     )
     envelope = manifest.sign(developer.private_key, None if url else {FIRMWARE: image})
-    write(output, envelope)
+    write(output, envelope, in_short(signing.component, version))
     developer.tool.keep_version(version, signing.component)
 
 
@@ -66,6 +66,8 @@ def convert(manifest: Path, payload: Path | None, output: Path, folder: Path) ->
             raise ConfigError(f"{payload} is not the image of {manifest}: its SHA-256 is another one")
         said, payloads = replace(said, uri=FIRMWARE), {FIRMWARE: image}
     converted = suit.convert(said)
-    write(output, converted.manifest.sign(Developer(folder).private_key, payloads))
+    write(
+        output, converted.manifest.sign(Developer(folder).private_key, payloads), in_short(said.component, said.version)
+    )
     for lost in converted.lost:
         click.echo(f"does not carry over: {lost}")

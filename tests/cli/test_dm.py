@@ -127,7 +127,12 @@ def test_init_refuses_what_is_no_domain_before_it_asks_a_service(run: Run, domai
 def test_a_manifest_is_made_and_shown(run: Run, image: Path, tmp_path: Path) -> None:
     run(*INIT, "-q", "--no-credentials")
     made = run("dm", "create", "-p", image, "-u", "http://127.0.0.1/fw", "-o", "fw.manifest")
-    assert made.exit_code == 0, made.output
+    assert made.exit_code == 0 and made.output.endswith(" B: MAIN 1.0.1, image not signed\n"), made.output
+    of_radio = ("-m", "--component-name", "radio", "-o", "radio.manifest")
+    signs = run("dm", "create", "-p", image, "-u", "http://127.0.0.1/fw", *of_radio)
+    assert signs.output.endswith(" B: radio 1.0.1, image signed\n"), signs.output
+    numbered = run("dm", "create-v1", "-p", image, "-u", "http://127.0.0.1/fw", "-o", "fw.v1", "-v", "7")
+    assert numbered.output.endswith(" B: MAIN 7, image not signed\n"), numbered.output
     signed = SignedManifest.parse((tmp_path / "fw.manifest").read_bytes())
     assert signed.manifest.version == "1.0.1"  # as the image names it
     shown = run("dm", "parse", "fw.manifest", "-c", CERTIFICATE_FILE)
