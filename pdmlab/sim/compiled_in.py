@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pdmlab import settings
+from pdmlab.client import block_size
 from pdmlab.client.download_protocol import DownloadProtocol, download_protocol_of
 from pdmlab.client.transport import Transport, transport_of
 from pdmlab.errors import ConfigError
@@ -38,10 +40,11 @@ class CompiledIn:
 MBED_APP = "mbed_app.json"
 
 
-def compiled_in(target: str) -> CompiledIn:
-    """Find them: the setting `credentials`, else the files in the working folder, else the service of this process.
+def compiled_in(target: str, credentials: Credentials | None = None) -> CompiledIn:
+    """Find them: `credentials`, else the setting's, the files in the working folder, the service of this process.
 
-    The protocols are what the working folder's mbed_app.json says for the target.
+    The protocols are what the working folder's mbed_app.json says for the target. Python warns, once a file, where the
+    working folder's credentials are for another service than the one that runs in this process.
 
     Raises:
         ConfigError: the file that the setting names is not there, or a file cannot be read.
@@ -50,16 +53,54 @@ def compiled_in(target: str) -> CompiledIn:
     file = Path(named) if named else folder / CREDENTIALS_FILE
     if named and not file.is_file():
         raise ConfigError(f"there are no credentials at {file}", hint="make them with `pdmlab dm init`")
+    if credentials is None and file.is_file():
+        credentials = Credentials.from_c(_c_source(file))
+        if not named:
+            _warn_of_another_service(file, credentials)
     service = _running_service()
     resources = folder / RESOURCES_FILE
     mbed_app = read_mbed_app(folder / MBED_APP)
     return CompiledIn(
-        Credentials.from_c(_c_source(file)) if file.is_file() else service.credentials,
+        credentials if credentials is not None else service.credentials,
         UpdateResources.from_c(_c_source(resources)) if resources.is_file() else service.update_resources,
         transport_of(mbed_app, target),
         download_protocol_of(mbed_app, target),
-        {OPTION: candidates} if (candidates := options_of(mbed_app, target)) else {},
+        _options(mbed_app, target),
     )
+
+
+def _options(mbed_app: Mapping[str, Any], target: str) -> dict[str, object]:
+    """Return what an mbed_app.json says of the client's build besides, as options of its image."""
+    found: dict[str, object] = {}
+    if candidates := options_of(mbed_app, target):
+        found[OPTION] = candidates
+    if (size := block_size.block_size_of(mbed_app, target)) is not None:
+        found[block_size.OPTION] = size
+    return found
+
+
+def _warn_of_another_service(file: Path, credentials: Credentials) -> None:
+    """Say it once of a file: the board goes where its credentials say, and a cell waits for it at the other service."""
+    running = _current_service()
+    if running is None:
+        return
+    there = _place(credentials.bootstrap_server_uri)
+    here = [_place(uri) for uri in (running.bootstrap_uri, running.plain_bootstrap_uri) if uri]
+    said = (file, there, *here)
+    if there not in here and said not in _SAID:
+        _SAID.add(said)
+        warnings.warn(
+            f"boards built in this folder go to {there}, as {file.name} says, and not to the service in this process at"
+            f" {here[0]}: move the file away, or open pdmlab.Cloud at its service",
+            stacklevel=2,
+        )
+
+
+_SAID: set[tuple[object, ...]] = set()
+
+
+def _place(uri: str) -> str:
+    return uri.partition("?")[0].rstrip("/")
 
 
 def project() -> Developer | None:

@@ -63,8 +63,8 @@ class Programmer:
         update_resources: UpdateResources | None = None,
     ) -> bytes:
         """Build an image for this board; credentials default to what the project compiles in."""
-        found = compiled_in(self._target)
-        credentials = credentials or found.credentials
+        found = compiled_in(self._target, credentials)
+        credentials = found.credentials
         update_resources = update_resources or found.update_resources
         info = ImageInfo(
             application,
