@@ -7,6 +7,7 @@ A manifest goes out again only to a device that has neither done nor begun what 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from aiocoap import Message
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 PACKAGE = Path.parse("/10252/0/1")
 STATE, RESULT = "/10252/0/2", "/10252/0/3"
 _TOO_OLD = (FotaResult.VERSION_TOO_OLD, hub.ROLLBACK)
+_DIGEST = re.compile("[0-9a-f]{64}", re.I)
 SUCCEEDED = (hub.SUCCEEDED, FotaResult.SUCCESS)
 """The FOTA client tells it of components that need no restart; a new firmware shows in the registration."""
 
@@ -142,7 +144,7 @@ class ByManifest:
         elif failed is not None and is_failure(failed) and not unheard:
             self._rows.failed(now, failed)
         elif restarted and now["step"] in RETURNED:
-            told = f"with version {version}" if version else "without telling its version (/14/0/2)"
+            told = _came_back(version)
             words = f"the device restarted to install {row['version']} and came back {told}: see its bootloader's log"
             self._rows.end(now, "fail", "failed_connector_channel_update", "UPD4_FAIL_103", words)
         elif now["tries"] < MAX_TRIES:
@@ -151,3 +153,12 @@ class ByManifest:
             words = f"the device lost the manifest {MAX_TRIES} times"
             self._rows.end(now, "fail", "failed_connector_channel_update", "UPD4_FAIL_101", words)
         return True
+
+
+def _came_back(version: str | None) -> str:
+    """Say what a device runs after a restart that was to install something else; the older hub tells a digest."""
+    if not version:
+        return "without telling its version (/14/0/2)"
+    if _DIGEST.fullmatch(version):
+        return f"with its old firmware (SHA-256 {version[:8]}…)"
+    return f"with version {version}"

@@ -106,13 +106,19 @@ class DeviceWords:
     def _tell_first(self, row: Row, refusal: str) -> None:
         """Put a device's own words before the advice for its result; those it says first: later ones may be of another.
 
-        Where no result was heard its last refusal may be that of an earlier update.
+        Where neither a result nor a restart was heard of, its last refusal may be that of an earlier update.
         """
         c = campaign_devices.c
-        failed = c.id == row["id"], c.summary_status == "fail", c.result.is_not(None)
+        failed = (
+            c.id == row["id"],
+            c.summary_status == "fail",
+            c.result.is_not(None) | (c.event_type == "UPD4_FAIL_103"),
+        )
         found = self._store.row(sa.select(c.description).where(*failed))
         if found is not None:
-            result, _, advice = str(found["description"]).partition("): ")
-            told = f"{result}): the device says: {refusal}; {advice}"
+            said = str(found["description"])
+            mark = "): " if "): " in said else ": "
+            what, _, advice = said.partition(mark)
+            told = f"{what}{mark}the device says: {refusal}; {advice}"
             with self._store.begin() as db:
                 db.execute(sa.update(campaign_devices).where(*failed).values(description=told))

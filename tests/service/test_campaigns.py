@@ -10,8 +10,8 @@ from aiocoap.numbers import codes
 from pdmlab.errors import ConfigError
 from pdmlab.service.refusal import Refused
 from pdmlab.update.results import FotaResult, FotaState
-from tests.service.corelab import RESULT, CoreLab, Stage
-from tests.service.fota import IMAGE, publish, updatable
+from tests.service.corelab import RESULT, VERSION, CoreLab, Stage
+from tests.service.fota import IMAGE, Updatable, publish, updatable
 
 S = FotaState
 
@@ -120,6 +120,22 @@ def test_a_device_that_comes_back_with_the_old_version_has_failed(play: Stage) -
         device = await finished(lab, id)
         assert device["event_type"] == "UPD4_FAIL_103"
         assert "restarted to install 1.1.0 and came back with version 1.0.0" in str(device["description"])
+
+    play(story)
+
+
+def test_a_digest_that_a_device_tells_is_not_said_to_be_a_version(play: Stage) -> None:
+    async def story(lab: CoreLab) -> None:
+        update = await updatable(lab)
+        update.installs, update.device.values[VERSION] = False, b"1.0.0"
+        id = publish(lab)
+        lab.core.campaigns.start(lab.core.account_id, id)
+        update.on_block = lambda number: tells(update)
+        device = await finished(lab, id)
+        assert "came back with its old firmware (SHA-256 cf66cbd0…): see" in str(device["description"])
+
+    async def tells(update: Updatable) -> None:
+        update.device.values[VERSION] = b"cf66cbd0" * 8
 
     play(story)
 
