@@ -221,9 +221,10 @@ def watch(campaign: Campaign, timeout: float) -> None:
     try:
         outcome = campaign.wait(timeout=timeout, progress=_Told())
     except (TimedOut, KeyboardInterrupt) as error:
+        phases = [str(phase) for phase in campaign.progress()["phase"]] if isinstance(error, TimedOut) else []
         campaign.stop()  # or it would begin when the device is back, whatever has been sent by then
         if isinstance(error, TimedOut):
-            raise TimedOut(f"{error.message}; the campaign is stopped now", hint=error.hint) from error
+            raise TimedOut(f"{error.message}; the campaign is stopped now", hint=hint(phases)) from error
         raise
     for row in outcome.itertuples():
         click.echo(f"{row.device_id}: {_outcome(campaign, row)}")
@@ -233,6 +234,18 @@ def watch(campaign: Campaign, timeout: float) -> None:
         )
     if set(outcome["state"]) != {"deployed"}:
         raise SystemExit(1)
+
+
+def hint(phases: list[str]) -> str:
+    """Say what to look at where devices were at these steps when the time was up."""
+    if "rebooting" in phases:
+        return (
+            "look at the device's console: bootloaders fota and mbed have no way back, so an image that does not start"
+            " stays, until another is flashed by cable; trial goes back at the next reset"
+        )
+    if set(phases) & {"waiting", "sending"}:
+        return "is the device registered, and awake? `pdmlab dm devices` lists it"
+    return "look at the device's console; --timeout gives it longer"
 
 
 def _outcome(campaign: Campaign, row: Any) -> str:  # any: a row of a frame

@@ -180,6 +180,9 @@ def test_an_update_that_a_device_refuses_ends_with_its_words_and_status_1(
         assert f"{device.id}: " in done.output
         with Cloud(service.url, service.api_key) as cloud:
             assert cloud.campaigns().count() == cloud.firmware_images().count() == 0  # tidied up
+        late = run("dm", "update", "device", "-D", "desk1", "-p", image, "-T", 0)
+        assert late.exit_code == 1 and "the campaign is stopped now" in late.stderr
+        assert "campaign.stop()" not in late.stderr and "hint: " in late.stderr
         started = run("dm", "update", "device", "-D", device.id, "-p", image, "--no-wait")
         assert started.exit_code == 0 and "started" in started.output
         device.close()

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from pdmlab.cli import main
+from pdmlab.cli.updates import hint
 from pdmlab.cloud import Cloud
 from pdmlab.service import serve
 from pdmlab.sim import VirtualBoard
@@ -37,3 +38,8 @@ def test_an_image_that_is_not_signed_is_refused_with_the_boards_words_and_the_op
             assert row.outcome in last  # the table says the same
             reason = campaign.device(device_id).reason
         assert reason.index("this device takes signed images only") < reason.index("--sign-image")
+
+
+def test_what_to_look_at_when_the_time_is_up_depends_on_where_the_device_is() -> None:
+    assert "no way back" in hint(["success", "rebooting"]) and "trial goes back" in hint(["rebooting"])
+    assert "`pdmlab dm devices`" in hint(["waiting"]) and "--timeout" in hint(["downloading"])
