@@ -72,6 +72,9 @@ class FirmwareHeader:
     signature: bytes = b""
     wrapped_key: WrappedKey | None = None
 
+    def __repr__(self) -> str:
+        return _shown("FirmwareHeader", self)
+
     @property
     def version_number(self) -> int:
         """The number that bootloaders compare."""
@@ -144,6 +147,9 @@ class HeaderFields:
     block_size: int = 1024
     signature: bytes = b""
     wrapped_key: WrappedKey | None = None
+
+    def __repr__(self) -> str:
+        return _shown("HeaderFields", self)
 
     @property
     def version_text(self) -> str:
@@ -240,3 +246,17 @@ def parse_ready(data: bytes) -> str | None:
     if first != READY_MAGIC or last != READY_MAGIC:
         return None
     return str(name.split(b"\0", 1)[0].decode("ascii", "replace"))
+
+
+def _shown(name: str, header: FirmwareHeader | HeaderFields) -> str:
+    """Return a header in a line: version, size, digests in hex, and what else it has."""
+    parts = [header.version_text, f"{header.size} B", f"sha256={header.digest.hex()}"]
+    if header.precursor != NO_PRECURSOR:
+        parts.append(f"precursor={header.precursor.hex()}")
+    if header.flags:
+        parts.append(f"flags=0x{header.flags:02x}")
+    if header.signature:
+        parts.append("signed")
+    if header.wrapped_key is not None:
+        parts.append("with a key of its own")
+    return f"{name}({', '.join(parts)})"

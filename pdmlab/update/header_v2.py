@@ -58,6 +58,10 @@ class FirmwareHeaderV2:
     digest: bytes
     campaign: bytes = NO_CAMPAIGN
 
+    def __repr__(self) -> str:
+        campaign = "" if self.campaign == NO_CAMPAIGN else f", campaign={self.campaign.hex()}"
+        return f"FirmwareHeaderV2({self.version}, {self.size} B, sha256={self.digest.hex()}{campaign})"
+
     @property
     def version_number(self) -> int:
         """The number that bootloaders compare."""

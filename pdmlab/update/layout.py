@@ -18,7 +18,7 @@ from typing import Any
 from pdmlab.errors import ConfigError
 from pdmlab.update.areas import INTERNAL, STORAGE_COMPONENTS, Area, FlashGeometry, faults
 from pdmlab.update.layout_settings import HEADER_OFFSET, overrides, survey_config
-from pdmlab.update.survey import shown
+from pdmlab.update.survey import shown, str_of
 
 __all__ = ["HEADER_OFFSET", "INTERNAL", "STORAGE_COMPONENTS", "Area", "FlashGeometry", "FlashLayout"]
 
@@ -121,6 +121,14 @@ class FlashLayout:
             found.storage_locations,
             found.application_limit,
         )
+
+    def __repr__(self) -> str:
+        inside = [(INTERNAL, area) for area in self.areas()]
+        rows = inside if self.candidate_on == INTERNAL else [*inside, (self.candidate_on, self.candidate)]
+        size, start = self.geometry.size, self.geometry.start
+        lines = [f"FlashLayout: {size // 1024:,} KiB of flash at 0x{start:08x}; offsets count from there"]
+        lines += [str_of(medium, area) for medium, area in rows]
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         return shown(self, [])

@@ -107,8 +107,7 @@ class Survey:
 
     def __str__(self) -> str:
         lines = [
-            f"{medium:<9} 0x{area.offset:08x}..0x{area.end:08x} {area.size:>12,} B  {area.name}"
-            + (" (by default)" if area.name in self.assumed else "")
+            str_of(medium, area) + (" (by default)" if area.name in self.assumed else "")
             for medium, area in self.placed()
         ]
         lines += [f"{fault.kind}: {fault.words}\n  hint: {fault.hint}" for fault in [*self.faults, *self.warnings]]
@@ -116,6 +115,11 @@ class Survey:
 
     def _repr_html_(self) -> str:
         return shown(self, [*self.faults, *self.warnings], self.storage_size, self.assumed)
+
+
+def str_of(medium: str, area: Area) -> str:
+    """Return an area in a line, as text lists it."""
+    return f"{medium:<9} 0x{area.offset:08x}..0x{area.end:08x} {area.size:>12,} B  {area.name}"
 
 
 def shown(

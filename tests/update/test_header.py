@@ -75,3 +75,8 @@ def test_arbitrary_bytes_are_no_header(data: bytes) -> None:
 def test_a_version_that_is_no_version_is_rejected() -> None:
     with pytest.raises(ImageRejected):
         FirmwareHeader.parse(GOLDEN[:8] + bytes(8) + GOLDEN[16:])
+
+
+def test_a_header_shows_itself_with_its_digest_in_hex() -> None:
+    header = FirmwareHeader(9, Version(1, 2, 3), b"\xab" * 32, wrapped_key=WrappedKey(b"k" * 16, b"t" * 8, 1))
+    assert repr(header) == f"FirmwareHeader(1.2.3, 9 B, sha256={'ab' * 32}, with a key of its own)"

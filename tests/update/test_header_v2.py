@@ -108,3 +108,7 @@ def test_a_header_comes_back_as_it_was(size: int, version: int, digest: bytes) -
     header = FirmwareHeaderV2(size, version, digest)
     assert FirmwareHeaderV2.parse_internal(header.pack_internal()) == header
     assert FirmwareHeaderV2.parse_external(header.pack_external(KEY), KEY) == header
+
+
+def test_a_header_shows_itself_with_its_digest_in_hex() -> None:
+    assert repr(FirmwareHeaderV2(9, 1, b"\xab" * 32)) == f"FirmwareHeaderV2(1, 9 B, sha256={'ab' * 32})"

@@ -118,6 +118,12 @@ def test_a_header_that_is_not_on_a_sector_is_refused() -> None:
         FlashLayout.from_config({"target.header_offset": "0x8000", "target.app_offset": "0x8400"}, coarse)
 
 
+def test_a_layout_in_text_has_a_line_an_area() -> None:
+    lines = repr(layout_of()).splitlines()
+    assert lines[0].startswith("FlashLayout: 2,048 KiB of flash at 0x08000000") and len(lines) == 7
+    assert lines[1].split()[1].startswith("0x00000000..") and lines[1].endswith("bootloader")
+
+
 def test_a_layout_shows_its_areas_in_a_cell() -> None:
     assert "<td>0x10400</td>" in layout_of()._repr_html_()
 
