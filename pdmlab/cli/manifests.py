@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from pdmlab.cli.naming import SUIT, named_version
-from pdmlab.errors import ConfigError
+from pdmlab.errors import ConfigError, ManifestRejected
 from pdmlab.update.files import MAX_IMAGE, MAX_KEY, MAX_MANIFEST, read_file
 
 if TYPE_CHECKING:
@@ -68,6 +68,25 @@ version_option = click.option(
 priority_v1 = click.option("-r", "--priority", type=NUMBER, help="Priority that the application is told.")
 
 
+_component = click.option(
+    "--component-name", "component", default=COMPONENT, show_default=True, help="What of the device it updates."
+)
+_version = click.option(
+    "-v",
+    "--fw-version",
+    "version",
+    callback=_semantic,
+    help="Version, a.b.c; default: the one the image names, else the one after what was signed last.",
+)
+
+
+def common_options(command: _Command) -> _Command:
+    """Give a command the options that manifests v3 and SUIT share, but for the payload, and where devices fetch it."""
+    for option in (folder, cache, _component, _version):
+        command = option(command)
+    return command
+
+
 def signing_options(command: _Command) -> _Command:
     """Give a command the options of a manifest v3, but for the payload, and where devices fetch it."""
     for option in (
@@ -77,16 +96,8 @@ def signing_options(command: _Command) -> _Command:
         click.option("--combined-image", "combined", is_flag=True, help="The payload is a package of several images."),
         click.option("-r", "--priority", type=NUMBER, default=0, help="Priority that the application is told."),
         click.option("-m", "--sign-image", is_flag=True, help="Sign the image too, for bootloaders that check it."),
-        click.option(
-            "--component-name", "component", default="MAIN", show_default=True, help="What of the device it updates."
-        ),
-        click.option(
-            "-v",
-            "--fw-version",
-            "version",
-            callback=_semantic,
-            help="Version, a.b.c; default: the one the image names, else the one after what was signed last.",
-        ),
+        _component,
+        _version,
     ):
         command = option(command)
     return command
@@ -123,6 +134,8 @@ class Signing:
     def sign(self, uri: str, encrypted: tuple[bytes, int] | None = None) -> bytes:
         """Sign the manifest, and remember its version as the stock tool does."""
         developer, image, delta = self.developer, read_file(self.payload, MAX_IMAGE, "an image"), _delta(self.payload)
+        if self.combined:
+            _check_package(self.payload, image)
         version = self.chosen_version(image, delta)
         signed = developer.sign(
             image,
@@ -220,6 +233,18 @@ class SigningV1:
         if self.migrate is not None:
             developer.tool.keep_version(self.migrate)
         return signed
+
+
+def _check_package(payload: Path, data: bytes) -> None:
+    from pdmlab.update.payloads.combined import Package
+
+    try:
+        Package.read(lambda at, size: data[at : at + size], len(data))
+    except ManifestRejected as error:
+        raise ConfigError(
+            f"{payload} is no package that a device would take: {error.message}",
+            hint="`pdmlab dm package create` makes one; leave --combined-image out for a single image",
+        ) from error
 
 
 def _delta(payload: Path) -> Delta | None:

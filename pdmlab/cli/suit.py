@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from pdmlab.cli.manifests import FILE, OUTPUT, Signing, in_short, signing_options, write
+from pdmlab.cli.manifests import FILE, OUTPUT, Signing, common_options, in_short, write
+from pdmlab.cli.naming import SUIT
 from pdmlab.errors import ConfigError
 from pdmlab.update.files import MAX_IMAGE, MAX_MANIFEST, read_file
 
@@ -18,15 +19,17 @@ FIRMWARE = "#firmware"
 @click.option("-p", "--payload", type=FILE, required=True, help="The image.")
 @click.option("-u", "--url", help="Where devices will fetch it; default: it comes in the envelope.")
 @click.option("-o", "--output", type=OUTPUT, required=True, help="The envelope.")
-@signing_options
-def create_suit(payload: Path, url: str | None, output: Path, **options: object) -> None:
+@common_options
+def create_suit(
+    payload: Path, url: str | None, output: Path, version: str | None, component: str, cache: Path, folder: Path
+) -> None:
     """Sign a SUIT envelope of an image, for devices that take it as their firmware package."""
     from pdmlab.update.suit import for_image
 
-    odd = {"sign_image": "--sign-image", "combined": "--combined-image", "vendor_data": "-d", "priority": "-r"}
-    if said := [flag for name, flag in odd.items() if options.get(name)]:
-        raise click.UsageError(f"{', '.join(said)}: a SUIT manifest says no such thing.")
-    signing = Signing(payload=payload, **options)  # type: ignore[arg-type]  # click's
+    signing = Signing(
+        payload, version, component, cache=cache, folder=folder,
+        sign_image=False, priority=0, combined=False, vendor_data=None,  # a SUIT manifest says no such thing
+    )  # fmt: skip
     developer, image = signing.developer, read_file(payload, MAX_IMAGE, "an image")
     version = signing.chosen_version(image)
     resources = developer.resources
@@ -58,8 +61,17 @@ def convert(manifest: Path, payload: Path | None, output: Path, folder: Path) ->
     from pdmlab.update import suit
     from pdmlab.update.developer import Developer
     from pdmlab.update.manifest import SignedManifest
+    from pdmlab.update.manifest_v1 import is_v1
 
-    said, payloads = SignedManifest.parse(read_file(manifest, MAX_MANIFEST, "a manifest")).manifest, None
+    data, payloads = read_file(manifest, MAX_MANIFEST, "a manifest", longer=(SUIT, MAX_MANIFEST + MAX_IMAGE)), None
+    if data.startswith(SUIT):
+        raise ConfigError(f"{manifest} is a SUIT envelope already", hint="`pdmlab dm parse` shows what it says")
+    if is_v1(data):
+        raise ConfigError(
+            f"{manifest} is a manifest v1; only v3 can be said in SUIT",
+            hint="sign the image anew: `pdmlab dm create-suit`",
+        )
+    said = SignedManifest.parse(data).manifest
     if payload is not None:
         image = read_file(payload, MAX_IMAGE, "an image")
         if hashlib.sha256(image).digest() != said.payload_digest:

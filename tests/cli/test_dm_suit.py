@@ -59,7 +59,18 @@ def test_an_envelope_may_name_where_its_image_is(project: Path) -> None:
     assert run("create-suit", "-p", "fw.bin", "-v", "1.2.0", "-u", "coap://host/fw", "-o", "fw.suit").exit_code == 0
     assert suit.accept((project / "fw.suit").read_bytes(), board(project)).uri == "coap://host/fw"
     refused = run("create-suit", "-p", "fw.bin", "-v", "1.2.1", "-m", "-o", "fw.suit")
-    assert refused.exit_code == 2 and "--sign-image" in refused.output
+    assert refused.exit_code == 2 and "No such option" in refused.output
+    offered = run("create-suit", "--help").output
+    assert "--fw-version" in offered and not {"-m", "-r", "-d"} & set(offered.replace(",", " ").split())
+
+
+def test_what_is_no_manifest_v3_is_not_converted_and_what_it_is_is_said(project: Path) -> None:
+    assert run("create-suit", "-p", "fw.bin", "-v", "1.2.0", "-o", "fw.suit").exit_code == 0
+    assert run("create-v1", "-p", "fw.bin", "-u", "/fw", "-v", "7", "-o", "fw.v1").exit_code == 0
+    for file, said in (("fw.suit", "is a SUIT envelope already"), ("fw.v1", "is a manifest v1; only v3")):
+        refused = run("convert", file, "-o", "out")
+        assert refused.exit_code == 1 and said in str(refused.exception)
+        assert not (project / "out").exists()
 
 
 def test_a_manifest_v3_is_converted_and_what_is_lost_is_said(project: Path) -> None:

@@ -23,6 +23,7 @@ from pdmlab.service.service import Service
 from pdmlab.update.developer import CERTIFICATE_FILE, KEY_FILE, Developer
 from pdmlab.update.manifest import PayloadFormat, SignedManifest
 from pdmlab.update.manifest_v1 import SignedManifestV1
+from pdmlab.update.payloads.combined import SubImage, make_package
 from tests.service.restlab import LINKS, Device
 
 Run = Callable[..., Result]
@@ -126,16 +127,21 @@ def test_what_no_manifest_can_say_ends_with_status_1(
 def test_a_payload_is_what_the_options_say(run: Run, tmp_path: Path) -> None:
     digest = hashlib.sha256(b"encrypted").digest()
     encrypted = ("--encrypted-digest", digest.hex(), "--encrypted-size", "9")
+    package = make_package([SubImage("radio", b"image")])
+    (tmp_path / "fw.tar").write_bytes(package)
     for options, form in (
         ((), PayloadFormat.RAW),
         (("--combined-image",), PayloadFormat.COMBINED),
         (encrypted, PayloadFormat.ENCRYPTED_RAW),
         ((*encrypted, "--combined-image"), PayloadFormat.ENCRYPTED_COMBINED),
     ):
-        assert run("create", "-p", "raw.bin", "-u", "/fw", "-o", "m", *options).exit_code == 0
+        payload = "fw.tar" if "--combined-image" in options else "raw.bin"
+        assert run("create", "-p", payload, "-u", "/fw", "-o", "m", *options).exit_code == 0
         manifest = SignedManifest.parse((tmp_path / "m").read_bytes()).manifest
-        assert manifest.format is form and manifest.installed_size == 1000
+        assert manifest.format is form and manifest.installed_size == (tmp_path / payload).stat().st_size
         assert (manifest.payload_digest == digest, manifest.payload_size == 9) == (encrypted[1] in options,) * 2
+    refused = run("create", "-p", "raw.bin", "-u", "/fw", "-o", "none", "--combined-image")
+    assert refused.exit_code == 1 and "raw.bin is no package" in refused.stderr and not (tmp_path / "none").exists()
 
 
 # -- update ----------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from pdmlab.update.developer import CERTIFICATE_FILE, KEY_FILE, Developer
 from pdmlab.update.manifest import PayloadFormat, SignedManifest
 from pdmlab.update.manifest_tool import ToolFolder
 from pdmlab.update.manifest_v1 import SignedManifestV1
+from pdmlab.update.payloads.combined import SubImage, make_package
 from pdmlab.update.payloads.patch import Delta
 from pdmlab.update.results import FotaResult
 from pdmlab.update.version import Version
@@ -45,6 +46,7 @@ def project(tmp_path: Path) -> Developer:
     developer = Developer(tmp_path)
     developer.init("company.com", "thermostat")
     (tmp_path / "fw.bin").write_bytes(IMAGE)
+    (tmp_path / "fw.tar").write_bytes(make_package([SubImage("radio", IMAGE)]))
     (tmp_path / "vendor.bin").write_bytes(b"for the application")
     Delta.between(IMAGE, IMAGE + b"more").write(tmp_path / "delta.bin")
     return developer
@@ -75,10 +77,10 @@ OPTIONS: list[tuple[tuple[str, ...], PayloadFormat]] = [
     (("-p", "fw.bin", "-r", "7", "--component-name", "radio"), PayloadFormat.RAW),
     (("-p", "fw.bin", "-d", "vendor.bin", "--sign-image"), PayloadFormat.RAW),
     (("-p", "delta.bin", "-r", "4294967295", "-m"), PayloadFormat.DELTA),
-    (("-p", "fw.bin", "--combined-image", "-m", "-d", "vendor.bin"), PayloadFormat.COMBINED),
+    (("-p", "fw.tar", "--combined-image", "-m", "-d", "vendor.bin"), PayloadFormat.COMBINED),
     (("-p", "fw.bin", "--encrypted-digest", ENCRYPTED, "--encrypted-size", "99"), PayloadFormat.ENCRYPTED_RAW),
     (
-        ("-p", "fw.bin", "--encrypted-digest", ENCRYPTED, "--encrypted-size", "99", "--combined-image"),
+        ("-p", "fw.tar", "--encrypted-digest", ENCRYPTED, "--encrypted-size", "99", "--combined-image"),
         PayloadFormat.ENCRYPTED_COMBINED,
     ),
 ]
