@@ -221,7 +221,9 @@ def watch(campaign: Campaign, timeout: float) -> None:
     try:
         outcome = campaign.wait(timeout=timeout, progress=_Told())
     except (TimedOut, KeyboardInterrupt) as error:
-        phases = [str(phase) for phase in campaign.progress()["phase"]] if isinstance(error, TimedOut) else []
+        phases: list[str] = []
+        with contextlib.suppress(ServiceError):  # a service that tells no such thing
+            phases = [str(phase) for phase in campaign.progress()["phase"]]
         campaign.stop()  # or it would begin when the device is back, whatever has been sent by then
         if isinstance(error, TimedOut):
             raise TimedOut(f"{error.message}; the campaign is stopped now", hint=hint(phases)) from error
@@ -260,13 +262,14 @@ def _outcome(campaign: Campaign, row: Any) -> str:  # any: a row of a frame
 
 
 class _Told:
-    """Says each change of a campaign's devices once."""
+    """Says each change of each of a campaign's devices once, a line a device."""
 
     def __init__(self) -> None:
-        self._last = ""
+        self._last: dict[str, str] = {}
 
     def __call__(self, campaign: Campaign, metrics: dict[str, Any]) -> None:
-        told = "; ".join(str(row.outcome) for row in campaign.devices().itertuples())
-        if told and told != self._last:
-            self._last = told
-            click.echo(f"  {told}")
+        for row in campaign.devices().itertuples():
+            device, told = str(row.device_id), str(row.outcome)
+            if told != self._last.get(device):
+                self._last[device] = told
+                click.echo(f"  {device}: {told}")

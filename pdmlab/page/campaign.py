@@ -10,7 +10,7 @@ from nicegui import events, ui
 from pdmlab.errors import PdmlabError, ServiceError
 from pdmlab.page import words
 from pdmlab.page.campaign_form import count, sure_to_start
-from pdmlab.page.campaign_rows import ROW, Opened, row_of
+from pdmlab.page.campaign_rows import ROW, Opened, rows_of
 from pdmlab.page.campaigns import PHASES
 from pdmlab.page.frame import Frame, button, heading, panel
 from pdmlab.page.seat import READ_ONLY
@@ -140,7 +140,7 @@ class Campaign:
 
     def _show_rows(self, found: dict[str, Any]) -> None:
         may = self._frame.seat.may_write
-        self._table.rows = [row_of(row, self._opened, may_ask=may) for row in found["data"]]
+        self._table.rows = rows_of(found["data"], self._opened, may_ask=may)
         self._table.update()
         self._table.set_visibility(bool(found["data"]))
         self._none.set_visibility(not found["data"])

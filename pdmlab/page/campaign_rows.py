@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 from urllib.parse import quote
 
@@ -81,14 +82,20 @@ class Opened:
         await self._api.call("POST", f"{self._path}/{quote(device_id, safe='')}/words")
 
 
-def row_of(row: dict[str, Any], opened: Opened, *, may_ask: bool) -> dict[str, Any]:
-    """Return a device's row as the table takes it."""
-    total, done = row["total_B"] or 0, row["done_B"] or 0
+def rows_of(rows: list[dict[str, Any]], opened: Opened, *, may_ask: bool) -> list[dict[str, Any]]:
+    """Return devices' rows as the table takes them; those that share an endpoint name show the end of their ids."""
+    names = Counter(row["endpoint_name"] for row in rows)
+    return [row_of(row, opened, may_ask=may_ask, shared=names[row["endpoint_name"]] > 1) for row in rows]
+
+
+def row_of(row: dict[str, Any], opened: Opened, *, may_ask: bool, shared: bool = False) -> dict[str, Any]:
+    """Return a device's row as the table takes it; shared: whether another one has its endpoint name, too."""
+    name, total, done = row["endpoint_name"], row["total_B"] or 0, row["done_B"] or 0
     told = opened.told.get(row["device_id"])
     left = words.duration(row["left_s"])
     return {
         "id": row["device_id"],
-        "endpoint": row["endpoint_name"] or row["device_id"],
+        "endpoint": f"{name} …{row['device_id'][-8:]}" if name and shared else name or row["device_id"],
         "phase": str(row["phase"]).replace("_", " "),
         "look": f"state {tone(row['phase']) or 'quiet'}",
         "part": round(100 * done / total, 1) if total else 0,

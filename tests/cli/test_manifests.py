@@ -172,7 +172,7 @@ def test_an_update_is_drafted_started_or_waited_for(run: Run, service: Service, 
     drafted = run("update", "-p", "fw.bin", "-i", desk.id)
     assert drafted.exit_code == 0 and "nothing has been started" in drafted.output and left(service) == [1, 1, 1]
     waited = run("update", "-p", "fw.bin", "-i", desk.id, "-w", "-t", "30")
-    assert waited.exit_code == 1 and desk.id in waited.output, waited.output
+    assert waited.exit_code == 1 and f"\n  {desk.id}: " in waited.output, waited.output
     assert left(service) == [1, 1, 1]  # tidied up
     kept = run("update", "-p", "fw.bin", "-i", desk.id, "-w", "-t", "30", "--no-cleanup")
     assert kept.exit_code == 1 and left(service) == [2, 2, 2]
