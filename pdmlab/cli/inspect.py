@@ -1,7 +1,8 @@
-"""`pdmlab inspect`: what lies in an image of a card or a flash; secrets stay hidden."""
+"""`pdmlab inspect`: what lies in an image of a card or a flash, or what an update's file is; secrets stay hidden."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -20,11 +21,15 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 def inspect(image: Path, sotp: Path | None, html: Path | None) -> None:
     """Say what lies in IMAGE: partitions, file systems, files, stores and their records, the client's credentials.
 
+    Of a board's image, a package, a whole flash, a manifest or a SUIT envelope: which it is, and what its header says.
+
     A virtual board keeps its images in its state directory: see pdmlab doctor.
     """
+    from pdmlab.cli.identified import identified
     from pdmlab.storage.kv import view
 
     seen = view(image, sotp=sotp)
+    seen = replace(seen, notes=(*identified(image), *seen.notes))
     click.echo(repr(seen))
     if html is not None:
         try:

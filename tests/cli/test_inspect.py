@@ -8,10 +8,15 @@ import pytest
 from click.testing import CliRunner
 
 from pdmlab.cli import main
+from pdmlab.cli.identified import identified
 from pdmlab.firmware.device import Device
+from pdmlab.firmware.image import ImageInfo, build_image
 from pdmlab.sim import VirtualBoard
 from pdmlab.storage import CredentialStore, LittleFileSystem2
 from pdmlab.storage.kv import root_of_trust
+from pdmlab.update.developer import Developer
+from pdmlab.update.packages import pack_image
+from pdmlab.update.suit import convert
 
 
 def provision(device: Device) -> str:
@@ -58,3 +63,40 @@ def test_a_page_that_cannot_be_written_is_one_line_and_a_hint(images: tuple[Path
     assert result.exit_code == 1
     assert "ConfigError: cannot write" in result.output and "hint:" in result.output
     assert "Traceback" not in result.output and isinstance(result.exception, SystemExit)
+
+
+def test_files_of_an_update_are_named_with_what_their_headers_say(tmp_path: Path) -> None:
+    file = tmp_path / "file.bin"
+
+    def said(data: bytes) -> str:
+        file.write_bytes(data)
+        result = CliRunner().invoke(main, ["inspect", str(file)])
+        assert result.exit_code == 0 and "nothing that is known" not in result.output, result.output
+        return result.output
+
+    image = build_image(ImageInfo("example", "1.0.2"))
+    assert "a board's image: example 1.0.2, build 0" in said(image)
+    package = pack_image(image, "1.0.2")
+    assert f"a package: an image behind its header v3: FirmwareHeader(1.0.2, {len(image)} B, sha256=" in said(package)
+    assert f"its header speaks of {len(package)}" in said(package[:-1])
+    developer = Developer(tmp_path)
+    developer.init("company.com", "thermostat")
+    signed = developer.sign(image, uri="/0/file.bin", version="1.0.2")
+    seen = said(signed)
+    assert "a manifest v3; its signature is not checked" in seen and "/0/file.bin" in seen
+    seen = said(developer.sign_v1(image, uri="/0/file.bin"))
+    assert "a manifest v1; its signature is not checked" in seen and "/0/file.bin" in seen
+    seen = said(convert(signed).manifest.sign(developer.private_key))
+    assert "a SUIT envelope; its signature is not checked" in seen and "sequence number" in seen
+    with VirtualBoard("K64F", memory=True, bootloader="mbed") as board:
+        board.flash_application("example", version="2.0.0")
+        seen = said(board.flash_image())
+    assert "a whole flash, with the bootloader mbed" in seen and "header v2: FirmwareHeaderV2(2000000," in seen
+    assert "image: example 2.0.0, build 0" in seen
+
+
+def test_what_is_none_of_these_is_not_named(tmp_path: Path) -> None:
+    file = tmp_path / "file.bin"
+    for data in (b"", b"0", b"0\x82\x01\x00" * 99, bytes(5000), b"\xff" * 5000, b"\xd8\x6b\xa0"):
+        file.write_bytes(data)
+        assert identified(file) == []
