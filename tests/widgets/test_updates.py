@@ -157,7 +157,8 @@ def test_a_device_is_read_as_a_frame_and_in_words():
     slots = device.slots()
     assert list(slots["slot"]) == ["active", "candidate"] and slots["image_B"][0] == 0x30000
     assert (slots["digest"][0] == "ab" * 32 and slots["version"][1] is None) or pd.isna(slots["version"][1])
-    assert device.reason == "result 27: the version is not greater. Give the image a greater version."
+    own = "The device says: version 1.0.0 is not greater than <1.1.0>. "
+    assert device.reason == own + "result 27: the version is not greater. Give the image a greater version."
     assert device.bootloader == "fota" and "Flashing 50%" in device.boot_log
     assert repr(device) == "<CampaignDevice desk, fail; active whole 1.1.0, candidate empty>"
     stock = CampaignDevice({**TOLD, "words": None, "reason": None})
