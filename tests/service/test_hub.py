@@ -96,7 +96,8 @@ def test_a_board_of_the_hub_that_comes_back_as_it_was_has_failed(play: Stage) ->
         id = published(lab)
         lab.core.campaigns.start(lab.core.account_id, id)
         device = await finished(lab, id)
-        assert device["event_type"] == "UPD4_FAIL_103" and OLD in str(device["description"])
+        assert device["event_type"] == "UPD4_FAIL_103"
+        assert f"came back with its old firmware (SHA-256 {OLD[:8]}…)" in str(device["description"])
 
     play(story)
 
