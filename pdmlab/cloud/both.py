@@ -8,6 +8,7 @@ marked `both` is for those outside.
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from types import MethodType, TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, overload
@@ -82,14 +83,14 @@ class asked(Generic[T]):
         return now(self._function(noun)) if noun._rest.blocks else self._function(noun)
 
 
-class Entered(Noun[M]):
+class Entered(Noun[M], ABC, Generic[M]):
     """What is used in a with statement, or in an async with; `_enter` and `_leave` are what they do."""
 
-    async def _enter(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _enter(self) -> None: ...
 
-    async def _leave(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _leave(self) -> None: ...
 
     def __enter__(self) -> Self:
         if not self._rest.blocks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Generic
 
@@ -9,11 +10,11 @@ from pdmlab.cloud.both import M, Noun, T, now
 from pdmlab.errors import ConfigError
 
 
-class Flow(Noun[M], Generic[T, M]):
+class Flow(Noun[M], ABC, Generic[T, M]):
     """Items as they come; `_flow` is what yields them."""
 
-    def _flow(self) -> AsyncGenerator[T, None]:
-        raise NotImplementedError
+    @abstractmethod
+    def _flow(self) -> AsyncGenerator[T, None]: ...
 
     def __iter__(self) -> Iterator[T]:
         """Yield the items, of a Cloud."""

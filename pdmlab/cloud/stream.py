@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -28,17 +29,17 @@ class Stream(Entered[M], Flow[T, M], Generic[T, M]):
         self.seen: list[T] = []
         """Everything that came, oldest first."""
 
+    @abstractmethod
     def _what(self) -> str:
         """Return what comes, for an error."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _hint(self) -> str:
         """Return why nothing may have come."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _read(self, event: Event) -> list[T]:
         """Return what an event tells."""
-        raise NotImplementedError
 
     async def _next(self, timeout: float) -> T:
         if self._mailbox is None:
@@ -66,9 +67,9 @@ class Stream(Entered[M], Flow[T, M], Generic[T, M]):
         """Return the next count, to be walked through: waiting at most timeout (s) for each; shorter if none comes."""
         return Taken(self._rest, lambda: self._next(timeout), count)
 
+    @abstractmethod
     def frame(self) -> pd.DataFrame:
         """Return all that came so far."""
-        raise NotImplementedError
 
 
 class Taken(Flow[T, M], Generic[T, M]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Literal
 
@@ -29,7 +30,7 @@ _AT_ONCE = (Result.NO_STORAGE, Result.NO_MEMORY, Result.BAD_URI, Result.PROTOCOL
 """Forced results that show before a package has come; 4 shows in its middle, the others at its end, 8 on Update."""
 
 
-class FirmwareDownloads(TableObject):
+class FirmwareDownloads(TableObject, ABC):
     """Object 5 up to state 2; `FirmwareObject` has the rest, and says what each argument is."""
 
     def __init__(
@@ -89,9 +90,9 @@ class FirmwareDownloads(TableObject):
         """What object 5 has come to."""
         return Status(self.state, self.result, str(self._values[VERSION]), self.reason)
 
+    @abstractmethod
     async def _update(self, arguments: str = "") -> None:
         """Install what was downloaded."""
-        raise NotImplementedError(type(self).__name__)  # FirmwareObject has it
 
     def _may_begin(self, how: Delivery) -> None:
         if self._delivery not in (how, Delivery.BOTH):
