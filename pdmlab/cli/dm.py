@@ -11,8 +11,9 @@ import click
 
 from pdmlab.cli.asking import asked, asking, place
 from pdmlab.cli.device_log import device_log
-from pdmlab.cli.manifests import create, create_v1, parse
+from pdmlab.cli.manifests import create, create_v1
 from pdmlab.cli.manifests import folder as in_folder
+from pdmlab.cli.parsing import parse
 from pdmlab.cli.payloads import delta, package
 from pdmlab.cli.shared_keys import psk
 from pdmlab.cli.suit import convert, create_suit
