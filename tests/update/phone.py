@@ -19,6 +19,7 @@ from pdmlab.update.interface import Trials
 from pdmlab.update.manifest import Manifest, PayloadFormat, PayloadMetadata
 from pdmlab.update.results import FotaResult, FotaState
 from pdmlab.update.version import Version
+from tests.update.kept import KeptInMemory
 from tests.update.wrong import CLASS, KEY, VENDOR
 
 OLD, _CODE = random.Random(1).randbytes(30_001), random.Random(2).randbytes(40_003)
@@ -27,16 +28,14 @@ URI = "/fw/1"
 DEVICE_KEY = bytes(range(50, 66))
 
 
-class Phone:
+class Phone(KeptInMemory):
     """One device; `boot` makes its update client, once for each start."""
 
     def __init__(self, storage: Any, form: CandidateForm = CandidateForm()) -> None:
+        super().__init__()
         self.storage, self.form = storage, form
         self.slot_at = 0
         self.files: dict[str, bytes] = {URI: NEW}
-        self.manifest: bytes | None = None
-        self.key: bytes | None = None
-        self.versions: dict[str, int] = {}
         self.runs = OLD
         self.version = Version(1, 0, 0)
         self.components: tuple[Component, ...] = ()
@@ -49,32 +48,6 @@ class Phone:
         self.trouble: dict[int, list[BaseException]] = {}
         self.at_block: dict[int, Callable[[], object]] = {}
         self._random = random.Random(1)
-
-    # -- UpdateStore, Versions ---------------------------------------------------------------------------
-
-    def load(self) -> bytes | None:
-        return self.manifest
-
-    def save(self, manifest: bytes) -> None:
-        self.manifest = manifest
-
-    def clear(self) -> None:
-        self.manifest = None
-
-    def load_key(self) -> bytes | None:
-        return self.key
-
-    def save_key(self, key: bytes) -> None:
-        self.key = key
-
-    def clear_key(self) -> None:
-        self.key = None
-
-    def component_version(self, name: str) -> int | None:
-        return self.versions.get(name)
-
-    def remember_component_version(self, name: str, number: int) -> None:
-        self.versions[name] = number
 
     # -- Callbacks ---------------------------------------------------------------------------------------
 

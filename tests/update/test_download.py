@@ -18,20 +18,19 @@ from pdmlab.update.interface import rejected_for
 from pdmlab.update.manifest import Manifest
 from pdmlab.update.results import FotaResult, FotaState
 from pdmlab.update.version import Version
+from tests.update.kept import KeptInMemory
 
 Medium = Callable[[str, int], Any]  # a CuttableFlash, which lives in conftest.py
 KEY = ec.derive_private_key(0x5EED, ec.SECP256R1())
 IMAGE = random.Random(3).randbytes(50_003)
 
 
-class Phone:
+class Phone(KeptInMemory):
     """A device under update: what outlives a reset, and what it told."""
 
     def __init__(self, storage: Any, image: bytes = IMAGE) -> None:
+        super().__init__()
         self.storage, self.image = storage, image
-        self.kept: bytes | None = None
-        self.key: bytes | None = None
-        self.versions: dict[str, int] = {}
         self.version = Version(1, 0, 0)
         self.runs = b"r" * 32
         self.told: list[Any] = []
@@ -40,33 +39,6 @@ class Phone:
         self.trouble: dict[int, list[BaseException]] = {}
         self.size = len(image)
 
-    # UpdateStore
-    def load(self) -> bytes | None:
-        return self.kept
-
-    def save(self, manifest: bytes) -> None:
-        self.kept = manifest
-
-    def clear(self) -> None:
-        self.kept = None
-
-    def load_key(self) -> bytes | None:
-        return self.key
-
-    def save_key(self, key: bytes) -> None:
-        self.key = key
-
-    def clear_key(self) -> None:
-        self.key = None
-
-    # Versions
-    def component_version(self, name: str) -> int | None:
-        return self.versions.get(name)
-
-    def remember_component_version(self, name: str, number: int) -> None:
-        self.versions[name] = number
-
-    # Callbacks
     async def state(self, state: FotaState) -> None:
         self.told.append(int(state))
 
@@ -149,7 +121,7 @@ def test_after_the_reboot_a_manifest_that_was_carried_out_is_forgotten(phone: Ph
     phone.update()
     phone.version = Version(1, 0, 1)
     phone.go_on()
-    assert phone.told == [] and phone.kept is None
+    assert phone.told == [] and phone.manifest is None
 
 
 @pytest.mark.parametrize(
@@ -159,7 +131,7 @@ def test_after_the_reboot_a_manifest_that_was_carried_out_is_forgotten(phone: Ph
 def test_an_application_that_refuses_stops_the_update(phone: Phone, step: Step, told: list[Any]) -> None:
     phone.refuse = step
     phone.update()
-    assert phone.told == told and phone.kept is None and phone.slot.read() is None
+    assert phone.told == told and phone.manifest is None and phone.slot.read() is None
 
 
 def test_an_unacceptable_manifest_is_reported_and_fetches_nothing(phone: Phone) -> None:
@@ -233,7 +205,7 @@ def test_a_cut_at_any_write_of_an_update_can_be_made_good(medium: Medium, torn: 
     total = phone.storage.operations
     for cut in range(0, total, 7):
         phone.storage.restore(blank)
-        phone.kept = None
+        phone.manifest = None
         phone.storage.cut_at, phone.storage.torn = cut, torn
         with pytest.raises(PowerLost):
             phone.update()

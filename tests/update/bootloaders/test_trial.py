@@ -25,11 +25,12 @@ from pdmlab.update.bootloaders.trial.records import TrialRecords, programmer_mar
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.der import sign_digest
 from pdmlab.update.header import FirmwareHeader
-from pdmlab.update.layout import Area, FlashGeometry, FlashLayout
+from pdmlab.update.layout import Area, FlashLayout
 from pdmlab.update.manifest import Manifest
 from pdmlab.update.pages import ChecksummedPages, EncryptedPages, Pages
 from pdmlab.update.payloads.blocks import BlockCipher
 from pdmlab.update.version import Version
+from tests.update.bootloaders import boards
 
 Medium = Callable[[str, int], Any]  # a CuttableFlash, which lives in conftest.py
 K = 1024
@@ -45,15 +46,7 @@ def made(seed: int, size: int, version: str) -> bytes:
 OLD, NEW, NEWER = made(1, 21_000, "1.0.0"), made(2, 25_003, "2.0.0"), made(3, 9_001, "3.0.0")
 ROT = bytes(range(16))
 
-LAYOUT = FlashLayout(
-    FlashGeometry(0, 64 * K, ((16, 4 * K),), program_size=8),
-    Area("bootloader", 0, 8 * K),
-    Area("header", 8 * K, K),
-    Area("application", 9 * K, 47 * K),
-    (Area("SOTP section 1", 56 * K, 4 * K), Area("SOTP section 2", 60 * K, 4 * K)),
-    Area("candidate", 0, 96 * K),
-    "SD",
-)
+LAYOUT = replace(boards.LAYOUT, candidate=Area("candidate", 0, 96 * K))
 
 
 class Board:
