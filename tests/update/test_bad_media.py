@@ -48,7 +48,7 @@ def test_a_worn_sector_of_the_slot_ends_the_update_with_a_result_and_another_par
     phone.update()
     assert phone.told[-2:] == [("result", 35), 1]
     assert phone.told[0] == 3  # 4 comes once the slot is erased, as the stock client reports it
-    assert phone.kept is None
+    assert phone.manifest is None
     assert phone.slot.read() is None
     phone.storage = storage(part)  # another card, or a new board's flash
     phone.update()
@@ -147,14 +147,14 @@ def interrupted(phone: Phone) -> None:
 def test_a_kept_manifest_that_was_damaged_is_rejected_and_forgotten_and_the_next_update_works(damage) -> None:
     phone = Phone(storage("QSPIF"))
     interrupted(phone)
-    assert phone.kept is not None
-    phone.kept = damage(phone.kept)
+    assert phone.manifest is not None
+    phone.manifest = damage(phone.manifest)
     phone.go_on()
     assert phone.told[0] == 2
     assert phone.told[-1] == 1
     assert phone.told[1] in (("result", 22), ("result", 23))
     assert phone.asked == []
-    assert phone.kept is None
+    assert phone.manifest is None
     phone.go_on()
     assert phone.told == []
     phone.update()
@@ -167,7 +167,7 @@ def test_a_kept_manifest_that_is_older_than_what_runs_by_now_is_rejected() -> No
     phone.version = Version(2, 0, 0)  # a programmer at the debug port was faster
     phone.go_on()
     assert phone.told == [2, ("result", 27), 1]
-    assert phone.kept is None
+    assert phone.manifest is None
 
 
 def test_a_kept_manifest_that_cannot_be_read_is_an_error_before_registration_and_no_update_after_it() -> None:
@@ -216,7 +216,7 @@ def test_a_manifest_with_one_wrong_byte_changes_nothing_on_the_device(position: 
     assert phone.told[-1] == 1
     assert phone.told[0][0] == "result"
     assert phone.asked == []
-    assert phone.kept is None
+    assert phone.manifest is None
     assert phone.storage.medium.peek(0, 64 * K) == before
 
 
