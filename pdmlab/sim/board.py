@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pdmlab import settings
 from pdmlab.boards import catalog
-from pdmlab.boards.board import read_image_file
 from pdmlab.boards.console import Console
 from pdmlab.client.download_protocol import DownloadProtocol
 from pdmlab.client.download_protocol import check as check_download
 from pdmlab.client.transport import Transport, check
 from pdmlab.clock import DeviceClock
-from pdmlab.errors import BoardError, FlashFailed, PortBusy
-from pdmlab.firmware import registry
-from pdmlab.firmware.image import ImageInfo
+from pdmlab.errors import BoardError, PortBusy
 from pdmlab.network.fabric import Fabric
 from pdmlab.sim.blueprint import Blueprint
 from pdmlab.sim.board_layout import from_settings, layout_for, settings_of
@@ -33,6 +30,7 @@ from pdmlab.sim.machine import BootStep, Machine
 from pdmlab.sim.media import BoardMedia, BoardStorage
 from pdmlab.sim.opening import Address, enter, free_number, leave, open_board, opened
 from pdmlab.sim.power import Power
+from pdmlab.sim.programmed import ProgrammedBoard
 from pdmlab.sim.programmer import Programmer
 from pdmlab.sim.runs import Runs, is_function
 from pdmlab.sim.state import StateDirectory
@@ -41,7 +39,6 @@ from pdmlab.update import bootloaders
 
 if TYPE_CHECKING:
     from pdmlab.boards.catalog import BoardRow
-    from pdmlab.update.credentials import Credentials, UpdateResources
     from pdmlab.update.layout import FlashLayout
 
 __all__ = ["VirtualBoard", "open_board", "opened"]
@@ -49,7 +46,7 @@ __all__ = ["VirtualBoard", "open_board", "opened"]
 T = TypeVar("T")
 
 
-class VirtualBoard:
+class VirtualBoard(ProgrammedBoard):
     """A board in this process: flash and card in files, a clock of its own, faults at will. It says SIMULATED.
 
     A board of the same id that this process has open is closed first, so that a notebook's cell can be run again.
@@ -240,120 +237,7 @@ class VirtualBoard:
         """What the present start has done so far, step by step, in device time."""
         return list(self.machine.boot_steps)
 
-    # -- firmware ----------------------------------------------------------------------------------------
-
-    def installed(self) -> ImageInfo | None:
-        """Return what the installed image says of itself; None if its bytes name nothing."""
-        self.require_open()
-        return self._programmer.installed()
-
-    @property
-    def bootloader(self) -> str:
-        """The kind of its bootloader: fota, mbed or trial."""
-        return self.bootloader_image().application
-
-    def bootloader_image(self) -> ImageInfo:
-        """Return what the bootloader in flash says of itself: its kind is the application's name.
-
-        Raises:
-            ImageRejected: the bytes there name none.
-        """
-        return self._programmer.bootloader()
-
-    def sign_image(self, image: bytes) -> bytes:
-        """Return the signature (r and s, 64 B) that this board's programmer gives an image.
-
-        It is made with the project's update key, or with the bench's own where there is no project; the bootloader
-        `trial` starts nothing else.
-        """
-        return self._programmer.sign(image)
-
-    def flash_bootloader(self, kind: bootloaders.Kind, **options: object) -> None:
-        """Write a bootloader, give the application its kind of header, and restart.
-
-        options: what it is built with; each bootloader says which it has.
-
-        Raises:
-            ConfigError: there is no such bootloader, or it has no such option.
-            FlashFailed: it starts signed images only, and the key for it is not here.
-        """
-        self.require_open()
-        known = bootloaders.kind(kind)
-        assert known is not None
-        chosen = self._programmer.options_for(known, options)
-        self._power.cut(None)
-        self._programmer.write_bootloader(known, chosen)
-        self.power_on()
-
-    def flash(self, image: bytes | Path | str, *, power: bool = True) -> None:
-        """Write an application image with its header, as a programmer does, and restart; SOTP stays untouched.
-
-        The bytes are written as they are: whether they name anything shows when the board boots.
-        power: whether it boots then, or stays off.
-
-        Raises:
-            FlashFailed: the file cannot be read, or the image does not fit.
-        """
-        self.require_open()
-        data = image if isinstance(image, bytes) else _read(image)
-        self._programmer.check(data)
-        self._power.cut(None)
-        self._programmer.write(data)
-        if power:
-            self.power_on()
-
-    def flash_image(self) -> bytes:
-        """Return the whole internal flash as a programmer reads it out; the board may run meanwhile.
-
-        Bootloader, header, application, SOTP sections, and the candidate if it lies there: secrets are among it.
-        """
-        self.require_open()
-        return self._programmer.flash_image()
-
-    def load_flash(self, data: bytes) -> None:
-        """Write a whole internal flash, such as a real board's read-out, and restart.
-
-        A bootloader in it that no virtual board runs is left out: the board keeps its own, which reads what lies there.
-
-        Raises:
-            FlashFailed: it is not as long as the flash, or no bytes; the board runs on.
-        """
-        self.require_open()
-        self._programmer.check_flash(data)
-        self._power.cut(None)
-        self._programmer.load_flash(data)
-        self.power_on()
-
-    def flash_application(
-        self,
-        name: str,
-        *,
-        version: str = "1.0.0",
-        build: str = "0",
-        credentials: Credentials | None = None,
-        update_resources: UpdateResources | None = None,
-        power: bool = True,
-    ) -> None:
-        """Build an image of an application with its compiled-in credentials, flash it, and restart with power."""
-        registry.find(name)
-        image = self.build(
-            name, version=version, build=build, credentials=credentials, update_resources=update_resources
-        )
-        self.flash(image, power=power)
-
-    def build(
-        self,
-        application: str,
-        *,
-        version: str = "1.0.0",
-        build: str = "0",
-        credentials: Credentials | None = None,
-        update_resources: UpdateResources | None = None,
-    ) -> bytes:
-        """Build an image for this board without flashing it; credentials default to what the project compiles in."""
-        return self._programmer.build(
-            application, version=version, build=build, credentials=credentials, update_resources=update_resources
-        )
+    # -- running functions -----------------------------------------------------------------------------
 
     def run(self, application: Callable[..., T], *args: Any, timeout: float | None = None, **kwargs: Any) -> T:
         """Run a function on the board, as its application, and return what it returns.
@@ -454,14 +338,3 @@ class VirtualBoard:
 
     def _repr_html_(self) -> str:
         return card_of(self)
-
-
-def _read(image: Path | str) -> bytes:
-    try:
-        return read_image_file(image)
-    except FlashFailed as error:
-        if str(image) in registry.APPLICATIONS:
-            raise FlashFailed(
-                error.message, hint=f"board.flash_application({str(image)!r}) builds an image of it and flashes that"
-            ) from error
-        raise
