@@ -78,7 +78,8 @@ async def update(blocks: FirmwareBlocks, uri: str, size: int) -> None:
     slot = CandidateSlot(device)
     manifest = Manifest.for_image(IMAGE, version="1.0.1", uri=uri, vendor_id=bytes(16), class_id=bytes(16))
     slot.begin(manifest)
-    await Transfer(manifest, slot, Raw(), blocks.fetch, blocking, block_size=size).run(0, lambda done, total: None)
+    transfer = Transfer(manifest, slot, Raw(), blocks.fetch, blocking, block_size=size, prefetch=True)
+    await transfer.run(0, lambda done, total: None)
 
 
 class Cost(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Protocol
 from aiocoap import Message
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pdmlab.client import firmware_blocks
+from pdmlab.client import firmware_blocks, prefetching
 from pdmlab.client.background import Background
 from pdmlab.client.block_size import block_size
 from pdmlab.client.error import Error, error_of_update
@@ -100,6 +100,7 @@ class FirmwareUpdate:
             secrets=Secrets(lambda: root_of_trust(platform.nvstore, platform.random_bytes), platform.random_bytes),
             trials=trials,
             block_size=block_size(platform.image.options),
+            prefetch=platform.image.options.get(prefetching.OPTION) is True,
         )
 
     def __repr__(self) -> str:

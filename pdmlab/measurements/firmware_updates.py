@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from pdmlab.client import prefetching
 from pdmlab.client.block_size import OPTION, SIZES
 from pdmlab.clock import SECOND
 from pdmlab.errors import ConfigError, NotMeasurable
@@ -29,6 +30,7 @@ def firmware_update(
     payload: Payload = "raw",
     round_trip_ms: float | None = None,
     loss: float | None = None,
+    prefetch: bool = False,
 ) -> Row:
     """Update a board of this kind over a bearer by CoAP blocks, from 1.0.0 to the next build, in virtual time.
 
@@ -37,7 +39,7 @@ def firmware_update(
     `on_air_B` are the bytes of all datagrams meanwhile, lost ones too, before the link's own overhead.
     `total_s` is from the campaign's start to its end, at which the service looks once a second.
     `ram_B` is what a client holds for a download at once, apart from what it has anyhow: the largest datagram as
-    it came, the block in it, and for a delta two frames of 512 B.
+    it came, the block in it (two with prefetch), and for a delta two frames of 512 B.
 
     Args:
         bearer: a row of bearers.toml, or a link of your own.
@@ -45,6 +47,8 @@ def firmware_update(
         image_B: size of both images.
         payload: the new image itself, or what changes of the old one (both builds share their code, as real ones do).
         round_trip_ms, loss: instead of the bearer's own.
+        prefetch: whether the client asks for the next block while it writes the last (pdmlab.prefetch), which the stock
+            one does not.
 
     Raises:
         ConfigError: a figure that no link, image or block can have.
@@ -59,8 +63,9 @@ def firmware_update(
         raise ConfigError(f"image_B is {image_B!r}", hint=f"this board's flash and slot take 16384 to {capacity} B")
     if payload not in ("raw", "delta"):
         raise ConfigError(f"payload is {payload!r}", hint="raw or delta")
-    plan = _Plan(block_B, int(image_B), payload)
-    seen = _Seen(image_B=plan.image_B, extra_B=1024 if payload == "delta" else 0)
+    plan = _Plan(block_B, int(image_B), payload, bool(prefetch))
+    held = (1024 if payload == "delta" else 0) + (block_B if prefetch else 0)
+    seen = _Seen(image_B=plan.image_B, held_B=held)
     play(functools.partial(_update, plan, seen), board.info.target, seed=board.seed, link=link)
     row = seen.row(link)
     given = {"round_trip_ms": round_trip_ms, "loss": loss}
@@ -72,6 +77,7 @@ class _Plan:
     block_B: int
     image_B: int
     payload: Payload
+    prefetch: bool
 
 
 @dataclass
@@ -80,7 +86,7 @@ class _Seen:
 
     payload_B: int = 0
     image_B: int = 0
-    extra_B: int = 0
+    held_B: int = 0
     first: int | None = None
     last: int = 0
     requests: set[int] = field(default_factory=set)
@@ -131,7 +137,7 @@ class _Seen:
             "throughput_kBps": round(self.payload_B * SECOND / took / 1000, 6),
             "image_kBps": round(self.image_B * SECOND / took / 1000, 6),
             "on_air_B": self.on_air_B,
-            "ram_B": self.largest_B + self.block_B + self.extra_B,
+            "ram_B": self.largest_B + self.block_B + self.held_B,
             "install_s": round(self.install_s, 6),
             "total_s": round(self.total_s, 6),
             "estimates": link.estimates,
@@ -140,7 +146,8 @@ class _Seen:
 
 async def _update(plan: _Plan, seen: _Seen, lab: VirtualLab) -> None:
     core, board = lab.core, lab.board
-    old, new = (lab.build(each, size=plan.image_B, options={OPTION: plan.block_B}) for each in (OLD, NEW))
+    options = {OPTION: plan.block_B, prefetching.OPTION: plan.prefetch}
+    old, new = (lab.build(each, size=plan.image_B, options=options) for each in (OLD, NEW))
     payload = new if plan.payload == "raw" else Delta.between(old, new).patch
     seen.payload_B = len(payload)
     board.flash(old)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pdmlab import settings
-from pdmlab.client import block_size
+from pdmlab.client import block_size, prefetching
 from pdmlab.client.download_protocol import DownloadProtocol, download_protocol_of
 from pdmlab.client.transport import Transport, transport_of
 from pdmlab.errors import ConfigError
@@ -76,6 +76,8 @@ def _options(mbed_app: Mapping[str, Any], target: str) -> dict[str, object]:
         found[OPTION] = candidates
     if (size := block_size.block_size_of(mbed_app, target)) is not None:
         found[block_size.OPTION] = size
+    if (prefetch := prefetching.prefetch_of(mbed_app, target)) is not None:
+        found[prefetching.OPTION] = prefetch
     return found
 
 

@@ -68,6 +68,7 @@ class Fota:
     components  what it has, and who installs it
     form        how candidates are written
     trials      what the bootloader says, if it starts new images on trial
+    prefetch    whether it asks for the next block while it writes the last
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Fota:
         secrets: Secrets = Secrets(),
         trials: Trials | None = None,
         block_size: int = BLOCK_SIZE,
+        prefetch: bool = False,
     ) -> None:
         self._accepts = accepts
         self._slot = slot
@@ -95,7 +97,7 @@ class Fota:
         self._form = form
         self._secrets = secrets
         self._trials = trials
-        self._block_size = block_size
+        self._block_size, self._prefetch = block_size, prefetch
         self._installer = Installer(components, slot, store, secrets, trials)
         self._allowed: set[Step] = set()  # what was allowed since the last start, for the update under way
         self._deferred: Step | None = None
@@ -240,7 +242,13 @@ class Fota:
 
     async def _download(self, manifest: Manifest, begun: Begun) -> None:
         transfer = Transfer(
-            manifest, self._slot, begun.unpacker, self._fetch, self._blocking, block_size=self._block_size
+            manifest,
+            self._slot,
+            begun.unpacker,
+            self._fetch,
+            self._blocking,
+            block_size=self._block_size,
+            prefetch=self._prefetch,
         )
         await transfer.run(begun.start, self._callbacks.progress)
         self._check_signature(manifest)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import TypeAlias, TypeVar
 
 from pdmlab.errors import ImageRejected, ManifestRejected, NetworkError, ResponseError, StorageError
 from pdmlab.update.candidate import CandidateSlot
 from pdmlab.update.interface import Blocking, DownloadFailed, Fetch
 from pdmlab.update.manifest import Manifest
 from pdmlab.update.payloads.interface import Unpacker
+from pdmlab.update.prefetch import Prefetch
 from pdmlab.update.results import FotaResult
 
 T = TypeVar("T")
+Block: TypeAlias = tuple[bytes, bool, int | None]
+"""What a Fetch returns."""
 
 BLOCK_SIZE = 512  # SN_COAP_MAX_BLOCKWISE_PAYLOAD_SIZE of the stock client (B)
 BUSY_DELAYS_S = (1, 2, 4, 8, 10)  # the stock client waits 1 to 10 s, doubling, after a 5.03
@@ -21,7 +25,10 @@ CORRUPTED = FotaResult.PAYLOAD_CORRUPTED
 
 
 class Transfer:
-    """One payload on its way into a slot that has been begun, or resumed."""
+    """One payload on its way into a slot that has been begun, or resumed.
+
+    prefetch: ask for the next block while the last is written, which the stock client does not
+    """
 
     def __init__(
         self,
@@ -32,6 +39,7 @@ class Transfer:
         blocking: Blocking,
         *,
         block_size: int = BLOCK_SIZE,
+        prefetch: bool = False,
     ) -> None:
         self._manifest = manifest
         self._slot = slot
@@ -39,6 +47,7 @@ class Transfer:
         self._fetch = fetch
         self._blocking = blocking
         self._block_size = block_size
+        self._prefetch = prefetch
 
     def __repr__(self) -> str:
         return f"<Transfer of {self._manifest.uri}, {self._manifest.payload_size} B, into {self._slot!r}>"
@@ -50,15 +59,19 @@ class Transfer:
             DownloadFailed: with the result that the update ends with.
         """
         manifest, size, position = self._manifest, self._block_size, start
-        while position < manifest.payload_size:
-            number, skip = divmod(position, size)
-            data, more, total = await self._block(number)
-            self._check(number, position - skip, data, more, total)
-            await on_medium(self._blocking, FotaResult.STORAGE_WRITE, self._take, data[skip:])
-            position += len(data) - skip
-            progress(position, manifest.payload_size)
+        async with self._source(range(start // size, -(-manifest.payload_size // size))) as block:
+            while position < manifest.payload_size:
+                number, skip = divmod(position, size)
+                data, more, total = await block(number)
+                self._check(number, position - skip, data, more, total)
+                await on_medium(self._blocking, FotaResult.STORAGE_WRITE, self._take, data[skip:])
+                position += len(data) - skip
+                progress(position, manifest.payload_size)
         await on_medium(self._blocking, FotaResult.STORAGE_WRITE, self._finish)
         await on_medium(self._blocking, FotaResult.STORAGE_READ, self._slot.verify)
+
+    def _source(self, numbers: range) -> AbstractAsyncContextManager[Callable[[int], Awaitable[Block]]]:
+        return Prefetch(self._block, numbers) if self._prefetch else nullcontext(self._block)
 
     def _check(self, number: int, start: int, data: bytes, more: bool, total: int | None) -> None:
         """Refuse a block that the manifest's payload cannot have."""
@@ -91,7 +104,7 @@ class Transfer:
                 raise DownloadFailed(CORRUPTED, f"the payload makes more than the image's {whole} B")
             slot.write(slot.position, piece)
 
-    async def _block(self, number: int) -> tuple[bytes, bool, int | None]:
+    async def _block(self, number: int) -> Block:
         uri = self._manifest.uri
         for delay in (*BUSY_DELAYS_S, None):
             try:

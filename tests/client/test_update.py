@@ -13,7 +13,7 @@ import pytest
 from aiocoap.numbers import codes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pdmlab.client import SimpleMbedCloudClient, UpdateRequest
+from pdmlab.client import SimpleMbedCloudClient, UpdateRequest, prefetching
 from pdmlab.network.fileserver import serve_files
 from pdmlab.update.credentials import UpdateResources
 from pdmlab.update.developer import update_certificate
@@ -242,7 +242,10 @@ def test_a_download_by_http_goes_on_after_a_reset(desk: Desk) -> None:
     desk.play(story)
 
 
-def test_an_outage_in_mid_download_is_waited_out(desk: Desk) -> None:
+@pytest.mark.parametrize("prefetch", [False, True])
+def test_an_outage_in_mid_download_is_waited_out(desk: Desk, prefetch: bool) -> None:
+    desk.bench.image.options[prefetching.OPTION] = prefetch
+
     async def story(cloud: Cloud, client: SimpleMbedCloudClient) -> None:
         await cloud.ask(codes.POST, "/10252/0/1", order())
         await cloud.hears("fw 10")
@@ -256,7 +259,10 @@ def test_an_outage_in_mid_download_is_waited_out(desk: Desk) -> None:
     desk.play(story)
 
 
-def test_a_reset_in_mid_download_is_gone_on_after(desk: Desk) -> None:
+@pytest.mark.parametrize("prefetch", [False, True])
+def test_a_reset_in_mid_download_is_gone_on_after(desk: Desk, prefetch: bool) -> None:
+    desk.bench.image.options[prefetching.OPTION] = prefetch
+
     async def story(cloud: Cloud, client: SimpleMbedCloudClient) -> None:
         await cloud.ask(codes.POST, "/10252/0/1", order())
         await cloud.hears("fw 36")

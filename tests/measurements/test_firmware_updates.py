@@ -54,6 +54,14 @@ def test_losses_are_made_good_and_cost_time(board: VirtualBoard) -> None:
     assert lossy["download_s"] > whole["download_s"]
 
 
+def test_asking_for_the_next_block_while_one_is_written_hides_the_card_behind_the_link(board: VirtualBoard) -> None:
+    # As long on the way as on the card (about 5 ms): what was one after the other is at the same time.
+    one, both = (update(board, "ethernet", round_trip_ms=5, prefetch=each) for each in (False, True))
+    assert both["download_s"] < 0.75 * one["download_s"]
+    assert (both["blocks"], both["retransmissions"]) == (one["blocks"], 0)
+    assert both["ram_B"] == one["ram_B"] + 512
+
+
 def test_a_sweep_of_updates_repeats_itself(board: VirtualBoard) -> None:
     factors = {"bearer": ["wifi"], "block_B": [128, 512], "image_B": [32 * K]}
     runs = [

@@ -28,9 +28,9 @@ IMAGE = random.Random(3).randbytes(50_003)
 class Phone(KeptInMemory):
     """A device under update: what outlives a reset, and what it told."""
 
-    def __init__(self, storage: Any, image: bytes = IMAGE) -> None:
+    def __init__(self, storage: Any, image: bytes = IMAGE, *, prefetch: bool = False) -> None:
         super().__init__()
-        self.storage, self.image = storage, image
+        self.storage, self.image, self.prefetch = storage, image, prefetch
         self.version = Version(1, 0, 0)
         self.runs = b"r" * 32
         self.told: list[Any] = []
@@ -79,7 +79,15 @@ class Phone(KeptInMemory):
         components = Components(main, (), self)
         secrets = Secrets(random_bytes=random.Random(1).randbytes)
         return Fota(
-            self.accepts, self.slot, self.fetch, self, self, components, blocking=clock.blocking, secrets=secrets
+            self.accepts,
+            self.slot,
+            self.fetch,
+            self,
+            self,
+            components,
+            blocking=clock.blocking,
+            secrets=secrets,
+            prefetch=self.prefetch,
         )
 
     def update(self, version: str = "1.0.1") -> None:
@@ -103,9 +111,10 @@ def order(version: str = "1.0.1") -> bytes:
     return Manifest.for_image(IMAGE, version=version, uri="/fw/1", vendor_id=bytes(16), class_id=bytes(16)).sign(KEY)
 
 
-@pytest.fixture(params=["SD", "QSPIF", "FLASHIAP"])
+@pytest.fixture(params=["SD", "QSPIF", "FLASHIAP", "FLASHIAP prefetching"])
 def phone(medium: Medium, request: pytest.FixtureRequest) -> Phone:
-    return Phone(medium(request.param, 64 * 1024))
+    name, _, prefetching = request.param.partition(" ")
+    return Phone(medium(name, 64 * 1024), prefetch=bool(prefetching))
 
 
 def test_an_update_goes_through_the_stock_states_to_the_reboot(phone: Phone) -> None:
