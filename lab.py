@@ -160,7 +160,7 @@ def lint(_: list[str]) -> int:
     checks = (
         ("-m", "ruff", "check"),
         ("-m", "ruff", "format", "--check"),
-        ("-m", "mypy"),
+        ("-m", "mypy", "--num-workers", "auto"),
         ("-c", "from importlinter.cli import lint_imports_command as main; main()"),
     )
     return max(abs(call(*check)) for check in checks)

@@ -292,13 +292,18 @@ def test_another_python_sets_itself_up_and_runs(version, tmp_path):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, tmp_path / name)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # uv is there
-    done = subprocess.run(
-        [interpreter, "lab.py", "test", "-q", "-p", "no:cacheprovider", *SMOKE],
-        cwd=tmp_path,
-        env={**os.environ, "PATH": path, "PDMLAB_STATE": str(tmp_path / "state")},
-        capture_output=True,
-        text=True,
-    )
+    try:
+        done = subprocess.run(
+            [interpreter, "lab.py", "test", "-q", "-p", "no:cacheprovider", *SMOKE],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": path, "PDMLAB_STATE": str(tmp_path / "state")},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+    except subprocess.TimeoutExpired as late:
+        said = (late.stdout or b"").decode() + (late.stderr or b"").decode()
+        pytest.fail(f"not done after {late.timeout:g} s; it has said:\n{said[-3000:]}")
     if "set-up failed" in done.stderr:
         unavailable(done.stderr)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
