@@ -12,6 +12,7 @@ import json
 import re
 import secrets
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -90,7 +91,7 @@ def refusal(path: bytes, status: int, token: str, why: str) -> bytes:
     )
 
 
-class Bounded(asyncio.BufferedProtocol):
+class Bounded(asyncio.BufferedProtocol, ABC):
     """What reads no more from its socket at a time than `piece` (B), where asyncio reads 256 KiB."""
 
     piece = READ
@@ -106,9 +107,9 @@ class Bounded(asyncio.BufferedProtocol):
         del self._into
         self.data_received(data)
 
+    @abstractmethod
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
-        raise NotImplementedError
 
 
 class _Flow(FlowControl):
