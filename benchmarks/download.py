@@ -2,8 +2,8 @@
 
 Both fetch the same image of 1 MiB from a pdmlab service over UDP on loopback, block by block, as devices do: GET /fw
 with the manifest's URI in Proxy-Uri. "client" is our half alone, "update" the whole way into a candidate slot in RAM,
-with its digest. Seconds are the host's; the CPU columns are what a block costs each client, and the service while our
-client asks, in a process that may have had to wait for its turn.
+with its digest, by a client that prefetches. Seconds are the host's; the CPU columns are what a block costs each
+client, and the service while our client asks, in a process that may have had to wait for its turn.
 """
 
 from __future__ import annotations
