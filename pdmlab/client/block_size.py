@@ -44,4 +44,9 @@ def block_size_of(document: Mapping[str, Any], target: str) -> int | None:
         ConfigError: it says something that a block cannot have.
     """
     said = setting(document, target, KEY)
-    return None if said is None else check(said)
+    if said is None:
+        return None
+    try:
+        return check(said)
+    except ConfigError as error:
+        raise ConfigError(f"{KEY} in mbed_app.json: {error.message}", hint=error.hint) from error

@@ -63,7 +63,9 @@ def firmware_update(
         raise ConfigError(f"image_B is {image_B!r}", hint=f"this board's flash and slot take 16384 to {capacity} B")
     if payload not in ("raw", "delta"):
         raise ConfigError(f"payload is {payload!r}", hint="raw or delta")
-    plan = _Plan(block_B, int(image_B), payload, bool(prefetch))
+    if prefetch is not True and prefetch is not False:
+        raise ConfigError(f"prefetch is {prefetch!r}", hint="True or False")
+    plan = _Plan(block_B, int(image_B), payload, prefetch)
     held = (1024 if payload == "delta" else 0) + (block_B if prefetch else 0)
     seen = _Seen(image_B=plan.image_B, held_B=held)
     play(functools.partial(_update, plan, seen), board.info.target, seed=board.seed, link=link)

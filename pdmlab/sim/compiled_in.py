@@ -172,7 +172,9 @@ def read_mbed_app(file: Path) -> Mapping[str, Any]:
         document = json.loads(read_file(file, MAX_TEXT, "an mbed_app.json"))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file} is no JSON: {error}") from error
-    return document if isinstance(document, dict) else {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"{file} holds no JSON object", hint='it begins with { and has "target_overrides" in it')
+    return document
 
 
 def _c_source(file: Path) -> str:

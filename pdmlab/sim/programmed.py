@@ -48,6 +48,7 @@ class ProgrammedBoard(ABC):
         Raises:
             ImageRejected: the bytes there name none.
         """
+        self.require_open()
         return self._programmer.bootloader()
 
     def sign_image(self, image: bytes) -> bytes:
@@ -56,6 +57,7 @@ class ProgrammedBoard(ABC):
         It is made with the project's update key, or with the bench's own where there is no project; the bootloader
         `trial` starts nothing else.
         """
+        self.require_open()
         return self._programmer.sign(image)
 
     def flash_bootloader(self, kind: bootloaders.Kind, **options: object) -> None:
@@ -68,8 +70,8 @@ class ProgrammedBoard(ABC):
             FlashFailed: it starts signed images only, and the key for it is not here.
         """
         self.require_open()
-        known = bootloaders.kind(kind)
-        assert known is not None
+        known = bootloaders.kind(str(kind))
+        assert known is not None, "it is None for None alone"
         chosen = self._programmer.options_for(known, options)
         self._power.cut(None)
         self._programmer.write_bootloader(known, chosen)
@@ -141,6 +143,7 @@ class ProgrammedBoard(ABC):
         update_resources: UpdateResources | None = None,
     ) -> bytes:
         """Build an image for this board without flashing it; credentials default to what the project compiles in."""
+        self.require_open()
         return self._programmer.build(
             application, version=version, build=build, credentials=credentials, update_resources=update_resources
         )

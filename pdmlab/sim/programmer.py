@@ -64,6 +64,7 @@ class Programmer:
     ) -> bytes:
         """Build an image for this board; credentials default to what the project compiles in."""
         found = compiled_in(self._target, credentials)
+        self._form_of(found.options).require_whole_units(self._layout.candidate_unit)
         credentials = found.credentials
         update_resources = update_resources or found.update_resources
         info = ImageInfo(
@@ -226,6 +227,10 @@ class Programmer:
         sign = None
         if kind == "trial":
             sign = functools.partial(sign_digest, key or self._present_key())
+        # A programmer erases whole sectors: behind a short image nothing of a longer one is left in its last sector.
+        end = self._layout.app_offset + len(image)
+        behind = next(edge for edge in self._layout.geometry.bounds() if edge >= end)
+        self._flash.poke(end, b"\xff" * (min(behind, self._layout.application.end) - end))
         for at, data in bootloaders.programmed(kind, self._layout, image, version, sign=sign):
             self._flash.poke(at, data)
 
@@ -235,13 +240,17 @@ class Programmer:
 
     def _agree_on_encryption(self, image: ImageInfo) -> None:
         """Let the bootloader read candidates as the image's client writes them: a build has them both from one file."""
-        client = image.options.get(candidate_form.OPTION)
-        if not isinstance(client, Mapping):
+        if candidate_form.OPTION not in image.options:
             return
         options = dict(self.bootloader().options)
-        encrypted = candidate_form.CandidateForm.of_options(client).encryption is not None
+        encrypted = self._form_of(image.options).encryption is not None
         if bool(options.get("encrypted")) != encrypted:
             self._write_bootloader("fota", {**options, "encrypted": encrypted})
+
+    @staticmethod
+    def _form_of(options: Mapping[str, object]) -> candidate_form.CandidateForm:
+        client = options.get(candidate_form.OPTION)
+        return candidate_form.CandidateForm.of_options(client if isinstance(client, Mapping) else {})
 
     def _present_key(self) -> ec.EllipticCurvePrivateKey:
         """Return the key to sign by, and make it the one that the bootloader knows.

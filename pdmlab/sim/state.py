@@ -43,7 +43,7 @@ class StateDirectory:
             self._lock = FileLock(
                 self.path / "lock",
                 f"the virtual board {board_id!r}",
-                hint="close it there, or take another id: sim://" + target + "?id=desk2",
+                hint="close it there, or take another id: sim://" + target + "?id=desk2, or --id desk2",
             )
         except OSError as error:
             raise BoardError(

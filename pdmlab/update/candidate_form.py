@@ -60,6 +60,18 @@ class CandidateForm:
         encrypted = _switch(options, "encryption-support")
         return cls(resume, key if encrypted else None, size, _switch(options, "signed-image-support"))
 
+    def require_whole_units(self, unit: int) -> None:
+        """Refuse pages that are not made of whole program units of a medium (B): what pads them is taken for data.
+
+        Raises:
+            ConfigError: they are not.
+        """
+        if (self.checksummed or self.encryption is not None) and self.page_size % unit:
+            raise ConfigError(
+                f"fota.candidate-block-size is {self.page_size}; the candidate's medium is programmed {unit} B at once",
+                hint=f"a multiple of {unit} B",
+            )
+
     def pages(self, key: bytes, device_key: bytes | None, iv: int, found: FirmwareHeader | None = None) -> Pages | None:
         """Return how the next image is to lie, None: at once.
 

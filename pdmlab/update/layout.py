@@ -74,6 +74,13 @@ class FlashLayout:
         """Return the address at which the processor sees an area in flash."""
         return self.geometry.start + area.offset
 
+    @property
+    def candidate_unit(self) -> int:
+        """How much of the candidate's medium is programmed at once (B): a card's block is 512 B (SD Physical Layer)."""
+        if self.candidate_on == INTERNAL:
+            return self.geometry.program_size
+        return 512 if self.candidate_on == "SD" else 1
+
     @classmethod
     def from_mbed_app(
         cls,

@@ -287,6 +287,8 @@ def overrides(document: Mapping[str, Any], target: str, file: str = "mbed_app.js
     """
     sections = document.get("target_overrides")
     mine = sections.get(target) if isinstance(sections, Mapping) else None
+    if isinstance(sections, Mapping) and list(sections) == ["*"]:
+        mine = {}  # a file for whatever board it is built for
     if not isinstance(sections, Mapping) or not isinstance(mine, Mapping):
         known = ", ".join(name for name in sections if name != "*") if isinstance(sections, Mapping) else "none"
         raise ConfigError(

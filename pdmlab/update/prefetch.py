@@ -23,6 +23,7 @@ class Prefetch(Generic[T]):
         self._taker: asyncio.Future[T]
         self._wanted = asyncio.Event()
         self._asking: asyncio.Task[None] | None = None
+        self._ended = False
 
     async def __aenter__(self) -> Callable[[int], Awaitable[T]]:
         """Begin to ask; return what hands the blocks over, by their numbers, in their order."""
@@ -31,6 +32,7 @@ class Prefetch(Generic[T]):
 
     async def __aexit__(self, *exc: object) -> None:
         assert self._asking is not None
+        self._ended = True
         self._asking.cancel()
         await asyncio.gather(self._asking, return_exceptions=True)
 
@@ -44,9 +46,9 @@ class Prefetch(Generic[T]):
             block, error = None, None
             try:
                 block = await self._block(number)
-            except asyncio.CancelledError:
-                raise
             except BaseException as raised:  # a loss of power as well: it is for whoever writes the blocks
+                if self._ended:
+                    raise
                 error = raised
             await self._wanted.wait()
             self._wanted.clear()

@@ -67,3 +67,11 @@ def test_a_hostile_file_is_read_at_once_and_said_in_few_words(tmp_path: Path) ->
     file.write_bytes(b" " * (1 << 20) + b"{}")
     result = CliRunner().invoke(main, ["layout", str(file), "-t", "K64F"])
     assert result.exit_code == 1 and "has more than 1,048,576 B" in result.output
+
+
+def test_a_file_for_whatever_board_it_is_built_for_is_taken(tmp_path: Path) -> None:
+    file = tmp_path / "mbed_app.json"
+    file.write_text(json.dumps({"target_overrides": {"*": {"pdmlab.prefetch": True}}}), encoding="utf-8")
+    done = CliRunner().invoke(main, ["layout", str(file), "-t", "K64F"])
+    assert done.exit_code == 0, done.output
+    assert "application" in done.output

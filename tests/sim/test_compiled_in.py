@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 
 import pytest
 
+from pdmlab.errors import ConfigError
 from pdmlab.service import Service
+from pdmlab.sim.board import VirtualBoard
 from pdmlab.sim.compiled_in import compiled_in
 from pdmlab.update.credentials import CREDENTIALS_FILE, Credentials
 
@@ -31,3 +34,30 @@ def test_credentials_for_another_service_than_this_processs_are_said_once(
         monkeypatch.setenv("PDMLAB_CREDENTIALS", str(tmp_path / CREDENTIALS_FILE))
         assert compiled_in("K64F").credentials == there
     compiled_in("K64F")
+
+
+@pytest.mark.parametrize(
+    ("target", "page", "fits"), [("K64F", 1000, False), ("K64F", 1536, True), ("K66F", 256, False)]
+)
+def test_pages_of_a_candidate_are_whole_units_of_its_medium(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, page: int, fits: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = {"fota.resume-support": "FOTA_RESUME_SUPPORT_RESUME", "fota.candidate-block-size": page}
+    Path("mbed_app.json").write_text(json.dumps({"target_overrides": {"*": said}}), encoding="utf-8")
+    with VirtualBoard(target, memory=True, power=False) as board:
+        if fits:
+            assert board.build("example")
+        else:
+            with pytest.raises(ConfigError, match=f"candidate-block-size is {page}.*512 B at once"):
+                board.build("example")
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '"x"'])
+def test_an_mbed_app_json_that_is_no_object_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mbed_app.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match="holds no JSON object"):
+        VirtualBoard("K64F", memory=True, power=False)

@@ -62,7 +62,7 @@ def test_one_request_is_under_way_while_one_block_is_written_and_no_more() -> No
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("error", [NetworkError("no answer"), PowerLost()])
+@pytest.mark.parametrize("error", [NetworkError("no answer"), PowerLost(), asyncio.CancelledError()])
 @pytest.mark.parametrize("early", [False, True])
 def test_what_asking_raises_is_raised_where_the_block_is_wanted(error: BaseException, early: bool) -> None:
     async def story() -> None:

@@ -34,7 +34,7 @@ def kind(name: str | None) -> Kind | None:
     for known in KINDS:
         if name == known:
             return known
-    raise ConfigError(f"there is no bootloader {name[:40]!r}", hint=f"use one of {', '.join(KINDS)}")
+    raise ConfigError(f"there is no bootloader {str(name)[:40]!r}", hint=f"use one of {', '.join(KINDS)}")
 
 
 class ImageHeader(Protocol):
