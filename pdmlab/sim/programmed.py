@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -149,9 +150,18 @@ class ProgrammedBoard(ABC):
         )
 
 
+_HEX_RECORD = re.compile(rb":(?:[0-9A-Fa-f]{2}){5,}\s*")
+
+
 def _read(image: Path | str) -> bytes:
     try:
-        return read_image_file(image)
+        data = read_image_file(image)
+        if _HEX_RECORD.fullmatch(data.partition(b"\n")[0]):
+            raise FlashFailed(
+                f"{image} is Intel HEX, and a virtual board's programmer takes bytes",
+                hint="arm-none-eabi-objcopy -I ihex -O binary FILE.hex FILE.bin makes them of it",
+            )
+        return data
     except FlashFailed as error:
         if str(image) in registry.APPLICATIONS:
             raise FlashFailed(

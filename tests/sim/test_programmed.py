@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pdmlab.errors import BoardError, ConfigError
+from pdmlab.errors import BoardError, ConfigError, FlashFailed
 from pdmlab.sim.board import VirtualBoard
 
 
@@ -58,3 +59,13 @@ def test_a_closed_board_says_so(board: VirtualBoard, ask: Callable[[VirtualBoard
     board.close()
     with pytest.raises(BoardError, match="is closed"):
         ask(board)
+
+
+def test_intel_hex_is_not_flashed_as_its_text(board: VirtualBoard, tmp_path: Path) -> None:
+    before = board.media.flash.peek(board.layout.app_offset, 64)
+    file = tmp_path / "image.hex"
+    file.write_text(":020000040001F9\r\n:0400000001020304F2\r\n:00000001FF\r\n", encoding="ascii", newline="")
+    with pytest.raises(FlashFailed, match=r"image\.hex is Intel HEX") as caught:
+        board.flash(file)
+    assert "objcopy" in caught.value.hint
+    assert board.media.flash.peek(board.layout.app_offset, 64) == before
