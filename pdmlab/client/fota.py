@@ -25,7 +25,7 @@ from pdmlab.storage.kv.nvstore import root_of_trust
 from pdmlab.update import bootloaders
 from pdmlab.update.bootloaders.interface import TrialStarts
 from pdmlab.update.candidate import CandidateSlot
-from pdmlab.update.candidate_form import OPTION, CandidateForm
+from pdmlab.update.candidate_form import CandidateForm
 from pdmlab.update.checks import Acceptance
 from pdmlab.update.components import MAIN, Component, Components
 from pdmlab.update.download import Fota
@@ -83,8 +83,8 @@ class FirmwareUpdate:
         self._blocks = FirmwareBlocks(self)
         self._slot = slot
         self._components = Components(main_component(platform), hooks.components, identity)
-        options, trials = platform.image.options.get(OPTION), trials_of(platform)
-        self._form = CandidateForm.of_options(options if isinstance(options, dict) else {})
+        trials = trials_of(platform)
+        self._form = CandidateForm.of_image(platform.image.options)
         if trials is not None:
             self._form = replace(self._form, signed=True)
         self.objects = fota_objects(identity.update, self._components, self.receive)

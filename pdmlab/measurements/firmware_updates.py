@@ -63,7 +63,7 @@ def firmware_update(
         raise ConfigError(f"image_B is {image_B!r}", hint=f"this board's flash and slot take 16384 to {capacity} B")
     if payload not in ("raw", "delta"):
         raise ConfigError(f"payload is {payload!r}", hint="raw or delta")
-    if prefetch is not True and prefetch is not False:
+    if not isinstance(prefetch, bool):
         raise ConfigError(f"prefetch is {prefetch!r}", hint="True or False")
     plan = _Plan(block_B, int(image_B), payload, prefetch)
     held = (1024 if payload == "delta" else 0) + (block_B if prefetch else 0)

@@ -156,15 +156,15 @@ _HEX_RECORD = re.compile(rb":(?:[0-9A-Fa-f]{2}){5,}\s*")
 def _read(image: Path | str) -> bytes:
     try:
         data = read_image_file(image)
-        if _HEX_RECORD.fullmatch(data.partition(b"\n")[0]):
-            raise FlashFailed(
-                f"{image} is Intel HEX, and a virtual board's programmer takes bytes",
-                hint="arm-none-eabi-objcopy -I ihex -O binary FILE.hex FILE.bin makes them of it",
-            )
-        return data
     except FlashFailed as error:
         if str(image) in registry.APPLICATIONS:
             raise FlashFailed(
                 error.message, hint=f"board.flash_application({str(image)!r}) builds an image of it and flashes that"
             ) from error
         raise
+    if _HEX_RECORD.fullmatch(data.partition(b"\n")[0]):
+        raise FlashFailed(
+            f"{image} is Intel HEX, and a virtual board's programmer takes bytes",
+            hint="arm-none-eabi-objcopy -I ihex -O binary FILE.hex FILE.bin makes them of it",
+        )
+    return data

@@ -15,8 +15,9 @@ from pdmlab.sim.board_layout import move_sotp
 from pdmlab.sim.compiled_in import bootloader_options, compiled_in
 from pdmlab.sim.image_keys import ImageKeys
 from pdmlab.sim.machine import IMAGE_HEAD
-from pdmlab.update import bootloaders, candidate_form
+from pdmlab.update import bootloaders
 from pdmlab.update.bootloaders.trial import key as trial_key
+from pdmlab.update.candidate_form import OPTION, CandidateForm
 from pdmlab.update.credentials import Credentials, UpdateResources
 from pdmlab.update.der import sign_digest
 from pdmlab.update.layout import FlashLayout
@@ -64,7 +65,7 @@ class Programmer:
     ) -> bytes:
         """Build an image for this board; credentials default to what the project compiles in."""
         found = compiled_in(self._target, credentials)
-        self._form_of(found.options).require_whole_units(self._layout.candidate_unit)
+        CandidateForm.of_image(found.options).require_whole_units(self._layout.candidate_unit)
         credentials = found.credentials
         update_resources = update_resources or found.update_resources
         info = ImageInfo(
@@ -240,17 +241,12 @@ class Programmer:
 
     def _agree_on_encryption(self, image: ImageInfo) -> None:
         """Let the bootloader read candidates as the image's client writes them: a build has them both from one file."""
-        if candidate_form.OPTION not in image.options:
+        if OPTION not in image.options:
             return
         options = dict(self.bootloader().options)
-        encrypted = self._form_of(image.options).encryption is not None
+        encrypted = CandidateForm.of_image(image.options).encryption is not None
         if bool(options.get("encrypted")) != encrypted:
             self._write_bootloader("fota", {**options, "encrypted": encrypted})
-
-    @staticmethod
-    def _form_of(options: Mapping[str, object]) -> candidate_form.CandidateForm:
-        client = options.get(candidate_form.OPTION)
-        return candidate_form.CandidateForm.of_options(client if isinstance(client, Mapping) else {})
 
     def _present_key(self) -> ec.EllipticCurvePrivateKey:
         """Return the key to sign by, and make it the one that the bootloader knows.

@@ -60,6 +60,16 @@ class CandidateForm:
         encrypted = _switch(options, "encryption-support")
         return cls(resume, key if encrypted else None, size, _switch(options, "signed-image-support"))
 
+    @classmethod
+    def of_image(cls, options: Mapping[str, Any]) -> CandidateForm:
+        """Read what a build keeps of it among its image's options; without a word, the default.
+
+        Raises:
+            ConfigError: it is something that they cannot be.
+        """
+        kept = options.get(OPTION)
+        return cls.of_options(kept if isinstance(kept, Mapping) else {})
+
     def require_whole_units(self, unit: int) -> None:
         """Refuse pages that are not made of whole program units of a medium (B): what pads them is taken for data.
 
