@@ -1,6 +1,7 @@
 """The device clock: blocking device code and asyncio on one simulated time."""
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ import time
 import pytest
 
 from pdmlab.clock import MS, SECOND, DeviceClock, PowerLost, WallClock, power_domain
+from pdmlab.clock import device as clocks
 
 
 @pytest.fixture
@@ -380,3 +382,56 @@ def test_a_coroutine_that_calls_device_code_in_blocking_style_is_told_how(clock)
 
     with pytest.raises(RuntimeError, match=r"await clock\.blocking"):
         clock.call_async(wrong())
+
+
+def test_a_halt_waits_for_a_loop_that_is_slow_and_throws_nothing_into_it(clock, monkeypatch):
+    monkeypatch.setattr(clocks, "HOGGED", 0.02)
+    monkeypatch.setattr(clocks, "PATIENCE", 10_000)
+    asked, went_on = [], []
+    runs = clock._device_code_runs
+
+    def watched():
+        asked.append(runs())
+        return asked[-1]
+
+    def slow():
+        while len(asked) < 3:
+            pass
+        went_on.append(True)
+
+    monkeypatch.setattr(clock, "_device_code_runs", watched)
+    clock.call_soon(slow)
+    clock.halt()
+    assert went_on and not any(asked)
+
+
+def test_a_callback_of_the_loop_that_never_returns_is_ended_too(clock, monkeypatch):
+    monkeypatch.setattr(clocks, "HOGGED", 0.02)
+
+    def never():
+        while True:
+            pass
+
+    clock.call_soon(never)
+    clock.halt()
+    assert clock.call(lambda: 1) == 1
+
+
+def test_device_code_that_swallows_its_end_is_ended_again(clock, monkeypatch):
+    monkeypatch.setattr(clocks, "HOGGED", 0.02)
+    monkeypatch.setattr(clocks, "PATIENCE", 10_000)
+    began, swallowed = threading.Event(), threading.Event()
+
+    def stubborn():
+        began.set()
+        with contextlib.suppress(PowerLost):
+            while True:
+                pass
+        swallowed.set()
+        while True:
+            pass
+
+    clock.call_soon(clock.spawn, stubborn)
+    assert began.wait(60)
+    clock.halt()
+    assert swallowed.is_set() and clock.call(lambda: 1) == 1
