@@ -2,13 +2,15 @@
 
 Both fetch the same image of 1 MiB from a pdmlab service over UDP on loopback, block by block, as devices do: GET /fw
 with the manifest's URI in Proxy-Uri. "client" is our half alone, "update" the whole way into a candidate slot in RAM,
-with its digest, by a client that prefetches. Seconds are the host's; the CPU columns are what a block costs each
-client, and the service while our client asks, in a process that may have had to wait for its turn.
+with its digest: with 0 blocks asked for ahead, as libcoap's client and the stock one do, or with some, which a build's
+`pdmlab.prefetch` decides. Seconds are the host's; the CPU columns are what a block costs each client, and the service
+while our client asks, in a process that may have had to wait for its turn.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import http.client
 import json
 import random
@@ -39,6 +41,7 @@ from pdmlab.update.transfer import Transfer
 
 IMAGE = random.Random(7).randbytes(1 << 20)
 BLOCK_SIZES = (512, 1024)
+AHEAD = (0, 1, 2, 4)
 AIM = 0.9
 PROGRAM = "coap-client-notls"
 
@@ -67,7 +70,7 @@ async def fetch(blocks: FirmwareBlocks, uri: str, size: int) -> None:
     assert body == IMAGE
 
 
-async def update(blocks: FirmwareBlocks, uri: str, size: int) -> None:
+async def update(blocks: FirmwareBlocks, uri: str, size: int, ahead: int) -> None:
     """Fetch the image into a candidate slot, and verify it."""
 
     async def blocking(work: Callable[..., Any], *args: object) -> Any:  # Any: whatever the work returns
@@ -78,7 +81,7 @@ async def update(blocks: FirmwareBlocks, uri: str, size: int) -> None:
     slot = CandidateSlot(device)
     manifest = Manifest.for_image(IMAGE, version="1.0.1", uri=uri, vendor_id=bytes(16), class_id=bytes(16))
     slot.begin(manifest)
-    transfer = Transfer(manifest, slot, Raw(), blocks.fetch, blocking, block_size=size, prefetch=True)
+    transfer = Transfer(manifest, slot, Raw(), blocks.fetch, blocking, block_size=size, prefetch=ahead)
     await transfer.run(0, lambda done, total: None)
 
 
@@ -197,6 +200,7 @@ def compare(meter: Meter, peer: Address, uri: str, folder: Path) -> None:
         f"1 MiB of firmware over UDP from a pdmlab service (MB/s), medians of {REPEATS}, in turn with {PROGRAM}",
         {
             "block (B)": "d",
+            "ahead": "d",
             "client": ".2f",
             "update": ".2f",
             "libcoap": ".2f",
@@ -208,13 +212,22 @@ def compare(meter: Meter, peer: Address, uri: str, folder: Path) -> None:
         },
     )
     for size in BLOCK_SIZES:
-        costs: tuple[list[Cost], list[Cost], list[Cost]] = [], [], []
+        ways: dict[object, tuple[Callable[[], float], Callable[[], float]]] = {
+            fetch: (own_cpu, functools.partial(ours, fetch, peer, uri, size)),
+            PROGRAM: (children_cpu, functools.partial(libcoap, peer, uri, size, folder)),
+        }
+        for ahead in AHEAD:
+            work = functools.partial(update, ahead=ahead)
+            ways[ahead] = own_cpu, functools.partial(ours, work, peer, uri, size)
+        found: dict[object, list[Cost]] = {way: [] for way in ways}
         for _ in range(REPEATS):
-            costs[0].append(meter.measure(size, own_cpu, lambda size=size: ours(fetch, peer, uri, size)))
-            costs[1].append(meter.measure(size, own_cpu, lambda size=size: ours(update, peer, uri, size)))
-            costs[2].append(meter.measure(size, children_cpu, lambda size=size: libcoap(peer, uri, size, folder)))
-        client, whole, their = (Cost(*map(statistics.median, zip(*each, strict=True))) for each in costs)
-        table.row(
-            size, client.rate, whole.rate, their.rate, whole.rate / their.rate, AIM,
-            whole.client_us, their.client_us, whole.service_us,
-        )  # fmt: skip
+            for way, (client_cpu, download) in ways.items():
+                found[way].append(meter.measure(size, client_cpu, download))
+        costs = {way: Cost(*map(statistics.median, zip(*each, strict=True))) for way, each in found.items()}
+        client, their = costs[fetch], costs[PROGRAM]
+        for ahead in AHEAD:
+            whole = costs[ahead]
+            table.row(
+                size, ahead, client.rate, whole.rate, their.rate, whole.rate / their.rate, AIM,
+                whole.client_us, their.client_us, whole.service_us,
+            )  # fmt: skip

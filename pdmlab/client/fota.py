@@ -8,7 +8,7 @@ from typing import Protocol
 from aiocoap import Message
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pdmlab.client import firmware_blocks, prefetching
+from pdmlab.client import firmware_blocks
 from pdmlab.client.background import Background
 from pdmlab.client.block_size import block_size
 from pdmlab.client.error import Error, error_of_update
@@ -17,6 +17,7 @@ from pdmlab.client.hooks import Hooks
 from pdmlab.client.identity import Identity
 from pdmlab.client.observation import Observations
 from pdmlab.client.platform import Platform
+from pdmlab.client.prefetching import prefetch
 from pdmlab.client.update_hooks import UpdateHooks
 from pdmlab.client.update_objects import fota_objects
 from pdmlab.errors import ConfigError, ImageRejected
@@ -88,6 +89,7 @@ class FirmwareUpdate:
         if trials is not None:
             self._form = replace(self._form, signed=True)
         self.objects = fota_objects(identity.update, self._components, self.receive)
+        ahead = prefetch(platform.image.options)
         self._fota = Fota(
             self._accepts,
             slot,
@@ -100,7 +102,7 @@ class FirmwareUpdate:
             secrets=Secrets(lambda: root_of_trust(platform.nvstore, platform.random_bytes), platform.random_bytes),
             trials=trials,
             block_size=block_size(platform.image.options),
-            prefetch=platform.image.options.get(prefetching.OPTION) is True,
+            prefetch=min(ahead, 1) if self._over_http else ahead,  # a stream's next bytes come anyhow
         )
 
     def __repr__(self) -> str:
@@ -148,8 +150,12 @@ class FirmwareUpdate:
             signed=self._form.signed,
         )
 
+    @property
+    def _over_http(self) -> bool:
+        return self._platform.image.download_protocol == "http"
+
     async def _fetch(self, uri: str, number: int, size: int) -> tuple[bytes, bool, int | None]:
-        if self._platform.image.download_protocol == "http":
+        if self._over_http:
             return await self._http.fetch(uri, number, size)
         return await self._blocks.fetch(uri, number, size)
 

@@ -17,6 +17,7 @@ from pdmlab.network.fabric import Packet
 from pdmlab.network.link import Link
 from pdmlab.update.manifest import Manifest, PayloadFormat
 from pdmlab.update.payloads.patch import Delta
+from pdmlab.update.prefetch import MOST_AHEAD
 
 Payload = Literal["raw", "delta"]
 OLD, NEW = "1.0.0", "1.0.1"
@@ -30,7 +31,7 @@ def firmware_update(
     payload: Payload = "raw",
     round_trip_ms: float | None = None,
     loss: float | None = None,
-    prefetch: bool = False,
+    prefetch: int = 0,
 ) -> Row:
     """Update a board of this kind over a bearer by CoAP blocks, from 1.0.0 to the next build, in virtual time.
 
@@ -39,7 +40,7 @@ def firmware_update(
     `on_air_B` are the bytes of all datagrams meanwhile, lost ones too, before the link's own overhead.
     `total_s` is from the campaign's start to its end, at which the service looks once a second.
     `ram_B` is what a client holds for a download at once, apart from what it has anyhow: the largest datagram as
-    it came, the block in it (two with prefetch), and for a delta two frames of 512 B.
+    it came, the block in it, those ahead of it, and for a delta two frames of 512 B.
 
     Args:
         bearer: a row of bearers.toml, or a link of your own.
@@ -47,8 +48,8 @@ def firmware_update(
         image_B: size of both images.
         payload: the new image itself, or what changes of the old one (both builds share their code, as real ones do).
         round_trip_ms, loss: instead of the bearer's own.
-        prefetch: whether the client asks for the next block while it writes the last (pdmlab.prefetch), which the stock
-            one does not.
+        prefetch: how many blocks the client asks for while it writes one (pdmlab.prefetch), 0 to 16; the stock one
+            does not.
 
     Raises:
         ConfigError: a figure that no link, image or block can have.
@@ -63,10 +64,9 @@ def firmware_update(
         raise ConfigError(f"image_B is {image_B!r}", hint=f"this board's flash and slot take 16384 to {capacity} B")
     if payload not in ("raw", "delta"):
         raise ConfigError(f"payload is {payload!r}", hint="raw or delta")
-    if not isinstance(prefetch, bool):
-        raise ConfigError(f"prefetch is {prefetch!r}", hint="True or False")
+    prefetch = whole("prefetch", prefetch, 0, MOST_AHEAD)
     plan = _Plan(block_B, int(image_B), payload, prefetch)
-    held = (1024 if payload == "delta" else 0) + (block_B if prefetch else 0)
+    held = (1024 if payload == "delta" else 0) + block_B * prefetch
     seen = _Seen(image_B=plan.image_B, held_B=held)
     play(functools.partial(_update, plan, seen), board.info.target, seed=board.seed, link=link)
     row = seen.row(link)
@@ -79,7 +79,7 @@ class _Plan:
     block_B: int
     image_B: int
     payload: Payload
-    prefetch: bool
+    prefetch: int
 
 
 @dataclass

@@ -68,7 +68,7 @@ class Fota:
     components  what it has, and who installs it
     form        how candidates are written
     trials      what the bootloader says, if it starts new images on trial
-    prefetch    whether it asks for the next block while it writes the last
+    prefetch    how many blocks it asks for while it writes one
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Fota:
         secrets: Secrets = Secrets(),
         trials: Trials | None = None,
         block_size: int = BLOCK_SIZE,
-        prefetch: bool = False,
+        prefetch: int = 0,
     ) -> None:
         self._accepts = accepts
         self._slot = slot

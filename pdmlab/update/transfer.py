@@ -27,7 +27,7 @@ CORRUPTED = FotaResult.PAYLOAD_CORRUPTED
 class Transfer:
     """One payload on its way into a slot that has been begun, or resumed.
 
-    prefetch: ask for the next block while the last is written, which the stock client does not
+    prefetch: how many blocks to ask for while one is written; the stock client does not
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Transfer:
         blocking: Blocking,
         *,
         block_size: int = BLOCK_SIZE,
-        prefetch: bool = False,
+        prefetch: int = 0,
     ) -> None:
         self._manifest = manifest
         self._slot = slot
@@ -71,7 +71,7 @@ class Transfer:
         await on_medium(self._blocking, FotaResult.STORAGE_READ, self._slot.verify)
 
     def _source(self, numbers: range) -> AbstractAsyncContextManager[Callable[[int], Awaitable[Block]]]:
-        return Prefetch(self._block, numbers) if self._prefetch else nullcontext(self._block)
+        return Prefetch(self._block, numbers, self._prefetch) if self._prefetch else nullcontext(self._block)
 
     def _check(self, number: int, start: int, data: bytes, more: bool, total: int | None) -> None:
         """Refuse a block that the manifest's payload cannot have."""

@@ -222,10 +222,13 @@ def test_what_goes_wrong_with_http_is_result_41(desk: Desk) -> None:
     desk.play(story)
 
 
-def test_a_download_by_http_goes_on_after_a_reset(desk: Desk) -> None:
+@pytest.mark.parametrize("prefetch", [0, 4])
+def test_a_download_by_http_goes_on_after_a_reset(desk: Desk, prefetch: int) -> None:
+    desk.bench.image.options[prefetching.OPTION] = prefetch
+    desk.bench.image.download_protocol = "http"
+
     async def story(cloud: Cloud, client: SimpleMbedCloudClient) -> None:
         serve_files(desk.bench.fabric.host("files"), {"/1": IMAGE}, 8080)
-        desk.bench.image.download_protocol = "http"
         await cloud.ask(codes.POST, "/10252/0/1", order(uri="http://files:8080/1"))
         while not desk.progress or desk.progress[-1][0] < 18_000:
             await asyncio.sleep(0.001)
@@ -242,8 +245,8 @@ def test_a_download_by_http_goes_on_after_a_reset(desk: Desk) -> None:
     desk.play(story)
 
 
-@pytest.mark.parametrize("prefetch", [False, True])
-def test_an_outage_in_mid_download_is_waited_out(desk: Desk, prefetch: bool) -> None:
+@pytest.mark.parametrize("prefetch", [0, 1, 4])
+def test_an_outage_in_mid_download_is_waited_out(desk: Desk, prefetch: int) -> None:
     desk.bench.image.options[prefetching.OPTION] = prefetch
 
     async def story(cloud: Cloud, client: SimpleMbedCloudClient) -> None:
@@ -259,8 +262,8 @@ def test_an_outage_in_mid_download_is_waited_out(desk: Desk, prefetch: bool) -> 
     desk.play(story)
 
 
-@pytest.mark.parametrize("prefetch", [False, True])
-def test_a_reset_in_mid_download_is_gone_on_after(desk: Desk, prefetch: bool) -> None:
+@pytest.mark.parametrize("prefetch", [0, 1, 4])
+def test_a_reset_in_mid_download_is_gone_on_after(desk: Desk, prefetch: int) -> None:
     desk.bench.image.options[prefetching.OPTION] = prefetch
 
     async def story(cloud: Cloud, client: SimpleMbedCloudClient) -> None:

@@ -56,10 +56,20 @@ def test_losses_are_made_good_and_cost_time(board: VirtualBoard) -> None:
 
 def test_asking_for_the_next_block_while_one_is_written_hides_the_card_behind_the_link(board: VirtualBoard) -> None:
     # As long on the way as on the card (about 5 ms): what was one after the other is at the same time.
-    one, both = (update(board, "ethernet", round_trip_ms=5, prefetch=each) for each in (False, True))
+    one, both = (update(board, "ethernet", round_trip_ms=5, prefetch=each) for each in (0, 1))
     assert both["download_s"] < 0.75 * one["download_s"]
     assert (both["blocks"], both["retransmissions"]) == (one["blocks"], 0)
     assert both["ram_B"] == one["ram_B"] + 512
+
+
+def test_several_requests_under_way_share_a_round_trip_until_they_are_more_than_the_link_takes(
+    board: VirtualBoard,
+) -> None:
+    rows = [update(board, "nb-iot", prefetch=ahead) for ahead in (1, 4, 16)]
+    one, four, crowd = (row["download_s"] for row in rows)
+    assert four < one / 3
+    assert [row["retransmissions"] > 0 for row in rows] == [False, False, True], "what waits for 2 s is sent once more"
+    assert crowd > four and rows[2]["on_air_B"] > 2 * rows[1]["on_air_B"]
 
 
 def test_a_sweep_of_updates_repeats_itself(board: VirtualBoard) -> None:
@@ -74,7 +84,7 @@ def test_a_sweep_of_updates_repeats_itself(board: VirtualBoard) -> None:
 @pytest.mark.parametrize(
     ("point", "word"),
     [({"block_B": 100}, "block_B is 100"), ({"image_B": 5}, "image_B"), ({"image_B": 1 << 20}, "slot take"),
-     ({"payload": "zip"}, "raw or delta"), ({"prefetch": "no"}, "True or False"), ({"bearer": "pigeon"}, "pigeon")],
+     ({"payload": "zip"}, "raw or delta"), ({"prefetch": 17}, "prefetch is 17"), ({"bearer": "pigeon"}, "pigeon")],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(board: VirtualBoard, point: dict[str, object], word: str) -> None:
     with pytest.raises(ConfigError, match=word):
