@@ -18,8 +18,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pdmlab.errors import ConfigError, UpdateError
-from pdmlab.update.manifest import MAX_IMAGE, Manifest, PayloadFormat, SignedManifest
-from pdmlab.update.manifest_fields import field_faults
+from pdmlab.update.manifest import MAX_IMAGE, Manifest, PayloadFormat, SignedManifest, field_faults
 from pdmlab.update.results import FotaResult, rejected
 from pdmlab.update.version import Version
 

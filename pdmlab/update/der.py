@@ -111,6 +111,7 @@ def integer(number: int) -> bytes:
     return _header(INTEGER, size) + number.to_bytes(size, "big", signed=True)
 
 
+@functools.lru_cache(64)  # there are few
 def enumerated(number: int) -> bytes:
     """Write an ENUMERATED."""
     size = _size_of(number)
@@ -170,10 +171,9 @@ def is_digest_signature(public_key: ec.EllipticCurvePublicKey, signature: bytes,
 
 def raw_signature(signature: bytes) -> bytes:
     """Turn a signature in DER, as a P-256 key gives it, into r||s (64 B)."""
-    # SEQUENCE { INTEGER r, INTEGER s }, and neither has more than 33 bytes
+    # SEQUENCE { INTEGER r, INTEGER s }, and neither has more than 33 bytes, of which the first is 0 then
     r_end = 4 + signature[3]
-    r, s = signature[4:r_end], signature[r_end + 2 :]
-    return r.lstrip(b"\0").rjust(32, b"\0") + s.lstrip(b"\0").rjust(32, b"\0")
+    return signature[4:r_end][-32:].rjust(32, b"\0") + signature[r_end + 2 :][-32:].rjust(32, b"\0")
 
 
 def _der_signature(signature: bytes) -> bytes:

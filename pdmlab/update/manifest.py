@@ -20,14 +20,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pdmlab.errors import ConfigError
 from pdmlab.update import der
 from pdmlab.update.manifest_fields import (
+    DIGEST_SIZE,
+    ID_SIZE,
+    MAX_COMPONENT,
     MAX_IMAGE,
+    MAX_PRIORITY,
     MAX_URI,
-    RULES,
     PayloadFormat,
     PayloadMetadata,
-    field_faults,
 )
 from pdmlab.update.results import FotaResult, rejected
+from pdmlab.update.version import is_version
 
 __all__ = [
     "MAX_IMAGE",
@@ -93,8 +96,23 @@ class Manifest:
 
     def faults(self) -> Iterator[tuple[FotaResult, str]]:
         """Name each field that the format does not allow, with the result a device would give."""
-        for name in RULES:
-            yield from field_faults(name, getattr(self, name))
+        # All in a row and written out: a signature takes 20 us, and a table of rules three more.
+        if len(self.vendor_id) != ID_SIZE:
+            yield _MALFORMED, f"the vendor id has {len(self.vendor_id)} bytes, not {ID_SIZE}"
+        if len(self.class_id) != ID_SIZE:
+            yield _MALFORMED, f"the class id has {len(self.class_id)} bytes, not {ID_SIZE}"
+        if not 0 <= self.priority <= MAX_PRIORITY:
+            yield _MALFORMED, f"the priority {self.priority} is outside 0 to {MAX_PRIORITY}"
+        if not 1 <= len(self.component.encode()) <= MAX_COMPONENT:
+            yield _MALFORMED, f"the component name {self.component[:40]!r} is not 1 to {MAX_COMPONENT} characters"
+        if not is_version(self.version):
+            yield _MALFORMED, f"{self.version[:40]!r} is not a version"
+        if len(self.payload_digest) != DIGEST_SIZE:
+            yield FotaResult.CRYPTO, f"the payload digest has {len(self.payload_digest)} bytes, not {DIGEST_SIZE}"
+        if not 1 <= self.payload_size <= MAX_IMAGE:
+            yield _MALFORMED, f"the payload size in bytes {self.payload_size} is outside 1 to {MAX_IMAGE}"
+        if not 1 <= (size := len(self.uri.encode())) <= MAX_URI:
+            yield FotaResult.BAD_URI, f"the URI has {size} bytes, not 1 to {MAX_URI}"
         yield from self.later_faults()
 
     def later_faults(self) -> Iterator[tuple[FotaResult, str]]:
@@ -144,6 +162,14 @@ class Manifest:
         return table(f"Update manifest v{SCHEMA_VERSION}", self.told())
 
 
+_SOUND = Manifest(bytes(ID_SIZE), bytes(ID_SIZE), "0.0.1", bytes(DIGEST_SIZE), 1, "/")
+
+
+def field_faults(name: str, value: Any) -> Iterator[tuple[FotaResult, str]]:
+    """Name what the format does not allow of one field before the payload's format, whatever the others are."""
+    return replace(_SOUND, **{name: value}).faults()
+
+
 def table(caption: str, rows: Mapping[str, str]) -> str:
     """Return names and values as an HTML table."""
     body = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in rows.items())
@@ -169,7 +195,7 @@ class SignedManifest:
         """Read a signed manifest; with public_key, check its signature before any field is looked at.
 
         Raises ManifestRejected, and nothing else, whatever the bytes are. Fields that are well formed but not allowed
-        (`Manifest.faults`) are left to `look`, which sees each of RULES, then the format, before what follows is read.
+        (`Manifest.faults`) are left to `look`, which sees each field up to the format before what follows is read.
         """
         if len(data) > MAX_MANIFEST:
             raise rejected(_MALFORMED, f"{len(data)} B are more than a manifest can have")
