@@ -155,9 +155,7 @@ def test_a_build_prefetches_if_its_mbed_app_json_says_so(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("said", [True, -1, 17, 1.0, "1"])
 def test_what_is_no_number_of_blocks_is_refused_by_its_name(said: object) -> None:
-    with pytest.raises(
-        ConfigError, match=r"pdmlab\.prefetch in mbed_app\.json is .*\nhint: .*blocks, 0 to 16"
-    ):
+    with pytest.raises(ConfigError, match=r"pdmlab\.prefetch in mbed_app\.json is .*\nhint: .*blocks, 0 to 16"):
         prefetch_of({"target_overrides": {"*": {KEY: said}}}, "K64F")
     with pytest.raises(ConfigError, match="an image's option 'prefetch' is"):
         prefetch({OPTION: said})
