@@ -7,6 +7,7 @@ of one application share most bytes, and a delta between them is small; two appl
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import struct
 
@@ -20,6 +21,7 @@ _NEAR = 16  # functions to either side, among which half of the calls go
 _CALL = struct.Struct("<i")
 
 
+@functools.lru_cache(4)  # each point of a sweep has a board of its own, with the same image
 def code(application: str, version: str, build: str, size: int) -> bytes:
     """Return size bytes that stand for this build's code; the same names give the same bytes."""
     sizes = _sizes(application, size)
