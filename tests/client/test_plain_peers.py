@@ -253,7 +253,7 @@ def coap_rd(*options: str) -> Iterator[int]:
 
 def listens(process: subprocess.Popen[bytes], port: int) -> bool:
     """Wait until it listens on TCP, which libcoap opens with UDP; return False if the port is another's."""
-    until = time.monotonic() + 3
+    until = time.monotonic() + 20
     while process.poll() is None and time.monotonic() < until:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:

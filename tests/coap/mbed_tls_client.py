@@ -37,7 +37,7 @@ def configuration(arguments: list[str]) -> tls.DTLSConfiguration:
 def udp(port: int) -> socket.socket:
     """Return a socket on a port of its own."""
     new = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    new.settimeout(5)
+    new.settimeout(60)
     new.connect(("127.0.0.1", port))
     return new
 

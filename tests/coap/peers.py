@@ -13,7 +13,7 @@ from pdmlab.coap.transport import Address, ConnectionSocket, Opener
 from pdmlab.errors import NetworkError
 
 T = TypeVar("T")
-SOON = 10.0
+SOON = 60.0
 """How long (s) a test waits for what happens at once, before it fails."""
 
 

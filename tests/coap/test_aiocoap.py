@@ -122,7 +122,7 @@ def test_we_ask_aiocoaps_server(block_size: int | None) -> None:
             put = Message(code=codes.PUT, uri_path=("kept",), payload=BODY[::-1])
             response = await endpoint.request(put, server, block_size=block_size)
             assert response.code == codes.CHANGED
-            assert (await asyncio.wait_for(told.get(), 10)).payload == BODY[::-1]
+            assert (await asyncio.wait_for(told.get(), 60)).payload == BODY[::-1]
             await observation.cancel()
             slow = await endpoint.request(Message(code=codes.GET, uri_path=("slow",)), server)
             assert slow.payload == b"done"

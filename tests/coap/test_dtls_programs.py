@@ -121,7 +121,7 @@ async def said_by(*command: str, tell: bytes | None = None) -> bytes:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await asyncio.wait_for(process.communicate(tell), 30)
+    said, _ = await asyncio.wait_for(process.communicate(tell), 60)
     return said
 
 
@@ -294,7 +294,7 @@ def test_coap_server_is_asked_and_observed(library: str, kind: str, tmp_path: Pa
             assert (await client.request(get, peer, block_size=512)).payload == BODY
             told: asyncio.Queue[Message] = asyncio.Queue()
             observation = await client.observe(Message(code=codes.GET, uri_path=("time",)), peer, told.put_nowait)
-            assert (await asyncio.wait_for(told.get(), 10)).payload
+            assert (await asyncio.wait_for(told.get(), 60)).payload
             await observation.cancel()
             identity = client.identity(peer)
             assert identity is not None
@@ -363,7 +363,7 @@ def test_s_client_is_answered(kind: str, tmp_path: Path) -> None:
         process.stdin.write(b"hello\n")
         said = b""
         while b"\nolleh" not in said:
-            piece = await asyncio.wait_for(process.stdout.read(4096), 10)
+            piece = await asyncio.wait_for(process.stdout.read(4096), 60)
             assert piece, said.decode()
             said += piece
         process.stdin.write(b"Q\n")
@@ -427,9 +427,9 @@ def test_s_server_is_spoken_to(kind: str, cookies: tuple[str, ...], tmp_path: Pa
             opener = dtls_to(udp(), ("127.0.0.1", port), ours(kind, server=False), timing=QUICK)
             client = await opener(lambda data, peer: heard.put_nowait(data))
             client.send(b"from us\n", Connection("127.0.0.1", port, "coaps"))
-            said = await asyncio.wait_for(process.stdout.readline(), 10)
+            said = await asyncio.wait_for(process.stdout.readline(), 60)
             process.stdin.write(b"from openssl\n")
-            said += await asyncio.wait_for(heard.get(), 10)
+            said += await asyncio.wait_for(heard.get(), 60)
             client.close()
             return said
 

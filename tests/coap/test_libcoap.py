@@ -229,7 +229,7 @@ def test_coap_server_is_observed(server: Address) -> None:
         told: asyncio.Queue[Message] = asyncio.Queue()
         observation = await endpoint.observe(Message(code=codes.GET, uri_path=("time",)), server, told.put_nowait)
         assert observation.active
-        notification = await asyncio.wait_for(told.get(), 10)
+        notification = await asyncio.wait_for(told.get(), 60)
         assert notification.payload
         assert notification.opt.observe > observation.first.opt.observe
         answer = await observation.cancel()

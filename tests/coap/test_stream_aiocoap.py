@@ -41,7 +41,7 @@ def test_aiocoaps_client_asks_and_observes_us_over_tcp() -> None:
         told = asyncio.ensure_future(anext(aiter(asking.observation)))
         await asyncio.sleep(0)
         endpoint.notify(peer, Message(code=codes.CONTENT, payload=b"1", observe=2), token)
-        assert (await asyncio.wait_for(told, 10)).payload == b"1"
+        assert (await asyncio.wait_for(told, 60)).payload == b"1"
         assert endpoint.malformed == 0
         await context.shutdown()
         await endpoint.close()

@@ -279,18 +279,18 @@ def test_peer_that_cannot_be_understood_is_dropped_with_a_reason(sent: str, why:
 
 
 @pytest.mark.parametrize(
-    ("sent", "why"),
+    ("sent", "limit", "why"),
     [
-        ("", "said nothing in 0.05 s"),
-        ("00", "said nothing in 0.05 s"),
-        ("0000000c 40010001", "did not finish a message in 0.05 s"),
-        ("00e1 d020 01", "did not finish a message in 0.05 s"),
+        ("", "first_timeout", "said nothing in 0.05 s"),
+        ("00", "first_timeout", "said nothing in 0.05 s"),
+        ("0000000c 40010001", "message_timeout", "did not finish a message in 0.05 s"),
+        ("00e1 d020 01", "message_timeout", "did not finish a message in 0.05 s"),
     ],
 )
-def test_peer_that_never_finishes_is_dropped_in_time(sent: str, why: str) -> None:
+def test_peer_that_never_finishes_is_dropped_in_time(sent: str, limit: str, why: str) -> None:
     async def story() -> None:
         ear = Ear()
-        server = await ear.open(tcp(parameters=StreamParameters(first_timeout=0.05, message_timeout=0.05)))
+        server = await ear.open(tcp(parameters=StreamParameters(**{limit: 0.05})))
         raw = await Raw.to(server.address)
         raw.send(sent)
         _, error = await ear.lost()

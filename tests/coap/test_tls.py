@@ -589,13 +589,16 @@ def test_record_that_never_ends_and_message_that_never_comes_are_waited_for_so_l
         _, why = await ear.lost()
         assert "did not finish a record in 0.05 s" in str(why)
         await device.raw.close()
+
+    async def silence(ear: Ear, server: Any) -> None:
         silent = await Device.to(server.address)
         await silent.raw.ended()
         _, why = await ear.lost()
         assert "said nothing in 0.05 s" in str(why)
         await silent.raw.close()
 
-    served(story, message_timeout=0.05, first_timeout=0.05)
+    served(story, message_timeout=0.05)
+    served(silence, first_timeout=0.05)
 
 
 # -- floods ------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def test_mbedhtrun_runs_a_suite_to_success(suite: str, tmp_path: Path) -> None:
         )
     finally:
         board.terminate()
-        board.communicate(timeout=10)
+        board.communicate(timeout=60)
     output = done.stdout + done.stderr
     assert "{{result;success}}" in output, output[-3000:]
     assert done.returncode == 0

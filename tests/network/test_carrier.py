@@ -167,7 +167,7 @@ def echo() -> Iterator[int]:
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     yield listener.getsockname()[1]
-    thread.join(5)
+    thread.join(60)
     listener.close()
 
 

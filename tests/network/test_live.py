@@ -36,7 +36,7 @@ def server() -> Iterator[int]:
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     yield listener.getsockname()[1]
-    thread.join(5)
+    thread.join(60)
     listener.close()
 
 
@@ -115,7 +115,7 @@ def test_what_a_socket_sent_last_leaves_although_it_is_closed_at_once(clock: Dev
     net = EthernetInterface(clock, link=LINK)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         peer.bind(("127.0.0.1", 0))
-        peer.settimeout(10)
+        peer.settimeout(60)
         address = peer.getsockname()
 
         heard: list[bytes] = []

@@ -102,7 +102,7 @@ def test_a_log_is_followed_from_its_past_into_what_passes(lab):
         while b'"path":"/3/0/0"' not in seen or b"pdmlab" not in seen.partition(b'"path":"/3/0/0"')[2]:
             seen += await scope_events.get()
         lab.core.live.close()  # as the service does when it stops: the stream ends by itself
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 60)
         gone.set()
         for line in seen.decode().splitlines():
             if line.startswith("data: "):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,7 @@ from pdmlab.update.results import FotaResult
 from tests.sdk.lab import SdkLab
 from tests.sdk.updatable import Fota, Hub
 from tests.tools import environment
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+from tests.update.stock_tool import old_tool
 
 CONNECTED = r"Connected to Pelion Device Management\. Device ID: ([0-9a-f]{32})"
 IMAGE = b"firmware" * 500
@@ -214,24 +212,7 @@ def test_what_the_tool_makes_is_read(
 # -- manifest-tool 1.5.2, with the SDK -------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def old_tool() -> Run:
-    # Its packages are older than CPython 3.9, and it uses the SDK's UpdateAPI.
-    python = environment("manifest-tool-1.5.2", "manifest-tool==1.5.2", "mbed-cloud-sdk==2.2.0", python="3.8")
-
-    def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-        # It waits without end for answers that do not come; then it has to say where.
-        code = "import faulthandler, sys; faulthandler.dump_traceback_later(50, exit=True)\n"
-        code += "from manifesttool.clidriver import main; sys.exit(main())"
-        command = [str(python), "-W", "ignore", "-c", code, *arguments]
-        return subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
-        )
-
-    return run
-
-
-def set_up(old_tool: Run, folder: Path, service: Service) -> None:
+def set_up(folder: Path, service: Service) -> None:
     (folder / "fw.bin").write_bytes(IMAGE)
     words = ("-d", "company.com", "-m", "thermostat", "-q", "-a", service.api_key, "-S", service.url)
     made = old_tool("init", *words, folder=folder)
@@ -240,10 +221,8 @@ def set_up(old_tool: Run, folder: Path, service: Service) -> None:
 
 
 @pytest.mark.slow
-def test_the_old_tool_updates_a_board_of_the_update_hub_by_way_of_the_sdk(
-    lab: SdkLab, old_tool: Run, tmp_path: Path
-) -> None:
-    set_up(old_tool, tmp_path, lab.service)
+def test_the_old_tool_updates_a_board_of_the_update_hub_by_way_of_the_sdk(lab: SdkLab, tmp_path: Path) -> None:
+    set_up(tmp_path, lab.service)
     board = lab.device("hub", kind=Hub)
     assert isinstance(board, Hub)
     done = old_tool("update", "device", "-p", "fw.bin", "-D", board.id, "-T", "60", folder=tmp_path)
@@ -254,8 +233,8 @@ def test_the_old_tool_updates_a_board_of_the_update_hub_by_way_of_the_sdk(
 
 
 @pytest.mark.slow
-def test_the_old_tool_updates_a_virtual_board_of_the_update_hub(lab: SdkLab, old_tool: Run, tmp_path: Path) -> None:
-    set_up(old_tool, tmp_path, lab.service)
+def test_the_old_tool_updates_a_virtual_board_of_the_update_hub(lab: SdkLab, tmp_path: Path) -> None:
+    set_up(tmp_path, lab.service)
     resources = UpdateResources.from_c((tmp_path / RESOURCES_FILE).read_text())
     with VirtualBoard("K64F", id="hub-by-the-old-tool", memory=True, seed=4, bootloader="mbed") as board:
         board.flash_application("example", update_resources=resources)
@@ -269,8 +248,8 @@ def test_the_old_tool_updates_a_virtual_board_of_the_update_hub(lab: SdkLab, old
 
 
 @pytest.mark.slow
-def test_the_old_tool_gives_up_a_board_that_never_answers(lab: SdkLab, old_tool: Run, tmp_path: Path) -> None:
-    set_up(old_tool, tmp_path, lab.service)
+def test_the_old_tool_gives_up_a_board_that_never_answers(lab: SdkLab, tmp_path: Path) -> None:
+    set_up(tmp_path, lab.service)
     board = lab.device("hub-silent", kind=Hub)
     board.silent = True
     done = old_tool("update", "device", "-p", "fw.bin", "-D", board.id, "-T", "2", folder=tmp_path)

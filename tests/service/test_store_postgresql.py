@@ -169,7 +169,7 @@ def test_of_two_that_are_in_each_others_way_one_goes_on_and_the_other_is_told(ur
     stores = {"one": opened(url), "other": opened(url)}
     for name in ("a", "b"):
         stores["one"].remember(name, "before")
-    both_have_one = Barrier(2, timeout=10)
+    both_have_one = Barrier(2, timeout=60)
 
     def write(who: str, first: str, second: str) -> ServiceError | None:
         try:

@@ -289,10 +289,10 @@ def test_the_c_file_compiles_and_is_what_the_greentea_host_reads(tmp_path: Path)
     command = [program("gcc", "cc"), "-Wall", "-Werror", "-std=c99", "main.c", "mbed_cloud_dev_credentials.c"]
     done = subprocess.run([*command, "-o", "main"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    said = subprocess.run([str(tmp_path / "main")], capture_output=True, timeout=10, check=True).stdout
+    said = subprocess.run([str(tmp_path / "main")], capture_output=True, timeout=60, check=True).stdout
     name = subprocess.run(
         [program("openssl"), "x509", "-inform", "DER", "-noout", "-subject", "-nameopt", "multiline"],
-        input=said, capture_output=True, timeout=10, check=True,
+        input=said, capture_output=True, timeout=60, check=True,
     ).stdout.decode()  # fmt: skip
     assert account_id in name
 

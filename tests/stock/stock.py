@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-PATIENCE = 10.0  # s that the service may take: it is on the same machine
+PATIENCE = 60.0  # s that the service may take: it is on the same machine
 BLOCK = 512
 
 

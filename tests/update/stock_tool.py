@@ -1,4 +1,7 @@
-"""manifest-tool 2.6.2 for tests: started once, and forked for each command, since it takes a second to start."""
+"""manifest-tool for tests: 2.6.2 and 1.5.2.
+
+2.6.2 is started once, and forked for each command, since it takes a second to start.
+"""
 
 from __future__ import annotations
 
@@ -72,3 +75,26 @@ def stock_tool() -> Iterator[StockTool]:
         yield StockTool(python, process)
         assert process.stdin is not None
         process.stdin.close()
+
+
+# It waits without end for answers that do not come; then it has to say where. What it leaves to the garbage collector
+# goes before the interpreter ends: among it may be the SDK's ApiClient, whose __del__ joins the workers of a thread
+# pool. Of those CPython 3.8 stops at its end who still run, and does not say so to who joins them, who waits for ever.
+_OLD = """
+import faulthandler, gc, sys
+faulthandler.dump_traceback_later(90, exit=True)
+from manifesttool.clidriver import main
+
+try:
+    sys.exit(main())
+finally:
+    gc.collect()
+"""
+
+
+def old_tool(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run manifest-tool 1.5.2 in a folder; skip the test where it cannot be had."""
+    # Its packages are older than CPython 3.9, and it uses the SDK's UpdateAPI.
+    python = environment("manifest-tool-1.5.2", "manifest-tool==1.5.2", "mbed-cloud-sdk==2.2.0", python="3.8")
+    command = [str(python), "-W", "ignore", "-c", _OLD, *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=110, stdin=subprocess.DEVNULL)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,7 @@ from pdmlab.update.payloads.combined import SubImage, make_package
 from pdmlab.update.payloads.patch import Delta
 from pdmlab.update.results import FotaResult
 from pdmlab.update.version import Version
-from tests.tools import environment
-from tests.update.stock_tool import StockTool, stock_tool
+from tests.update.stock_tool import StockTool, old_tool, stock_tool
 
 IMAGE = bytes(range(256)) * 40
 ENCRYPTED = hashlib.sha256(b"encrypted").hexdigest()
@@ -247,20 +245,12 @@ def test_the_stock_tool_makes_a_campaign_from_a_folder_that_pdmlab_has_set_up(to
 def old_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that manifest-tool 1.5.2 has set up, with a manifest that it has made of fw.bin."""
     folder = tmp_path_factory.mktemp("old")
-    python = environment("manifest-tool-1.5.2", "manifest-tool==1.5.2", "mbed-cloud-sdk==2.2.0", python="3.8")
     (folder / "fw.bin").write_bytes(IMAGE)
-    code = "import sys; from manifesttool.clidriver import main; sys.exit(main())"
     for words in (
         ("init", "-d", "company.com", "-m", "thermostat", "-q", "-a", "ak_1", "-S", "http://127.0.0.1:1"),
         ("create", "-p", "fw.bin", "-u", URL, "-o", "theirs"),
     ):
-        done = subprocess.run(
-            [python, "-W", "ignore", "-c", code, *words],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
+        done = old_tool(*words, folder=folder)
         assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -280,19 +270,11 @@ def test_a_folder_of_the_older_tool_signs_and_its_manifests_are_verified(tool: S
 
 
 def test_the_older_tool_verifies_manifests_v1_made_here(old_folder: Path) -> None:
-    python = environment("manifest-tool-1.5.2", "manifest-tool==1.5.2", "mbed-cloud-sdk==2.2.0", python="3.8")
     (old_folder / "mine").write_bytes(Developer(old_folder).sign_v1(IMAGE, uri=URL))
-    code = "import sys; from manifesttool.clidriver import main; sys.exit(main())"
     config = ToolFolder(old_folder).identity()
     fingerprint = hashlib.sha256(config.certificate).hexdigest()
     (old_folder / ".update-certificates" / f"{fingerprint}").write_bytes(config.certificate)
-    done = subprocess.run(
-        [python, "-W", "ignore", "-c", code, "parse", "-j", "-i", "mine"],
-        cwd=old_folder,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
+    done = old_tool("parse", "-j", "-i", "mine", folder=old_folder)
     assert done.returncode == 0 and URL in done.stdout, done.stdout + done.stderr
 
 
