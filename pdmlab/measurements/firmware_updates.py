@@ -60,8 +60,9 @@ def firmware_update(
     if block_B not in SIZES:
         raise ConfigError(f"block_B is {block_B}", hint=f"CoAP has blocks of {', '.join(map(str, SIZES))} B")
     capacity = min(board.layout.application.size, board.layout.candidate.size - 4096)
-    if not 0x4000 <= number("image_B", image_B) <= capacity:
-        raise ConfigError(f"image_B is {image_B!r}", hint=f"this board's flash and slot take 16384 to {capacity} B")
+    if not 0x4000 <= number("image_B", image_B) <= capacity or image_B != int(image_B):
+        hint = f"this board's flash and slot take 16384 to {capacity} B"
+        raise ConfigError(f"image_B is {image_B!r}", hint=hint)
     if payload not in ("raw", "delta"):
         raise ConfigError(f"payload is {payload!r}", hint="raw or delta")
     prefetch = whole("prefetch", prefetch, 0, MOST_AHEAD)

@@ -164,7 +164,8 @@ def read_mbed_app(file: Path) -> Mapping[str, Any]:
     """Read an mbed_app.json; {} if there is none.
 
     Raises:
-        ConfigError: it is no JSON, or too long for an mbed_app.json.
+        ConfigError: it is no JSON, or too long for an mbed_app.json; its sections are no objects; a key is called as
+            ours are, and is none.
     """
     if not file.is_file():
         return {}
@@ -174,7 +175,26 @@ def read_mbed_app(file: Path) -> Mapping[str, Any]:
         raise ConfigError(f"{file} is no JSON: {error}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{file} holds no JSON object", hint='it begins with { and has "target_overrides" in it')
+    _look_over(document, file)
     return document
+
+
+def _look_over(document: Mapping[str, Any], file: Path) -> None:
+    """Refuse what would be passed over in silence: sections of another shape, and keys of ours that are misspelt."""
+    sections = document.get("target_overrides", {})
+    if not isinstance(sections, Mapping):
+        raise ConfigError(
+            f"target_overrides in {file} is {sections!r:.40}", hint="an object, with a section per target"
+        )
+    for target, section in sections.items():
+        if not isinstance(section, Mapping):
+            raise ConfigError(f"target_overrides.{target} in {file} is {section!r:.40}", hint="an object of settings")
+        for key in section:
+            if key.startswith(_OURS) and key not in _OUR_KEYS:
+                raise ConfigError(f"pdmlab has no setting {key} ({file})", hint=f"it has: {', '.join(_OUR_KEYS)}")
+
+
+_OURS, _OUR_KEYS = "pdmlab.", (prefetching.KEY,)
 
 
 def _c_source(file: Path) -> str:

@@ -84,6 +84,7 @@ def test_a_sweep_of_updates_repeats_itself(board: VirtualBoard) -> None:
 @pytest.mark.parametrize(
     ("point", "word"),
     [({"block_B": 100}, "block_B is 100"), ({"image_B": 5}, "image_B"), ({"image_B": 1 << 20}, "slot take"),
+     ({"image_B": 20000.5}, "image_B is 20000.5"),
      ({"payload": "zip"}, "raw or delta"), ({"prefetch": 17}, "prefetch is 17"), ({"bearer": "pigeon"}, "pigeon")],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(board: VirtualBoard, point: dict[str, object], word: str) -> None:

@@ -61,3 +61,21 @@ def test_an_mbed_app_json_that_is_no_object_is_refused(
     Path("mbed_app.json").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match="holds no JSON object"):
         VirtualBoard("K64F", memory=True, power=False)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ([], r"target_overrides in .*mbed_app\.json is \[\]"),
+        ("K64F", r"target_overrides in .* is 'K64F'"),
+        ({"K64F": []}, r"target_overrides\.K64F in .* is \[\]"),
+        ({"*": {"pdmlab.prefech": 4}}, r"pdmlab has no setting pdmlab\.prefech \(.*\)\nhint: it has: pdmlab\.prefetch"),
+    ],
+)
+def test_what_would_be_passed_over_in_silence_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: object, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mbed_app.json").write_text(json.dumps({"target_overrides": overrides}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=said):
+        VirtualBoard("K64F", memory=True, power=False)
