@@ -9,8 +9,7 @@ import time
 
 import pytest
 
-from pdmlab.clock import MS, SECOND, DeviceClock, PowerLost, WallClock, power_domain
-from pdmlab.clock import device as clocks
+from pdmlab.clock import MS, SECOND, DeviceClock, PowerLost, WallClock, halting, power_domain
 
 
 @pytest.fixture
@@ -385,10 +384,10 @@ def test_a_coroutine_that_calls_device_code_in_blocking_style_is_told_how(clock)
 
 
 def test_a_halt_waits_for_a_loop_that_is_slow_and_throws_nothing_into_it(clock, monkeypatch):
-    monkeypatch.setattr(clocks, "HOGGED", 0.02)
-    monkeypatch.setattr(clocks, "PATIENCE", 10_000)
+    monkeypatch.setattr(halting, "HOGGED", 0.02)
+    monkeypatch.setattr(halting, "PATIENCE", 10_000)
     asked, went_on = [], []
-    runs = clock._device_code_runs
+    runs = clock._halting.device_code_runs
 
     def watched():
         asked.append(runs())
@@ -399,14 +398,14 @@ def test_a_halt_waits_for_a_loop_that_is_slow_and_throws_nothing_into_it(clock, 
             pass
         went_on.append(True)
 
-    monkeypatch.setattr(clock, "_device_code_runs", watched)
+    monkeypatch.setattr(clock._halting, "device_code_runs", watched)
     clock.call_soon(slow)
     clock.halt()
     assert went_on and not any(asked)
 
 
 def test_a_callback_of_the_loop_that_never_returns_is_ended_too(clock, monkeypatch):
-    monkeypatch.setattr(clocks, "HOGGED", 0.02)
+    monkeypatch.setattr(halting, "HOGGED", 0.02)
 
     def never():
         while True:
@@ -418,8 +417,8 @@ def test_a_callback_of_the_loop_that_never_returns_is_ended_too(clock, monkeypat
 
 
 def test_device_code_that_swallows_its_end_is_ended_again(clock, monkeypatch):
-    monkeypatch.setattr(clocks, "HOGGED", 0.02)
-    monkeypatch.setattr(clocks, "PATIENCE", 10_000)
+    monkeypatch.setattr(halting, "HOGGED", 0.02)
+    monkeypatch.setattr(halting, "PATIENCE", 10_000)
     began, swallowed = threading.Event(), threading.Event()
 
     def stubborn():

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import ctypes
 import functools
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -16,20 +14,14 @@ from typing import Any, Literal, TypeVar
 
 import greenlet
 
+from pdmlab.clock.halting import Halting, telling
 from pdmlab.clock.loop import DeviceLoop
-from pdmlab.clock.power import PowerLost, power_domain
+from pdmlab.clock.power import PowerLost
 from pdmlab.clock.threads import DeviceMutex, DeviceThread
 from pdmlab.clock.time import SECOND, ClockName, Mutex
-from pdmlab.errors import BoardError
 
 T = TypeVar("T")
 Pace = Literal["virtual", "live"]
-
-HOGGED = 2.0
-"""Seconds (host) that device code may run without waiting for anything before a halt interrupts it."""
-
-PATIENCE = 5
-"""How many times HOGGED a halt lasts before it says that it cannot; the loop's own code is interrupted once, late."""
 
 
 def _nothing() -> None:
@@ -57,6 +49,7 @@ class DeviceClock:
         self.loop = DeviceLoop(self)
         self.loop.set_exception_handler(self._failed)
         self._hub: greenlet.greenlet
+        self._halting = Halting(self)
         started = threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(started,), name=f"pdmlab-{name}", daemon=True)
         self._thread.start()
@@ -185,7 +178,7 @@ class DeviceClock:
             work(*args)
             return
         done: Future[None] = Future()
-        self.loop.call_soon_threadsafe(_telling(done, functools.partial(work, *args)))
+        self.loop.call_soon_threadsafe(telling(done, functools.partial(work, *args)))
         done.result()
 
     async def blocking(self, work: Callable[..., T], *args: object) -> T:
@@ -286,75 +279,11 @@ class DeviceClock:
         Raises:
             BoardError: device code is in a call that does not return.
         """
-        if self.inside:
-            self._halt_inside(domain, proceed)
-            return
-        done: Future[None] = Future()
-        self.loop.call_soon_threadsafe(self.halt_then, _telling(done, proceed), domain)
-        for turn in range(1, PATIENCE + 1):
-            if wait([done], timeout=HOGGED).done:
-                return done.result()
-            # A loop that has not had its turn on a busy machine gets it yet; one whose callback never returns, never.
-            if turn < PATIENCE and (self._device_code_runs() or turn == PATIENCE - 1):
-                self._interrupt()
-        raise BoardError(
-            f"the code of {self._thread.name} has not given up its thread after {PATIENCE * HOGGED:g} s (host clock)",
-            hint="it is in a call that does not return; restart the kernel",
-        )
-
-    def _halt_inside(self, domain: object, proceed: Callable[[], object]) -> None:
-        if greenlet.getcurrent() is self._hub or domain is None or power_domain.get() is domain:
-            self.halt_then(proceed, domain)
-            return
-        done: asyncio.Future[None] = self.loop.create_future()
-
-        def finish() -> None:
-            proceed()
-            done.set_result(None)
-
-        self.loop.call_soon(self.halt_then, finish, domain)
-        self.run(done)
-
-    def _device_code_runs(self) -> bool:
-        """Whether a device thread has the clock's OS thread right now, and not the loop."""
-        frame = sys._current_frames().get(self._thread.ident or 0)
-        while frame is not None and frame.f_code is not DeviceThread._main.__code__:
-            frame = frame.f_back
-        return frame is not None
-
-    def _interrupt(self) -> None:
-        """Throw PowerLost into code that loops without ever waiting, and so keeps the loop from its turn.
-
-        What is thrown can be lost where it arrives, in a callback of the collector say: who needs it throws again.
-        """
-        assert self._thread.ident is not None
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread.ident), ctypes.py_object(PowerLost))
+        self._halting.halt(domain, proceed)
 
     def halt_then(self, proceed: Callable[[], object], domain: object = None) -> None:
         """Halt, then call `proceed` on the loop; call it from the loop, or from device code, which it ends."""
-
-        def halt() -> None:
-            self._halt(domain)
-            # One more turn of the loop, so that cancelled tasks have ended.
-            self.loop.call_soon(self.loop.call_soon, proceed)
-
-        # Only the hub may kill: a killed greenlet returns to its parent, not to its killer.
-        if greenlet.getcurrent() is self._hub:
-            halt()
-            return
-        self.loop.call_soon(halt)
-        while True:
-            self._hub.switch()
-
-    def _halt(self, domain: object) -> None:
-        for thread in list(self._threads):
-            if domain is None or thread.domain is domain:
-                thread.kill()
-        for task in asyncio.all_tasks(self.loop):
-            if domain is None or self.loop.domains.get(task) is domain:
-                task.cancel()
-        if domain is None:
-            self.loop.abort_transports()
+        self._halting.halt_then(proceed, domain)
 
     def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """End device code with the error of a callback: whoever waits for what it would have done waits for ever."""
@@ -373,17 +302,3 @@ class DeviceClock:
         self.halt()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(timeout=10)
-
-
-def _telling(done: Future[None], work: Callable[[], object]) -> Callable[[], None]:
-    """Return work that tells another OS thread how it ended."""
-
-    def work_and_tell() -> None:
-        try:
-            work()
-        except BaseException as error:
-            done.set_exception(error)
-        else:
-            done.set_result(None)
-
-    return work_and_tell

@@ -9,8 +9,7 @@ import threading
 
 import pytest
 
-from pdmlab.clock import SECOND
-from pdmlab.clock import device as clocks
+from pdmlab.clock import SECOND, halting
 from pdmlab.errors import BoardError, ConfigError
 from pdmlab.firmware.device import Device, current_device
 from pdmlab.sim import VirtualBoard
@@ -104,7 +103,7 @@ def test_ctrl_c_stops_the_board_which_stays_usable(board: VirtualBoard) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send to oneself")
 def test_ctrl_c_stops_a_loop_that_waits_for_nothing(board: VirtualBoard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clocks, "HOGGED", 0.1)
+    monkeypatch.setattr(halting, "HOGGED", 0.1)
 
     def application() -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -119,7 +118,7 @@ def test_ctrl_c_stops_a_loop_that_waits_for_nothing(board: VirtualBoard, monkeyp
 def test_a_call_that_never_returns_is_an_error_and_not_a_hang(
     board: VirtualBoard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clocks, "HOGGED", 0.02)
+    monkeypatch.setattr(halting, "HOGGED", 0.02)
     release = threading.Event()
 
     def application() -> None:
