@@ -13,6 +13,7 @@ from pdmlab.service.campaign_words import STEPS
 from pdmlab.service.filters import parse_time
 from pdmlab.service.pace import Pace
 from pdmlab.service.store import Row
+from pdmlab.update.prefetch import MOST_AHEAD
 
 PRIOR = 8
 """Blocks as many as the prediction weighs before the first has come; each that comes takes one's weight from it."""
@@ -39,7 +40,7 @@ class Progress:
 
     def served(self, start: int, size: int, total: int, now: float) -> None:
         """Count a block; one that was sent again counts once. Who asks for the first one again begins anew."""
-        if start == 0 and self.done_B > 2 * size:
+        if start == 0 and self.done_B > (MOST_AHEAD + 1) * size:  # not because the request for it was lost
             self.first_B = self.done_B = self.blocks = 0
             self.since = now
         self.done_B = max(self.done_B, start + size)

@@ -90,3 +90,10 @@ def test_who_asks_for_the_first_block_again_begins_anew() -> None:
     assert (progress.done_B, progress.blocks, progress.since) == (512, 1, 200.0)
     progress.served(0, 512, SIZE, 201.0)  # sent again: it counts once
     assert (progress.done_B, progress.since) == (512, 200.0)
+
+
+def test_who_asks_for_blocks_ahead_has_not_begun_anew_because_the_first_comes_late() -> None:
+    progress = downloading(16, 1.0)  # blocks 0 to 15 are under way, and the request for 0 is lost at first
+    since = progress.since
+    progress.served(0, 512, SIZE, 200.0)
+    assert (progress.done_B, progress.since) == (16 * 512, since)
