@@ -39,9 +39,10 @@ def test_an_error_comes_back_as_it_is(loop: LoopThread) -> None:
 
 
 def test_a_coroutine_that_takes_too_long_is_cancelled(loop: LoopThread) -> None:
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     async def waits() -> None:
+        begun.set()
         try:
             await asyncio.Event().wait()
         finally:
@@ -49,7 +50,7 @@ def test_a_coroutine_that_takes_too_long_is_cancelled(loop: LoopThread) -> None:
 
     with pytest.raises(TimedOut, match=r"no result from the loop 'test' in 0\.01 s"):
         loop.run(waits(), timeout=0.01)
-    assert ended.wait(60)
+    assert not begun.is_set() or ended.wait(60)  # on a busy machine it is over before it has begun
 
 
 @pytest.mark.skipif(not hasattr(signal, "raise_signal"), reason="no signals here")
