@@ -69,9 +69,13 @@ def offer(board: VirtualBoard, version: str) -> bytes:
     slot = board.machine.candidate
     assert isinstance(slot, CandidateSlot)
     manifest = Manifest.for_image(image, version=version, uri="/fw", vendor_id=bytes(16), class_id=bytes(16))
-    slot.begin(manifest, precursor=hashlib.sha256(running).digest())
-    slot.write(0, image)
-    slot.finish()
+
+    def download() -> None:
+        slot.begin(manifest, precursor=hashlib.sha256(running).digest())
+        slot.write(0, image)
+        slot.finish()
+
+    board.clock.call(download)  # its time passes on the board, which is running
     return image
 
 
