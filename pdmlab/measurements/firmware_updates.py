@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pdmlab.client import prefetching
 from pdmlab.client.block_size import OPTION, SIZES
@@ -18,6 +18,9 @@ from pdmlab.network.link import Link
 from pdmlab.update.manifest import Manifest, PayloadFormat
 from pdmlab.update.payloads.patch import Delta
 from pdmlab.update.prefetch import MOST_AHEAD
+
+if TYPE_CHECKING:
+    from pdmlab.client import SimpleMbedCloudClient
 
 Payload = Literal["raw", "delta"]
 OLD, NEW = "1.0.0", "1.0.1"
@@ -36,7 +39,7 @@ def firmware_update(
     """Update a board of this kind over a bearer by CoAP blocks, from 1.0.0 to the next build, in virtual time.
 
     It is the whole update: registration, campaign, manifest, blocks, verification, restart, installation, and the new
-    version in the directory. `download_s` is from the first request for a block to the last block's arrival.
+    version in the directory. `download_s` is from the first request for a block until the last block is in the slot.
     `on_air_B` are the bytes of all datagrams meanwhile, lost ones too, before the link's own overhead.
     `total_s` is from the campaign's start to its end, at which the service looks once a second.
     `ram_B` is what a client holds for a download at once, apart from what it has anyhow: the largest datagram as
@@ -121,13 +124,11 @@ class _Seen:
         else:
             self.largest_B = max(self.largest_B, len(packet.body))
             self.block_B = max(self.block_B, len(message.payload))
-            if arrived is not None:
-                self.last = max(self.last, arrived)
         self.on_air_B += len(packet.body)
 
     def row(self, link: Link) -> Row:
         """Return what was measured."""
-        assert self.first is not None
+        assert self.first is not None and self.last > self.first
         took = self.last - self.first
         return {
             "round_trip_ms": round(link.round_trip / 1e6, 6),
@@ -155,6 +156,13 @@ async def _update(plan: _Plan, seen: _Seen, lab: VirtualLab) -> None:
     seen.payload_B = len(payload)
     board.flash(old)
     await lab.until(lambda: bool(list(core.registrations)), "the board registers")
+
+    def written(done: int, total: int) -> None:
+        if done == total:
+            seen.last = lab.clock.now()
+
+    client: SimpleMbedCloudClient = board.wait_for_end(0)  # the example has returned it, and it works on
+    client.on_update_progress(written)
     manifest = _manifest(lab, old, new, payload, plan.payload)
     campaign = core.campaigns.create(
         core.account_id, device_filter=f"id__eq={lab.device_id}", root_manifest_id=manifest

@@ -37,12 +37,17 @@ class Progress:
     block: int = 0
     blocks: int = 0
     latest: float = 0.0
+    has_first: bool = False
 
     def served(self, start: int, size: int, total: int, now: float) -> None:
         """Count a block; one that was sent again counts once. Who asks for the first one again begins anew."""
-        if start == 0 and self.done_B > (MOST_AHEAD + 1) * size:  # not because the request for it was lost
-            self.first_B = self.done_B = self.blocks = 0
-            self.since = now
+        if start == 0:
+            # Not where it only comes late, after some that were asked for ahead of it.
+            anew = self.has_first or self.first_B > MOST_AHEAD * size
+            if anew and self.done_B > 2 * size:
+                self.first_B = self.done_B = self.blocks = 0
+                self.since = now
+            self.has_first = True
         self.done_B = max(self.done_B, start + size)
         self.total_B, self.latest = total, now
         self.block_B = max(self.block_B, size)  # the last one may be smaller
@@ -79,14 +84,17 @@ def shown(row: Row, progress: Progress | None, pace: Pace, now: float) -> Row:
         total = progress.total_B or total
     if row["summary_status"] == "success":
         done = total
-    open_ = row["summary_status"] == "info" and row["step"] in AHEAD and total > 0
-    if mine is None and row["step"] == "downloading" and _is_elsewhere(row, pace, now):
+    step = row["step"]
+    if step == "download approval" and mine is not None and mine.latest > _since(row, math.inf):
+        step = "downloading"  # what it says of that can be lost where a download goes on after a reset
+    open_ = row["summary_status"] == "info" and step in AHEAD and total > 0
+    if mine is None and step == "downloading" and _is_elsewhere(row, pace, now):
         pace = pace._replace(round_trip_s=None)
     return {
         "id": row["id"],
         "device_id": row["device_id"],
         "endpoint_name": row["endpoint_name"] or "",
-        "phase": row["step"] if row["step"] != "done" else row["summary_status"],
+        "phase": step if step != "done" else row["summary_status"],
         "block": block,
         "block_B": pace.block_B if mine is None else mine.block_B,
         "round_trip_ms": None if pace.round_trip_s is None else round(pace.round_trip_s * 1000, 2),
@@ -94,15 +102,20 @@ def shown(row: Row, progress: Progress | None, pace: Pace, now: float) -> Row:
         "total_B": total,
         "left_s": left(total, mine, pace) if open_ else None,
         "left_from": _from(mine, pace) if open_ else "",
-        "description": row["description"] or STEPS[row["step"]],
+        "description": row["description"] or STEPS[step],
     }
 
 
 def _is_elsewhere(row: Row, pace: Pace, now: float) -> bool:
     """Whether a device that downloads has asked here for nothing: by HTTP, or of another server."""
-    since = parse_time(row["updated_at"])
-    silent = 0.0 if since is None else now - since.timestamp()
+    silent = now - _since(row, now)
     return silent > max(QUIET_S, QUIET_TRIPS * (pace.round_trip_s or 0.0))
+
+
+def _since(row: Row, otherwise: float) -> float:
+    """Return when a device last said something of its update (Unix s)."""
+    since = parse_time(row["updated_at"])
+    return otherwise if since is None else since.timestamp()
 
 
 def _from(progress: Progress | None, pace: Pace) -> str:

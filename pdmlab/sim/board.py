@@ -255,10 +255,11 @@ class VirtualBoard(ProgrammedBoard):
             Exception: whatever the function raises.
         """
         label = getattr(application, "__name__", "the function")
-        image = self.build(self._runs.adopt(application, args, kwargs))
+        name, adopted = self._runs.adopt(application, args, kwargs)
+        image = self.build(name)
         try:
             self.flash(image)
-            return cast(T, self.wait_for_end(timeout, what=label))
+            return cast(T, self._runs.wait(timeout, label, adopted))
         except KeyboardInterrupt:
             self.power_off()
             raise

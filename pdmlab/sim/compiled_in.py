@@ -190,11 +190,11 @@ def _look_over(document: Mapping[str, Any], file: Path) -> None:
         if not isinstance(section, Mapping):
             raise ConfigError(f"target_overrides.{target} in {file} is {section!r:.40}", hint="an object of settings")
         for key in section:
-            if key.startswith(_OURS) and key not in _OUR_KEYS:
+            if key.strip().casefold().startswith("pdmlab") and key not in _OUR_KEYS:
                 raise ConfigError(f"pdmlab has no setting {key} ({file})", hint=f"it has: {', '.join(_OUR_KEYS)}")
 
 
-_OURS, _OUR_KEYS = "pdmlab.", (prefetching.KEY,)
+_OUR_KEYS = (prefetching.KEY,)
 
 
 def _c_source(file: Path) -> str:

@@ -26,15 +26,20 @@ class Runs:
     def __init__(self, target: str) -> None:
         self._target = target
         self._own: dict[str, Application] = {}
+        self._adopted = 0
         self._changed = threading.Condition()
         self._running: Machine | None = None
         self._ended: tuple[object, BaseException | None] | None = None
         self._over: str | None = "the board has no power"
+        self._losses = 0
+        self._loss = ""
 
     # -- which application a name means -----------------------------------------------------------------
 
-    def adopt(self, application: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        """Make a function of this process something that an image can name, and return that name.
+    def adopt(
+        self, application: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[str, int]:
+        """Make a function of this process something that an image can name; return that name, and which it is.
 
         Raises:
             ConfigError: it cannot be called with these arguments, with a Device before them or without.
@@ -45,8 +50,11 @@ class Runs:
         def run(device: Device) -> object:
             return application(device, *args, **kwargs) if wants_device else application(*args, **kwargs)
 
-        self._own = {name: run}  # one at a time: the flash holds one image
-        return name
+        with self._changed:
+            self._own = {name: run}  # one at a time: the flash holds one image
+            self._adopted += 1
+            self._changed.notify_all()
+            return name, self._adopted
 
     def find(self, name: str) -> Application:
         """Return the application of that name.
@@ -75,21 +83,28 @@ class Runs:
         """Note that the start is over: why for good, or None if the board is about to boot again."""
         with self._changed:
             self._running, self._ended, self._over = None, None, why
+            if why is not None:  # whoever waits has to hear of it, even if the power is back by then
+                self._losses, self._loss = self._losses + 1, why
             self._changed.notify_all()
 
-    def wait(self, timeout: float | None, what: str) -> Any:
+    def wait(self, timeout: float | None, what: str, adopted: int | None = None) -> Any:
         """Wait until the application has ended, over restarts that it makes itself; return what it returned.
 
+        adopted: which function it is, of those that `adopt` has taken; by default the one that it has now.
+
         Raises:
-            BoardError: it has not ended after `timeout` host seconds, or the board has no power any more.
+            BoardError: it has not ended after `timeout` host seconds, the board has lost its power, or another
+                function was flashed.
         """
         started = time.monotonic()
         with self._changed:
-            while self._ended is None:
+            losses, adopted = self._losses, self._adopted if adopted is None else adopted
+            while self._ended is None or self._losses != losses or self._adopted != adopted:
                 waited = time.monotonic() - started
-                if self._over is not None:
+                over = "another function was flashed" if self._adopted != adopted else self._over
+                if over is not None or self._losses != losses:
                     raise BoardError(
-                        f"{what} on {self._target} did not end: {self._over} after {waited:.1f} s (host clock)",
+                        f"{what} on {self._target} did not end: {over or self._loss} after {waited:.1f} s (host clock)",
                         hint="board.console.transcript shows what it printed; board.power_on() boots it again",
                     )
                 if timeout is not None and waited >= timeout:

@@ -126,8 +126,11 @@ class Manifest:
 
     def sign(self, private_key: ec.EllipticCurvePrivateKey) -> bytes:
         """Return the DER of the manifest signed with a P-256 key; raise ConfigError if a field cannot be."""
-        for _, fault in self.faults():
-            raise ConfigError(f"this manifest cannot be signed: {fault}")
+        try:
+            for _, fault in self.faults():
+                raise ConfigError(f"this manifest cannot be signed: {fault}")
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"this manifest cannot be signed: a text in it is no Unicode ({error})") from error
         signed = _written(self)
         signature = der.raw_signature(der.sign(private_key, signed))
         return checked_size(der.sequence(_VERSION + signed + der.octets(signature)))

@@ -93,7 +93,28 @@ def test_who_asks_for_the_first_block_again_begins_anew() -> None:
 
 
 def test_who_asks_for_blocks_ahead_has_not_begun_anew_because_the_first_comes_late() -> None:
-    progress = downloading(16, 1.0)  # blocks 0 to 15 are under way, and the request for 0 is lost at first
-    since = progress.since
+    since = 99.0  # blocks 0 to 16 are under way, and the request for 0 is lost at first
+    progress = Progress("row", "coap://image", 512, since)
+    for number in range(1, 16):
+        progress.served(number * 512, 512, SIZE, 100.0)
     progress.served(0, 512, SIZE, 200.0)
     assert (progress.done_B, progress.since) == (16 * 512, since)
+
+
+def test_who_was_early_with_the_first_block_and_asks_for_it_again_begins_anew_too() -> None:
+    progress = downloading(12, 1.0)
+    progress.served(0, 512, SIZE, 200.0)
+    assert (progress.done_B, progress.blocks, progress.since) == (512, 1, 200.0)
+    resumed = Progress("row", "coap://image", 100 * 512, 100.0)  # in the middle, by a service that has just started
+    resumed.served(100 * 512, 512, SIZE, 100.0)
+    resumed.served(0, 512, SIZE, 200.0)
+    assert (resumed.done_B, resumed.blocks, resumed.since) == (512, 1, 200.0)
+
+
+def test_blocks_that_come_mean_that_it_downloads_whatever_it_has_said_before() -> None:
+    said = row(step="download approval")
+    progress = downloading(4, 1.0)
+    progress.latest = NOW + 5
+    assert shown(said, progress, Pace(None), NOW + 6)["phase"] == "downloading"
+    progress.latest = NOW - 5  # it has asked since
+    assert shown(said, progress, Pace(None), NOW + 6)["phase"] == "download approval"

@@ -70,6 +70,7 @@ def test_an_mbed_app_json_that_is_no_object_is_refused(
         ("K64F", r"target_overrides in .* is 'K64F'"),
         ({"K64F": []}, r"target_overrides\.K64F in .* is \[\]"),
         ({"*": {"pdmlab.prefech": 4}}, r"pdmlab has no setting pdmlab\.prefech \(.*\)\nhint: it has: pdmlab\.prefetch"),
+        ({"*": {" PDMLAB_prefetch": 4}}, r"pdmlab has no setting  PDMLAB_prefetch"),
     ],
 )
 def test_what_would_be_passed_over_in_silence_is_refused(

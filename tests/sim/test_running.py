@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 
 import pytest
 
@@ -175,3 +178,42 @@ def test_a_function_of_a_process_that_has_ended_is_not_kept(desk: VirtualBoard) 
     desk.run(lambda: 5)
     with VirtualBoard("K64F", id="desk1") as again:
         assert str(again.installed()) == "idle 1.0.0 (build 0)"
+
+
+def while_it_waits(board: VirtualBoard, meanwhile: Callable[[], object]) -> BaseException | None:
+    """Run what never ends in another thread, do something when it has begun, and return what it ended with."""
+    begun, ended = threading.Event(), Future[object]()
+
+    def first(device: Device) -> None:
+        begun.set()
+        device.uart.readline()
+
+    def wait() -> None:
+        try:
+            ended.set_result(board.run(first))
+        except BaseException as error:
+            ended.set_exception(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert begun.wait(60)
+    meanwhile()
+    error = ended.exception(timeout=60)
+    thread.join()
+    return error
+
+
+def test_who_waits_for_a_function_is_told_that_another_one_was_flashed(board: VirtualBoard) -> None:
+    results = []
+    error = while_it_waits(board, lambda: results.append(board.run(lambda: 42)))
+    assert isinstance(error, BoardError) and "first on K64F did not end: another function was flashed" in str(error)
+    assert results == [42]
+
+
+def test_who_waits_is_told_of_a_loss_of_power_that_is_over_already(board: VirtualBoard) -> None:
+    def blink() -> None:
+        board.power_off()  # whoever waits may look in between, or not
+        board.power_on()
+
+    error = while_it_waits(board, blink)
+    assert isinstance(error, BoardError) and re.search(r"first on K64F did not end: .*power.* after", str(error))

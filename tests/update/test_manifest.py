@@ -173,6 +173,7 @@ def test_the_key_that_a_service_appends_is_kept_beside_the_signed_fields() -> No
     [
         {"uri": "x" * 256},
         {"uri": ""},
+        {"uri": "http://x/\udcff"},  # a byte of a command line that is no UTF-8
         {"component": "NINECHARS"},
         {"version": "1.2"},
         {"version": "1.2.1000"},
