@@ -101,11 +101,13 @@ class Runs:
             losses, adopted = self._losses, self._adopted if adopted is None else adopted
             while self._ended is None or self._losses != losses or self._adopted != adopted:
                 waited = time.monotonic() - started
-                over = "another function was flashed" if self._adopted != adopted else self._over
+                over, hint = self._over, "board.power_on() boots it again"
+                if self._adopted != adopted:
+                    over, hint = "another function was flashed", "a board runs one function at a time"
                 if over is not None or self._losses != losses:
                     raise BoardError(
                         f"{what} on {self._target} did not end: {over or self._loss} after {waited:.1f} s (host clock)",
-                        hint="board.console.transcript shows what it printed; board.power_on() boots it again",
+                        hint=f"board.console.transcript shows what it printed; {hint}",
                     )
                 if timeout is not None and waited >= timeout:
                     raise BoardError(

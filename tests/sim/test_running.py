@@ -207,6 +207,7 @@ def test_who_waits_for_a_function_is_told_that_another_one_was_flashed(board: Vi
     results = []
     error = while_it_waits(board, lambda: results.append(board.run(lambda: 42)))
     assert isinstance(error, BoardError) and "first on K64F did not end: another function was flashed" in str(error)
+    assert str(error).endswith("a board runs one function at a time")
     assert results == [42]
 
 
