@@ -9,9 +9,9 @@ from enum import IntEnum
 from pdmlab.update.results import FotaResult
 
 ID_SIZE = 16  # of vendor and class (B)
-DIGEST_SIZE = 32
+DIGEST_SIZE = 32  # SHA-256 (B)
 MAX_COMPONENT = 8
-MAX_PRIORITY = 0xFFFF_FFFF
+MAX_PRIORITY = 0xFFFF_FFFF  # the client keeps it in 32 bits
 MAX_URI = 255
 MAX_IMAGE = 0xFFFF_FFFF  # the firmware header's size field has 32 bits
 
